@@ -1,0 +1,1 @@
+"""The model side: training, evaluation, registry, the SageMaker pipeline and its local execution."""

@@ -1,0 +1,187 @@
+"""A training or test set: the folder of Parquet files that the feature job writes for a run."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from processing.contract import Contract
+from processing.errors import BadInput
+from processing.features import FeatureSet
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows in the order of their times (then of their ids), n of them.
+
+    X: features, [n, m] float64, in the order of `FeatureSet(contract).names`; NaN is a value that is missing
+    y: 1 for fraud, else 0, [n] int8
+    amount: in major units, [n] float64
+    day: UTC days since 1970, [n] int64
+    entities: the entity of every row by the contract's entity name, [n] str each
+    ids: the transactions' ids, [n] objects, each a str
+    digest: SHA-256 of the content, the same however the rows are ordered or spread over files
+    """
+
+    X: Floats
+    y: NDArray[np.int8]
+    amount: Floats
+    day: Ints
+    entities: dict[str, NDArray[np.str_]]
+    ids: NDArray[np.object_]
+    digest: str
+
+    @property
+    def rows(self) -> int:
+        return len(self.y)
+
+    @property
+    def frauds(self) -> int:
+        return int(np.count_nonzero(self.y))
+
+    @property
+    def learnable(self) -> bool:
+        """Whether there are both frauds and honest transactions."""
+        return 0 < self.frauds < self.rows
+
+    def part(self, rows: slice) -> "Dataset":
+        """Some of the rows, as views. The digest stays that of the whole set."""
+        entities = {name: values[rows] for name, values in self.entities.items()}
+        return Dataset(
+            self.X[rows], self.y[rows], self.amount[rows], self.day[rows], entities, self.ids[rows], self.digest
+        )
+
+
+def read(folder: Path, contract: Contract) -> Dataset:
+    """The rows of every .parquet file below a folder (names that begin with . or _ are passed over).
+
+    Columns beyond those of the set are ignored. Raises BadInput, naming file and column, for one that is missing,
+    of another type or has nulls, and for a set without rows, without frauds, or with an id twice.
+    """
+    features = FeatureSet(contract)
+    columns = _columns(contract, features)
+    paths = [path for path in sorted(folder.rglob("*.parquet")) if not _hidden(path.relative_to(folder))]
+    tables = [_read_file(path, columns) for path in paths]
+    table = pa.concat_tables(tables) if tables else None
+    if table is None or not table.num_rows:
+        raise BadInput(f"{folder} holds no rows: found {len(paths)} Parquet files; give it a longer time of data")
+    table = table.sort_by([("event_time", "ascending"), ("transaction_id", "ascending")]).combine_chunks()
+    _check_rows(table, folder)
+
+    time_us = _integers(table["event_time"])
+    amount_minor, y = _integers(table["amount_minor"]), _integers(table["is_fraud"])
+    X = np.empty((table.num_rows, len(features.names)), np.float64)  # noqa: N806 (scikit-learn's name)
+    for j, name in enumerate(features.names):
+        X[:, j] = table[name].to_numpy()
+    X[np.isnan(X)] = np.nan  # one bit pattern for all that is missing
+    texts = {name: table[name].to_pylist() for name in ("transaction_id", *(e.name for e in contract.entities))}
+    return Dataset(
+        X=X,
+        y=y.astype(np.int8),
+        amount=amount_minor / float(contract.minor_units),
+        day=time_us // DAY_US,
+        entities={entity.name: np.array(texts[entity.name], np.str_) for entity in contract.entities},
+        ids=np.array(
+            texts["transaction_id"], np.object_
+        ),  # long and all different: as fixed width they take 4 x the room
+        digest=_digest({"event_time": time_us, "amount_minor": amount_minor, "is_fraud": y}, texts, features, X),
+    )
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _columns(contract: Contract, features: FeatureSet) -> dict[str, tuple[str, Callable[[Any], bool]]]:
+    """By column name: the type it should have, in words and as a test of an Arrow type."""
+    string = ("string", lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return {
+        "transaction_id": string,
+        "event_time": (
+            "timestamp[us, UTC]",
+            lambda kind: pa.types.is_timestamp(kind) and kind.unit == "us" and kind.tz is not None,
+        ),
+        "amount_minor": ("int64", pa.types.is_int64),
+        "is_fraud": ("int8 or int32", lambda kind: pa.types.is_int8(kind) or pa.types.is_int32(kind)),
+        **{entity.name: string for entity in contract.entities},
+        **dict.fromkeys(features.names, ("double", pa.types.is_float64)),
+    }
+
+
+def _read_file(path: Path, columns: dict[str, tuple[str, Callable[[Any], bool]]]) -> Any:
+    """The set's columns of one file, as an Arrow table of the types that all files are joined in."""
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"{path} cannot be read as Parquet: {error}") from None
+    schema = file.schema_arrow
+    missing = [name for name in columns if name not in schema.names]
+    if missing:
+        raise BadInput(f"{path} lacks the column {', '.join(missing)}; it has {', '.join(schema.names)}")
+    for name, (expected, fits) in columns.items():
+        if not fits(schema.field(name).type):
+            raise BadInput(f"{path}: column {name} is {schema.field(name).type}, expected {expected}")
+    table = file.read(columns=list(columns)).select(list(columns))
+    types = {"transaction_id": pa.large_string(), "event_time": pa.timestamp("us", "UTC"), "is_fraud": pa.int8()}
+    target = [pa.field(f.name, types.get(f.name, _widest(f.type))) for f in table.schema]
+    try:
+        return table.cast(pa.schema(target))
+    except pa.ArrowInvalid as error:
+        raise BadInput(f"{path}: column is_fraud holds something else than 0 and 1: {error}") from None
+
+
+def _widest(kind: Any) -> Any:
+    return pa.large_string() if pa.types.is_string(kind) else kind
+
+
+def _check_rows(table: Any, folder: Path) -> None:
+    features_from = table.schema.names.index("is_fraud") + 1
+    for name in table.schema.names:
+        nullable = table.schema.names.index(name) >= features_from and pa.types.is_float64(
+            table.schema.field(name).type
+        )
+        if table[name].null_count and not nullable:
+            raise BadInput(f"{folder}: column {name} has {table[name].null_count} nulls, expected none")
+    labels = set(pc.unique(table["is_fraud"]).to_pylist())
+    if labels - {0, 1}:
+        raise BadInput(f"{folder}: column is_fraud holds {min(labels - {0, 1})}, expected 0 or 1")
+    if len(labels) == 1:
+        kind = "fraud" if labels == {0} else "honest transaction"
+        raise BadInput(
+            f"{folder} holds {table.num_rows} rows and not one {kind}: nothing can be learnt or measured on it; "
+            "give it a longer time of data"
+        )
+    counts = pc.value_counts(table["transaction_id"])
+    twice = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(twice):
+        raise BadInput(f"{folder} holds the transaction {twice[0]['values'].as_py()!r} {twice[0]['counts']} times")
+
+
+def _integers(column: Any) -> Ints:
+    values: Ints = column.cast(pa.int64()).to_numpy()
+    return values
+
+
+def _digest(numbers: dict[str, Ints], texts: dict[str, list[str]], features: FeatureSet, X: Floats) -> str:  # noqa: N803
+    """SHA-256 over names, then column by column; texts with their lengths, so that they cannot run together."""
+    digest = hashlib.sha256("\n".join([*numbers, *texts, *features.names]).encode())
+    for values in numbers.values():
+        digest.update(values.astype("<i8").tobytes())
+    for column in texts.values():
+        encoded = [text.encode() for text in column]
+        digest.update(np.array([len(text) for text in encoded], "<i8").tobytes())
+        digest.update(b"".join(encoded))
+    digest.update(X.T.astype("<f8").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,119 @@
+"""The written story of a local run: what is in its folder, kept true after every step."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from processing.errors import BadInput, RunFailed
+
+SHOWN = ("Outcome", "OutputParameters", "ModelArtifacts", "ModelPackageArn", "ExitMessage")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed: the step, its reason, its command's exit code (None if it had none), its log."""
+
+    step: str
+    reason: str
+    exit_code: int | None
+    log: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: Succeeded, Failed or Stopped, and each step's entry of outcome.json."""
+
+    run: str
+    status: str
+    reason: str | None
+    failure: Failure | None
+    steps: Mapping[str, Mapping[str, Any]]
+
+    def require_success(self) -> "Outcome":
+        """This outcome, if the run succeeded. Raises RunFailed with the step, the reason and the log."""
+        if self.failure:
+            shown = f"step {self.failure.step} of run {self.run} ended as {self.status}: {self.failure.reason}"
+            raise RunFailed(f"{shown}\nIts log: {self.failure.log}")
+        if self.status != "Succeeded":
+            raise RunFailed(f"run {self.run} ended as {self.status}: {self.reason}")
+        return self
+
+
+class Story:
+    """Writes a run's folder. A folder tells of one run: raises BadInput if there is one already."""
+
+    def __init__(self, folder: Path, run: str, steps: Sequence[tuple[str, str]]) -> None:
+        if (folder / "outcome.json").exists():
+            raise BadInput(f"{folder} holds a run already; start this one under another id")
+        self.folder = folder
+        self.outcome: dict[str, Any] = {
+            "run": run,
+            "status": "Executing",
+            "started": now(),
+            "ended": None,
+            "reason": None,
+            "steps": {name: {"type": kind, "status": "Waiting"} for name, kind in steps},
+        }
+        self._save()
+
+    def log(self, step: str) -> Path:
+        """The file of a step's output."""
+        return self.folder / "steps" / step / "log.txt"
+
+    def start(self, step: str) -> None:
+        """A step begins: it has a folder and an empty log."""
+        self.log(step).parent.mkdir(parents=True, exist_ok=True)
+        self.log(step).touch()
+        self.outcome["steps"][step].update(status="Executing", started=now())
+        self._save()
+
+    def skip(self, step: str, reason: str) -> None:
+        """A step will not run."""
+        self.outcome["steps"][step].update(status="NotRun", reason=reason)
+        self._save()
+
+    def finish(
+        self, step: str, status: str, seconds: float, failure: Failure | None, properties: Mapping[str, Any]
+    ) -> None:
+        """A step has ended, with some of what it gave to later ones."""
+        entry = self.outcome["steps"][step]
+        entry.update(status=status, ended=now(), seconds=round(seconds, 3))
+        if failure:
+            entry.update(reason=failure.reason, exit_code=failure.exit_code)
+        entry.update({name: properties[name] for name in SHOWN if properties.get(name)})
+        self._save()
+
+    def end(self, status: str, reason: str | None = None, failure: Failure | None = None) -> Outcome:
+        """The run has ended. A step that still runs shares its status; what was to come did not run."""
+        for entry in self.outcome["steps"].values():
+            if entry["status"] == "Executing":
+                entry.update(status=status, ended=now(), reason=reason)
+            elif entry["status"] == "Waiting":
+                entry.update(status="NotRun", reason=f"the run ended before, as {status}")
+        self.outcome.update(status=status, ended=now(), reason=reason)
+        self._save()
+        return Outcome(self.outcome["run"], status, reason, failure, self.outcome["steps"])
+
+    def write_arguments(self, step: str, arguments: Any) -> None:
+        """What a step was asked to do, with every reference resolved."""
+        self.write(f"steps/{step}/arguments.json", arguments)
+
+    def write(self, name: str, document: Any) -> None:
+        """Write a file of the run's folder, whole or not at all."""
+        target = self.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".writing-{target.name}")
+        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, target)
+
+    def _save(self) -> None:
+        self.write("outcome.json", self.outcome)
+
+
+def now() -> str:
+    """The time in UTC, to the millisecond, as in `2026-11-22T10:30:00.000Z`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

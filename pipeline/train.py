@@ -1,0 +1,174 @@
+"""The Train step: `python3 -m pipeline.train`, under the SageMaker container contract.
+
+Reads the channels `train` (a folder of Parquet files, see `pipeline.dataset`) and `contract` (contract.toml) and
+the job's hyperparameters; leaves `model.joblib` and `training.json` in the model folder.
+
+The threshold must be chosen on rows the model has not seen, and later ones, as in use. So a first model is fitted
+without the last days of the training set, which serve as validation, and the threshold is the cheapest on those.
+The model that is kept is then fitted again on all rows with the same hyperparameters: fraud changes, and the latest
+days are worth more than the ones before. The threshold is carried over. That is sound as far as both models
+give the same scores to the same risk: they differ by a few days of data, and neither weights classes, so both
+estimate the same probability. The step that follows measures the carried threshold on test rows that neither saw.
+"""
+
+import json
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+
+from pipeline import container, dataset, threshold
+from pipeline.dataset import DAY_US, Dataset
+from pipeline.metrics import measure
+from pipeline.model import Hyperparameters, build
+from pipeline.registry import MODEL_FILE
+from processing import contract as contracts
+from processing.contract import Contract
+from processing.errors import BadInput
+from processing.features import FeatureSet
+
+Floats = NDArray[np.float64]
+
+TRAINING_FILE = "training.json"
+LIBRARIES = ("scikit-learn", "numpy", "scipy", "joblib", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Of rows in the order of time: the first model is fitted on those before place `fit_end`; validation begins
+    at place `start`. Between them lie `gap_days`. `how` says it in words."""
+
+    fit_end: int
+    start: int
+    gap_days: int
+    how: str
+
+
+def main() -> None:
+    """The step. Any failure ends it with exit code 1 and its reason in the container's failure file."""
+    with container.reported_failures():
+        contract = contracts.load(container.channel("contract") / "contract.toml")
+        hyperparameters = Hyperparameters.from_strings(container.hyperparameters())
+        rows = dataset.read(container.channel("train"), contract)
+        print(f"read {rows.rows} rows, {rows.frauds} frauds, {_days(rows.day)}", flush=True)
+        model, training = train(rows, contract, hyperparameters)
+        folder = container.model_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+        joblib.dump(model, folder / MODEL_FILE)
+        (folder / TRAINING_FILE).write_text(json.dumps(training, indent=2), encoding="utf-8")
+        print(f"wrote {MODEL_FILE} and {TRAINING_FILE} to {folder}", flush=True)
+
+
+def train(rows: Dataset, contract: Contract, hyperparameters: Hyperparameters) -> tuple[Pipeline, dict[str, Any]]:
+    """The model fitted on all rows, and the record of its training (training.json).
+
+    Raises BadInput if the rows cannot be split so that both parts hold frauds and honest transactions.
+    """
+    part = split(rows, contract)
+    first = _fit(rows.part(slice(0, part.fit_end)), hyperparameters, "to choose the threshold")
+    later = rows.part(slice(part.start, None))
+    score = scores(first, later.X)
+    choice = threshold.cheapest(later.y, later.amount, score, contract)
+    validation = measure(later, score, choice.threshold, contract)
+    print(
+        f"threshold {choice.threshold:.4g} chosen on {part.how}: average precision "
+        f"{validation['average_precision']:.3f}, cost {choice.cost:.2f} instead of {choice.cost_of_no_alerts:.2f}",
+        flush=True,
+    )
+    model = _fit(rows, hyperparameters, "to keep")
+    features = FeatureSet(contract)
+    return model, {
+        "contract": {"name": contract.name, "digest": contract.digest},
+        "hyperparameters": asdict(hyperparameters),
+        "features": list(features.names),
+        "dtypes": features.dtypes,
+        "threshold": choice.threshold,
+        "threshold_choice": {
+            "method": "least expected cost on validation rows",
+            "rows": part.how,
+            "validation_days": _window(later.day),
+            "gap_days": part.gap_days,
+            "cost": choice.cost,
+            "cost_of_no_alerts": choice.cost_of_no_alerts,
+            "alerts": choice.alerts,
+        },
+        "window": _window(rows.day),
+        "rows": rows.rows,
+        "frauds": rows.frauds,
+        "data_digest": rows.digest,
+        "validation": validation,
+        "libraries": library_versions(),
+    }
+
+
+def split(rows: Dataset, contract: Contract) -> Split:
+    """Validation is the end of the training set: a fifth of its days, at most as many as a test has.
+
+    The label delay before it is left out of the fit, as it is between training and test, unless less than half of
+    the days would remain. If a part then lacks frauds or honest rows, validation begins earlier, up to half of the
+    days. A set of a single day is divided by rows. Raises BadInput if no such split leaves both in both parts.
+    """
+    for attempt in _splits(rows, contract):
+        if rows.part(slice(0, attempt.fit_end)).learnable and rows.part(slice(attempt.start, None)).learnable:
+            return attempt
+    raise BadInput(
+        f"{rows.frauds} frauds in {rows.rows} rows, {_days(rows.day)}: too few to fit a model and to choose a "
+        "threshold on later rows; train on a longer time"
+    )
+
+
+def _splits(rows: Dataset, contract: Contract) -> Iterator[Split]:
+    last_day, gap = int(rows.day[-1]), contract.label_delay_days
+    days = last_day - int(rows.day[0]) + 1
+    if days == 1:
+        for share in (0.2, 0.3, 0.4, 0.5):
+            count = round(rows.rows * share)
+            yield Split(rows.rows - count, rows.rows - count, 0, f"the last {count} rows of the day")
+        return
+    fewest = max(1, min(contract.test_days, days // 5))
+    for count in range(fewest, max(fewest, days // 2) + 1):
+        start = int(np.searchsorted(rows.day, last_day - count + 1))
+        how = f"the last {count} of {days} days"
+        if 2 * (days - count - gap) >= days:
+            yield Split(int(np.searchsorted(rows.day, last_day - count - gap + 1)), start, gap, how)
+        yield Split(start, start, 0, how)
+
+
+def scores(model: Any, X: Floats) -> Floats:  # noqa: N803 (scikit-learn's name)
+    """The scores a fitted classifier gives, [n] float64: the probability of fraud."""
+    probabilities: Floats = model.predict_proba(X)[:, 1]
+    return probabilities
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of Python and the libraries a model file depends on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+def _fit(rows: Dataset, hyperparameters: Hyperparameters, what_for: str) -> Pipeline:
+    started = time.monotonic()
+    model = build(hyperparameters).fit(rows.X, rows.y)
+    print(f"fitted {rows.rows} rows {what_for} in {time.monotonic() - started:.1f} s", flush=True)
+    return model
+
+
+def _window(day: NDArray[np.int64]) -> dict[str, str]:
+    first, last = (datetime.fromtimestamp(int(d) * DAY_US / 1e6, UTC).date().isoformat() for d in (day[0], day[-1]))
+    return {"first_day": first, "last_day": last}
+
+
+def _days(day: NDArray[np.int64]) -> str:
+    window = _window(day)
+    return f"{window['first_day']} to {window['last_day']}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Bringing the online store up to date with the tables: hour buckets up to the end of the data."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from processing.contract import Contract
+from processing.online import Bucket, Event, OnlineStore
+
+HOUR_SECONDS = 3_600
+
+
+def refresh_store(store: OnlineStore, transactions: DataFrame, contract: Contract, mark: int, scratch: Path) -> int:
+    """Set the store's buckets from `transactions` (their look-back is enough); returns how many were set.
+
+    The hour of the last transaction may not be over: its events are handed over one by one.
+    """
+    hour = F.floor(F.unix_micros("event_time") / (HOUR_SECONDS * 1_000_000)).cast("long")
+    rows = transactions.withColumn("hour", hour).persist()
+    last = rows.agg(F.max("hour")).first()
+    assert last is not None
+    horizon = last[0]
+    amount, fraud = F.col("amount_minor"), F.coalesce("is_fraud", F.lit(0)).cast("long")
+    written: list[Path] = []
+    for place, entity in enumerate(contract.entities):
+        path = scratch / f"buckets-{entity.name}"
+        whole = rows.where(F.col("hour").between(horizon - contract.lookback_hours, horizon - 1))
+        whole.groupBy(F.lit(place).alias("entity"), F.col(entity.name).alias("key"), "hour").agg(
+            F.count("*").alias("n"),
+            F.sum(amount).alias("s"),
+            F.sum(amount * amount).alias("q"),
+            F.sum(fraud).alias("f"),
+        ).write.parquet(str(path), mode="overwrite")
+        written.append(path)
+    keys = [entity.name for entity in contract.entities]
+    tail = [
+        Event(row["transaction_id"], row["us"], row["amount_minor"], tuple(row[key] for key in keys))
+        for row in rows.where(F.col("hour") == horizon).withColumn("us", F.unix_micros("event_time")).collect()
+    ]
+    rows.unpersist()
+    count = 0
+
+    def batches() -> Iterator[list[Bucket]]:
+        nonlocal count
+        for path in written:
+            for batch in pq.ParquetDataset(path).fragments:
+                for piece in batch.to_batches(batch_size=20_000):
+                    columns = [piece.column(name).to_pylist() for name in Bucket._fields]
+                    count += len(piece)
+                    yield [Bucket(*values) for values in zip(*columns, strict=True)]
+
+    store.refresh(horizon, batches(), tail, mark)
+    return count

@@ -1,0 +1,30 @@
+"""The errors a user can meet. Each message says what is wrong, where, and what to do next."""
+
+
+class FraudlineError(Exception):
+    """Base of every error raised on purpose. The command prints its message, never a traceback."""
+
+    exit_code = 1
+
+
+class BadInput(FraudlineError, ValueError):
+    """The caller's data, contract or argument is wrong; the command ends with exit code 2."""
+
+    exit_code = 2
+
+
+class NotFound(FraudlineError, FileNotFoundError):
+    """A named thing (a file, a version, a run) does not exist in the home."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:  # FileNotFoundError would format errno and filename
+        return str(self.args[0]) if self.args else ""
+
+
+class Conflict(FraudlineError):
+    """A conditional write found something else than expected: another writer came first."""
+
+
+class RunFailed(FraudlineError):
+    """A pipeline run, or one step of it, ended in failure. Nothing was promoted."""

@@ -1,0 +1,192 @@
+"""A home: one folder (or bucket prefix) that holds all state of an installation.
+
+Keys are relative paths with forward slashes (``models/latest.json``), the same wherever the home lies.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from processing.errors import BadInput, Conflict, NotFound
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored object: its key, size in bytes, time of last change (seconds since 1970)."""
+
+    key: str
+    size: int
+    modified: float
+
+
+class Home(ABC):
+    """Objects by key, with one conditional write. `open_home` gives the right one for an address."""
+
+    url: str
+
+    @abstractmethod
+    def read_tagged(self, key: str) -> tuple[bytes, str]:
+        """The object and its entity tag, which changes with its content. Raises NotFound."""
+
+    @abstractmethod
+    def write(self, key: str, data: bytes) -> None:
+        """Store an object, whole or not at all."""
+
+    @abstractmethod
+    def write_if(self, key: str, data: bytes, tag: str | None) -> None:
+        """Store an object only if its tag is still `tag` (None: only if there is none yet).
+
+        Raises Conflict when another writer came first. One atomic step.
+        """
+
+    @abstractmethod
+    def entries(self, prefix: str) -> list[Entry]:
+        """Every object below a prefix that ends in '/', in the order of their keys."""
+
+    @abstractmethod
+    def folders(self, prefix: str) -> list[str]:
+        """Names of the folders directly below a prefix, sorted."""
+
+    @abstractmethod
+    def move(self, source: str, target: str) -> None:
+        """Rename an object. Raises NotFound."""
+
+    @abstractmethod
+    def copy(self, address: str, key: str) -> None:
+        """Store what lies at an address of this home (as `url_of` gives it) under a further key."""
+
+    @abstractmethod
+    def upload(self, path: Path, key: str) -> None:
+        """Store a local file under a key."""
+
+    @abstractmethod
+    @contextmanager
+    def local_file(self, key: str) -> Iterator[Path]:
+        """The object as a readable local file for the time of a with block. Raises NotFound."""
+        yield Path()
+
+    def read(self, key: str) -> bytes:
+        """The object's bytes. Raises NotFound."""
+        return self.read_tagged(key)[0]
+
+    def url_of(self, key: str) -> str:
+        """The full address of a key."""
+        return f"{self.url}/{key}"
+
+
+class LocalHome(Home):
+    """A home in a folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.expanduser().resolve()
+        self.url = self.folder.as_uri()
+
+    def path(self, key: str) -> Path:
+        """Where a key lies. Raises BadInput for a key that would leave the home."""
+        path = (self.folder / key).resolve()
+        if not path.is_relative_to(self.folder):
+            raise BadInput(f"the key {key!r} points outside the home {self.folder}")
+        return path
+
+    def read_tagged(self, key: str) -> tuple[bytes, str]:
+        try:
+            data = self.path(key).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise NotFound(f"{key} does not exist in the home {self.folder}") from None
+        return data, hashlib.sha256(data).hexdigest()
+
+    def write(self, key: str, data: bytes) -> None:
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    def write_if(self, key: str, data: bytes, tag: str | None) -> None:
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target.parent / f".{target.name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                found: str | None = self.read_tagged(key)[1]
+            except NotFound:
+                found = None
+            if found != tag:
+                raise Conflict(f"{key} was changed by someone else in the meantime; nothing was written")
+            self.write(key, data)
+
+    def entries(self, prefix: str) -> list[Entry]:
+        found = []
+        for path in self.path(prefix).rglob("*"):
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # moved away while we looked
+                continue
+            if path.is_file():
+                key = path.relative_to(self.folder).as_posix()
+                found.append(Entry(key, status.st_size, status.st_mtime))
+        return sorted(found, key=lambda entry: entry.key)
+
+    def folders(self, prefix: str) -> list[str]:
+        folder = self.path(prefix)
+        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+    def move(self, source: str, target: str) -> None:
+        self.path(target).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.replace(self.path(source), self.path(target))
+        except FileNotFoundError:
+            raise NotFound(f"{source} does not exist in the home {self.folder}") from None
+
+    def copy(self, address: str, key: str) -> None:
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(local_path(address), target)  # both are written once and never changed
+        except OSError:  # another file system, or one without hard links
+            self.upload(local_path(address), key)
+
+    def upload(self, path: Path, key: str) -> None:
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".writing-{target.name}")
+        shutil.copyfile(path, partial)
+        os.replace(partial, target)
+
+    @contextmanager
+    def local_file(self, key: str) -> Iterator[Path]:
+        path = self.path(key)
+        if not path.is_file():
+            raise NotFound(f"{key} does not exist in the home {self.folder}")
+        yield path
+
+
+def local_path(address: str) -> Path:
+    """The path that a local address (a plain path or file://...) names. Raises BadInput for any other."""
+    parts = urlsplit(address)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    if parts.scheme and len(parts.scheme) > 1:
+        raise BadInput(f"{address!r} is not a local path; give a folder of this machine")
+    return Path(address)
+
+
+def open_home(address: str | Path) -> Home:
+    """The home at an address: a folder, or file://... Nothing is created until something is stored."""
+    return LocalHome(local_path(str(address)))

@@ -1,0 +1,196 @@
+"""Taking data in, in Spark: which landed rows are new, which bring a label, which are refused."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import fs
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from processing.contract import Contract
+from processing.errors import BadInput
+from processing.incoming import Arrival
+from processing.landing import landed_schema, read_file, transaction_schema
+
+DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a run takes in. `changes` has the columns of a transaction and `new`: a row to insert, or a label to set."""
+
+    changes: DataFrame
+    refused: DataFrame
+    accepted_rows: int
+    refused_rows: int
+    new_rows: int
+    new_days: frozenset[int]
+    label_days: frozenset[int]
+
+
+def day_of(time: Column) -> Column:
+    """The day number of a time, from 1970-01-01."""
+    return F.floor(F.unix_micros(time) / (DAY_SECONDS * 1_000_000)).cast("int")
+
+
+def read_table(spark: SparkSession, files: Iterable[str], schema: pa.Schema) -> DataFrame:
+    """The rows of the given Parquet files."""
+    reader = spark.read.schema(from_arrow_schema(schema)).option("recursiveFileLookup", "true")
+    paths = list(files)
+    return reader.parquet(*paths) if paths else spark.createDataFrame([], from_arrow_schema(schema))
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What the files held: rows read and refused, and where both were set down, in `landed_schema`."""
+
+    rows: int
+    refused: int
+    accepted_files: tuple[str, ...]
+    refused_files: tuple[str, ...]
+
+
+def land(spark: SparkSession, arrivals: Sequence[tuple[Arrival, Path]], contract: Contract, folder: str) -> Landed:
+    """Read the arrived files, one task each, and set their rows down as Parquet in `folder` (an address)."""
+    now = datetime.now(UTC)
+
+    def read(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        for batch in batches:
+            for row in batch.to_pylist():
+                good, bad = (_Writer(f"{folder}/{kind}-{row['number']}.parquet") for kind in ("accepted", "refused"))
+                for landed in read_file(Path(row["path"]), contract, row["name"], now):
+                    sound = pc.is_null(landed.column("reason"))
+                    good.write(landed.filter(sound))
+                    bad.write(landed.filter(pc.invert(sound)))
+                counts = {"rows": good.close() + bad.close(), "refused": bad.rows}
+                yield pa.RecordBatch.from_pylist([counts | {"accepted_file": good.path, "refused_file": bad.path}])
+
+    if not arrivals:
+        return Landed(0, 0, (), ())
+    files = [(number, str(path), arrival.name) for number, (arrival, path) in enumerate(arrivals)]
+    tasks = spark.createDataFrame(files, "number int, path string, name string").repartition(len(files))
+    found = tasks.mapInArrow(read, "rows long, refused long, accepted_file string, refused_file string").collect()
+    return Landed(
+        sum(row["rows"] for row in found),
+        sum(row["refused"] for row in found),
+        tuple(row["accepted_file"] for row in found if row["rows"] > row["refused"]),
+        tuple(row["refused_file"] for row in found if row["refused"]),
+    )
+
+
+class _Writer:
+    """Batches into one Parquet file, which is made with the first row."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.rows = path, 0
+        self._file: pq.ParquetWriter | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        if len(batch):
+            if self._file is None:
+                system, path = fs.FileSystem.from_uri(self.path)
+                system.create_dir(path.rsplit("/", 1)[0])
+                self._file = pq.ParquetWriter(path, batch.schema, filesystem=system)
+            self._file.write_batch(batch)
+            self.rows += len(batch)
+
+    def close(self) -> int:
+        if self._file is not None:
+            self._file.close()
+        return self.rows
+
+
+def take(
+    spark: SparkSession, landed: Landed, existing: DataFrame | None, reported: dict[str, bool], contract: Contract
+) -> Taken:
+    """Compare what landed with what is there.
+
+    The first row of an id stands; another content under the same id is refused. The newest label that says
+    something stands, and one reported to the API stands over those from files. Raises BadInput for a file that
+    broke off, or when a greater share of rows than the contract allows is refused.
+    """
+    names = transaction_schema(contract).names
+    good = read_table(spark, landed.accepted_files, landed_schema(contract)).withColumn("known", F.lit(False))
+    told = spark.createDataFrame([(key, int(label)) for key, label in reported.items()], "id string, told int")
+    ids = good.select("transaction_id").unionAll(told.select("id"))
+    if existing is not None:
+        ids = ids.unionAll(existing.select("transaction_id"))
+        before = existing.select("*", F.lit("").alias("file"), F.lit(0).cast("long").alias("line"))
+        rows = good.unionByName(before.withColumn("known", F.lit(True)), allowMissingColumns=True)
+    else:
+        rows = good
+    contested = ids.groupBy("transaction_id").count().where("count > 1").select("transaction_id").persist()
+    judged = _judge(rows.join(contested, "transaction_id", "left_semi"), told, names).persist()
+    changes = judged.where("changed").select(*names, (~F.col("known")).alias("new"))
+    plain = good.join(contested, "transaction_id", "left_anti") if contested.count() else good
+    changes = changes.unionAll(plain.select(*names, F.lit(True).alias("new")))
+    changes = changes.withColumn("day", day_of(F.col("event_time")))
+    twice = judged.where("clash").select(
+        "file",
+        "line",
+        F.concat(F.lit("id "), "transaction_id", F.lit(" stands for another transaction already")).alias("reason"),
+        F.to_json(F.struct(*names)).alias("content"),
+    )
+    refused = read_table(spark, landed.refused_files, landed_schema(contract)).select(*twice.columns).unionAll(twice)
+    total, bad = landed.rows, landed.refused + twice.count()
+    _check(total, bad, refused, contract)
+    days = changes.groupBy("day", "new").count().collect()
+    return Taken(
+        changes=changes,
+        refused=refused,
+        accepted_rows=total - bad,
+        refused_rows=bad,
+        new_rows=sum(row["count"] for row in days if row["new"]),
+        new_days=frozenset(row["day"] for row in days if row["new"]),
+        label_days=frozenset(row["day"] for row in days if not row["new"]),
+    )
+
+
+def _judge(rows: DataFrame, told: DataFrame, names: list[str]) -> DataFrame:
+    """The rows whose id occurs more than once: which is `changed` (inserted, or labelled anew), which a `clash`."""
+    in_order = Window.partitionBy("transaction_id").orderBy(F.col("known").desc(), "file", "line")
+    everything = in_order.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
+    first, same = F.col("place") == 1, F.col("same")
+    label = F.coalesce("told", F.last(F.when(same, F.col("is_fraud")), ignorenulls=True).over(everything))
+    judged = (
+        rows.join(F.broadcast(told), F.col("transaction_id") == F.col("id"), "left")
+        .withColumn("content", F.xxhash64(*[F.col(name) for name in names if name != "is_fraud"]))
+        .withColumn("same", F.col("content") == F.first("content").over(everything))
+        .withColumn("place", F.row_number().over(in_order))
+        .withColumn("label", label)
+        .withColumn("changed", first & (~F.col("known") | ~F.col("label").eqNullSafe(F.col("is_fraud"))))
+        .withColumn("clash", ~same & ~F.col("known"))
+    )
+    return judged.where("changed OR clash").withColumn("is_fraud", F.when(first, F.col("label")))
+
+
+def _check(total: int, bad: int, refused: DataFrame, contract: Contract) -> None:
+    broken = refused.where("reason LIKE 'unreadable%'").first()
+    if broken:
+        raise BadInput(
+            f"{broken['file']} breaks off at line {broken['line']} ({broken['reason']}); nothing was committed. "
+            "Replace the file in incoming/, or take it out, and run again"
+        )
+    if bad > contract.refuse_above * total:
+        examples = "; ".join(f"{row['file']} line {row['line']}: {row['reason']}" for row in refused.limit(3).collect())
+        raise BadInput(
+            f"{bad:,} of {total:,} rows break the contract {contract.name!r}, more than the "
+            f"{contract.refuse_above:.0%} it allows (refuse_above); nothing was committed. For instance: {examples}"
+        )
+
+
+def rewritten(existing: DataFrame | None, taken: Taken, contract: Contract) -> DataFrame:
+    """The whole rows of the days that change: those that were there, with their new labels, and the new ones."""
+    names = transaction_schema(contract).names
+    new = taken.changes.where("new").select(*names, "day")
+    if existing is None:
+        return new
+    labels = taken.changes.where("NOT new").select("transaction_id", F.col("is_fraud").alias("label"))
+    kept = existing.join(labels, "transaction_id", "left").withColumn("is_fraud", F.coalesce("label", "is_fraud"))
+    return kept.select(*names, day_of(F.col("event_time")).alias("day")).unionByName(new)

@@ -1,0 +1,237 @@
+"""The feature job: takes in what waits in incoming/, recomputes the features it touches, writes the run's sets.
+
+AWS Glue runs this file; so does a laptop (`python -m processing.job --home ... --run ...`). It either commits or
+leaves the tables as they were. What it did is written to runs/<run>/features.json.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from pyarrow import fs
+from pyspark.sql import DataFrame, SparkSession
+
+from processing import tables as iceberg
+from processing.behaviour import features_of
+from processing.buckets import refresh_store
+from processing.contract import HOME_KEY, Contract, of_home
+from processing.errors import BadInput, FraudlineError
+from processing.features import FeatureSet
+from processing.home import Home, open_home
+from processing.incoming import Arrival, archive, check_unchanged, settled
+from processing.intake import Taken, land, read_table, rewritten, take
+from processing.landing import check_file, transaction_schema
+from processing.online import OnlineStore, Reports, open_store
+from processing.spark import start_spark
+from processing.split import Split, date_of, split_days
+
+Files = dict[int, list[str]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The entry point: 0, or the exit code of what went wrong, said on standard error."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", required=True, help="folder of the installation")
+    parser.add_argument("--run", required=True, help="name of the run")
+    parser.add_argument("--contract", help="for a new home: a shipped contract's name, or a .toml file")
+    options, _ = parser.parse_known_args(arguments)  # Glue adds arguments of its own
+    try:
+        home = open_home(options.home)
+        contract = of_home(home, options.contract)
+        with tempfile.TemporaryDirectory(prefix="fraudline-") as scratch, ExitStack() as held:
+            run_job(home, contract, options.run, Path(scratch), held)
+    except FraudlineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def run_job(home: Home, contract: Contract, run: str, scratch: Path, held: ExitStack) -> dict[str, Any]:
+    """One run of the job; what it did, as in runs/<run>/features.json. Raises FraudlineError.
+
+    `held` keeps local copies of the files until the caller is done.
+    """
+    tables = iceberg.open_tables(home, contract)
+    arrivals = settled(home)
+    if not arrivals and not tables.transactions.current_snapshot():
+        raise BadInput(f"there is nothing to take in: put CSV, CSV.gz or Parquet files into {home.url_of('incoming')}")
+    paths = [(arrival, held.enter_context(home.local_file(arrival.entry.key))) for arrival in arrivals]
+    for arrival, path in paths:
+        check_file(path, contract, arrival.name)
+    store = open_store(home, contract) if contract.entities else None
+    if store:
+        held.callback(store.close)
+    spark = start_spark(scratch)
+    say(f"Spark {spark.version} started; {len(arrivals)} file(s) to take in")
+    job = _Job(home, contract, run, spark, tables, scratch)
+    reports = store.reports() if store else Reports({}, 0)
+    taken = job.take_in(paths, reports)
+    features = job.commit(taken, arrivals)
+    archive(home, arrivals, run)
+    split, counts = job.write_sets(features)
+    set_buckets = job.refresh(store, reports) if store else 0
+    done = {
+        "run": run,
+        "files": [
+            {"name": arrival.name, "bytes": arrival.entry.size, "sha256": arrival.sha256} for arrival in arrivals
+        ],
+        "rows_accepted": taken.accepted_rows,
+        "rows_refused": taken.refused_rows,
+        "rows_new": taken.new_rows,
+        "online_buckets": set_buckets,
+        "features": list(FeatureSet(contract).names),
+        "snapshots": {
+            name: iceberg.snapshot_id(getattr(tables, name)) for name in ("transactions", "features", "quarantine")
+        },
+        "days": split.words(),
+        "rows": counts,
+        "train_url": home.url_of(f"runs/{run}/train"),
+        "test_url": home.url_of(f"runs/{run}/test"),
+        "contract_url": home.url_of(f"runs/{run}/contract"),
+    }
+    home.write(f"runs/{run}/contract/{HOME_KEY}", contract.text.encode())
+    home.write(f"runs/{run}/features.json", json.dumps(done, indent=2).encode())
+    say("done")
+    return done
+
+
+@dataclass
+class _Job:
+    home: Home
+    contract: Contract
+    run: str
+    spark: SparkSession
+    tables: iceberg.Tables
+    scratch: Path
+
+    def take_in(self, paths: list[tuple[Arrival, Path]], reports: Reports) -> Taken:
+        landed = land(self.spark, paths, self.contract, self.scratch.as_uri())
+        files = iceberg.files_by_day(self.tables.transactions)
+        existing = self.transactions(files) if files else None
+        taken = take(self.spark, landed, existing, reports.labels, self.contract)
+        say(f"{taken.accepted_rows:,} rows accepted ({taken.new_rows:,} new), {taken.refused_rows:,} refused")
+        return taken
+
+    def transactions(self, files: Files) -> DataFrame:
+        return read_table(self.spark, _all(files), transaction_schema(self.contract))
+
+    def commit(self, taken: Taken, arrivals: list[Arrival]) -> Files:
+        """Write what changes, then commit it; returns the files of all features, by day."""
+        before = iceberg.files_by_day(self.tables.transactions)
+        changed = taken.new_days | taken.label_days
+        touched = {day: files for day, files in before.items() if day in changed}
+        written: list[str] = []
+        try:
+            new_files: Files = {}
+            if changed:
+                existing = self.transactions(touched) if touched else None
+                new_files = self._write("transactions", rewritten(existing, taken, self.contract), written)
+            now = before | new_files
+            stale = not self.tables.features_are_current
+            days = set(now) if stale else affected_days(taken, self.contract) & set(now)
+            say(f"{len(changed)} day(s) of transactions change, {len(days)} day(s) of features to compute")
+            feature_files: Files = {}
+            if days:
+                feature_files = self._write("features", self._features(now, days), written)
+            check_unchanged(self.home, arrivals)
+            if changed:
+                iceberg.replace_days(self.tables.transactions, changed, _all(new_files))
+        except BaseException:
+            for folder in written:  # a run commits or leaves no trace
+                fs.FileSystem.from_uri(folder)[0].delete_dir(fs.FileSystem.from_uri(folder)[1])
+            raise
+        if days or stale:
+            made_from = iceberg.snapshot_id(self.tables.transactions)
+            iceberg.replace_days(self.tables.features, days, _all(feature_files), made_from=made_from)
+        self._quarantine(taken, arrivals)
+        say("committed")
+        return iceberg.files_by_day(self.tables.features)
+
+    def _features(self, files: Files, days: Collection[int]) -> DataFrame:
+        reach = -(-self.contract.lookback_hours // 24)
+        needed = {day - back for day in days for back in range(reach + 1)}
+        rows = self.transactions({day: names for day, names in files.items() if day in needed})
+        return features_of(rows, self.contract, days, self._partitions())
+
+    def _partitions(self) -> int:
+        return int(self.spark.conf.get("spark.sql.shuffle.partitions") or 8)
+
+    def _write(self, table: str, rows: DataFrame, written: list[str]) -> Files:
+        folder = f"{getattr(self.tables, table).location()}/data/{self.run}"
+        written.append(folder)
+        started = time.monotonic()
+        rows.repartition(self._partitions(), "day").write.partitionBy("day").parquet(folder, mode="overwrite")
+        say(f"{table} written in {time.monotonic() - started:.0f} s")
+        system, path = fs.FileSystem.from_uri(folder)
+        files: Files = {}
+        for info in system.get_file_info(fs.FileSelector(path, recursive=True)):
+            if info.path.endswith(".parquet"):
+                day = int(info.path.rsplit("/", 2)[1].removeprefix("day="))
+                files.setdefault(day, []).append(folder + info.path.removeprefix(path))
+        return files
+
+    def _quarantine(self, taken: Taken, arrivals: list[Arrival]) -> None:
+        """Keep the refused rows, whole. A file that was quarantined before (the same bytes) is not so again."""
+        if not taken.refused_rows:
+            return
+        digests = {arrival.name: arrival.sha256 for arrival in arrivals}
+        known = set(self.tables.quarantine.scan(selected_fields=("file_sha256",)).to_arrow()["file_sha256"].to_pylist())
+        path = self.scratch / "refused"
+        taken.refused.write.parquet(str(path))
+        now = datetime.now(UTC)
+        rows = [
+            {**row, "run": self.run, "refused_at": now, "file_sha256": digests[row["file"]]}
+            for row in pq.read_table(path).to_pylist()
+            if digests[row["file"]] not in known
+        ]
+        if rows:
+            iceberg.append(self.tables.quarantine, rows)
+
+    def write_sets(self, files: Files) -> tuple[Split, dict[str, int]]:
+        """Put the train and test days' files into the run's folder; the days, and how many labelled rows they have."""
+        labelled = iceberg.labelled_rows(self.tables.features)
+        split = split_days(labelled, self.contract)
+        counts = {}
+        for name, days in (("train", split.train), ("test", split.test)):
+            for day in days:
+                for i, address in enumerate(files.get(day, [])):
+                    self.home.copy(address, f"runs/{self.run}/{name}/{date_of(day)}-{i}.parquet")
+            counts[name] = sum(labelled.get(day, 0) for day in days)
+        say(f"sets written: {counts['train']:,} rows to train on, {counts['test']:,} to test on")
+        return split, counts
+
+    def refresh(self, store: OnlineStore, reports: Reports) -> int:
+        files = iceberg.files_by_day(self.tables.transactions)
+        first = max(files) - 1 - -(-self.contract.lookback_hours // 24)
+        rows = self.transactions({day: names for day, names in files.items() if day >= first})
+        count = refresh_store(store, rows, self.contract, reports.mark, self.scratch)
+        say(f"online store brought up to date: {count:,} hour buckets")
+        return count
+
+
+def affected_days(taken: Taken, contract: Contract) -> set[int]:
+    """The days on which a feature (or the label) can differ after what was taken in."""
+    reach = -(-contract.lookback_hours // 24)
+    return {day + ahead for day in taken.new_days | taken.label_days for ahead in range(reach + 1)}
+
+
+def say(text: str) -> None:
+    """One line of progress, into the step's log."""
+    print(f"{datetime.now(UTC):%H:%M:%S} {text}", flush=True)
+
+
+def _all(files: Files) -> list[str]:
+    return [name for names in files.values() for name in names]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

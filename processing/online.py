@@ -1,0 +1,128 @@
+"""The online store: the hour buckets that features are computed from while a card payment waits.
+
+The feature job *sets* the buckets of the hours its data covers (idempotent); the API *adds* to the hours after.
+The store also holds what was decided, so that the same transaction is never counted or decided twice, and what
+investigators reported, until the next run takes it in.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from processing.contract import Contract
+from processing.errors import FraudlineError
+from processing.home import Home, LocalHome
+from processing.windows import HOUR_US
+
+
+class StoreUnavailable(FraudlineError):
+    """The online store did not answer in time (locked, full, out of reach)."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A transaction as the windows see it: `keys` are its entities' values, in the order of the contract."""
+
+    transaction_id: str
+    time_us: int
+    amount: int  # minor units
+    keys: tuple[str, ...]
+
+    @property
+    def hour(self) -> int:
+        """Its hour bucket."""
+        return self.time_us // HOUR_US
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided about a transaction, and on what grounds."""
+
+    event: Event
+    decision: str
+    score: float
+    threshold: float
+    model_version: str
+    features: bytes  # float64, in the order of the model's features
+    decided_at: datetime
+    is_fraud: bool | None = None  # as reported later
+
+
+class Bucket(NamedTuple):
+    """One entity's hour: count, amount in minor units, its squares, frauds."""
+
+    entity: int  # place in the contract
+    key: str
+    hour: int
+    n: int
+    s: int
+    q: int
+    f: int
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Labels reported through the API: the newest for each transaction id, and how far was read."""
+
+    labels: dict[str, bool]
+    mark: int
+
+
+class OnlineStore(ABC):
+    """One interface, a store for a laptop and one for the cloud. Every call is safe from many processes at once.
+
+    All raise StoreUnavailable when the store does not answer within its time limit.
+    """
+
+    @abstractmethod
+    def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
+        """The decision already recorded under the event's id, and the event's state for `FeatureSet.compute`."""
+
+    @abstractmethod
+    def record(self, decision: Decision) -> Decision:
+        """Record a decision and count its transaction, both or neither.
+
+        Returns the decision that stands: this one, or the one that was recorded first under the same id
+        (nothing is counted again then).
+        """
+
+    @abstractmethod
+    def report(self, transaction_id: str, is_fraud: bool) -> None:
+        """Take in a label for a recorded transaction; the last report stands. Raises NotFound."""
+
+    @abstractmethod
+    def decisions(self, limit: int) -> list[Decision]:
+        """The latest decisions, newest first."""
+
+    @abstractmethod
+    def reports(self) -> Reports:
+        """Everything reported so far."""
+
+    @abstractmethod
+    def refresh(self, horizon: int, buckets: Iterable[Sequence[Bucket]], tail: Sequence[Event], mark: int) -> None:
+        """Set all buckets of the hours before `horizon` (those not given are dropped), while the API goes on.
+
+        `tail` are the data's events of the hour `horizon` itself, which may not be over: each is counted unless
+        it was. Reports newer than `mark`, which the buckets cannot contain yet, are kept on top of them.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what is held open."""
+
+
+def open_store(home: Home, contract: Contract, *, timeout: float = 2.0) -> OnlineStore:
+    """The online store of a home. `timeout` in seconds bounds every call."""
+    from processing.online_sqlite import SqliteStore
+
+    if not isinstance(home, LocalHome):
+        raise FraudlineError(f"no online store for the home {home.url}")
+    folder: Path = home.path("online")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"the folder of the online store cannot be made: {error}") from error
+    return SqliteStore(folder / "store.sqlite", contract, timeout=timeout)

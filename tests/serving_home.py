@@ -1,0 +1,103 @@
+"""Homes to serve from, for tests: a contract and small, real models, published through the registry."""
+
+import functools
+import io
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import uvicorn
+from fastapi import FastAPI
+
+from pipeline.model import Hyperparameters, build
+from pipeline.registry import Registry
+from pipeline.train import library_versions
+from processing import contract as contracts
+from processing.contract import Contract
+from processing.features import FeatureSet
+from processing.home import Home, open_home
+from serving.schema import example
+from serving.settings import Settings, read_settings
+
+
+def begin(folder: Path, contract: str = "transactions") -> Home:
+    """A home as a first run leaves it, but without a model."""
+    home = open_home(folder)
+    contracts.of_home(home, contract)
+    return home
+
+
+def settings(folder: Path, **more: Any) -> Settings:
+    return read_settings(**{"home": str(folder), "follow_seconds": 0.05, "port": 0, **more})
+
+
+@functools.cache
+def trained(contract: str, seed: int) -> bytes:
+    """A model of that contract's features, pickled: fraud is what has a great amount, about."""
+    features = FeatureSet(contracts.load(contract))
+    random = np.random.default_rng(seed)
+    x = random.lognormal(3.0, 1.0, (400, len(features.names)))
+    y = (x[:, 0] * random.lognormal(0.0, 0.3, len(x)) > 60).astype(int)
+    model = build(Hyperparameters(max_iterations=20, learning_rate=0.3, l2_regularization=0.0)).fit(x, y)
+    file = io.BytesIO()
+    joblib.dump(model, file)
+    return file.getvalue()
+
+
+def publish(home: Home, seed: int = 0, *, file: bytes | None = None, **manifest: Any) -> str:
+    """Publish a model in a home. What is given replaces the file, or entries of the manifest."""
+    contract = contracts.of_home(home)
+    document = {
+        "contract": {"name": contract.name, "digest": contract.digest, "text": contract.text},
+        "features": list(FeatureSet(contract).names),
+        "threshold": 0.5,
+        "libraries": library_versions(),
+    }
+    data = trained(contract.name, seed) if file is None else file
+    metrics = {"gate": {"passed": True, "reason": "good enough"}, "metrics": {"average_precision": 0.7}}
+    return Registry(home).publish({"model.joblib": data}, document | manifest, metrics, datetime.now(UTC))
+
+
+def promote(home: Home, version: str) -> str:
+    return Registry(home).promote(version, by="a test", reason="to be tested").version
+
+
+def serving_home(folder: Path, contract: str = "transactions") -> Home:
+    """A home with a promoted model."""
+    home = begin(folder, contract)
+    promote(home, publish(home))
+    return home
+
+
+def row(contract: Contract, **changes: Any) -> dict[str, Any]:
+    """A transaction of an hour ago, changed; what is ... is left out."""
+    values = example(contract)
+    when = datetime.now(UTC) - timedelta(hours=1)
+    times = {
+        "iso": when.isoformat(),
+        "unix": when.timestamp(),
+        "elapsed": (when - contract.time_origin).total_seconds(),
+    }
+    values[contract.time] = times[contract.time_format]
+    return {name: value for name, value in (values | changes).items() if value is not ...}
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[str]:
+    """The address of an app that runs under uvicorn, as it does in use, in a thread."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, loop="uvloop", http="httptools", log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive()

@@ -1,0 +1,166 @@
+"""The Evaluate step: challenger and champion on the same rows, the gate's verdict, a version in the registry."""
+
+import hashlib
+import io
+import json
+import tarfile
+
+import joblib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from run_sets import CONTRACT, FIRST_DAY, rows_table, write_contract, write_set
+
+from pipeline import dataset, evaluate, train
+from pipeline.evaluate import gate
+from pipeline.model import Hyperparameters
+from pipeline.registry import CorruptModel, Registry
+from processing.contract import parse
+from processing.errors import BadInput
+from processing.features import FeatureSet
+from processing.home import open_home
+
+TEST_SET = {"days": 4, "first_day": FIRST_DAY + 22, "per_day": 200, "seed": 1}
+
+
+def model_archive(path, model, training):
+    """As SageMaker delivers what a training job left."""
+    buffer = io.BytesIO()
+    joblib.dump(model, buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in (("model.joblib", buffer.getvalue()), ("training.json", json.dumps(training).encode())):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    rows = dataset.read(write_set(tmp_path_factory.mktemp("train"), rows_table()), CONTRACT)
+    return {n: train.train(rows, CONTRACT, Hyperparameters(max_iterations=n)) for n in (1, 30)}
+
+
+@pytest.fixture
+def step(tmp_path, monkeypatch, trained):
+    """Runs the step on a challenger with that many trees and gives evaluation.json."""
+    monkeypatch.setenv("ML_ROOT", str(tmp_path / "ml"))
+    folder = tmp_path / "ml/processing"
+    write_set(folder / "test", rows_table(**TEST_SET))
+
+    def run(trees, floor=0.1, contract=CONTRACT, **training):
+        write_contract(folder / "contract", contract)
+        model, record = trained[trees]
+        record = {**record, "contract": {"name": contract.name, "digest": contract.digest}, **training}
+        model_archive(folder / "model/model.tar.gz", model, record)
+        evaluate.main(["--home", str(tmp_path / "home"), "--run", "r1", "--floor", str(floor)])
+        return json.loads((folder / "evaluation/evaluation.json").read_text())
+
+    return run
+
+
+@pytest.fixture
+def registry(tmp_path):
+    return Registry(open_home(tmp_path / "home"))
+
+
+def test_the_first_model_is_measured_judged_and_published(step, registry, trained, tmp_path):
+    registry.home.write("runs/r1/features.json", b'{"snapshot": 7}')
+    outcome = step(30)
+    assert outcome["champion"] is None
+    assert outcome["gate"]["passed"]
+    assert outcome["gate"]["difference"] == 0.0
+    assert "first model" in outcome["gate"]["reason"]
+    assert outcome["gate"]["average_precision"] == outcome["metrics"]["average_precision"] > 0.5
+    published = registry.metrics(outcome["version"])
+    assert {"version": outcome["version"], **published} == outcome
+    assert registry.versions()[0].status == "candidate"
+
+    manifest, record = registry.manifest(outcome["version"]), trained[30][1]
+    assert manifest["features"] == list(FeatureSet(CONTRACT).names)
+    assert set(manifest["dtypes"].values()) == {"float64"}
+    assert parse(manifest["contract"]["text"]) == CONTRACT
+    assert manifest["contract"]["digest"] == CONTRACT.digest
+    assert manifest["threshold"] == record["threshold"]
+    assert manifest["rows"] == {"train": 1200, "test": 800}
+    assert manifest["data_digests"]["train"] == record["data_digest"] != manifest["data_digests"]["test"]
+    assert manifest["data"] == {"snapshot": 7}
+    assert manifest["run"] == "r1"
+    assert manifest["code_revision"]
+    model = registry.read_file(outcome["version"], "model.joblib")
+    assert manifest["files"]["model.joblib"] == hashlib.sha256(model).hexdigest()
+    test = dataset.read(tmp_path / "ml/processing/test", CONTRACT)
+    served = train.scores(joblib.load(io.BytesIO(model)), test.X)
+    assert np.array_equal(served, train.scores(trained[30][0], test.X))
+
+
+def test_a_worse_challenger_does_not_pass_and_a_better_one_does(step, registry):
+    weak = step(1)
+    registry.promote(weak["version"], "test", "first")
+    better = step(30)
+    assert better["gate"]["passed"]
+    assert better["champion"]["version"] == weak["version"]
+    assert better["champion"]["average_precision"] == weak["metrics"]["average_precision"]
+    registry.promote(better["version"], "test", "better")
+    worse = step(1)
+    assert not worse["gate"]["passed"]
+    assert worse["gate"]["difference"] == pytest.approx(-better["gate"]["difference"])
+    assert "below that of the champion" in worse["gate"]["reason"]
+    assert registry.versions()[0].status == "rejected"
+    assert step(30)["gate"]["passed"]  # no worse is enough
+
+
+def test_below_the_floor_nothing_passes(step):
+    outcome = step(30, floor=0.999)
+    assert not outcome["gate"]["passed"]
+    assert "below the floor 0.999" in outcome["gate"]["reason"]
+
+
+def test_a_champion_of_another_contract_is_not_compared_with(step, registry):
+    registry.promote(step(30)["version"], "test", "first")
+    commented = parse(CONTRACT.text + "# a comment changes nothing\n")
+    assert step(30, contract=commented)["champion"]
+    dearer = parse(CONTRACT.text.replace("needless_alert = 2.0", "needless_alert = 5.0"))
+    outcome = step(30, contract=dearer)
+    assert outcome["champion"] is None
+    assert "trained under another contract" in outcome["gate"]["reason"]
+
+
+def test_a_damaged_champion_stops_the_step(step, registry, tmp_path):
+    version = step(30)["version"]
+    registry.promote(version, "test", "first")
+    registry.home.write(f"models/{version}/model.joblib", b"damaged")
+    with pytest.raises(SystemExit):
+        step(30)
+    assert "expected sha256" in (tmp_path / "ml/output/failure").read_text()
+    with pytest.raises(CorruptModel):
+        registry.read_file(version, "model.joblib")
+
+
+def test_a_challenger_of_another_contract_is_refused(tmp_path, trained):
+    model_archive(tmp_path / "model.tar.gz", *trained[1])
+    other = parse(CONTRACT.text.replace("made-up", "other"))
+    with pytest.raises(BadInput, match=r"trained under the contract 'made-up' .* tested under 'other'"):
+        evaluate.load_challenger(tmp_path / "model.tar.gz", other)
+
+
+def test_an_archive_that_reaches_outside_its_folder_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:
+        member = tarfile.TarInfo("../outside")
+        tar.addfile(member, io.BytesIO())
+    with pytest.raises(BadInput, match=r"does not deliver model\.joblib"):
+        evaluate.load_challenger(tmp_path / "model.tar.gz", CONTRACT)
+
+
+share = st.floats(0, 1)
+
+
+@given(share, share, st.none() | share, st.sampled_from([0.0, 0.02, -0.02]))
+def test_the_gate_asks_for_the_floor_and_for_no_less_than_the_champion(precision, floor, champions, improvement):
+    champion = None if champions is None else {"version": "v", "average_precision": champions}
+    verdict = gate(precision, champion, floor, improvement, "it is the first model")
+    beaten = champions is None or precision - champions >= improvement
+    assert verdict["passed"] == (precision >= floor and beaten)
+    assert verdict["difference"] == (0.0 if champions is None else precision - champions)
+    assert verdict["reason"].startswith("The model passed" if verdict["passed"] else "The model did not pass")

@@ -1,0 +1,40 @@
+"""The function behind the Promote step."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from pipeline.registry import Registry
+from processing.errors import BadInput
+from processing.home import open_home
+from triggers.promote import handler
+
+
+@pytest.fixture
+def registry(tmp_path):
+    return Registry(open_home(tmp_path))
+
+
+def event(registry, passed=True):
+    metrics = {"metrics": {}, "gate": {"passed": passed, "reason": "weak"}}
+    version = registry.publish({"model.joblib": b"m"}, {}, metrics, datetime(2026, 1, 1, tzinfo=UTC))
+    return {"home": registry.home.url, "version": version, "run": "r1"}
+
+
+def test_it_promotes_for_the_run(registry):
+    asked = event(registry)
+    assert handler(asked, None) == {"promoted": asked["version"]}
+    latest = registry.latest()
+    assert (latest.version, latest.by) == (asked["version"], "pipeline run r1")
+
+
+def test_a_retried_step_changes_nothing_and_succeeds(registry):
+    asked = event(registry)
+    assert handler(asked, None) == handler(asked, None)
+    assert registry.latest().serial == 1
+
+
+def test_it_never_promotes_what_the_gate_refused(registry):
+    with pytest.raises(BadInput, match="did not pass the gate: weak"):
+        handler(event(registry, passed=False), None)
+    assert registry.latest() is None

@@ -1,0 +1,26 @@
+"""The function behind the pipeline's Promote step: lets the version that passed the gate serve."""
+
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from pipeline.registry import AlreadyServing, Registry
+from processing.home import open_home
+
+
+def handler(event: dict[str, str], context: Any) -> dict[str, str]:
+    """Promote `event["version"]` in the home `event["home"]`, on behalf of the pipeline run `event["run"]`.
+
+    Gives {"promoted": version}. Called again for the same version it changes nothing and says the same: a step may
+    be retried. Raises what `Registry.promote` raises, which fails the step and with it the run.
+    """
+    logger = Logger(service="fraudline-promote")
+    version, run = event["version"], event["run"]
+    by = f"pipeline run {run}"
+    try:
+        latest = Registry(open_home(event["home"])).promote(version, by=by, reason="passed the gate")
+        version = latest.version
+        logger.info("promoted", extra={"version": version, "run": run, "serial": latest.serial})
+    except AlreadyServing as error:
+        logger.info(str(error), extra={"version": version, "run": run})
+    return {"promoted": version}
