@@ -67,8 +67,9 @@ class Dataset:
 def read(folder: Path, contract: Contract) -> Dataset:
     """The rows of every .parquet file below a folder (names that begin with . or _ are passed over).
 
-    Columns beyond those of the set are ignored. Raises BadInput, naming file and column, for one that is missing,
-    of another type or has nulls, and for a set without rows, without frauds, or with an id twice.
+    Columns beyond those of the set are ignored, and so are rows whose label is not known yet. Raises BadInput, naming
+    file and column, for one that is missing, of another type or has nulls, and for a set without rows, without
+    frauds, or with an id twice.
     """
     features = FeatureSet(contract)
     columns = _columns(contract, features)
@@ -137,7 +138,7 @@ def _read_file(path: Path, columns: dict[str, tuple[str, Callable[[Any], bool]]]
     types = {"transaction_id": pa.large_string(), "event_time": pa.timestamp("us", "UTC"), "is_fraud": pa.int8()}
     target = [pa.field(f.name, types.get(f.name, _widest(f.type))) for f in table.schema]
     try:
-        return table.cast(pa.schema(target))
+        return table.cast(pa.schema(target)).filter(pc.is_valid(table["is_fraud"]))
     except pa.ArrowInvalid as error:
         raise BadInput(f"{path}: column is_fraud holds something else than 0 and 1: {error}") from None
 

@@ -45,7 +45,6 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
 
     home = sdk.parameter("HomeUrl", addresses.home_url)
     input_data = sdk.parameter("InputDataUrl", addresses.input_url)
-    contract = sdk.parameter("ContractUrl", addresses.contract_url)
     training_instance = sdk.parameter("TrainingInstanceType", "ml.m5.xlarge")
     processing_instance = sdk.parameter("ProcessingInstanceType", "ml.m5.xlarge")
     approval = values.ParameterString(
@@ -68,7 +67,7 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
         name="Features",
         description="Takes in new data, updates the features, writes the run's train and test sets",
         sqs_queue_url=addresses.features_queue_url,
-        inputs={"run": run, "home": home, "input_url": input_data, "contract": contract},
+        inputs={"run": run, "home": home, "input_url": input_data},
         outputs=[steps.CallbackOutput(output_name=name) for name in FEATURE_OUTPUTS],
     )
     prepared = features.properties.Outputs
@@ -94,7 +93,10 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
         evaluation_request(
             addresses,
             instance_type=processing_instance,
-            arguments=["--home", home, "--run", run, "--floor", floor.to_string()],
+            arguments=[
+                *("--home", home, "--run", run),
+                *("--floor", floor.to_string(), "--improvement", improvement.to_string()),
+            ],
             inputs={"model": model_url, "test": prepared["test_url"], "contract": prepared["contract_url"]},
             output_url=of_run("evaluation"),
         ),
@@ -147,7 +149,7 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
     return steps.Pipeline(
         name=addresses.pipeline_name,
         parameters=[
-            *(home, input_data, contract, training_instance, processing_instance),
+            *(home, input_data, training_instance, processing_instance),
             *(approval, floor, improvement),
             *hyperparameters.values(),
         ],

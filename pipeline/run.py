@@ -1,0 +1,134 @@
+"""One pipeline run on this machine: the SageMaker definition, executed by `pipeline.local`."""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from pipeline.definition import FEATURE_OUTPUTS, build
+from pipeline.job_requests import LOCAL_ADDRESSES
+from pipeline.local import Bindings, LocalExecution, Outcome, StepEvent
+from pipeline.local.child import run_process
+from pipeline.progress import shown
+from pipeline.registry import Registry
+from processing.contract import Contract
+from processing.errors import BadInput, Conflict, RunFailed
+from processing.home import LocalHome, open_home
+from processing.incoming import FOLDER, waiting
+from processing.landing import check_file, is_readable
+
+CODE = Path(__file__).parent.parent
+
+
+def run_pipeline(
+    home: LocalHome,
+    parameters: Mapping[str, str],
+    progress: Callable[[StepEvent], None],
+) -> Outcome:
+    """Execute the pipeline over what is in incoming/; its folder is runs/<run>/ in the home.
+
+    Raises Conflict if a run is going on in this home, BadInput if there is nothing to take in and never was, or for a
+    parameter that does not exist or fit.
+    """
+    if not waiting(home) and not home.folders("warehouse/"):
+        raise BadInput(
+            f"there is nothing to take in: put .csv, .csv.gz or .parquet files into {home.path(FOLDER)}, or name them "
+            "with --data. For synthetic ones: fraudline synthesize transactions.parquet"
+        )
+    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    with only_run(home):
+        given = {
+            "HomeUrl": home.url,
+            "InputDataUrl": home.url_of(FOLDER.rstrip("/")),
+            **parameters,
+        }
+        bindings = Bindings(
+            callbacks={LOCAL_ADDRESSES.features_queue_url: _compute_features},
+            lambdas={LOCAL_ADDRESSES.promote_function_arn: "triggers.promote:handler"},
+        )
+        folder = home.path(f"runs/{run}")
+        return LocalExecution(build(LOCAL_ADDRESSES), given, folder, run, bindings).execute(progress)
+
+
+def run_shown(home: LocalHome, console: Console, parameters: dict[str, str]) -> dict[str, Any]:
+    """A run with its steps shown; what came of it, printed and returned. Raises RunFailed."""
+    with shown(console) as progress:
+        outcome = run_pipeline(home, parameters, progress)
+    if outcome.failure:
+        raise RunFailed(f"{outcome.failure.step}: {outcome.failure.reason}\nIts log: {outcome.failure.log}")
+    outcome.require_success()
+    evaluation = json.loads(home.read(f"runs/{outcome.run}/evaluation/evaluation.json"))
+    latest = Registry(home).latest()
+    serving = latest.version if latest else None
+    console.print(evaluation["gate"]["reason"], highlight=False, style="dim")
+    became = "serves now" if serving == evaluation["version"] else f"does not serve; {serving or 'no version'} does"
+    console.print(
+        f"Model [bold]{evaluation['version']}[/] {became}. The run's story: {home.path('runs') / outcome.run}"
+    )
+    return {"run": outcome.run, "status": outcome.status, "serving": serving, **evaluation}
+
+
+@contextmanager
+def only_run(home: LocalHome) -> Iterator[None]:
+    """Hold the home's run lock: one run at a time. Raises Conflict if another process holds it."""
+    path = home.path("runs/.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f"a run is going on in {home.folder}; wait for its end, it can be followed in runs/"
+            ) from None
+        yield
+
+
+def add_files(home: LocalHome, files: Sequence[Path], contract: Contract) -> None:
+    """Copy a user's files into incoming/, all or none. Raises BadInput naming the file that cannot be taken in."""
+    for path in files:
+        if not path.is_file():
+            raise BadInput(f"there is no file {path}")
+        if not is_readable(path.name):
+            raise BadInput(f"{path}: only .csv, .csv.gz and .parquet files (not hidden ones) can be taken in")
+        check_file(path, contract, str(path))
+    names = [path.name for path in files]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"two of the files are called {name}; rename one")
+        if home.path(FOLDER + name).exists():
+            raise BadInput(f"{home.path(FOLDER + name)} waits to be taken in already; rename the new file")
+    for path in files:
+        target = home.path(FOLDER + path.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{path.name}.part")
+        shutil.copyfile(path, partial)
+        modified = datetime.now(UTC).timestamp() - 60  # it is whole: the job need not wait for it to settle
+        os.utime(partial, (modified, modified))
+        partial.rename(target)
+
+
+def _compute_features(message: dict[str, Any], log: TextIO) -> Mapping[str, str]:
+    """What the Callback step's queue leads to in AWS (a Lambda function, then Glue): the feature job, run here."""
+    given = message["arguments"]
+    home = open_home(given["home"])
+    command = [sys.executable, "-m", "processing.job", "--home", given["home"], "--run", given["run"]]
+    command += ["--input-url", given["input_url"]]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CODE), os.environ.get("PYTHONPATH", "")])}
+    path = Path(log.name)
+    code = run_process(command, path.parent, environment, path, threading.Event())
+    if code:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        raise RunFailed(told[-1] if told else "\n".join(["the feature job ended unexpectedly:", *lines[-20:]]))
+    done = json.loads(home.read(f"runs/{given['run']}/features.json"))
+    return {name: str(done[name]) for name in FEATURE_OUTPUTS}

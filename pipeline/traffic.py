@@ -1,0 +1,99 @@
+"""Traffic on the scoring API: transactions sent one by one over HTTP, every answer accounted for."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import track
+
+from processing.errors import RunFailed
+
+CALLERS = 4
+PAUSE_SECONDS = 0.05  # between two transactions of the traffic that goes on
+
+
+class Traffic:
+    """A caller of one API. `answered`, `failed` (what came instead) and `versions` tell what came back."""
+
+    def __init__(self, api: str) -> None:
+        self.client = httpx.Client(base_url=api, timeout=10)
+        self.answered = 0
+        self.fraud = 0
+        self.failed: list[str] = []
+        self.versions: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+
+    def score(self, rows: pa.Table, console: Console) -> None:
+        """Send all rows, several at once, and say how it went."""
+        requests = as_requests(rows)
+        began = time.monotonic()
+        with ThreadPoolExecutor(CALLERS) as callers:
+            answers = callers.map(self.send, requests)
+            for _ in track(answers, "scoring", len(requests), console=console, transient=True):
+                pass
+        seconds = time.monotonic() - began
+        console.print(
+            f"{self.answered:,} transactions scored in {seconds:.0f} s, {self.fraud} called fraud, "
+            f"{len(self.failed)} requests failed",
+            highlight=False,
+        )
+
+    @contextmanager
+    def going_on(self, rows: pa.Table) -> Iterator[None]:
+        """Send rows one after the other, without haste, for the time of a `with` block."""
+        requests = as_requests(rows)
+
+        def run() -> None:
+            for request in requests:
+                if self._ended.wait(PAUSE_SECONDS):
+                    return
+                self.send(request)
+
+        caller = threading.Thread(target=run)
+        caller.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            caller.join()
+
+    def send(self, request: dict[str, Any]) -> None:
+        """Score one transaction."""
+        try:
+            answer = self.client.post("/v1/score", json=request)
+            error = None if answer.status_code == 200 else f"{answer.status_code} {answer.text[:200]}"
+        except httpx.TransportError as problem:
+            error = f"{type(problem).__name__}: {problem}"
+        with self._lock:
+            if error:
+                self.failed.append(error)
+                return
+            decision = answer.json()
+            self.answered += 1
+            self.fraud += decision["decision"] == "fraud"
+            self.versions[decision["model_version"]] += 1
+
+    def await_version(self, version: str, seconds: float) -> None:
+        """Wait until an answer names this version. Raises RunFailed if none does."""
+        deadline = time.monotonic() + seconds
+        while not self.versions[version]:
+            if time.monotonic() > deadline:
+                raise RunFailed(f"the API did not follow to {version}; it answers with {dict(self.versions)}")
+            time.sleep(0.05)
+
+
+def as_requests(rows: pa.Table) -> list[dict[str, Any]]:
+    """Transactions as the API takes them: without the label, times as ISO-8601."""
+    columns = [name for name in rows.column_names if name != "is_fraud"]
+    requests: list[dict[str, Any]] = rows.select(columns).to_pylist()
+    for request in requests:
+        request["event_time"] = request["event_time"].isoformat()
+    return requests
