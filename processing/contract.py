@@ -5,21 +5,32 @@ The shipped contracts lie in `processing/contracts/`; `transactions.toml` there 
 """
 
 import hashlib
-import math
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from difflib import get_close_matches
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import EllipsisType
 
 from processing.errors import BadInput, NotFound
 from processing.home import Home
+from processing.toml_keys import TomlTable
 
 SHIPPED = Path(__file__).parent / "contracts"
-RESERVED = ("transaction_id", "event_time", "amount_minor", "is_fraud", "day", "amount", "hour", "weekend")
 HOME_KEY = "contract.toml"
 TIME_FORMATS = ("iso", "unix", "elapsed")
+# When an event can have been, in a file or a request.
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+AHEAD = timedelta(days=1)  # clocks differ; what lies further ahead of now is an error
+# The squares of a window's amounts are summed in 64 bits: 92,000 events of 10^7 minor units each stay below 2^63.
+LARGEST_MINOR = 10_000_000
+LONGEST_DAYS = 366
+# Columns that tables, features and the job's own working have already.
+RESERVED = (
+    *("transaction_id", "event_time", "amount_minor", "is_fraud", "day", "amount", "hour", "weekend"),
+    *("file", "line", "reason", "content", "known", "id", "told", "same", "place", "label", "changed", "clash", "new"),
+    *("clashes", "us"),
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ def load(name: str | Path) -> Contract:
     if not path.is_file():
         known = ", ".join(shipped())
         raise BadInput(f"no contract {str(name)!r}: give a .toml file, or one of the shipped contracts: {known}")
-    return parse(path.read_text(encoding="utf-8"), str(path))
+    return parse(_decoded(path.read_bytes(), str(path)), str(path))
 
 
 def of_home(home: Home, name: str | Path | None = None) -> Contract:
@@ -102,7 +113,8 @@ def of_home(home: Home, name: str | Path | None = None) -> Contract:
     A home keeps one dataset, so its contract stays. Raises BadInput when another one is named.
     """
     try:
-        kept = parse(home.read(HOME_KEY).decode(), home.url_of(HOME_KEY))
+        source = home.url_of(HOME_KEY)
+        kept = parse(_decoded(home.read(HOME_KEY), source), source)
     except NotFound:
         contract = load(name or "transactions")
         home.write(HOME_KEY, contract.text.encode())
@@ -126,10 +138,13 @@ def parse(text: str, source: str = "contract") -> Contract:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{source} is not valid TOML: {error}") from None
-    table = _Table(document, source)
+    table = TomlTable(document, source)
     columns, time = table.table("columns"), table.table("time", optional=True)
     amount, label = table.table("amount", optional=True), table.table("label", optional=True)
     split, costs = table.table("split", optional=True), table.table("costs", optional=True)
+    categorical = table.table("categorical", optional=True)
+    decimals = amount.take("decimals", int, 2, least=0, most=4)
+    most = LARGEST_MINOR / 10**decimals
     contract = Contract(
         name=table.take("name", str),
         id=columns.take("id", str, None),
@@ -138,12 +153,12 @@ def parse(text: str, source: str = "contract") -> Contract:
         label=columns.take("label", str),
         time_format=time.take("format", str, "iso"),
         time_origin=_utc(time.take("origin", datetime, datetime(1970, 1, 1, tzinfo=UTC))),
-        amount_decimals=amount.take("decimals", int, 2, least=0, most=4),
-        amount_maximum=amount.take("maximum", float, 100_000.0, least=0),
-        label_delay_days=label.take("delay_days", int, 7, least=0),
+        amount_decimals=decimals,
+        amount_maximum=amount.take("maximum", float, min(100_000.0, most), least=0, most=most),
+        label_delay_days=label.take("delay_days", int, 7, least=0, most=LONGEST_DAYS),
         entities=tuple(_entity(entry) for entry in table.tables("entity")),
-        numeric=tuple(table.take("numeric", list, [])),
-        categorical={key: tuple(map(str, values)) for key, values in table.take("categorical", dict, {}).items()},
+        numeric=table.texts("numeric", []),
+        categorical={name: categorical.texts(name, digits=True) for name in categorical.values},
         train_days=split.take("train_days", int, 60, least=1),
         test_days=split.take("test_days", int, 7, least=1),
         missed_fraud_cost=costs.take("missed_fraud", float, 1.0, least=0),
@@ -152,78 +167,67 @@ def parse(text: str, source: str = "contract") -> Contract:
         refuse_above=table.take("refuse_above", float, 0.05, least=0, most=1),
         text=text,
     )
-    for part in (table, columns, time, amount, label, split, costs):
+    for part in (table, columns, time, amount, label, split, costs, categorical):
         part.finish()
     _check(contract, source)
     return contract
 
 
-def _entity(entry: "_Table") -> Entity:
+def _entity(entry: TomlTable) -> Entity:
     name = entry.take("name", str)
-    windows = entry.take("windows_days", list)
-    fraud_windows = entry.take("fraud_windows_days", list, [])
-    for window in (*windows, *fraud_windows):
-        if not isinstance(window, int) or not 0 < window <= 366:
-            raise BadInput(f"{entry.source}: windows are whole days from 1 to 366, found {window!r}")
-    if not windows:
+    if not entry.take("windows_days", list):
         raise BadInput(f"{entry.source}: 'windows_days' of {name!r} is empty, expected e.g. [1, 7, 30]")
-    entity = Entity(name, entry.take("column", str), tuple(sorted(windows)), tuple(sorted(fraud_windows)))
+    entity = Entity(
+        name, entry.take("column", str), _windows(entry, "windows_days"), _windows(entry, "fraud_windows_days", [])
+    )
     entry.finish()
     return entity
 
 
+def _windows(entry: TomlTable, key: str, default: list[int] | EllipsisType = ...) -> tuple[int, ...]:
+    windows = entry.take(key, list, default)
+    for window in windows:
+        if not isinstance(window, int) or isinstance(window, bool) or not 0 < window <= LONGEST_DAYS:
+            raise BadInput(f"{entry.source}: windows are whole days from 1 to {LONGEST_DAYS}, found {window!r}")
+        if windows.count(window) > 1:
+            raise BadInput(f"{entry.source}: {key} has {window} twice")
+    return tuple(sorted(windows))
+
+
 def _check(contract: Contract, source: str) -> None:
+    from processing.features import FeatureSet  # which is made from contracts
+
     if contract.time_format not in TIME_FORMATS:
         allowed = ", ".join(TIME_FORMATS)
         raise BadInput(f"{source}: time.format is {contract.time_format!r}, expected one of {allowed}")
-    named = [e.name for e in contract.entities] + [*contract.numeric, *contract.categorical]
-    for names, what in ((contract.columns, "column"), (named, "entity or extra column")):
-        twice = sorted({name for name in names if list(names).count(name) > 1})
-        if twice:
-            raise BadInput(f"{source}: the {what} {twice[0]!r} is named twice")
-    for name in named:
-        if not name.isidentifier() or name in RESERVED:
-            taken = ", ".join(RESERVED)
-            raise BadInput(f"{source}: {name!r} cannot name a feature: use letters, digits and _, and none of {taken}")
     if any(not values for values in contract.categorical.values()):
         raise BadInput(f"{source}: a categorical column lists its known values, e.g. channel = ['chip', 'online']")
+    entities = [entity.name for entity in contract.entities]
+    named = [*entities, *contract.numeric, *contract.categorical]
+    for names, what in ((contract.columns, "column"), (named, "entity or extra column")):
+        if twice := _twice(names):
+            raise BadInput(f"{source}: the {what} {twice!r} is named twice")
+    for name in named:
+        if not name.isidentifier() or name.casefold() in RESERVED:
+            taken = ", ".join(RESERVED)
+            raise BadInput(f"{source}: {name!r} cannot name a feature: use letters, digits and _, and none of {taken}")
+    features = FeatureSet(contract)
+    # Case does not tell columns apart in Spark. The extra columns are among the features already.
+    if twice := _twice([name.casefold() for name in (*entities, *features.names, *features.state_names)]):
+        raise BadInput(f"{source}: two columns or features would be called {twice!r}; rename an entity or a column")
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    return next((name for name in sorted(names) if names.count(name) > 1), None)
+
+
+def _decoded(data: bytes, source: str) -> str:
+    try:
+        return data.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadInput(f"{source} line {line} is not UTF-8 text; save the file as UTF-8") from None
 
 
 def _utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-class _Table:
-    """A TOML table whose keys are taken one by one, so that a wrong or misspelt key is named."""
-
-    def __init__(self, values: dict[str, Any], source: str) -> None:
-        self.values, self.source = values, source
-        self.taken: set[str] = set()
-
-    def take(
-        self, key: str, kind: type, default: Any = ..., *, least: float = -math.inf, most: float = math.inf
-    ) -> Any:
-        self.taken.add(key)
-        value: Any = self.values.get(key, default)
-        if value is ...:
-            raise BadInput(f"{self.source}: the key {key!r} is missing (expected {kind.__name__})")
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            raise BadInput(f"{self.source}: {key} is {value!r}, expected {kind.__name__}")
-        if isinstance(value, int | float) and not least <= value <= most:
-            raise BadInput(f"{self.source}: {key} is {value!r}, expected {least} to {most}")
-        return value
-
-    def table(self, key: str, *, optional: bool = False) -> "_Table":
-        values = self.take(key, dict, {} if optional else ...)
-        return _Table(values, f"{self.source} [{key}]")
-
-    def tables(self, key: str) -> list["_Table"]:
-        return [_Table(values, f"{self.source} [[{key}]]") for values in self.take(key, list, [])]
-
-    def finish(self) -> None:
-        for key in self.values.keys() - self.taken:
-            near = get_close_matches(key, self.taken, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(self.taken))}"
-            raise BadInput(f"{self.source}: unknown key {key!r}{hint}")

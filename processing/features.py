@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.contract import Contract, Entity
-from processing.errors import BadInput
 from processing.windows import Ints, Windows, hour_of
 
 Floats = NDArray[np.float64]
@@ -27,15 +26,11 @@ class FeatureSet:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The names, in order. Raises BadInput if the contract makes two features of one name."""
+        """The names, in order; `parse` has made sure that they differ."""
         names = ["amount", "hour", "weekend"]
         for entity in self.contract.entities:
             names += _entity_names(entity)
-        names += [*self.contract.numeric, *self.contract.categorical]
-        for name in names:
-            if names.count(name) > 1:
-                raise BadInput(f"contract {self.contract.name}: two features would be called {name!r}; rename one")
-        return tuple(names)
+        return (*names, *self.contract.numeric, *self.contract.categorical)
 
     @property
     def dtypes(self) -> dict[str, str]:
@@ -99,14 +94,16 @@ class FeatureSet:
     def encode(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]], rows: int) -> Floats:
         """The contract's further columns as numbers, [rows, x] float64.
 
-        Numbers as they are; a category as its place in the contract's list. Missing or unlisted is NaN.
+        Numbers as they are; a category as its place in the contract's list, compared as text, so that 7 is "7".
+        Missing or unlisted is NaN.
         """
         encoded = np.full((rows, len(self.contract.numeric) + len(self.contract.categorical)), np.nan)
         for i, name in enumerate(self.contract.numeric):
             encoded[:, i] = np.asarray(columns[name], dtype=np.float64)
         for i, (name, known) in enumerate(self.contract.categorical.items(), len(self.contract.numeric)):
-            places = {value: float(place) for place, value in enumerate(known)}
-            encoded[:, i] = [places.get(value, np.nan) for value in columns[name]]
+            places: dict[str | None, float] = {value: float(place) for place, value in enumerate(known)}
+            texts = (value if isinstance(value, str | None) else str(value) for value in columns[name])
+            encoded[:, i] = [places.get(text, np.nan) for text in texts]
         return encoded
 
 

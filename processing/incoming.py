@@ -25,6 +25,18 @@ class Arrival:
         return self.entry.key.removeprefix(FOLDER)
 
 
+def bring_in(home: Home, source: Home, prefix: str = "") -> list[str]:
+    """Copy the files of another place into incoming/; the originals stay. Returns their names there."""
+    names = []
+    for entry in source.entries(prefix):
+        if is_readable(entry.key):
+            name = entry.key.rsplit("/", 1)[-1]
+            with source.local_file(entry.key) as path:
+                home.upload(path, FOLDER + name)
+            names.append(name)
+    return names
+
+
 def waiting(home: Home) -> list[Entry]:
     """The files in incoming/ whose names say a format that can be read, whether or not they are whole yet."""
     return [entry for entry in home.entries(FOLDER) if is_readable(entry.key)]

@@ -1,5 +1,6 @@
 """Taking data in, in Spark: which landed rows are new, which bring a label, which are refused."""
 
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import fs
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -17,8 +17,10 @@ from processing.contract import Contract
 from processing.errors import BadInput
 from processing.incoming import Arrival
 from processing.landing import landed_schema, read_file, transaction_schema
+from processing.staging import at_hand, deliver
 
 DAY_SECONDS = 86_400
+ORIGIN = ("file", "line", "reason", "content")  # of a refused row
 
 
 @dataclass(frozen=True)
@@ -56,24 +58,25 @@ class Landed:
     refused_files: tuple[str, ...]
 
 
-def land(spark: SparkSession, arrivals: Sequence[tuple[Arrival, Path]], contract: Contract, folder: str) -> Landed:
-    """Read the arrived files, one task each, and set their rows down as Parquet in `folder` (an address)."""
+def land(spark: SparkSession, arrivals: Sequence[tuple[Arrival, str]], contract: Contract, folder: str) -> Landed:
+    """Read the arrived files, one task each, and set their rows down as Parquet in `folder`. Both are addresses."""
     now = datetime.now(UTC)
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         for batch in batches:
             for row in batch.to_pylist():
                 good, bad = (_Writer(f"{folder}/{kind}-{row['number']}.parquet") for kind in ("accepted", "refused"))
-                for landed in read_file(Path(row["path"]), contract, row["name"], now):
-                    sound = pc.is_null(landed.column("reason"))
-                    good.write(landed.filter(sound))
-                    bad.write(landed.filter(pc.invert(sound)))
+                with at_hand(row["path"]) as path:
+                    for landed in read_file(path, contract, row["name"], now):
+                        sound = pc.is_null(landed.column("reason"))
+                        good.write(landed.filter(sound))
+                        bad.write(landed.filter(pc.invert(sound)))
                 counts = {"rows": good.close() + bad.close(), "refused": bad.rows}
                 yield pa.RecordBatch.from_pylist([counts | {"accepted_file": good.path, "refused_file": bad.path}])
 
     if not arrivals:
         return Landed(0, 0, (), ())
-    files = [(number, str(path), arrival.name) for number, (arrival, path) in enumerate(arrivals)]
+    files = [(number, path, arrival.name) for number, (arrival, path) in enumerate(arrivals)]
     tasks = spark.createDataFrame(files, "number int, path string, name string").repartition(len(files))
     found = tasks.mapInArrow(read, "rows long, refused long, accepted_file string, refused_file string").collect()
     return Landed(
@@ -94,15 +97,16 @@ class _Writer:
     def write(self, batch: pa.RecordBatch) -> None:
         if len(batch):
             if self._file is None:
-                system, path = fs.FileSystem.from_uri(self.path)
-                system.create_dir(path.rsplit("/", 1)[0])
-                self._file = pq.ParquetWriter(path, batch.schema, filesystem=system)
+                self._local = Path(tempfile.mkdtemp(prefix="fraudline-"), "rows.parquet")
+                self._file = pq.ParquetWriter(self._local, batch.schema)
             self._file.write_batch(batch)
             self.rows += len(batch)
 
     def close(self) -> int:
         if self._file is not None:
             self._file.close()
+            deliver(self._local, self.path)
+            self._local.parent.rmdir()
         return self.rows
 
 
@@ -125,20 +129,17 @@ def take(
         rows = good.unionByName(before.withColumn("known", F.lit(True)), allowMissingColumns=True)
     else:
         rows = good
+    refused = read_table(spark, landed.refused_files, landed_schema(contract)).select(*ORIGIN)
+    total, bad = landed.rows, landed.refused
     contested = ids.groupBy("transaction_id").count().where("count > 1").select("transaction_id").persist()
-    judged = _judge(rows.join(contested, "transaction_id", "left_semi"), told, names).persist()
-    changes = judged.where("changed").select(*names, (~F.col("known")).alias("new"))
-    plain = good.join(contested, "transaction_id", "left_anti") if contested.count() else good
-    changes = changes.unionAll(plain.select(*names, F.lit(True).alias("new")))
+    changes = good.select(*names, F.lit(True).alias("new"))
+    if contested.count():
+        judged = _judge(rows.join(contested, "transaction_id", "left_semi"), told, names).persist()
+        plain = changes.join(contested, "transaction_id", "left_anti").select(*changes.columns)
+        changes = judged.where("changed").select(*names, (~F.col("known")).alias("new")).unionAll(plain)
+        twice = judged.where("clash").select(*ORIGIN[:2], F.col("clashes").alias("reason"), F.to_json(F.struct(*names)))
+        refused, bad = refused.unionAll(twice), bad + twice.count()
     changes = changes.withColumn("day", day_of(F.col("event_time")))
-    twice = judged.where("clash").select(
-        "file",
-        "line",
-        F.concat(F.lit("id "), "transaction_id", F.lit(" stands for another transaction already")).alias("reason"),
-        F.to_json(F.struct(*names)).alias("content"),
-    )
-    refused = read_table(spark, landed.refused_files, landed_schema(contract)).select(*twice.columns).unionAll(twice)
-    total, bad = landed.rows, landed.refused + twice.count()
     _check(total, bad, refused, contract)
     days = changes.groupBy("day", "new").count().collect()
     return Taken(
@@ -160,17 +161,20 @@ def _judge(rows: DataFrame, told: DataFrame, names: list[str]) -> DataFrame:
     label = F.coalesce("told", F.last(F.when(same, F.col("is_fraud")), ignorenulls=True).over(everything))
     judged = (
         rows.join(F.broadcast(told), F.col("transaction_id") == F.col("id"), "left")
-        .withColumn("content", F.xxhash64(*[F.col(name) for name in names if name != "is_fraud"]))
+        .withColumn("content", F.struct(*[name for name in names if name != "is_fraud"]))
         .withColumn("same", F.col("content") == F.first("content").over(everything))
         .withColumn("place", F.row_number().over(in_order))
         .withColumn("label", label)
         .withColumn("changed", first & (~F.col("known") | ~F.col("label").eqNullSafe(F.col("is_fraud"))))
         .withColumn("clash", ~same & ~F.col("known"))
+        .withColumn("clashes", F.format_string("id %s stands for another transaction already", "transaction_id"))
     )
     return judged.where("changed OR clash").withColumn("is_fraud", F.when(first, F.col("label")))
 
 
 def _check(total: int, bad: int, refused: DataFrame, contract: Contract) -> None:
+    if not bad:
+        return
     broken = refused.where("reason LIKE 'unreadable%'").first()
     if broken:
         raise BadInput(

@@ -10,7 +10,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,12 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from processing.contract import Contract
+from processing.contract import AHEAD, EARLIEST, Contract
 from processing.errors import BadInput
-from processing.features import minor_units
+from processing.features import FeatureSet, minor_units
 from processing.parsing import TIME, as_label, as_number, as_text, as_time, time_words, true_in
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-AHEAD = timedelta(days=1)  # clocks differ; what lies further ahead of now is an error
 
 
 def transaction_schema(contract: Contract) -> pa.Schema:
@@ -43,6 +41,12 @@ def transaction_schema(contract: Contract) -> pa.Schema:
             *(pa.field(name, pa.string()) for name in contract.categorical),
         ]
     )
+
+
+def features_schema(contract: Contract) -> pa.Schema:
+    """A row of the features table: what identifies the transaction, its label, its features."""
+    fields = list(transaction_schema(contract))[: 4 + len(contract.entities)]
+    return pa.schema([*fields, *(pa.field(name, pa.float64()) for name in FeatureSet(contract).names)])
 
 
 def landed_schema(contract: Contract) -> pa.Schema:
@@ -65,6 +69,9 @@ def check_file(path: Path, contract: Contract, name: str) -> None:
             found = source.schema.names
     except (pa.ArrowException, OSError, gzip.BadGzipFile, EOFError) as error:
         raise BadInput(f"{name} cannot be read as {_format(path)}: {error}") from None
+    twice = [column for column in contract.columns if found.count(column) > 1]
+    if twice:
+        raise BadInput(f"{name} has the column {twice[0]!r} twice; give every column a name of its own")
     missing = [column for column in contract.columns if column not in found]
     if missing:
         raise BadInput(
@@ -90,7 +97,8 @@ def read_file(path: Path, contract: Contract, name: str, now: datetime) -> Itera
                     if line not in skipped:
                         lines.append(line)
                     line += 1
-                yield _judge(batch, contract, name, np.array(lines, np.int64), now, seen)
+                filled = _filled(batch)
+                yield _judge(batch.filter(filled), contract, name, np.array(lines, np.int64)[filled], now, seen)
         for number, text in torn:
             yield _refusal(contract, name, number, "wrong number of fields", text)
     except (pa.ArrowException, OSError, EOFError) as error:
@@ -114,7 +122,11 @@ class _open:  # noqa: N801 - a context manager, used as open() is
         reader = pyarrow.csv.open_csv(
             stream,
             read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=4 << 20),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=self._tear),
+            parse_options=pyarrow.csv.ParseOptions(
+                newlines_in_values=True,
+                ignore_empty_lines=False,  # so that they count as lines; they are no rows
+                invalid_row_handler=self._tear,
+            ),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False
             ),
@@ -129,6 +141,18 @@ class _open:  # noqa: N801 - a context manager, used as open() is
     def _tear(self, row: Any) -> str:
         self.torn.append((row.number or 0, row.text))
         return "skip"
+
+
+def _filled(batch: pa.RecordBatch) -> np.ndarray:
+    """Which rows of a text file hold anything: an empty line counts as a line, but is no row."""
+    filled = np.zeros(len(batch), bool)
+    for column in batch.columns:
+        if not pa.types.is_binary(column.type):  # Parquet, which has no lines
+            return np.ones(len(batch), bool)
+        filled |= np.asarray(pc.greater(pc.fill_null(pc.binary_length(column), 0), 0))
+        if filled.all():
+            break
+    return filled
 
 
 def _header(path: Path, compression: str | None) -> list[str]:

@@ -5,8 +5,9 @@ The store also holds what was decided, so that the same transaction is never cou
 investigators reported, until the next run takes it in.
 """
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -102,11 +103,20 @@ class OnlineStore(ABC):
         """Everything reported so far."""
 
     @abstractmethod
-    def refresh(self, horizon: int, buckets: Iterable[Sequence[Bucket]], tail: Sequence[Event], mark: int) -> None:
+    def refresh(
+        self,
+        horizon: int,
+        buckets: Iterable[Sequence[Bucket]],
+        tail: Sequence[Event],
+        mark: int,
+        frauds: Collection[str] = (),
+    ) -> None:
         """Set all buckets of the hours before `horizon` (those not given are dropped), while the API goes on.
 
         `tail` are the data's events of the hour `horizon` itself, which may not be over: each is counted unless
-        it was. Reports newer than `mark`, which the buckets cannot contain yet, are kept on top of them.
+        it was. Reports newer than `mark`, which the buckets cannot contain yet, are kept on top of them. `frauds`
+        are the ids that the data says are fraud, so that a report of one of them counts it no second time; those
+        reported up to `mark` are known.
         """
 
     @abstractmethod
@@ -115,11 +125,16 @@ class OnlineStore(ABC):
 
 
 def open_store(home: Home, contract: Contract, *, timeout: float = 2.0) -> OnlineStore:
-    """The online store of a home. `timeout` in seconds bounds every call."""
+    """The online store of a home. `timeout` in seconds bounds every call.
+
+    A home in S3 has it in the DynamoDB table that FRAUDLINE_ONLINE_TABLE names (`fraudline` if it is not set).
+    """
+    if not isinstance(home, LocalHome):
+        from processing.online_dynamo import DynamoStore
+
+        return DynamoStore(os.environ.get("FRAUDLINE_ONLINE_TABLE") or "fraudline", contract, timeout=timeout)
     from processing.online_sqlite import SqliteStore
 
-    if not isinstance(home, LocalHome):
-        raise FraudlineError(f"no online store for the home {home.url}")
     folder: Path = home.path("online")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import json
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,10 +30,10 @@ CREATE TABLE IF NOT EXISTS tail (transaction_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS decisions (
     number INTEGER PRIMARY KEY, transaction_id TEXT UNIQUE, time_us INTEGER, amount INTEGER, keys TEXT,
     decision TEXT, score REAL, threshold REAL, model_version TEXT, features BLOB, decided_at REAL, is_fraud INTEGER);
+CREATE TABLE IF NOT EXISTS frauds (transaction_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS reports (number INTEGER PRIMARY KEY, transaction_id TEXT, is_fraud INTEGER);
 CREATE TABLE IF NOT EXISTS reported (
-    entity INTEGER, key TEXT, hour INTEGER, report INTEGER, change INTEGER,
-    PRIMARY KEY (entity, key, hour, report)) WITHOUT ROWID;
+    entity INTEGER, key TEXT, hour INTEGER, change INTEGER, PRIMARY KEY (entity, key, hour)) WITHOUT ROWID;
 """
 DECISION = (
     "transaction_id, time_us, amount, keys, decision, score, threshold, model_version, features, decided_at, is_fraud"
@@ -185,18 +185,10 @@ class SqliteStore(OnlineStore):
             known = self._decision(db, transaction_id)
             if known is None:
                 raise NotFound(f"no decision is recorded for transaction {transaction_id!r}; check the id")
-            number = db.execute("INSERT INTO reports VALUES (NULL, ?, ?)", (transaction_id, is_fraud)).lastrowid
+            db.execute("INSERT INTO reports VALUES (NULL, ?, ?)", (transaction_id, is_fraud))
             db.execute("UPDATE decisions SET is_fraud = ? WHERE transaction_id = ?", (is_fraud, transaction_id))
-            change = int(is_fraud) - int(known.is_fraud or False)
-            if change:
-                event = known.event
-                for entity, key in enumerate(event.keys):
-                    at = (entity, key, event.hour)
-                    db.execute(
-                        "UPDATE buckets SET f = f + ? WHERE entity = ? AND key = ? AND hour = ?",
-                        (change, *at),
-                    )
-                    db.execute("INSERT INTO reported VALUES (?, ?, ?, ?, ?)", (*at, number, change))
+            if change := _mark(db, known.event, is_fraud):
+                _note(db, known.event, change)
 
     def decisions(self, limit: int) -> list[Decision]:
         with self._answering() as db:
@@ -208,7 +200,14 @@ class SqliteStore(OnlineStore):
             rows = db.execute("SELECT number, transaction_id, is_fraud FROM reports ORDER BY number").fetchall()
         return Reports({key: bool(label) for _, key, label in rows}, rows[-1][0] if rows else 0)
 
-    def refresh(self, horizon: int, buckets: Iterable[Sequence[Bucket]], tail: Sequence[Event], mark: int) -> None:
+    def refresh(
+        self,
+        horizon: int,
+        buckets: Iterable[Sequence[Bucket]],
+        tail: Sequence[Event],
+        mark: int,
+        frauds: Collection[str] = (),
+    ) -> None:
         with self._writing() as db:  # first the horizon: from here on the API leaves the hours before it alone
             (previous,) = db.execute("SELECT value FROM facts WHERE name = 'horizon'").fetchone()
             if horizon < previous:
@@ -223,14 +222,15 @@ class SqliteStore(OnlineStore):
                 new = db.execute("INSERT OR IGNORE INTO tail VALUES (?)", [event.transaction_id]).rowcount
                 if new and not known:
                     _count(db, event)
+            self._relabel(db, horizon, tail, mark, frauds)
         for batch in buckets:
             for start in range(0, len(batch), CHUNK):
                 rows = [(b.entity, b.key, b.hour, b.n, b.s, b.q, b.f) for b in batch[start : start + CHUNK]]
                 with self._writing() as db:
                     db.executemany(
                         "INSERT INTO buckets VALUES (?1, ?2, ?3, ?4, ?5, ?6,"
-                        " ?7 + ifnull((SELECT sum(change) FROM reported"
-                        f" WHERE entity = ?1 AND key = ?2 AND hour = ?3 AND report > {int(mark)}), 0), {int(number)})"
+                        " ?7 + ifnull((SELECT change FROM reported"
+                        f" WHERE entity = ?1 AND key = ?2 AND hour = ?3), 0), {int(number)})"
                         " ON CONFLICT DO UPDATE SET n = excluded.n, s = excluded.s, q = excluded.q, f = excluded.f,"
                         " refresh = excluded.refresh",
                         rows,
@@ -239,6 +239,29 @@ class SqliteStore(OnlineStore):
             db.execute("DELETE FROM buckets WHERE hour < ? AND refresh <> ?", (horizon, number))
             db.execute("DELETE FROM ticks WHERE time_us < ?", [horizon * HOUR_US])
             db.execute("DELETE FROM tail WHERE transaction_id NOT IN (SELECT value FROM json_each(?))", [_ids(tail)])
+
+    def _relabel(
+        self, db: sqlite3.Connection, horizon: int, tail: Sequence[Event], mark: int, frauds: Collection[str]
+    ) -> None:
+        """From here on the data's labels count, and on top of them what the reports newer than `mark` change."""
+        known: set[str] = set(frauds)
+        newer: dict[str, bool] = {}
+        for number, key, label in db.execute("SELECT number, transaction_id, is_fraud FROM reports ORDER BY number"):
+            if number > mark:
+                newer[key] = bool(label)
+            else:  # the run has read it, and so its data says the same
+                (known.add if label else known.discard)(key)
+        counted = known.difference(newer) | {key for key, label in newer.items() if label}
+        for event in tail:  # their buckets are not set anew
+            _mark(db, event, event.transaction_id in counted)
+        since = "SELECT transaction_id FROM decisions WHERE is_fraud AND time_us >= ?"
+        db.execute(f"DELETE FROM frauds WHERE transaction_id NOT IN ({since})", [horizon * HOUR_US])
+        db.executemany("INSERT OR IGNORE INTO frauds VALUES (?)", [(key,) for key in counted])
+        db.execute("DELETE FROM reported")
+        for key in counted ^ known:
+            decision = self._decision(db, key)
+            assert decision is not None  # what is not decided cannot be reported
+            _note(db, decision.event, 1 if key in counted else -1)
 
     def close(self) -> None:
         while self._idle:
@@ -257,6 +280,30 @@ def _count(db: sqlite3.Connection, event: Event) -> None:
             "INSERT INTO ticks VALUES (?, ?, ?, 1, ?, ?)"
             " ON CONFLICT DO UPDATE SET n = n + 1, s = s + excluded.s, q = q + excluded.q",
             (entity, key, event.time_us, *amount),
+        )
+
+
+def _mark(db: sqlite3.Connection, event: Event, is_fraud: bool) -> int:
+    """Count an event as a fraud or as none, if it is not so already; returns by how much that changed its buckets."""
+    if is_fraud:
+        change = db.execute("INSERT OR IGNORE INTO frauds VALUES (?)", [event.transaction_id]).rowcount
+    else:
+        change = -db.execute("DELETE FROM frauds WHERE transaction_id = ?", [event.transaction_id]).rowcount
+    if change:
+        for entity, key in enumerate(event.keys):
+            db.execute(
+                "UPDATE buckets SET f = f + ? WHERE entity = ? AND key = ? AND hour = ?",
+                (change, entity, key, event.hour),
+            )
+    return change
+
+
+def _note(db: sqlite3.Connection, event: Event, change: int) -> None:
+    """Remember what a report changes, for the buckets that a refresh is about to set."""
+    for entity, key in enumerate(event.keys):
+        db.execute(
+            "INSERT INTO reported VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET change = change + excluded.change",
+            (entity, key, event.hour, change),
         )
 
 

@@ -44,7 +44,8 @@ def as_text(raw: pa.Array) -> tuple[pa.Array, Mask]:
     bad = np.zeros(len(raw), bool)
     if pa.types.is_dictionary(raw.type):
         raw = raw.dictionary_decode()
-    if pa.types.is_floating(raw.type):  # an id that a tool has turned into 596.0
+    if pa.types.is_floating(raw.type):  # an id that a tool has turned into 596.0, or nothing into NaN
+        raw = pc.if_else(pc.is_nan(raw), pa.scalar(None, raw.type), raw)
         whole = pc.equal(raw, pc.floor(raw))
         raw = raw.cast(pa.int64(), safe=False) if pc.all(whole, min_count=0).as_py() else raw
     if pa.types.is_binary(raw.type) or pa.types.is_large_binary(raw.type):

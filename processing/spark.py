@@ -27,7 +27,7 @@ def start_spark(scratch: Path, *, cores: str = "*") -> SparkSession:
         .config("spark.driver.memory", os.environ.get("FRAUDLINE_SPARK_MEMORY", "2g"))
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
-        .config("spark.driver.extraJavaOptions", "-XX:+UseParallelGC -XX:-UsePerfData")
+        .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData")
         .config("spark.sql.maxConcurrentOutputFileWriters", "64")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")

@@ -11,25 +11,17 @@ from typing import Any
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform
 
+from processing.catalog import namespace, open_catalog
 from processing.contract import Contract
-from processing.errors import Conflict, FraudlineError
-from processing.features import FeatureSet
-from processing.home import Home, LocalHome
-from processing.landing import transaction_schema
+from processing.errors import Conflict
+from processing.home import Home
+from processing.landing import features_schema, transaction_schema
 
-NAMESPACE = "fraudline"
 MADE_FROM = "fraudline.transactions-snapshot"
-
-
-def features_schema(contract: Contract) -> pa.Schema:
-    """A row of the features table: what identifies the transaction, its label, its features."""
-    fields = list(transaction_schema(contract))[: 4 + len(contract.entities)]
-    return pa.schema([*fields, *(pa.field(name, pa.float64()) for name in FeatureSet(contract).names)])
 
 
 def quarantine_schema() -> pa.Schema:
@@ -56,27 +48,22 @@ class Tables:
 
 def open_tables(home: Home, contract: Contract) -> Tables:
     """The tables of a home, made if there are none yet. Features of another definition are set aside, whole."""
-    if not isinstance(home, LocalHome):
-        raise FraudlineError(f"no Iceberg catalog for the home {home.url}")
-    warehouse = home.path("warehouse")
-    warehouse.mkdir(parents=True, exist_ok=True)
-    catalog = SqlCatalog("fraudline", uri=f"sqlite:///{warehouse}/catalog.db", warehouse=warehouse.as_uri())
-    catalog.create_namespace_if_not_exists(NAMESPACE)
+    catalog, space = open_catalog(home), namespace(home)
     return Tables(
         catalog,
-        _open(catalog, "transactions", transaction_schema(contract), by_day=True),
-        _open(catalog, "features", features_schema(contract), by_day=True),
-        _open(catalog, "quarantine", quarantine_schema(), by_day=False),
+        _open(catalog, (space, "transactions"), transaction_schema(contract), by_day=True),
+        _open(catalog, (space, "features"), features_schema(contract), by_day=True),
+        _open(catalog, (space, "quarantine"), quarantine_schema(), by_day=False),
     )
 
 
-def _open(catalog: Catalog, name: str, schema: pa.Schema, *, by_day: bool) -> Table:
-    identifier = (NAMESPACE, name)
+def _open(catalog: Catalog, identifier: tuple[str, str], schema: pa.Schema, *, by_day: bool) -> Table:
     if catalog.table_exists(identifier):
         table = catalog.load_table(identifier)
         if table.schema().as_arrow().names == schema.names:
             return table
-        catalog.rename_table(identifier, (NAMESPACE, f"{name}_until_{datetime.now(UTC):%Y%m%dt%H%M%S}"))
+        space, name = identifier
+        catalog.rename_table(identifier, (space, f"{name}_until_{datetime.now(UTC):%Y%m%dt%H%M%S}"))
     loose = pa.schema([field.with_nullable(True) for field in schema])  # Spark writes every column as optional
     table = catalog.create_table(identifier, loose)
     if by_day:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from pydantic.json_schema import WithJsonSchema
 
-from processing.contract import Contract
+from processing.contract import AHEAD, EARLIEST, Contract
 from processing.features import FeatureSet, minor_units
 from processing.online import Event
 
@@ -18,8 +18,6 @@ Floats = NDArray[np.float64]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # the same bounds as for rows of a file
-AHEAD = timedelta(days=1)
 FARTHEST = 1e11  # seconds; beyond, microseconds since 1970 do not fit into 64 bits
 LONGEST = 256  # characters of an id; far longer ones are a mistake, and cost every store
 

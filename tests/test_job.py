@@ -1,0 +1,332 @@
+"""The feature job, with real Spark and real tables: it commits or leaves no trace, in whatever steps data comes."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from processing import intake, tables
+from processing.contract import Contract, load, parse
+from processing.errors import BadInput
+from processing.home import LocalHome, open_home
+from processing.job import run_job
+from processing.online import Decision, Event, open_store
+from processing.spark import start_spark
+from processing.synthesize import synthesize, write
+
+pytestmark = pytest.mark.spark
+
+START = date(2026, 3, 1)
+CONTRACT = parse(
+    load("transactions")
+    .text.replace("[1, 7, 30]", "[1, 3]")
+    .replace("delay_days = 7", "delay_days = 2")
+    .replace("train_days = 60", "train_days = 8")
+    .replace("test_days = 7", "test_days = 3")
+)
+EPOCH = date(1970, 1, 1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def spark(tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
+    session = start_spark(tmp_path_factory.mktemp("spark"), cores="2")
+    session.conf.set("spark.sql.codegen.wholeStage", "false")  # compiling takes longer than running here
+    session.conf.set("spark.sql.shuffle.partitions", "2")
+    return session  # which other modules go on with; it ends with the process
+
+
+@dataclass
+class Installation:
+    """A home, and what a user does with it."""
+
+    folder: Path
+    contract: Contract = CONTRACT
+    runs: int = 0
+
+    @property
+    def home(self) -> LocalHome:
+        home = open_home(self.folder)
+        assert isinstance(home, LocalHome)
+        return home
+
+    def drop(self, rows: pa.Table | str, name: str) -> Path:
+        """Put a file into incoming/, as if it had been there for long."""
+        path = self.folder / "incoming" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(rows, str):
+            path.write_text(rows, encoding="utf-8")
+        else:
+            write(rows, path)
+        os.utime(path, (1.7e9, 1.7e9))
+        return path
+
+    def run(self) -> dict[str, Any]:
+        self.runs += 1
+        with tempfile.TemporaryDirectory() as scratch, ExitStack() as held:
+            return run_job(self.home, self.contract, f"run{self.runs}", Path(scratch), held)
+
+    def table(self, name: str) -> pa.Table:
+        """A table's rows, by id or by place."""
+        found = getattr(tables.open_tables(self.home, self.contract), name).scan().to_arrow()
+        order = ["file", "line"] if name == "quarantine" else ["transaction_id"]
+        return found.sort_by([(column, "ascending") for column in order]).combine_chunks()
+
+    def snapshots(self) -> tuple[int | None, int | None]:
+        opened = tables.open_tables(self.home, self.contract)
+        return tables.snapshot_id(opened.transactions), tables.snapshot_id(opened.features)
+
+    def files(self) -> set[str]:
+        """All files but the catalog's own and the logs of the store."""
+        inside = (path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file())
+        return {str(path) for path in inside if path.parts[0] != "online" and path.suffix != ".db"}
+
+
+@pytest.fixture(scope="module")
+def season() -> pa.Table:
+    """Sixteen days, about 640 rows."""
+    return synthesize(START, 16, customers=60, terminals=40)
+
+
+def days(rows: pa.Table, first: int, end: int) -> pa.Table:
+    day = pc.days_between(pa.scalar(START), rows["event_time"].cast(pa.date32()))
+    return rows.filter(pc.and_(pc.greater_equal(day, first), pc.less(day, end)))
+
+
+def with_labels(rows: pa.Table, labels: Any) -> pa.Table:
+    return rows.set_column(rows.schema.get_field_index("is_fraud"), "is_fraud", pa.array(labels, pa.int8()))
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory, season: pa.Table) -> tuple[Installation, dict[str, Any]]:
+    """After the first run. Tests that share it compare with what they found."""
+    installation = Installation(tmp_path_factory.mktemp("begun"))
+    installation.drop(days(season, 0, 9), "first.csv")
+    bad = "transaction_id,event_time,amount,customer_id,terminal_id,channel,is_fraud\nbad,when?,1,C1,T1,chip,0\n"
+    installation.drop(days(season, 9, 16), "more/second.parquet")
+    installation.drop(bad, "bad.csv")
+    return installation, installation.run()
+
+
+@pytest.fixture
+def installation(begun: tuple[Installation, dict[str, Any]]) -> Installation:
+    return begun[0]
+
+
+def test_a_first_run_fills_all_tables_and_tells_what_it_did(
+    begun: tuple[Installation, dict[str, Any]], season: pa.Table
+) -> None:
+    installation, done = begun
+    accepted, features = installation.table("transactions"), installation.table("features")
+    wanted = season.sort_by("transaction_id")
+    for table in (accepted, features):
+        assert table["transaction_id"].to_pylist() == wanted["transaction_id"].to_pylist()
+    assert accepted["event_time"].cast(pa.int64()).equals(wanted["event_time"].cast(pa.int64()))
+    assert accepted["amount_minor"].to_pylist() == np.rint(wanted["amount"].to_numpy() * 100).tolist()
+    assert accepted["is_fraud"].to_pylist() == features["is_fraud"].to_pylist() == wanted["is_fraud"].to_pylist()
+    assert [(row["file"], row["line"]) for row in installation.table("quarantine").to_pylist()] == [("bad.csv", 2)]
+    assert (done["rows_accepted"], done["rows_new"], done["rows_refused"]) == (len(season), len(season), 1)
+    assert {file["name"] for file in done["files"]} == {"first.csv", "more/second.parquet", "bad.csv"}
+    assert done["online_buckets"] > 0
+
+
+def test_originals_are_archived_and_incoming_is_empty(begun: tuple[Installation, dict[str, Any]]) -> None:
+    installation, done = begun
+    kept = {f"archive/run1/{file['name']}" for file in done["files"]}
+    assert kept <= installation.files()
+    assert not any(name.startswith("incoming/") for name in installation.files())
+
+
+def test_sets_are_split_by_time_with_the_delay_between(begun: tuple[Installation, dict[str, Any]]) -> None:
+    installation, done = begun
+    assert done["days"] == {"train": ["2026-03-04", "2026-03-11"], "test": ["2026-03-14", "2026-03-16"]}
+    features = installation.table("features")
+    for name, (first, last) in done["days"].items():
+        made = pq.read_table(installation.folder / "runs" / "run1" / name)
+        made = made.drop_columns(["day"]) if "day" in made.column_names else made
+        day = features["event_time"].cast(pa.date32())
+        inside = pc.and_(pc.greater_equal(day, date.fromisoformat(first)), pc.less_equal(day, date.fromisoformat(last)))
+        wanted = features.filter(inside)
+        assert len(made) == done["rows"][name] == len(wanted)
+        assert bits(made.sort_by("transaction_id")) == bits(wanted)
+
+
+def bits(features: pa.Table) -> dict[str, Any]:
+    """A features table column by column, numbers as bytes: -0.0 is not 0.0 here, and NaN is NaN."""
+    columns = {name: features[name].combine_chunks() for name in features.column_names}
+    return {
+        name: column.to_numpy(False).tobytes() if pa.types.is_floating(column.type) else column.to_pylist()
+        for name, column in columns.items()
+    }
+
+
+def test_the_same_file_again_changes_nothing(installation: Installation, season: pa.Table) -> None:
+    before = installation.snapshots()
+    installation.drop(days(season, 0, 9), "again.csv")
+    done = installation.run()
+    assert (done["rows_new"], done["rows_refused"]) == (0, 0)
+    assert installation.snapshots() == before
+    assert f"archive/run{installation.runs}/again.csv" in installation.files()
+
+
+def test_another_transaction_under_a_known_id_goes_to_quarantine_once(
+    installation: Installation, season: pa.Table
+) -> None:
+    changed = season.slice(5, 40).set_column(2, "amount", pc.add(season.slice(5, 40)["amount"], [0.0] * 39 + [1.0]))
+    identity = changed["transaction_id"][39].as_py()
+    before, snapshots = len(installation.table("quarantine")), installation.snapshots()
+    for _ in range(2):
+        installation.drop(changed, "clash.csv")
+        assert installation.run()["rows_refused"] == 1
+        quarantine = installation.table("quarantine").to_pylist()
+        assert len(quarantine) == before + 1
+    (row,) = [row for row in quarantine if row["file"] == "clash.csv"]
+    assert (row["line"], row["run"]) == (41, f"run{installation.runs - 1}")
+    assert row["reason"] == f"id {identity} stands for another transaction already"
+    assert identity in row["content"]
+    assert str(round(changed["amount"][39].as_py() * 100)) in row["content"]
+    assert installation.snapshots() == snapshots
+
+
+def test_too_many_refused_rows_stop_the_run_without_a_trace(installation: Installation, season: pa.Table) -> None:
+    good = synthesize(START + timedelta(days=16), 1, customers=60, terminals=40).slice(0, 9)
+    path = installation.drop(good, "mostly.csv")
+    installation.drop(path.read_text() + "x,2026-03-01T00:00:00Z,-5,C1,T1,chip,0\n", "mostly.csv")
+    before = installation.files(), installation.snapshots()
+    with pytest.raises(BadInput, match=r"1 of 10 rows break .*mostly\.csv line 11: amount: an amount is not negative"):
+        installation.run()
+    assert (installation.files(), installation.snapshots()) == before
+    path.unlink()
+
+
+def test_a_file_that_changes_meanwhile_stops_the_run_without_a_trace(
+    installation: Installation, season: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = installation.drop(synthesize(START + timedelta(days=16), 1, customers=60, terminals=40), "growing.csv")
+    before = installation.files(), installation.snapshots()
+    rewritten = intake.rewritten
+
+    def and_grows(*arguments: Any) -> Any:
+        with path.open("a") as file:
+            file.write("x,2026-03-01T00:00:00Z,5,C1,T1,chip,0\n")
+        return rewritten(*arguments)
+
+    monkeypatch.setattr("processing.job.rewritten", and_grows)
+    with pytest.raises(BadInput, match=r"growing\.csv changed while it was read; nothing was committed"):
+        installation.run()
+    assert (installation.files(), installation.snapshots()) == before
+    path.unlink()
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Callable[[str], Installation]:
+    return lambda name: Installation(tmp_path / name)
+
+
+def test_runs_over_increments_make_the_features_of_one_run_over_all(
+    new: Callable[[str], Installation], season: pa.Table
+) -> None:
+    """Next days, late rows in old days, labels that come in, labels reported to the API: in the end all is equal."""
+    random = np.random.default_rng(4)
+    rows = with_labels(season, random.random(len(season)) < 0.1)
+    late = np.zeros(len(rows), bool)
+    late[random.choice(len(days(rows, 0, 8)), 12, replace=False)] = True
+    unlabelled = np.where(random.random(len(rows)) < 0.5, None, rows["is_fraud"].to_numpy())
+    first = with_labels(rows, unlabelled).filter(pa.array(~late))
+    by_steps, at_once = new("steps"), new("once")
+
+    by_steps.drop(days(first, 0, 12), "first.csv")
+    by_steps.run()
+    before = by_steps.table("features")
+    reported = days(with_labels(rows, unlabelled), 10, 11).filter(pc.field("is_fraud").is_null())["transaction_id"]
+    fraud = dict(zip(rows["transaction_id"].to_pylist(), rows["is_fraud"].to_pylist(), strict=True))
+    store = open_store(by_steps.home, CONTRACT)
+    for key in reported.to_pylist():
+        event = Event(key, 1_770_000_000_000_000, 100, ("C1", "T1"))
+        store.record(Decision(event, "legit", 0.1, 0.5, "v", b"", datetime.now(UTC)))
+        store.report(key, bool(fraud[key]))
+    store.close()
+    assert by_steps.run()["rows_new"] == 0
+    after = by_steps.table("features")
+    # A label moves its own day, and features from the delay on until the windows have passed.
+    day = [(moment.date() - START).days for moment in before["event_time"].to_pylist()]
+    changed = {
+        d for d, old, row in zip(day, before.to_pylist(), after.to_pylist(), strict=True) if repr(old) != repr(row)
+    }
+    assert 10 in changed
+    assert min(changed) == 10
+
+    by_steps.drop(days(first, 12, 16), "next.csv.gz")
+    by_steps.run()
+    by_steps.drop(rows.filter(pa.array(late)), "late.parquet")
+    by_steps.drop(days(rows, 0, 16), "labels.csv")  # all rows again, labelled now
+    by_steps.run()
+
+    at_once.drop(rows, "all.parquet")
+    at_once.run()
+    assert by_steps.table("transactions").equals(at_once.table("transactions"))
+    assert bits(by_steps.table("features")) == bits(at_once.table("features"))
+
+
+def test_a_crash_between_both_commits_is_healed_by_the_next_run(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_days = tables.replace_days
+
+    def crash(table: Any, *arguments: Any, **more: Any) -> None:
+        if table.name()[-1] == "features":
+            raise KeyboardInterrupt
+        replace_days(table, *arguments, **more)
+
+    more = synthesize(START + timedelta(days=16), 2, customers=60, terminals=40)
+    installation.drop(more, "crash.csv")
+    with monkeypatch.context() as patched:
+        patched.setattr(tables, "replace_days", crash)
+        with pytest.raises(KeyboardInterrupt):
+            installation.run()
+    assert len(installation.table("transactions")) > len(installation.table("features"))
+    done = installation.run()
+    assert done["rows_new"] == 0
+    assert tables.open_tables(installation.home, CONTRACT).features_are_current
+    features = installation.table("features")
+    assert features["transaction_id"].equals(installation.table("transactions")["transaction_id"])
+    assert "archive" in {path.split("/")[0] for path in installation.files() if path.endswith("crash.csv")}
+
+
+def test_without_data_it_says_where_to_put_files(new: Callable[[str], Installation]) -> None:
+    with pytest.raises(BadInput, match=r"put CSV, CSV\.gz or Parquet files into file:.*/incoming"):
+        new("empty").run()
+
+
+def test_too_little_history_is_told_and_what_came_is_kept(new: Callable[[str], Installation], season: pa.Table) -> None:
+    few = new("few")
+    few.drop(days(season, 0, 4), "few.csv")
+    with pytest.raises(BadInput, match=r"at least 6 days .*found 2026-03-01 to 2026-03-04.*Add older files"):
+        few.run()
+    assert len(few.table("features")) == len(days(season, 0, 4))
+
+
+def test_a_dataset_without_entities_and_ids_needs_no_online_store(new: Callable[[str], Installation]) -> None:
+    ulb = new("ulb")
+    ulb.contract = load("ulb")
+    random = np.random.default_rng(1)
+    names = ["Time", *(f"V{i}" for i in range(1, 29)), "Amount", "Class"]
+    lines = [",".join(names)]
+    for i in range(60):
+        values = [f"{value:.6f}" for value in random.normal(size=28)]
+        lines.append(",".join([str(i * 2800), *values, f"{random.integers(1, 9999) / 100}", f'"{i % 9 == 0:d}"']))
+    ulb.drop("\n".join([*lines, lines[7], lines[7]]) + "\n", "creditcard.csv")
+    done = ulb.run()
+    assert (done["rows_new"], done["online_buckets"]) == (62, 0)
+    assert not (ulb.folder / "online").exists()
+    assert len(set(ulb.table("features")["transaction_id"].to_pylist())) == 62  # equal rows stay two
