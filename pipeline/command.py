@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 models = typer.Typer(no_args_is_help=True, help="The models of a home: list, show, promote, roll back.")
 app.add_typer(models, name="models")
+benchmark = typer.Typer(no_args_is_help=True, help="The measured claims of the README, made again on this machine.")
+app.add_typer(benchmark, name="benchmark")
 
 HomeOption = Annotated[str, typer.Option(envvar="FRAUDLINE_HOME", help="Folder that holds all state.")]
 ContractOption = Annotated[
@@ -212,6 +214,20 @@ def roll_back(home: HomeOption = DEFAULT_HOME) -> None:
     Example: fraudline models rollback
     """
     _serves(Registry(_existing(home)).rollback(by=getpass.getuser()))
+
+
+@benchmark.command("scorer")
+def benchmark_scorer(as_json: JsonOption = False) -> None:
+    """The packed scorer beside scikit-learn: time for 1, 1,000 and 100,000 rows.
+
+    Example: fraudline benchmark scorer --json
+    """
+    from pipeline.benchmark import benchmark_scorer as measured
+    from pipeline.benchmark import table
+
+    with stoppable("Nothing was measured to the end."):
+        result = measured()
+    typer.echo(json.dumps(result, indent=2) if as_json else table(result))
 
 
 def _serves(latest: Latest) -> None:

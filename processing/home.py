@@ -6,6 +6,7 @@ Keys are relative paths with forward slashes (``models/latest.json``), the same 
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
@@ -13,9 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from processing.errors import BadInput, Conflict, NotFound
+
+OWN = re.compile(r"\.writing-.*|\..+\.lock")  # a local home's working files
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class Home(ABC):
         """Rename an object. Raises NotFound."""
 
     @abstractmethod
+    def remove(self, prefix: str) -> None:
+        """Remove every object below a prefix that ends in '/'."""
+
+    @abstractmethod
     def copy(self, address: str, key: str) -> None:
         """Store what lies at an address of this home (as `url_of` gives it) under a further key."""
 
@@ -76,6 +83,10 @@ class Home(ABC):
     def read(self, key: str) -> bytes:
         """The object's bytes. Raises NotFound."""
         return self.read_tagged(key)[0]
+
+    @abstractmethod
+    def key_of(self, address: str) -> str:
+        """The key of an address as `url_of` gives it. Raises BadInput for one that lies elsewhere."""
 
     def url_of(self, key: str) -> str:
         """The full address of a key."""
@@ -137,7 +148,7 @@ class LocalHome(Home):
                 status = path.stat()
             except FileNotFoundError:  # moved away while we looked
                 continue
-            if path.is_file():
+            if path.is_file() and not OWN.fullmatch(path.name):
                 key = path.relative_to(self.folder).as_posix()
                 found.append(Entry(key, status.st_size, status.st_mtime))
         return sorted(found, key=lambda entry: entry.key)
@@ -152,6 +163,18 @@ class LocalHome(Home):
             os.replace(self.path(source), self.path(target))
         except FileNotFoundError:
             raise NotFound(f"{source} does not exist in the home {self.folder}") from None
+
+    def remove(self, prefix: str) -> None:
+        shutil.rmtree(self.path(prefix), ignore_errors=True)
+
+    def key_of(self, address: str) -> str:
+        path = local_path(address)
+        if not path.is_relative_to(self.folder):
+            raise BadInput(f"{address!r} does not lie in the home {self.folder}")
+        return path.relative_to(self.folder).as_posix()
+
+    def url_of(self, key: str) -> str:
+        return f"{self.url}/{quote(key)}"
 
     def copy(self, address: str, key: str) -> None:
         target = self.path(key)
@@ -188,5 +211,9 @@ def local_path(address: str) -> Path:
 
 
 def open_home(address: str | Path) -> Home:
-    """The home at an address: a folder, or file://... Nothing is created until something is stored."""
+    """The home at an address: a folder, file://... or s3://bucket/prefix. Nothing is made until something is stored."""
+    if str(address).startswith("s3:"):
+        from processing.home_s3 import S3Home
+
+        return S3Home(str(address))
     return LocalHome(local_path(str(address)))

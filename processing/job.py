@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 
 from processing import tables as iceberg
@@ -27,12 +26,13 @@ from processing.contract import HOME_KEY, Contract, of_home
 from processing.errors import BadInput, FraudlineError
 from processing.features import FeatureSet
 from processing.home import Home, open_home
-from processing.incoming import Arrival, archive, check_unchanged, settled
+from processing.incoming import FOLDER, Arrival, archive, bring_in, check_unchanged, settled
 from processing.intake import Taken, land, read_table, rewritten, take
 from processing.landing import check_file, transaction_schema
 from processing.online import OnlineStore, Reports, open_store
 from processing.spark import start_spark
 from processing.split import Split, date_of, split_days
+from processing.staging import Staging, brought, stage
 
 Files = dict[int, list[str]]
 
@@ -43,10 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--home", required=True, help="folder of the installation")
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--contract", help="for a new home: a shipped contract's name, or a .toml file")
+    parser.add_argument("--input-url", help="a folder to take files from that is not the home's incoming/")
     options, _ = parser.parse_known_args(arguments)  # Glue adds arguments of its own
     try:
         home = open_home(options.home)
         contract = of_home(home, options.contract)
+        if options.input_url and options.input_url.rstrip("/") != home.url_of(FOLDER).rstrip("/"):
+            say(f"{len(bring_in(home, open_home(options.input_url)))} file(s) copied from {options.input_url}")
         with tempfile.TemporaryDirectory(prefix="fraudline-") as scratch, ExitStack() as held:
             run_job(home, contract, options.run, Path(scratch), held)
     except FraudlineError as error:
@@ -72,7 +75,9 @@ def run_job(home: Home, contract: Contract, run: str, scratch: Path, held: ExitS
         held.callback(store.close)
     spark = start_spark(scratch)
     say(f"Spark {spark.version} started; {len(arrivals)} file(s) to take in")
-    job = _Job(home, contract, run, spark, tables, scratch)
+    staging = stage(home, run, scratch, spark)
+    held.callback(staging.close)
+    job = _Job(home, contract, run, spark, tables, staging)
     reports = store.reports() if store else Reports({}, 0)
     taken = job.take_in(paths, reports)
     features = job.commit(taken, arrivals)
@@ -111,10 +116,11 @@ class _Job:
     run: str
     spark: SparkSession
     tables: iceberg.Tables
-    scratch: Path
+    staging: Staging
 
     def take_in(self, paths: list[tuple[Arrival, Path]], reports: Reports) -> Taken:
-        landed = land(self.spark, paths, self.contract, self.scratch.as_uri())
+        files_in = [(arrival, self.staging.arrived(arrival.entry.key, path)) for arrival, path in paths]
+        landed = land(self.spark, files_in, self.contract, self.staging.scratch)
         files = iceberg.files_by_day(self.tables.transactions)
         existing = self.transactions(files) if files else None
         taken = take(self.spark, landed, existing, reports.labels, self.contract)
@@ -122,7 +128,7 @@ class _Job:
         return taken
 
     def transactions(self, files: Files) -> DataFrame:
-        return read_table(self.spark, _all(files), transaction_schema(self.contract))
+        return read_table(self.spark, self.staging.reachable(_all(files)), transaction_schema(self.contract))
 
     def commit(self, taken: Taken, arrivals: list[Arrival]) -> Files:
         """Write what changes, then commit it; returns the files of all features, by day."""
@@ -147,7 +153,7 @@ class _Job:
                 iceberg.replace_days(self.tables.transactions, changed, _all(new_files))
         except BaseException:
             for folder in written:  # a run commits or leaves no trace
-                fs.FileSystem.from_uri(folder)[0].delete_dir(fs.FileSystem.from_uri(folder)[1])
+                self.staging.discard(folder)
             raise
         if days or stale:
             made_from = iceberg.snapshot_id(self.tables.transactions)
@@ -169,14 +175,12 @@ class _Job:
         folder = f"{getattr(self.tables, table).location()}/data/{self.run}"
         written.append(folder)
         started = time.monotonic()
-        rows.repartition(self._partitions(), "day").write.partitionBy("day").parquet(folder, mode="overwrite")
-        say(f"{table} written in {time.monotonic() - started:.0f} s")
-        system, path = fs.FileSystem.from_uri(folder)
+        by_day = rows.repartition(self._partitions(), "day").write.partitionBy("day")
+        by_day.parquet(self.staging.target(folder), mode="overwrite")
         files: Files = {}
-        for info in system.get_file_info(fs.FileSelector(path, recursive=True)):
-            if info.path.endswith(".parquet"):
-                day = int(info.path.rsplit("/", 2)[1].removeprefix("day="))
-                files.setdefault(day, []).append(folder + info.path.removeprefix(path))
+        for file in self.staging.publish(folder):
+            files.setdefault(int(file.rsplit("/", 2)[1].removeprefix("day=")), []).append(file)
+        say(f"{table} written in {time.monotonic() - started:.0f} s")
         return files
 
     def _quarantine(self, taken: Taken, arrivals: list[Arrival]) -> None:
@@ -185,14 +189,15 @@ class _Job:
             return
         digests = {arrival.name: arrival.sha256 for arrival in arrivals}
         known = set(self.tables.quarantine.scan(selected_fields=("file_sha256",)).to_arrow()["file_sha256"].to_pylist())
-        path = self.scratch / "refused"
-        taken.refused.write.parquet(str(path))
-        now = datetime.now(UTC)
-        rows = [
-            {**row, "run": self.run, "refused_at": now, "file_sha256": digests[row["file"]]}
-            for row in pq.read_table(path).to_pylist()
-            if digests[row["file"]] not in known
-        ]
+        refused, now = f"{self.staging.scratch}/refused", datetime.now(UTC)
+        taken.refused.write.parquet(refused)
+        with brought(refused) as paths:
+            rows = [
+                {**row, "run": self.run, "refused_at": now, "file_sha256": digests[row["file"]]}
+                for path in paths
+                for row in pq.read_table(path).to_pylist()
+                if digests[row["file"]] not in known
+            ]
         if rows:
             iceberg.append(self.tables.quarantine, rows)
 
@@ -213,7 +218,7 @@ class _Job:
         files = iceberg.files_by_day(self.tables.transactions)
         first = max(files) - 1 - -(-self.contract.lookback_hours // 24)
         rows = self.transactions({day: names for day, names in files.items() if day >= first})
-        count = refresh_store(store, rows, self.contract, reports.mark, self.scratch)
+        count = refresh_store(store, rows, self.contract, reports.mark, self.staging.scratch)
         say(f"online store brought up to date: {count:,} hour buckets")
         return count
 

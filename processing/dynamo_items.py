@@ -1,0 +1,183 @@
+"""The items of the online store in DynamoDB: their keys, and rows, events and decisions from and to attributes.
+
+One table; partition key `pk` and sort key `sk` (texts), time to live `expires`; index `latest` on `feed` (text) and
+`recorded` (number). An entity is `<place in the contract>/<value>`; numbers hold 38 digits, so sums stay exact.
+
+    pk                      sk           what it holds
+    facts                   facts        contract (its digest); horizon and refresh: of the refresh that began last;
+                                         done, done_horizon: of the one that was completed last
+    decision/<id>           decision     a decision (has `recorded`), and is_fraud as reported; counted: whether the
+                                         counters hold it as a fraud, since the refresh `basis`; tail: the horizon at
+                                         which the data's last hour counted it, which may be without a decision
+    day/<entity>/<day>      hours        n13 s13 q13 f13: that hour's counters; refresh, until: of the refresh that
+                                         set the hours before `until`
+    day/<entity>/<day>      <slot>       n<t> s<t> q<t>: what happened t microseconds into the day, for each t of ten
+                                         minutes: an event sees those of its hour before it, not those at its time
+    frauds/<shard>          frauds       ids: digests of the ids that the data says are fraud
+    reports                 <number>     a report: id and is_fraud
+    counter                 reports      next: the number of the next report
+
+A day is an item so that a write costs one unit and a read of a look-back fits one BatchGetItem; the days of an entity
+are partitions of their own, so that no entity is bound to one partition's throughput. An item holds 400 KB: some
+10,000 distinct times of one entity in ten minutes.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from processing.online import Decision, Event
+from processing.windows import HOUR_US
+
+Item = dict[str, Any]  # attributes as the service has them: {"name": {"N": "1"}}
+
+DAY_HOURS = 24
+DAY_US = DAY_HOURS * HOUR_US
+SLOT_US = HOUR_US // 6
+LONGEST_BYTES = 512  # of a value in a key, where the service allows 2048 in all
+FRAUD_SHARDS = 256  # so that millions fit
+SHARDS = 8  # of the index: 1000 writes a second each
+FACTS = {"pk": {"S": "facts"}, "sk": {"S": "facts"}}
+COUNTER = {"pk": {"S": "counter"}, "sk": {"S": "reports"}}
+REPORTS = "reports"
+
+
+def new_facts(contract: str) -> Item:
+    """The facts of a new store."""
+    names = ("horizon", "refresh", "done", "done_horizon")
+    return FACTS | {"contract": {"S": contract}} | {name: number(0) for name in names}
+
+
+def number(value: int) -> dict[str, str]:
+    """An integer as an attribute."""
+    return {"N": str(value)}
+
+
+def integer(item: Mapping[str, Any], name: str, default: int = 0) -> int:
+    """An attribute as an integer."""
+    return int(Decimal(item[name]["N"])) if name in item else default
+
+
+def _named(value: str) -> str:
+    """A value as part of a key: itself, or its digest if it is too long for one."""
+    data = value.encode()
+    return value if len(data) <= LONGEST_BYTES else "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def decision_key(transaction_id: str) -> Item:
+    return {"pk": {"S": f"decision/{_named(transaction_id)}"}, "sk": {"S": "decision"}}
+
+
+def day_key(entity: int, key: str, day: int) -> Item:
+    return {"pk": {"S": f"day/{entity}/{_named(key)}/{day}"}, "sk": {"S": "hours"}}
+
+
+def slot_key(entity: int, key: str, time_us: int) -> Item:
+    day, within = divmod(time_us, DAY_US)
+    return day_key(entity, key, day) | {"sk": {"S": f"slot{within // SLOT_US:03}"}}
+
+
+def frauds_key(shard: int) -> Item:
+    return {"pk": {"S": f"frauds/{shard}"}, "sk": {"S": "frauds"}}
+
+
+def fraud_mark(transaction_id: str) -> tuple[int, str]:
+    """Where an id stands among the data's frauds: the shard, and the digest in it."""
+    digest = hashlib.sha256(transaction_id.encode()).hexdigest()
+    return int(digest[:8], 16) % FRAUD_SHARDS, digest[:20]
+
+
+def report_key(report: int) -> Item:
+    return {"pk": {"S": REPORTS}, "sk": {"S": f"{report:012}"}}
+
+
+def address(item: Mapping[str, Any]) -> tuple[str, str]:
+    """The key of an item as a pair that can be looked up."""
+    return item["pk"]["S"], item["sk"]["S"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How far the data reaches. Hours before `horizon` are the data's to tell, as soon as a refresh has begun."""
+
+    contract: str
+    horizon: int
+    refresh: int
+    done: int
+    done_horizon: int
+
+    @property
+    def settled(self) -> bool:
+        """Whether no refresh is under way."""
+        return self.refresh == self.done
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> "Facts":
+        names = ("horizon", "refresh", "done", "done_horizon")
+        return cls(item["contract"]["S"], *(integer(item, name) for name in names))
+
+
+def hours_of(day: int, item: Mapping[str, Any], facts: Facts) -> Iterator[list[int]]:
+    """The rows [hour, n, s, q, f] of a day's item that count, oldest first.
+
+    Hours before the horizon count only as the refresh that was completed last, or one after it, has set them.
+    """
+    stale = integer(item, "refresh") < facts.done
+    for within in range(DAY_HOURS):
+        hour = day * DAY_HOURS + within
+        if f"n{within}" in item and not (stale and hour < facts.done_horizon):
+            yield [hour, *(integer(item, f"{name}{within}") for name in "nsqf")]
+
+
+def earlier_of(items: Iterable[Mapping[str, Any]], event: Event) -> tuple[int, int, int]:
+    """Count, amount and squares of what happened in the event's hour before it."""
+    day_us, sums = event.time_us // DAY_US * DAY_US, [0, 0, 0]
+    low, high = event.hour * HOUR_US - day_us, event.time_us - day_us
+    for item in items:
+        for name in item:
+            if name[0] in "nsq" and name[1:].isdigit() and low <= int(name[1:]) < high:
+                sums["nsq".index(name[0])] += integer(item, name)
+    return sums[0], sums[1], sums[2]
+
+
+def decision_item(decision: Decision, recorded: int) -> Item:
+    """The attributes of a decision. Floats are kept as texts that give the same bits again."""
+    event = decision.event
+    return {
+        "id": {"S": event.transaction_id},
+        "time_us": number(event.time_us),
+        "amount": number(event.amount),
+        "keys": {"L": [{"S": key} for key in event.keys]},
+        "decision": {"S": decision.decision},
+        "score": {"S": repr(float(decision.score))},
+        "threshold": {"S": repr(float(decision.threshold))},
+        "model_version": {"S": decision.model_version},
+        "features": {"B": decision.features},
+        "decided_at": {"S": decision.decided_at.isoformat()},
+        "recorded": number(recorded),
+        "feed": {"S": feed_of(fraud_mark(event.transaction_id)[0] % SHARDS)},
+    }
+
+
+def feed_of(shard: int) -> str:
+    return f"feed{shard}"
+
+
+def decision_of(item: Mapping[str, Any] | None) -> Decision | None:
+    """The decision that an item holds, if it holds one."""
+    if item is None or "recorded" not in item:
+        return None
+    keys = tuple(key["S"] for key in item["keys"]["L"])
+    return Decision(
+        Event(item["id"]["S"], integer(item, "time_us"), integer(item, "amount"), keys),
+        item["decision"]["S"],
+        float(item["score"]["S"]),
+        float(item["threshold"]["S"]),
+        item["model_version"]["S"],
+        bytes(item["features"]["B"]),
+        datetime.fromisoformat(item["decided_at"]["S"]),
+        item["is_fraud"]["BOOL"] if "is_fraud" in item else None,
+    )

@@ -1,0 +1,295 @@
+"""The online store of the cloud: one DynamoDB table, shared by any number of servers and the feature job.
+
+`processing.dynamo_items` has the layout. A decision takes two calls: one BatchGetItem reads all that its features
+need, one TransactWriteItems records it and counts its transaction, both or neither. The same id decided twice at
+once, or a refresh that begins in between, takes one call more. Where an index or a horizon may be seen late, a
+condition on the items themselves decides.
+"""
+
+import time
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+
+import numpy as np
+
+from processing.contract import Contract
+from processing.dynamo_calls import Calls, Refused
+from processing.dynamo_items import (
+    COUNTER,
+    DAY_HOURS,
+    DAY_US,
+    FACTS,
+    REPORTS,
+    SHARDS,
+    SLOT_US,
+    Facts,
+    Item,
+    address,
+    day_key,
+    decision_item,
+    decision_key,
+    decision_of,
+    earlier_of,
+    feed_of,
+    fraud_mark,
+    frauds_key,
+    hours_of,
+    integer,
+    new_facts,
+    number,
+    report_key,
+    slot_key,
+)
+from processing.errors import BadInput, NotFound
+from processing.features import FeatureSet
+from processing.online import Bucket, Decision, Event, OnlineStore, Reports
+from processing.windows import HOUR_US, state_at
+
+SPARE_DAYS = 30  # that counters are kept beyond the look-back, by the time of their last change
+KEPT_DAYS = 400  # decisions and reports: longer than a cardholder may take to complain
+NEW = "attribute_not_exists(#recorded)"
+
+
+class DynamoStore(OnlineStore):
+    """See OnlineStore. `timeout` in seconds bounds every call but those of a refresh, which waits out throttling.
+
+    The latest decisions come from an index that follows within moments. Raises BadInput if the table holds the state
+    of another contract, and StoreUnavailable.
+    """
+
+    def __init__(self, table: str, contract: Contract, *, timeout: float = 2.0) -> None:
+        self.calls = Calls(table, timeout)
+        self.contract = contract
+        self.windows = list(FeatureSet(contract).windows.values())
+        self._facts = self._begun(contract)
+        if self._facts.contract != contract.digest:
+            raise BadInput(
+                f"the online store (DynamoDB table {table}) was made for another contract than {contract.name!r} as "
+                "it reads now; use the contract of this home, or set FRAUDLINE_ONLINE_TABLE to another table"
+            )
+
+    def _begun(self, contract: Contract) -> Facts:
+        ends = self.calls.ends()
+        try:
+            return self.facts(ends)
+        except NotFound:
+            begin = {"TableName": self.calls.table, "Item": new_facts(contract.digest)}
+            with suppress(Refused):  # another process came first
+                self.calls.call("put_item", ends, **begin, ConditionExpression="attribute_not_exists(pk)")
+            return self.facts(ends)
+
+    def facts(self, ends: float) -> Facts:
+        """How far the data reaches, as it stands now. Raises NotFound in a new table."""
+        found = self.calls.get([FACTS], ends)
+        if not found:
+            raise NotFound(f"the table {self.calls.table} is new")
+        self._facts = Facts.of(found[address(FACTS)])
+        return self._facts
+
+    def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
+        keys = [FACTS, decision_key(event.transaction_id)]
+        for entity, key in enumerate(event.keys):
+            keys += self._needed(entity, key, event)
+        found = self.calls.get(keys, self.calls.ends())
+        self._facts = facts = Facts.of(found[address(FACTS)])
+        state: list[int] = []
+        for entity, key in enumerate(event.keys):
+            state += self._state(entity, key, event, found, facts)
+        return decision_of(found.get(address(keys[1]))), state
+
+    def _days(self, entity: int, event: Event) -> range:
+        """The days whose hours an event's windows need."""
+        first = event.hour - self.windows[entity].lookback_hours
+        return range(first // DAY_HOURS, (event.hour - 1) // DAY_HOURS + 1)
+
+    def _slots(self, event: Event) -> list[int]:
+        """The slots, by their begin, in which its hour had events before it."""
+        return list(range(event.hour * HOUR_US, event.time_us, SLOT_US))
+
+    def _needed(self, entity: int, key: str, event: Event) -> list[Item]:
+        keys = [day_key(entity, key, day) for day in self._days(entity, event)]
+        keys += [slot_key(entity, key, begin) for begin in self._slots(event)]
+        return keys
+
+    def _state(
+        self, entity: int, key: str, event: Event, found: dict[tuple[str, str], Item], facts: Facts
+    ) -> list[int]:
+        windows = self.windows[entity]
+        rows = [
+            row
+            for day in self._days(entity, event)
+            if (item := found.get(address(day_key(entity, key, day))))
+            for row in hours_of(day, item, facts)
+            if event.hour - windows.lookback_hours <= row[0] < event.hour
+        ]
+        slots = [found.get(address(slot_key(entity, key, begin)), {}) for begin in self._slots(event)]
+        earlier = earlier_of(slots, event) if event.hour >= facts.done_horizon else (0, 0, 0)
+        return state_at(windows, event.hour, event.amount, np.array(rows, np.int64).reshape(-1, 5), earlier)
+
+    def record(self, decision: Decision) -> Decision:
+        ends, recorded = self.calls.ends(), time.time_ns()
+        event, facts = decision.event, self._facts  # as `recall` saw them; the conditions catch what came later
+        item = decision_item(decision, recorded) | {"expires": expiry(KEPT_DAYS)}
+        key = decision_key(event.transaction_id)
+        values = {f":{name}": value for name, value in item.items()}
+        setting = "SET " + ", ".join(f"#{name} = :{name}" for name in item)
+        if event.hour >= facts.horizon:
+            untold = f"{NEW} AND (attribute_not_exists(#tail) OR #tail < :data)"
+            own = self.calls.update(key, setting, values | {":data": number(facts.done_horizon)}, untold)
+            try:
+                changes = [{"Update": update} for update in (own, *self.counting(event))]
+                self.calls.call("transact_write_items", ends, TransactItems=changes)
+                return decision
+            except Refused as refused:
+                standing = _standing(refused.items.get(0), decision, recorded)
+                if standing:
+                    return standing
+        # What lies before the horizon is the data's to tell; what came with the data's last hour is counted.
+        try:
+            self.calls.call("update_item", ends, **self.calls.update(key, setting, values, NEW))
+            return decision
+        except Refused as refused:
+            standing = _standing(refused.items[0], decision, recorded)
+            assert standing is not None
+            return standing
+
+    def counting(self, event: Event) -> list[Item]:
+        """The updates that count an event, refused where the data tells its hour by now."""
+        within, moment = event.hour % DAY_HOURS, event.time_us % DAY_US
+        square = event.amount * event.amount
+        values = {":one": number(1), ":s": number(event.amount), ":q": number(square), ":end": self.counters_expiry()}
+        updates = []
+        for entity, key in enumerate(event.keys):
+            for place, item in (
+                (within, day_key(entity, key, event.time_us // DAY_US)),
+                (moment, slot_key(entity, key, event.time_us)),
+            ):
+                add = f"SET #expires = :end ADD #n{place} :one, #s{place} :s, #q{place} :q"
+                if item["sk"]["S"] == "hours":
+                    open_hour = "(attribute_not_exists(#until) OR #until <= :hour)"
+                    updates.append(self.calls.update(item, add, values | {":hour": number(event.hour)}, open_hour))
+                else:
+                    updates.append(self.calls.update(item, add, values))
+        return updates
+
+    def counters_expiry(self) -> Item:
+        """When counters that change now may go."""
+        return expiry(-(-self.contract.lookback_hours // DAY_HOURS) + SPARE_DAYS)
+
+    def report(self, transaction_id: str, is_fraud: bool) -> None:
+        ends, attempt = self.calls.ends(), 0
+        key = decision_key(transaction_id)
+        shard, mark = fraud_mark(transaction_id)
+        while True:
+            found = self.calls.get([key, COUNTER, FACTS, frauds_key(shard)], ends)
+            item = found.get(address(key), {})
+            known = decision_of(item)
+            if known is None:
+                raise NotFound(f"no decision is recorded for transaction {transaction_id!r}; check the id")
+            facts = Facts.of(found[address(FACTS)])
+            in_data = mark in found.get(address(frauds_key(shard)), {}).get("ids", {}).get("SS", ())
+            changes = self._noting(transaction_id, is_fraud, integer(found.get(address(COUNTER), {}), "next", 1))
+            told = {":refresh": number(facts.refresh), ":done": number(facts.done)}
+            changes.append(self.calls.check(FACTS, "#refresh = :refresh AND #done = :done", told))
+            setting = "SET #is_fraud = :label"
+            values: Item = {":label": {"BOOL": is_fraud}}
+            if facts.settled:  # else the refresh that is under way counts it
+                counted = counted_as_fraud(item, facts.done, facts.done_horizon, in_data)
+                changes += self.moving(known.event, int(is_fraud) - int(counted))
+                setting += ", #counted = :label, #basis = :done"
+                values[":done"] = number(facts.done)
+            changes.append({"Update": self.calls.update(key, setting, values)})
+            try:
+                self.calls.call("transact_write_items", ends, TransactItems=changes)
+                return
+            except Refused:  # another report came first, or a refresh began or ended
+                self.calls.pause(attempt, ends, None)
+                attempt += 1
+
+    def _noting(self, transaction_id: str, is_fraud: bool, count: int) -> list[Item]:
+        """The changes that keep a report under its number, refused if that was taken meanwhile."""
+        told = {"id": {"S": transaction_id}, "is_fraud": {"BOOL": is_fraud}, "expires": expiry(KEPT_DAYS)}
+        numbers = {":this": number(count), ":next": number(count + 1)}
+        free = "attribute_not_exists(#next) OR #next = :this"
+        return [
+            {"Update": self.calls.update(COUNTER, "SET #next = :next", numbers, free)},
+            {"Put": {"TableName": self.calls.table, "Item": report_key(count) | told}},
+        ]
+
+    def moving(self, event: Event, change: int) -> list[Item]:
+        """The changes of an event's fraud counters by so many."""
+        if not change:
+            return []
+        place = f"#f{event.hour % DAY_HOURS}"
+        values = {":change": number(change), ":end": self.counters_expiry()}
+        return [
+            {"Update": self.calls.update(day_key(entity, key, day), f"SET #expires = :end ADD {place} :change", values)}
+            for day in [event.time_us // DAY_US]
+            for entity, key in enumerate(event.keys)
+        ]
+
+    def decisions(self, limit: int) -> list[Decision]:
+        ends, found = self.calls.ends(), []
+        for shard in range(SHARDS):
+            found += self.calls.query(
+                ends,
+                limit,
+                IndexName="latest",
+                KeyConditionExpression="feed = :feed",
+                ExpressionAttributeValues={":feed": {"S": feed_of(shard)}},
+                ScanIndexForward=False,
+            )
+        found.sort(key=lambda item: integer(item, "recorded"), reverse=True)
+        return [made for item in found[:limit] if (made := decision_of(item))]
+
+    def reports(self) -> Reports:
+        told = self.told(self.calls.ends(60.0))  # many pages, and nobody waits at a till
+        return Reports({key: label for _, key, label in told}, told[-1][0] if told else 0)
+
+    def told(self, ends: float) -> list[tuple[int, str, bool]]:
+        """All reports by their numbers: number, id, label."""
+        items = self.calls.query(
+            ends,
+            KeyConditionExpression="pk = :reports",
+            ExpressionAttributeValues={":reports": {"S": REPORTS}},
+            ConsistentRead=True,
+        )
+        return [(int(item["sk"]["S"]), item["id"]["S"], item["is_fraud"]["BOOL"]) for item in items]
+
+    def refresh(
+        self,
+        horizon: int,
+        buckets: Iterable[Sequence[Bucket]],
+        tail: Sequence[Event],
+        mark: int,
+        frauds: Collection[str] = (),
+    ) -> None:
+        from processing.dynamo_refresh import Refresh
+
+        Refresh(self, horizon).run(buckets, tail, mark, frauds)
+        self.facts(self.calls.ends())
+
+    def close(self) -> None:
+        self.calls.close()
+
+
+def counted_as_fraud(item: Item, basis: int, horizon: int, in_data: bool) -> bool:
+    """Whether the counters hold a decided transaction as a fraud, after the refresh `basis` up to `horizon`.
+
+    What a refresh sets holds what the data says (`in_data`); from then on, and after the horizon, reports count.
+    """
+    since = integer(item, "basis", -1) == basis or integer(item, "time_us") // HOUR_US >= horizon
+    counted: bool = item["counted"]["BOOL"] if since and "counted" in item else in_data
+    return counted
+
+
+def expiry(days: int) -> Item:
+    """The time to live of an item that is kept for so many days."""
+    return number(int(time.time()) + days * 86_400)
+
+
+def _standing(item: Item | None, decision: Decision, recorded: int) -> Decision | None:
+    """The decision recorded first; it may be this one, by an attempt whose answer was lost."""
+    standing = decision_of(item)
+    ours = standing == decision and item is not None and integer(item, "recorded") == recorded
+    return decision if ours else standing

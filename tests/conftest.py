@@ -1,0 +1,51 @@
+"""Fixtures for all tests: AWS on this machine, started when the first test asks for it."""
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from emulator import Emulator, create_online_table, running_emulator
+
+from processing.aws import client
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """The emulator of this session. Tests use `aws`, which also sets the environment for them."""
+    with running_emulator(tmp_path_factory.mktemp("aws")) as running:
+        yield running
+
+
+@pytest.fixture
+def aws(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """AWS for the time of one test, in its environment and that of the processes it starts."""
+    for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in emulator.environment.items():
+        monkeypatch.setenv(name, value)
+    return emulator
+
+
+@pytest.fixture
+def bucket(aws: Emulator) -> str:
+    """A new, empty bucket."""
+    name = f"fraudline-{uuid.uuid4().hex[:12]}"
+    client("s3").create_bucket(
+        Bucket=name, CreateBucketConfiguration={"LocationConstraint": aws.environment["AWS_REGION"]}
+    )
+    return name
+
+
+@pytest.fixture
+def s3_url(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """The address of a home in a new bucket, made when it is called."""
+    return lambda: f"s3://{request.getfixturevalue('bucket')}/installations/one"
+
+
+@pytest.fixture
+def online_table(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new table for the online store, the one of the environment."""
+    name = f"online-{uuid.uuid4().hex[:12]}"
+    monkeypatch.setenv("FRAUDLINE_ONLINE_TABLE", name)
+    create_online_table(name)
+    return name

@@ -1,0 +1,198 @@
+"""AWS on this machine, for tests: MiniStack as a process of its own, over TLS and with IAM enforced."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from ssl import create_default_context
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from processing.aws import client
+
+ACCOUNT = "123456789012"
+REGION = "eu-central-1"
+START_SECONDS = 60.0
+STOP_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """A running emulator. `environment` is what its clients need: endpoint, CA, region, the root's credentials."""
+
+    endpoint: str
+    ca: Path
+    log: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_CA_BUNDLE": str(self.ca),
+            "NODE_EXTRA_CA_CERTS": str(self.ca),
+            "SSL_CERT_FILE": str(self.ca),  # Arrow's S3 client reads no AWS_CA_BUNDLE
+            "CURL_CA_BUNDLE": str(self.ca),
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,  # whoever runs the tests may have an account
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+
+@contextmanager
+def running_emulator(folder: Path, **more: str) -> Iterator[Emulator]:
+    """An emulator that keeps its state in `folder` and ends with the block; `more` is its further environment."""
+    certificate, key, ca = certificates(folder)
+    port, log = _free_port(), folder / "emulator.log"
+    emulator = Emulator(f"https://127.0.0.1:{port}", ca, log)
+    settings = {
+        "AUTH": "true",
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "IOT_MTLS_ENABLED": "0",
+        "LOG_LEVEL": "WARNING",
+        "MINISTACK_ACCOUNT_ID": ACCOUNT,
+        "MINISTACK_REGION": REGION,
+        "MINISTACK_SSL_CERT": str(certificate),
+        "MINISTACK_SSL_KEY": str(key),
+        "S3_DATA_DIR": str(folder / "s3"),
+        "SFTP_ENABLED": "0",
+        "STATE_DIR": str(folder / "state"),
+        "TMPDIR": str(folder),
+        "USE_SSL": "1",
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ministack"],
+            cwd=folder,
+            env={**os.environ, **emulator.environment, **settings, **more},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait(emulator, process)
+        yield emulator
+    finally:
+        _stop(process)
+
+
+def create_online_table(name: str) -> None:
+    """The table of the online store, as the stack makes it."""
+    types = {"pk": "S", "sk": "S", "feed": "S", "recorded": "N"}
+    dynamodb = client("dynamodb")
+    dynamodb.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": kind} for key, kind in types.items()],
+        KeySchema=_schema("pk", "sk"),
+        GlobalSecondaryIndexes=[
+            {"IndexName": "latest", "KeySchema": _schema("feed", "recorded"), "Projection": {"ProjectionType": "ALL"}}
+        ],
+    )
+    dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires"})
+
+
+def _schema(partition: str, sort: str) -> list[dict[str, str]]:
+    return [{"AttributeName": partition, "KeyType": "HASH"}, {"AttributeName": sort, "KeyType": "RANGE"}]
+
+
+def certificates(folder: Path) -> tuple[Path, Path, Path]:
+    """A certificate for 127.0.0.1 with its key, signed by a CA made for it: (certificate, key, CA)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    name = _name("Fraudline tests CA")
+    about_ca = _builder(name, name, authority.public_key())
+    about_ca = about_ca.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    about_ca = about_ca.add_extension(_usage(signs=True), critical=True)
+    hosts = [x509.IPAddress(IPv4Address("127.0.0.1")), x509.DNSName("localhost"), x509.DNSName("*.localhost")]
+    server = _builder(_name("127.0.0.1"), name, own.public_key())
+    server = server.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+    server = server.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    server = server.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key())
+    server = server.add_extension(issuer, critical=False)
+    paths = folder / "server.pem", folder / "server.key", folder / "ca.pem"
+    pem = serialization.Encoding.PEM
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    for path, content in zip(
+        paths,
+        (
+            server.sign(authority, hashes.SHA256()).public_bytes(pem),
+            own.private_bytes(pem, *plain),
+            about_ca.sign(authority, hashes.SHA256()).public_bytes(pem),
+        ),
+        strict=True,
+    ):
+        path.write_bytes(content)
+    return paths
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: Any) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=key)
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=2))
+    return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    others = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only")
+    return x509.KeyUsage(
+        digital_signature=True, key_cert_sign=signs, crl_sign=signs, decipher_only=False, **dict.fromkeys(others, False)
+    )
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _wait(emulator: Emulator, process: subprocess.Popen[bytes]) -> None:
+    context, ends = create_default_context(cafile=str(emulator.ca)), time.monotonic() + START_SECONDS
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    while True:
+        try:
+            opener.open(f"{emulator.endpoint}/_ministack/health", timeout=5).close()
+            return
+        except urllib.error.HTTPError:  # it answers
+            return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > ends:
+                said = emulator.log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"the emulator did not start: {said}") from None
+            time.sleep(0.1)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the process and those it has started, all of which are in its own session."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            os.killpg(process.pid, number)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue
