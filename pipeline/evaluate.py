@@ -4,20 +4,19 @@
 
 Measures the challenger (processing/model/model.tar.gz, from the Train step) and the champion (the version that
 serves) on the same test rows (processing/test), passes the gate's verdict, publishes the challenger to the
-registry, and leaves processing/evaluation/evaluation.json for the pipeline's condition.
+registry (with a packed scorer.npz beside its model.joblib if both score alike), and leaves
+processing/evaluation/evaluation.json for the pipeline's condition.
 """
 
 import argparse
 import io
 import json
-import subprocess
 import tarfile
 import tempfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,17 @@ from numpy.typing import NDArray
 
 from pipeline import container, dataset
 from pipeline.dataset import Dataset
+from pipeline.manifest import manifest_of
 from pipeline.metrics import measure
+from pipeline.packed import SCORER_FILE
+from pipeline.packing import packed_file
 from pipeline.registry import MODEL_FILE, Latest, Registry
-from pipeline.train import TRAINING_FILE, library_versions, scores
+from pipeline.train import TRAINING_FILE, scores
 from processing import contract as contracts
 from processing.contract import Contract
-from processing.errors import BadInput, NotFound
+from processing.errors import BadInput
 from processing.features import FeatureSet
-from processing.home import Home, open_home
+from processing.home import open_home
 
 Floats = NDArray[np.float64]
 
@@ -95,9 +97,12 @@ def evaluate(
     verdict = gate(metrics["average_precision"], champion, floor, improvement, why_none)
     print(verdict["reason"], flush=True)
     results = {"metrics": metrics, "champion": champion, "gate": verdict}
+    packed, why = packed_file(challenger.model, test.X)
+    scorer = {"scorer": "packed" if packed else "joblib", "scorer_reason": why}
+    print(f"scorer {scorer['scorer']}: {why}", flush=True)
     name = registry.publish(
-        {MODEL_FILE: challenger.file},
-        _manifest(registry.home, run, contract, challenger.training, test),
+        {MODEL_FILE: challenger.file, **({SCORER_FILE: packed} if packed else {})},
+        {**manifest_of(registry.home, run, contract, challenger.training, test), **scorer},
         results,
         datetime.now(UTC),
     )
@@ -174,50 +179,6 @@ def load_challenger(archive: Path, contract: Contract) -> Challenger:
             f"({contract.digest[:12]}); train again under this one"
         )
     return Challenger(file, joblib.load(io.BytesIO(file)), training)
-
-
-def code_revision() -> str:
-    """What `git describe` calls the code that runs; the installed package's version where there is no repository."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--tags"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        return done.stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        try:
-            return version("fraudline")
-        except PackageNotFoundError:
-            return "unknown"
-
-
-def _manifest(home: Home, run: str, contract: Contract, training: dict[str, Any], test: Dataset) -> dict[str, Any]:
-    """What training recorded, and what a reader needs besides to trust the model."""
-    about = {key: value for key, value in training.items() if key not in ("data_digest", "rows", "frauds")}
-    return {
-        **about,
-        "contract": {"name": contract.name, "digest": contract.digest, "text": contract.text},
-        "evaluated_with": library_versions(),
-        "rows": {"train": training["rows"], "test": test.rows},
-        "frauds": {"train": training["frauds"], "test": test.frauds},
-        "data_digests": {"train": training["data_digest"], "test": test.digest},
-        "data": _data(home, run),
-        "run": run,
-        "code_revision": code_revision(),
-    }
-
-
-def _data(home: Home, run: str) -> dict[str, Any] | None:
-    """What the feature job recorded about the run's data, if it did."""
-    try:
-        document: dict[str, Any] = json.loads(home.read(f"runs/{run}/features.json"))
-        return document
-    except NotFound:
-        return None
 
 
 if __name__ == "__main__":

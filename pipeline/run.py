@@ -1,6 +1,7 @@
 """One pipeline run on this machine: the SageMaker definition, executed by `pipeline.local`."""
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,7 +24,7 @@ from pipeline.local.child import run_process
 from pipeline.progress import shown
 from pipeline.registry import Registry
 from processing.contract import Contract
-from processing.errors import BadInput, Conflict, RunFailed
+from processing.errors import BadInput, Conflict, NotFound, RunFailed
 from processing.home import LocalHome, open_home
 from processing.incoming import FOLDER, waiting
 from processing.landing import check_file, is_readable
@@ -57,7 +59,23 @@ def run_pipeline(
             lambdas={LOCAL_ADDRESSES.promote_function_arn: "triggers.promote:handler"},
         )
         folder = home.path(f"runs/{run}")
-        return LocalExecution(build(LOCAL_ADDRESSES), given, folder, run, bindings).execute(progress)
+        return LocalExecution(local_definition(home), given, folder, run, bindings).execute(progress)
+
+
+def local_definition(home: LocalHome) -> dict[str, Any]:
+    """The pipeline's definition for this machine, built by the SageMaker SDK whenever what it is made of has changed.
+
+    It is kept in the home, since importing the SDK takes some seconds.
+    """
+    sources = [Path(__file__).with_name(f"{name}.py") for name in ("definition", "job_requests", "sagemaker_sdk")]
+    made_of = [path.read_bytes() for path in sources] + [version("sagemaker").encode()]
+    key = f"runs/.definition-{hashlib.sha256(b''.join(made_of)).hexdigest()[:16]}.json"
+    try:
+        definition: dict[str, Any] = json.loads(home.read(key))
+    except NotFound:
+        definition = build(LOCAL_ADDRESSES)
+        home.write(key, json.dumps(definition).encode())
+    return definition
 
 
 def run_shown(home: LocalHome, console: Console, parameters: dict[str, str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def refresh_store(
     The hour of the last transaction may not be over: its events are handed over one by one.
     """
     hour = F.floor(F.unix_micros("event_time") / (HOUR_SECONDS * 1_000_000)).cast("long")
-    rows = transactions.withColumn("hour", hour).persist()
+    rows = transactions.withColumn("hour", hour)
     last = rows.agg(F.max("hour")).first()
     assert last is not None
     horizon = last[0]
@@ -44,7 +44,6 @@ def refresh_store(
         for row in rows.where(F.col("hour") == horizon).withColumn("us", F.unix_micros("event_time")).collect()
     ]
     frauds = [row["transaction_id"] for row in rows.where("is_fraud = 1").select("transaction_id").collect()]
-    rows.unpersist()
     count = 0
 
     def batches() -> Iterator[list[Bucket]]:

@@ -35,6 +35,7 @@ from processing.split import Split, date_of, split_days
 from processing.staging import Staging, brought, stage
 
 Files = dict[int, list[str]]
+ROWS_PER_TASK = 250_000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -117,6 +118,7 @@ class _Job:
     spark: SparkSession
     tables: iceberg.Tables
     staging: Staging
+    new_rows: int = 0
 
     def take_in(self, paths: list[tuple[Arrival, Path]], reports: Reports) -> Taken:
         files_in = [(arrival, self.staging.arrived(arrival.entry.key, path)) for arrival, path in paths]
@@ -124,6 +126,7 @@ class _Job:
         files = iceberg.files_by_day(self.tables.transactions)
         existing = self.transactions(files) if files else None
         taken = take(self.spark, landed, existing, reports.labels, self.contract)
+        self.new_rows = taken.new_rows
         say(f"{taken.accepted_rows:,} rows accepted ({taken.new_rows:,} new), {taken.refused_rows:,} refused")
         return taken
 
@@ -169,7 +172,9 @@ class _Job:
         return features_of(rows, self.contract, days, self._partitions())
 
     def _partitions(self) -> int:
-        return int(self.spark.conf.get("spark.sql.shuffle.partitions") or 8)
+        """How many tasks share the work: what a task holds fits into memory, and none is too small to be worth it."""
+        rows = sum(iceberg.row_counts(self.tables.transactions).values()) + self.new_rows
+        return max(int(self.spark.conf.get("spark.sql.shuffle.partitions") or 4), rows // ROWS_PER_TASK)
 
     def _write(self, table: str, rows: DataFrame, written: list[str]) -> Files:
         folder = f"{getattr(self.tables, table).location()}/data/{self.run}"
@@ -203,7 +208,7 @@ class _Job:
 
     def write_sets(self, files: Files) -> tuple[Split, dict[str, int]]:
         """Put the train and test days' files into the run's folder; the days, and how many labelled rows they have."""
-        labelled = iceberg.labelled_rows(self.tables.features)
+        labelled = iceberg.row_counts(self.tables.features, labelled=True)
         split = split_days(labelled, self.contract)
         counts = {}
         for name, days in (("train", split.train), ("test", split.test)):

@@ -92,13 +92,13 @@ def files_by_day(table: Table) -> dict[int, list[str]]:
     return dict(sorted(days.items()))
 
 
-def labelled_rows(table: Table) -> dict[int, int]:
-    """How many rows have a label, by day, from the table's metadata alone."""
+def row_counts(table: Table, *, labelled: bool = False) -> dict[int, int]:
+    """How many rows there are (or only those with a label), by day, from the table's metadata alone."""
     label = table.schema().find_field("is_fraud").field_id
     days: dict[int, int] = {}
     for task in table.scan().plan_files():
-        day, nulls = int(task.file.partition[0]), (task.file.null_value_counts or {}).get(label, 0)
-        days[day] = days.get(day, 0) + task.file.record_count - nulls
+        day, unlabelled = int(task.file.partition[0]), (task.file.null_value_counts or {}).get(label, 0)
+        days[day] = days.get(day, 0) + task.file.record_count - (unlabelled if labelled else 0)
     return dict(sorted(days.items()))
 
 
@@ -110,8 +110,8 @@ def replace_days(table: Table, days: Collection[int], files: Sequence[str], *, m
     """
     try:
         with table.transaction() as change:
-            if days and table.current_snapshot():
-                change.delete(_within(sorted(days)))
+            if present := sorted(set(days) & set(files_by_day(table))):
+                change.delete(_within(present))
             if files:
                 change.add_files(list(files))
             if made_from is not None:

@@ -4,7 +4,7 @@ import functools
 import io
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,8 +50,10 @@ def trained(contract: str, seed: int) -> bytes:
     return file.getvalue()
 
 
-def publish(home: Home, seed: int = 0, *, file: bytes | None = None, **manifest: Any) -> str:
-    """Publish a model in a home. What is given replaces the file, or entries of the manifest."""
+def publish(
+    home: Home, seed: int = 0, *, file: bytes | None = None, more: Mapping[str, bytes] | None = None, **manifest: Any
+) -> str:
+    """Publish a model in a home. What is given replaces the file, adds files, or replaces entries of the manifest."""
     contract = contracts.of_home(home)
     document = {
         "contract": {"name": contract.name, "digest": contract.digest, "text": contract.text},
@@ -61,7 +63,9 @@ def publish(home: Home, seed: int = 0, *, file: bytes | None = None, **manifest:
     }
     data = trained(contract.name, seed) if file is None else file
     metrics = {"gate": {"passed": True, "reason": "good enough"}, "metrics": {"average_precision": 0.7}}
-    return Registry(home).publish({"model.joblib": data}, document | manifest, metrics, datetime.now(UTC))
+    return Registry(home).publish(
+        {"model.joblib": data, **(more or {})}, document | manifest, metrics, datetime.now(UTC)
+    )
 
 
 def promote(home: Home, version: str) -> str:

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from run_sets import CONTRACT, FIRST_DAY, rows_table, write_contract, write_set
+from sklearn.ensemble import RandomForestClassifier
 
 from pipeline import dataset, evaluate, train
 from pipeline.evaluate import gate
 from pipeline.model import Hyperparameters
+from pipeline.packed import PackedScorer
 from pipeline.registry import CorruptModel, Registry
 from processing.contract import parse
 from processing.errors import BadInput
@@ -49,9 +51,9 @@ def step(tmp_path, monkeypatch, trained):
     folder = tmp_path / "ml/processing"
     write_set(folder / "test", rows_table(**TEST_SET))
 
-    def run(trees, floor=0.1, contract=CONTRACT, **training):
+    def run(trees, floor=0.1, contract=CONTRACT, models=trained, **training):
         write_contract(folder / "contract", contract)
-        model, record = trained[trees]
+        model, record = models[trees]
         record = {**record, "contract": {"name": contract.name, "digest": contract.digest}, **training}
         model_archive(folder / "model/model.tar.gz", model, record)
         evaluate.main(["--home", str(tmp_path / "home"), "--run", "r1", "--floor", str(floor)])
@@ -90,9 +92,23 @@ def test_the_first_model_is_measured_judged_and_published(step, registry, traine
     assert manifest["code_revision"]
     model = registry.read_file(outcome["version"], "model.joblib")
     assert manifest["files"]["model.joblib"] == hashlib.sha256(model).hexdigest()
+    assert manifest["scorer"] == "packed"
+    assert "800 test rows" in manifest["scorer_reason"]
     test = dataset.read(tmp_path / "ml/processing/test", CONTRACT)
     served = train.scores(joblib.load(io.BytesIO(model)), test.X)
     assert np.array_equal(served, train.scores(trained[30][0], test.X))
+    packed = PackedScorer.from_bytes(registry.read_file(outcome["version"], "scorer.npz"))
+    assert np.array_equal(packed.scores(test.X), served)
+
+
+def test_a_model_that_cannot_be_packed_is_published_without(step, registry, trained, tmp_path):
+    test = dataset.read(tmp_path / "ml/processing/test", CONTRACT)
+    forest = RandomForestClassifier(3, random_state=0).fit(np.nan_to_num(test.X), test.y)
+    outcome = step("forest", models={"forest": (forest, trained[1][1])})
+    manifest = registry.manifest(outcome["version"])
+    assert set(manifest["files"]) == {"model.joblib", "metrics.json"}
+    assert manifest["scorer"] == "joblib"
+    assert "RandomForestClassifier cannot be packed" in manifest["scorer_reason"]
 
 
 def test_a_worse_challenger_does_not_pass_and_a_better_one_does(step, registry):

