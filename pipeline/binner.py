@@ -73,6 +73,7 @@ class TailBinner(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type
     """
 
     cuts_: list[Floats]
+    empty_: NDArray[np.bool_]
 
     def __init__(self, max_cuts: int = MOST_CUTS, tail_share: float = 0.5) -> None:
         self.max_cuts = max_cuts
@@ -89,17 +90,23 @@ class TailBinner(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type
             raise ValueError(f"tail_share is {self.tail_share!r}, expected 0 to 1")
         values = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
         tail_cuts = round(self.max_cuts * self.tail_share)
+        self.empty_ = np.isnan(values).all(axis=0)
         self.cuts_ = [_cuts(column, tail_cuts, self.max_cuts - tail_cuts) for column in values.T]
         return self
 
     def transform(self, X: Any) -> Floats:  # noqa: N803
-        """The bin codes of `X`, [n, m] float64: whole numbers from 0 to `max_cuts`, and NaN for NaN."""
+        """The bin codes of `X`, [n, m] float64: whole numbers from 0 to `max_cuts`, and NaN for NaN.
+
+        A feature that had no value at all in training is 0 throughout: nothing was learnt of it, and
+        HistGradientBoostingClassifier (1.9) fails on a column of NaN alone.
+        """
         check_is_fitted(self)
         values = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
         codes = np.empty(values.shape, np.float64)
         for j, cuts in enumerate(self.cuts_):
             codes[:, j] = np.searchsorted(cuts, values[:, j], side="left")
-        codes[np.isnan(values)] = np.nan
+        codes[np.isnan(values) & ~self.empty_] = np.nan
+        codes[:, self.empty_] = 0.0
         return codes
 
     def __sklearn_tags__(self) -> Any:

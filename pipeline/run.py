@@ -42,11 +42,6 @@ def run_pipeline(
     Raises Conflict if a run is going on in this home, BadInput if there is nothing to take in and never was, or for a
     parameter that does not exist or fit.
     """
-    if not waiting(home) and not home.folders("warehouse/"):
-        raise BadInput(
-            f"there is nothing to take in: put .csv, .csv.gz or .parquet files into {home.path(FOLDER)}, or name them "
-            "with --data. For synthetic ones: fraudline synthesize transactions.parquet"
-        )
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     with only_run(home):
         given = {
@@ -59,7 +54,13 @@ def run_pipeline(
             lambdas={LOCAL_ADDRESSES.promote_function_arn: "triggers.promote:handler"},
         )
         folder = home.path(f"runs/{run}")
-        return LocalExecution(local_definition(home), given, folder, run, bindings).execute(progress)
+        execution = LocalExecution(local_definition(home), given, folder, run, bindings)
+        if not waiting(home) and not home.folders("warehouse/"):
+            raise BadInput(
+                f"there is nothing to take in: put .csv, .csv.gz or .parquet files into {home.path(FOLDER)}, or name "
+                "them with --data. For synthetic ones: fraudline synthesize transactions.parquet"
+            )
+        return execution.execute(progress)
 
 
 def local_definition(home: LocalHome) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from pipeline import binner
 from pipeline.binner import TailBinner
 from pipeline.model import Hyperparameters, build
+from pipeline.packing import packed_file
 from processing.errors import BadInput
 
 numbers = st.floats(allow_nan=True, allow_infinity=False, width=64)
@@ -36,7 +37,7 @@ def test_codes_keep_the_order_and_thresholds_fold_back(x, max_cuts, tail_share):
     codes = fitted.transform(x)
     assert len(cuts) <= max_cuts
     assert np.all(np.diff(cuts) > 0)
-    assert np.array_equal(np.isnan(codes), np.isnan(x))
+    assert np.array_equal(np.isnan(codes), np.isnan(x) & ~np.isnan(x).all())
     for values in (x, cuts.reshape(-1, 1)):
         for k in range(len(cuts)):
             assert np.array_equal(fitted.transform(values) <= k, values <= cuts[k])
@@ -82,3 +83,13 @@ def test_hyperparameters_come_as_text():
 def test_a_wrong_hyperparameter_is_named(name, text, said):
     with pytest.raises(BadInput, match=said):
         Hyperparameters.from_strings({name: text})
+
+
+def test_a_feature_without_any_value_in_training_is_no_obstacle() -> None:
+    X = np.column_stack([np.full(200, np.nan), np.arange(200.0)])  # noqa: N806 (scikit-learn's name)
+    binner = TailBinner().fit(X)
+    assert (binner.transform(X)[:, 0] == 0.0).all()
+    model = build(Hyperparameters(max_iterations=3)).fit(X, np.arange(200) >= 100)
+    assert model.predict_proba([[5.0, 199.0]])[0, 1] > model.predict_proba([[np.nan, 0.0]])[0, 1]
+    packed, _ = packed_file(model, X)
+    assert packed is not None
