@@ -14,8 +14,8 @@ from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
-import httpx
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
@@ -29,6 +29,7 @@ from processing.home import LocalHome
 from processing.synthesize import synthesize, write
 
 MONTHS = [date(2026, month, 1) for month in (3, 4, 5, 6, 7)]
+CUSTOMERS, TERMINALS = 5000, 2000
 MARK = ".demo"
 WAIT_SECONDS = 300.0
 
@@ -76,7 +77,7 @@ def begin_anew(home: LocalHome) -> None:
 def make_transactions(home: LocalHome, console: Console) -> dict[str, pa.Table]:
     """Synthesize. The earlier months lie in incoming/ afterwards; the later ones are returned."""
     with console.status("synthesizing"):
-        rows = synthesize(MONTHS[0], (MONTHS[-1] - MONTHS[0]).days + 1)
+        rows = synthesize(MONTHS[0], (MONTHS[-1] - MONTHS[0]).days + 1, CUSTOMERS, TERMINALS)
         days = rows.column("event_time").cast(pa.date32())
         months = [rows.filter(_between(days, a, b)) for a, b in pairwise(MONTHS)]
         home.path("incoming").mkdir(parents=True)
@@ -206,8 +207,9 @@ def _between(days: Any, start: date, end: date) -> Any:
 
 def _ready(api: str) -> bool:
     try:
-        return httpx.get(f"{api}/health/ready", timeout=5).status_code == 200
-    except httpx.TransportError:
+        with urlopen(f"{api}/health/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:  # not listening yet, or 503 because no model is loaded
         return False
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -48,6 +49,7 @@ class SqliteStore(OnlineStore):
         self.path, self.timeout = path, timeout
         self.windows = list(FeatureSet(contract).windows.values())
         # Not one per thread: a server's pool ends idle threads and starts others, each of which would open its own.
+        self._one_writer = threading.Lock()
         self._idle: deque[sqlite3.Connection] = deque()
         self._create(contract)
         with self._answering() as db:
@@ -107,15 +109,21 @@ class SqliteStore(OnlineStore):
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._answering() as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+        # SQLite lets a waiting writer sleep for milliseconds; the writers of this process queue without.
+        if not self._one_writer.acquire(timeout=self.timeout):
+            raise StoreUnavailable(f"the online store {self.path} does not answer: other writers keep it busy")
+        try:
+            with self._answering() as db:
+                db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield db
+                    db.execute("COMMIT")
+                except BaseException:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                    raise
+        finally:
+            self._one_writer.release()
 
     def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
         with self._answering() as db:
