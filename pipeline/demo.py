@@ -60,6 +60,7 @@ def run_demo(home: LocalHome, console: Console, *, keep_serving: bool) -> dict[s
         console.rule("[bold]What came of it")
         result = summed_up(home, first, second, next_day, live)
         console.print(as_table(result))
+        console.print(f"Manifest and metrics of each model: {home.path('models')}", highlight=False, soft_wrap=True)
         if keep_serving:
             console.print(f"The API is up at {api} (see {api}/docs) until Ctrl-C.", highlight=False)
             threading.Event().wait()
@@ -166,7 +167,6 @@ def summed_up(
                 "average_precision": run["metrics"]["average_precision"],
                 "recall_at_budget": run["metrics"]["recall_at_budget"],
                 "champion_average_precision": (run["champion"] or {}).get("average_precision"),
-                "folder": str(home.path(f"models/{run['version']}")),
                 "gate": run["gate"]["reason"],
             }
         )
@@ -194,10 +194,9 @@ def as_table(result: dict[str, Any]) -> Table:
     row("average precision", "average_precision", ".3f")
     row("recall at the alert budget", "recall_at_budget", ".3f")
     if two["champion_average_precision"] is not None:
-        table.add_row("the first model on the same rows", "", f"{two['champion_average_precision']:.3f}")
+        table.add_row("the first model there", "", f"{two['champion_average_precision']:.3f}")
     table.add_row("serves afterwards", result["serving_before"], result["serving_after"])
     table.add_row("requests answered, failed", "", f"{result['requests']:,}, {result['failed_requests']}")
-    table.add_row("manifest and metrics", one["folder"], two["folder"])
     return table
 
 

@@ -1,5 +1,6 @@
 """A pipeline run as a person sees it: a line a step, with what the step last said while it works."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from rich.text import Text
 
 from pipeline.local import StepEvent
 
-MARKS = {"Succeeded": "[green]✓[/]", "Failed": "[red]✗[/]", "Stopped": "[yellow]■[/]", "NotRun": "[dim]·[/]"}
+MARKS = {"Succeeded": "[green]✓[/]", "Failed": "[red]✗[/]", "Stopped": "[yellow]■[/]"}
+CLOCK = re.compile(r"^\d\d:\d\d:\d\d ")
 QUIET = ("Condition",)  # decided in no time; told by what follows
 
 
@@ -43,7 +45,7 @@ class _Steps:
             self.running, self.since = event, time.monotonic()
             return
         self.running = None
-        if event.kind in QUIET and event.status in ("Succeeded", "NotRun"):
+        if event.status == "NotRun" or (event.kind in QUIET and event.status == "Succeeded"):
             return
         seconds = f"{event.seconds:5.1f} s" if event.seconds is not None else "       "
         note = event.reason.splitlines()[0] if event.reason else _last_line(event.log)
@@ -70,4 +72,4 @@ def _last_line(log: Path) -> str:
         for line in lines
         if not line.startswith(("{", "Setting ", "To adjust", "WARNING")) and " WARN " not in line
     ]
-    return said[-1].strip() if said else ""
+    return CLOCK.sub("", said[-1].strip()) if said else ""

@@ -106,7 +106,9 @@ def run_job(home: Home, contract: Contract, run: str, scratch: Path, held: ExitS
     }
     home.write(f"runs/{run}/contract/{HOME_KEY}", contract.text.encode())
     home.write(f"runs/{run}/features.json", json.dumps(done, indent=2).encode())
-    say("done")
+    say(
+        f"{taken.new_rows:,} new rows, {taken.refused_rows:,} refused; {counts['train']:,} to train on, {counts['test']:,} to test on"
+    )
     return done
 
 

@@ -92,7 +92,6 @@ def test_parameters_have_the_names_that_sagemaker_users_know(definition: dict[st
     assert defaults == {
         "HomeUrl": ("String", "s3://bucket/home"),
         "InputDataUrl": ("String", None),
-        "ContractUrl": ("String", None),
         "TrainingInstanceType": ("String", "ml.m5.xlarge"),
         "ProcessingInstanceType": ("String", "ml.m5.xlarge"),
         "ModelApprovalStatus": ("String", "Approved"),
@@ -213,7 +212,7 @@ def test_the_definition_runs_here_as_it_is(
         return {
             "train_url": (home / "runs/r1/train").as_uri(),
             "test_url": (home / "runs/r1/test").as_uri(),
-            "contract_url": asked["contract"],
+            "contract_url": (home / "contract.toml").as_uri(),
             "rows_accepted": "2",
             "rows_refused": "0",
         }
@@ -227,7 +226,6 @@ def test_the_definition_runs_here_as_it_is(
         {
             "HomeUrl": home.as_uri(),
             "InputDataUrl": (home / "incoming").as_uri(),
-            "ContractUrl": (home / "contract.toml").as_uri(),
             "ModelApprovalStatus": approval,
         },
         home / "runs/r1",

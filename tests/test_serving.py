@@ -133,7 +133,7 @@ class TestScore:
         assert np.isnan(value) if expected is None else value == expected
 
 
-TOMORROW = (datetime.now(UTC) + timedelta(days=1, minutes=5)).isoformat()
+TOMORROW = (datetime.now(UTC) + timedelta(days=2)).isoformat()
 WRONG = [
     ("transaction_id", ..., "is missing"),
     ("transaction_id", "  ", "a value is required"),

@@ -65,7 +65,10 @@ def with_column(table, name, values):
         (lambda t: with_column(t, "is_fraud", pa.array([0] * len(t), pa.int8())), "not one fraud"),
         (lambda t: with_column(t, "is_fraud", pa.array([0, 2] * (len(t) // 2), pa.int32())), "holds 2"),
         (lambda t: with_column(t, "is_fraud", pa.array([0, 999] * (len(t) // 2), pa.int32())), "is_fraud"),
-        (lambda t: with_column(t, "is_fraud", pa.array([1, None] * (len(t) // 2), pa.int8())), "600 nulls"),
+        (
+            lambda t: with_column(t, "is_fraud", pa.array([1, None] * (len(t) // 2), pa.int8())),
+            "600 rows and not one honest",
+        ),
         (lambda t: with_column(t, "transaction_id", pa.array(["x"] * len(t))), "'x' 1200 times"),
     ],
 )
