@@ -168,7 +168,7 @@ def serve(
 
 @models.command("list")
 def list_models(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """All versions, newest first, with what they were measured at.
+    """All versions, newest first, with what they were measured at (`models show` tells the rest).
 
     Example: fraudline models list
     """
@@ -176,10 +176,11 @@ def list_models(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) ->
     if as_json:
         typer.echo(json.dumps([{**asdict(item), "created": item.created.isoformat()} for item in listed], indent=2))
         return
-    table = Table("version", "status", "contract", "average precision", "recall at budget", "gate", box=None)
+    table = Table("version", "status", "contract", "average precision", "recall at budget", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
     for item in listed:
         precision, recall = (f"{item.metrics[name]:.3f}" for name in ("average_precision", "recall_at_budget"))
-        table.add_row(item.version, item.status, item.contract, precision, recall, item.reason)
+        table.add_row(item.version, item.status, item.contract, precision, recall)
     Console().print(table)
 
 

@@ -106,9 +106,8 @@ def run_job(home: Home, contract: Contract, run: str, scratch: Path, held: ExitS
     }
     home.write(f"runs/{run}/contract/{HOME_KEY}", contract.text.encode())
     home.write(f"runs/{run}/features.json", json.dumps(done, indent=2).encode())
-    say(
-        f"{taken.new_rows:,} new rows, {taken.refused_rows:,} refused; {counts['train']:,} to train on, {counts['test']:,} to test on"
-    )
+    sets = f"{counts['train']:,} to train on, {counts['test']:,} to test on"
+    say(f"{taken.new_rows:,} new rows, {taken.refused_rows:,} refused; {sets}")
     return done
 
 
