@@ -6,6 +6,7 @@ leaves the tables as they were. What it did is written to runs/<run>/features.js
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--contract", help="for a new home: a shipped contract's name, or a .toml file")
     parser.add_argument("--input-url", help="a folder to take files from that is not the home's incoming/")
     options, _ = parser.parse_known_args(arguments)  # Glue adds arguments of its own
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a job told to stop cleans up as one that failed
     try:
         home = open_home(options.home)
         contract = of_home(home, options.contract)
