@@ -9,7 +9,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from processing.contract import Contract
 from processing.features import FeatureSet
-from processing.landing import features_schema, transaction_schema
+from processing.schemas import features_schema, transaction_schema
 from processing.windows import Windows, sawtooth
 
 Batches = Iterable[pa.RecordBatch]

@@ -16,7 +16,8 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from processing.contract import Contract
 from processing.errors import BadInput
 from processing.incoming import Arrival
-from processing.landing import landed_schema, read_file, transaction_schema
+from processing.landing import read_file
+from processing.schemas import landed_schema, transaction_schema
 from processing.staging import at_hand, deliver
 
 DAY_SECONDS = 86_400

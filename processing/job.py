@@ -29,8 +29,9 @@ from processing.features import FeatureSet
 from processing.home import Home, open_home
 from processing.incoming import FOLDER, Arrival, archive, bring_in, check_unchanged, settled
 from processing.intake import Taken, land, read_table, rewritten, take
-from processing.landing import check_file, transaction_schema
+from processing.landing import check_file
 from processing.online import OnlineStore, Reports, open_store
+from processing.schemas import transaction_schema
 from processing.spark import start_spark
 from processing.split import Split, date_of, split_days
 from processing.staging import Staging, brought, stage

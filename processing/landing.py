@@ -22,38 +22,11 @@ import pyarrow.parquet as pq
 
 from processing.contract import AHEAD, EARLIEST, Contract
 from processing.errors import BadInput
-from processing.features import FeatureSet, minor_units
+from processing.features import minor_units
 from processing.parsing import TIME, as_label, as_number, as_text, as_time, time_words, true_in
+from processing.schemas import landed_schema
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
-
-
-def transaction_schema(contract: Contract) -> pa.Schema:
-    """The columns of an accepted transaction, the same for every dataset up to entities and further columns."""
-    return pa.schema(
-        [
-            pa.field("transaction_id", pa.string(), nullable=False),
-            pa.field("event_time", TIME, nullable=False),
-            pa.field("amount_minor", pa.int64(), nullable=False),
-            pa.field("is_fraud", pa.int32()),
-            *(pa.field(entity.name, pa.string(), nullable=False) for entity in contract.entities),
-            *(pa.field(name, pa.float64()) for name in contract.numeric),
-            *(pa.field(name, pa.string()) for name in contract.categorical),
-        ]
-    )
-
-
-def features_schema(contract: Contract) -> pa.Schema:
-    """A row of the features table: what identifies the transaction, its label, its features."""
-    fields = list(transaction_schema(contract))[: 4 + len(contract.entities)]
-    return pa.schema([*fields, *(pa.field(name, pa.float64()) for name in FeatureSet(contract).names)])
-
-
-def landed_schema(contract: Contract) -> pa.Schema:
-    """A transaction as read: its columns (null where refused), where it stood, why it was refused, its raw content."""
-    fields = [field.with_nullable(True) for field in transaction_schema(contract)]
-    origin = [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("content", pa.string())]
-    return pa.schema([*fields, *(pa.field(name, kind) for name, kind in origin)])
 
 
 def is_readable(name: str) -> bool:

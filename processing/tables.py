@@ -19,16 +19,9 @@ from processing.catalog import namespace, open_catalog
 from processing.contract import Contract
 from processing.errors import Conflict
 from processing.home import Home
-from processing.landing import features_schema, transaction_schema
+from processing.schemas import features_schema, quarantine_schema, transaction_schema
 
 MADE_FROM = "fraudline.transactions-snapshot"
-
-
-def quarantine_schema() -> pa.Schema:
-    """A refused row: where it stood, why it was refused, its whole content, and the digest of its file."""
-    fields = [("run", pa.string()), ("refused_at", pa.timestamp("us", tz="UTC")), ("file", pa.string())]
-    fields += [("line", pa.int64()), ("reason", pa.string()), ("content", pa.string()), ("file_sha256", pa.string())]
-    return pa.schema(fields)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from processing.contract import Contract, load, parse
 from processing.errors import BadInput
-from processing.landing import check_file, landed_schema, read_file, transaction_schema
+from processing.landing import check_file, read_file
+from processing.schemas import landed_schema, transaction_schema
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 CONTRACT = parse(

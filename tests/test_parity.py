@@ -23,9 +23,10 @@ from processing.buckets import refresh_store
 from processing.contract import Contract, parse
 from processing.features import FeatureSet
 from processing.intake import read_table
-from processing.landing import TIME, transaction_schema
 from processing.online import Bucket, Event
 from processing.online_sqlite import SqliteStore
+from processing.parsing import TIME
+from processing.schemas import transaction_schema
 from processing.spark import start_spark
 from processing.windows import HOUR_US, sawtooth
 from serving.decide import Decider
