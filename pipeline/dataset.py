@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from processing.contract import Contract
 from processing.errors import BadInput
 from processing.features import FeatureSet
+from processing.windows import DAY_US
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)

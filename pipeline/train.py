@@ -29,7 +29,7 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from pipeline import container, dataset, threshold
-from pipeline.dataset import DAY_US, Dataset
+from pipeline.dataset import Dataset
 from pipeline.metrics import measure
 from pipeline.model import Hyperparameters, build
 from pipeline.registry import MODEL_FILE
@@ -37,6 +37,7 @@ from processing import contract as contracts
 from processing.contract import Contract
 from processing.errors import BadInput
 from processing.features import FeatureSet
+from processing.windows import DAY_US
 
 Floats = NDArray[np.float64]
 

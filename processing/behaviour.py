@@ -10,10 +10,9 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from processing.contract import Contract
 from processing.features import FeatureSet
 from processing.schemas import features_schema, transaction_schema
-from processing.windows import Windows, sawtooth
+from processing.windows import DAY_US, Windows, sawtooth
 
 Batches = Iterable[pa.RecordBatch]
-DAY_US = 86_400_000_000
 ROWS = 100_000  # a batch handed back to Spark
 
 

@@ -10,8 +10,7 @@ from pyspark.sql import functions as F
 from processing.contract import Contract
 from processing.online import Bucket, Event, OnlineStore
 from processing.staging import brought
-
-HOUR_SECONDS = 3_600
+from processing.windows import HOUR_US
 
 
 def refresh_store(
@@ -21,7 +20,7 @@ def refresh_store(
 
     The hour of the last transaction may not be over: its events are handed over one by one.
     """
-    hour = F.floor(F.unix_micros("event_time") / (HOUR_SECONDS * 1_000_000)).cast("long")
+    hour = F.floor(F.unix_micros("event_time") / HOUR_US).cast("long")
     rows = transactions.withColumn("hour", hour)
     last = rows.agg(F.max("hour")).first()
     assert last is not None

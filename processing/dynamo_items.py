@@ -30,12 +30,11 @@ from decimal import Decimal
 from typing import Any
 
 from processing.online import Decision, Event
-from processing.windows import HOUR_US
+from processing.windows import DAY_US, HOUR_US
 
 Item = dict[str, Any]  # attributes as the service has them: {"name": {"N": "1"}}
 
 DAY_HOURS = 24
-DAY_US = DAY_HOURS * HOUR_US
 SLOT_US = HOUR_US // 6
 LONGEST_BYTES = 512  # of a value in a key, where the service allows 2048 in all
 FRAUD_SHARDS = 256  # so that millions fit

@@ -19,8 +19,8 @@ from processing.incoming import Arrival
 from processing.landing import read_file
 from processing.schemas import landed_schema, transaction_schema
 from processing.staging import at_hand, deliver
+from processing.windows import DAY_US
 
-DAY_SECONDS = 86_400
 ORIGIN = ("file", "line", "reason", "content")  # of a refused row
 
 
@@ -39,7 +39,7 @@ class Taken:
 
 def day_of(time: Column) -> Column:
     """The day number of a time, from 1970-01-01."""
-    return F.floor(F.unix_micros(time) / (DAY_SECONDS * 1_000_000)).cast("int")
+    return F.floor(F.unix_micros(time) / DAY_US).cast("int")
 
 
 def read_table(spark: SparkSession, files: Iterable[str], schema: pa.Schema) -> DataFrame:

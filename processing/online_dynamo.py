@@ -17,7 +17,6 @@ from processing.dynamo_calls import Calls, Refused
 from processing.dynamo_items import (
     COUNTER,
     DAY_HOURS,
-    DAY_US,
     FACTS,
     REPORTS,
     SHARDS,
@@ -43,7 +42,7 @@ from processing.dynamo_items import (
 from processing.errors import BadInput, NotFound
 from processing.features import FeatureSet
 from processing.online import Bucket, Decision, Event, OnlineStore, Reports
-from processing.windows import HOUR_US, state_at
+from processing.windows import DAY_US, HOUR_US, state_at
 
 SPARE_DAYS = 30  # that counters are kept beyond the look-back, by the time of their last change
 KEPT_DAYS = 400  # decisions and reports: longer than a cardholder may take to complain

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
 
 Ints = NDArray[np.int64]
 
