@@ -35,6 +35,7 @@ def refresh_store(
             F.sum(amount).alias("s"),
             F.sum(amount * amount).alias("q"),
             F.sum(fraud).alias("f"),
+            F.sum(fraud * amount).alias("g"),
         ).write.parquet(path, mode="overwrite")
         written.append(path)
     keys = [entity.name for entity in contract.entities]

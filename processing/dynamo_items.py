@@ -9,7 +9,7 @@ One table; partition key `pk` and sort key `sk` (texts), time to live `expires`;
     decision/<id>           decision     a decision (has `recorded`), and is_fraud as reported; counted: whether the
                                          counters hold it as a fraud, since the refresh `basis`; tail: the horizon at
                                          which the data's last hour counted it, which may be without a decision
-    day/<entity>/<day>      hours        n13 s13 q13 f13: that hour's counters; refresh, until: of the refresh that
+    day/<entity>/<day>      hours        n13 s13 q13 f13 g13: that hour's counters; refresh, until: of the refresh that
                                          set the hours before `until`
     day/<entity>/<day>      <slot>       n<t> s<t> q<t>: what happened t microseconds into the day, for each t of ten
                                          minutes: an event sees those of its hour before it, not those at its time
@@ -120,7 +120,7 @@ class Facts:
 
 
 def hours_of(day: int, item: Mapping[str, Any], facts: Facts) -> Iterator[list[int]]:
-    """The rows [hour, n, s, q, f] of a day's item that count, oldest first.
+    """The rows [hour, n, s, q, f, g] of a day's item that count, oldest first.
 
     Hours before the horizon count only as the refresh that was completed last, or one after it, has set them.
     """
@@ -128,7 +128,7 @@ def hours_of(day: int, item: Mapping[str, Any], facts: Facts) -> Iterator[list[i
     for within in range(DAY_HOURS):
         hour = day * DAY_HOURS + within
         if f"n{within}" in item and not (stale and hour < facts.done_horizon):
-            yield [hour, *(integer(item, f"{name}{within}") for name in "nsqf")]
+            yield [hour, *(integer(item, f"{name}{within}") for name in "nsqfg")]
 
 
 def earlier_of(items: Iterable[Mapping[str, Any]], event: Event) -> tuple[int, int, int]:
@@ -145,7 +145,8 @@ def earlier_of(items: Iterable[Mapping[str, Any]], event: Event) -> tuple[int, i
 def decision_item(decision: Decision, recorded: int) -> Item:
     """The attributes of a decision. Floats are kept as texts that give the same bits again."""
     event = decision.event
-    return {
+    reasons = {} if decision.reasons is None else {"reasons": {"S": decision.reasons}}
+    return reasons | {
         "id": {"S": event.transaction_id},
         "time_us": number(event.time_us),
         "amount": number(event.amount),
@@ -179,4 +180,5 @@ def decision_of(item: Mapping[str, Any] | None) -> Decision | None:
         bytes(item["features"]["B"]),
         datetime.fromisoformat(item["decided_at"]["S"]),
         item["is_fraud"]["BOOL"] if "is_fraud" in item else None,
+        item["reasons"]["S"] if "reasons" in item else None,
     )

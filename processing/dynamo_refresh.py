@@ -185,7 +185,7 @@ class Refresh:
         """Set the hours before the horizon, and leave those after it to the API."""
         given = counters | self._stamp()
         before = range(self.horizon % DAY_HOURS)
-        gone = [name for hour in before for name in (f"{kind}{hour}" for kind in "nsqf") if name not in given]
+        gone = [name for hour in before for name in (f"{kind}{hour}" for kind in "nsqfg") if name not in given]
         expression = "SET " + ", ".join(f"#{name} = :{name}" for name in given)
         if gone:
             expression += " REMOVE " + ", ".join(f"#{name}" for name in gone)
@@ -197,7 +197,7 @@ def _counters(hours: Iterable[Bucket]) -> Item:
     counters: Item = {}
     for row in hours:
         within = row.hour % DAY_HOURS
-        counters |= {f"{name}{within}": number(getattr(row, name)) for name in "nsqf"}
+        counters |= {f"{name}{within}": number(getattr(row, name)) for name in "nsqfg"}
     return counters
 
 
@@ -205,9 +205,9 @@ def _in_order(db: sqlite3.Connection, buckets: Iterable[Sequence[Bucket]]) -> It
     """The buckets by entity, key and hour. They may be more than memory holds."""
     db.execute("PRAGMA synchronous = OFF")
     db.execute("PRAGMA journal_mode = OFF")
-    db.execute("CREATE TABLE buckets (entity INTEGER, key TEXT, hour INTEGER, n TEXT, s TEXT, q TEXT, f TEXT)")
+    db.execute("CREATE TABLE buckets (entity INTEGER, key TEXT, hour INTEGER, n TEXT, s TEXT, q TEXT, f TEXT, g TEXT)")
     for batch in buckets:
-        db.executemany("INSERT INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?)", batch)
+        db.executemany("INSERT INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch)
     found = db.execute("SELECT * FROM buckets ORDER BY entity, key, hour")
     return (Bucket(entity, key, hour, *map(int, sums)) for entity, key, hour, *sums in found)
 

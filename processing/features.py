@@ -4,7 +4,7 @@ A feature is a float64. From the integer state of the windows it is made with no
 root, which IEEE 754 rounds correctly: the same state gives the same bits on every machine, one row or a million.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.contract import Contract, Entity
-from processing.windows import Ints, Windows, hour_of
+from processing.windows import HOUR_US, Ints, Windows
 
 Floats = NDArray[np.float64]
+
+
+PLAIN = 3  # features of the transaction alone come first: amount, hour, weekend
 
 
 @dataclass(frozen=True)
@@ -60,35 +63,58 @@ class FeatureSet:
         `amount` [n] in minor units, `time_us` [n] microseconds since 1970, `state` [n, len(state_names)] int64,
         `extras` [n, x] from `encode`. What has no value (a ratio to nothing) is NaN.
         """
-        hour = hour_of(time_us)
-        money = amount / float(self.contract.minor_units)
-        columns = [money, (hour % 24).astype(np.float64), ((hour // 24 + 3) % 7 >= 5).astype(np.float64)]
-        at = 0
         with np.errstate(divide="ignore", invalid="ignore"):
-            for windows in self.windows.values():
-                width = len(windows.columns)
-                columns += self._behaviour(windows, amount, state[:, at : at + width])
-                at += width
+            columns = self._columns(amount, time_us // HOUR_US, state.T.astype(np.float64), np.where)
         return np.column_stack([*columns, extras])
 
-    def _behaviour(self, windows: Windows, amount: Ints, state: Ints) -> list[Floats]:
+    def compute_one(self, amount: int, time_us: int, state: Sequence[int] | None, extras: Floats) -> Floats:
+        """The features of one transaction, [1, len(names)], the same bits as `compute` gives.
+
+        `state` as `state_names` has it, `extras` [1, x]; without a state, what is made from it is NaN. It is the same
+        arithmetic, on numbers in place of columns: for columns of one number NumPy takes several times as long.
+        """
+        values = [np.float64(value) for value in (state or [0] * len(self.state_names))]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            columns = self._columns(amount, time_us // HOUR_US, values, _either)
+        row = np.array([[*columns, *extras[0].tolist()]])
+        if state is None:
+            row[:, PLAIN : len(columns)] = np.nan
+        return row
+
+    def _columns(self, amount: Any, hour: Any, state: Any, where: Callable[[Any, Any, Any], Any]) -> list[Any]:
+        """The features but the extras. Each value is a column, with `np.where`, or a number, with `_either`."""
+        money = amount / float(self.contract.minor_units)
+        columns = [money, hour % 24 + 0.0, ((hour // 24 + 3) % 7 >= 5) + 0.0]
+        at = 0
+        for windows in self.windows.values():
+            width = windows.width
+            columns += self._behaviour(windows, amount + 0.0, state[at : at + width], where)
+            at += width
+        return columns
+
+    def _behaviour(self, windows: Windows, spent: Any, values: Any, where: Callable[[Any, Any, Any], Any]) -> list[Any]:
         scale = float(self.contract.minor_units)
-        values = state.astype(np.float64)
-        spent = amount.astype(np.float64)
-        columns: list[Floats] = []
+        columns: list[Any] = []
         many = len(windows.hours)
-        for i in range(many):
-            n, s = values[:, 2 * i], values[:, 2 * i + 1]
-            columns += [n, s / n / scale]
+        means = [values[2 * i + 1] / values[2 * i] for i in range(many)]
+        for i, mean in enumerate(means):
+            columns += [values[2 * i], mean / scale]
+        # How the latest amounts compare with those of the longest window.
+        columns += [where(means[-1] > 0.0, mean / means[-1], np.nan) for mean in means[:-1]]
         # The amount against the entity's other ones over the longest window: ratio and z-score, leave-one-out.
-        others = values[:, 2 * many - 2] - 1.0
-        mean = (values[:, 2 * many - 1] - spent) / others
-        variance = np.maximum((values[:, 2 * many] - spent * spent) / others - mean * mean, 0.0)
-        columns.append(np.where(mean > 0.0, spent / mean, np.nan))
-        columns.append(np.where(others > 1.0, (spent - mean) / (np.sqrt(variance) + scale), np.nan))
-        for i in range(2 * many + 1, state.shape[1], 2):
-            n, f = values[:, i], values[:, i + 1]
-            columns += [f, np.where(n > 0.0, f / n, 0.0)]
+        others = values[2 * many - 2] - 1.0
+        mean = (values[2 * many - 1] - spent) / others
+        spread = (values[2 * many] - spent * spent) / others - mean * mean
+        variance = where(spread < 0.0, 0.0, spread)  # NaN stays
+        columns.append(where(mean > 0.0, spent / mean, np.nan))
+        columns.append(where(others > 1.0, (spent - mean) / (np.sqrt(variance) + scale), np.nan))
+        at, f = 2 * many + 1, 0.0
+        for _ in windows.fraud_hours:
+            n, f, g = values[at], values[at + 1], values[at + 2]
+            columns += [f, where(n > 0.0, f / n, 0.0), where(f > 0.0, g / f / scale, np.nan)]
+            at += 3
+        if windows.fraud_hours:
+            columns += [where(f > 0.0, values[at + i], np.nan) for i in range(3)]
         return columns
 
     def encode(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]], rows: int) -> Floats:
@@ -112,10 +138,20 @@ def _entity_names(entity: Entity) -> list[str]:
     for days in entity.windows_days:
         names += [f"{entity.name}_count_{days}d", f"{entity.name}_mean_amount_{days}d"]
     longest = entity.windows_days[-1]
+    names += [f"{entity.name}_amount_trend_{days}d" for days in entity.windows_days[:-1]]
     names += [f"{entity.name}_amount_ratio_{longest}d", f"{entity.name}_amount_zscore_{longest}d"]
     for days in entity.fraud_windows_days:
         names += [f"{entity.name}_fraud_count_{days}d", f"{entity.name}_fraud_rate_{days}d"]
+        names.append(f"{entity.name}_fraud_mean_amount_{days}d")
+    for days in entity.fraud_windows_days[-1:]:
+        names += [f"{entity.name}_hours_since_first_fraud_{days}d", f"{entity.name}_hours_since_last_fraud_{days}d"]
+        names.append(f"{entity.name}_count_since_last_fraud_{days}d")
     return names
+
+
+def _either(condition: bool, yes: float, no: float) -> float:
+    """`np.where` for one number."""
+    return yes if condition else no
 
 
 def minor_units(amounts: Floats, contract: Contract) -> Ints:

@@ -7,11 +7,12 @@ investigators reported, until the next run takes it in.
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from processing.contract import Contract
 from processing.errors import FraudlineError
@@ -21,6 +22,10 @@ from processing.windows import HOUR_US
 
 class StoreUnavailable(FraudlineError):
     """The online store did not answer in time (locked, full, out of reach)."""
+
+
+class StoreBusy(StoreUnavailable):
+    """The online store could not be written at once, because somebody else writes; waiting may help."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,11 @@ class Decision:
     features: bytes  # float64, in the order of the model's features
     decided_at: datetime
     is_fraud: bool | None = None  # as reported later
+    reasons: str | None = None  # as `serving.reasons` writes them; none for what is legit, or not explained
 
 
 class Bucket(NamedTuple):
-    """One entity's hour: count, amount in minor units, its squares, frauds."""
+    """One entity's hour: count, amount in minor units, its squares, frauds, their amount."""
 
     entity: int  # place in the contract
     key: str
@@ -62,6 +68,7 @@ class Bucket(NamedTuple):
     s: int
     q: int
     f: int
+    g: int
 
 
 @dataclass(frozen=True)
@@ -72,11 +79,33 @@ class Reports:
     mark: int
 
 
+class Ledger(Protocol):
+    """Where a decision finds what was before it, and where it is recorded."""
+
+    def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
+        """See `OnlineStore.recall`."""
+
+    def record(self, decision: Decision) -> Decision:
+        """See `OnlineStore.record`."""
+
+
 class OnlineStore(ABC):
     """One interface, a store for a laptop and one for the cloud. Every call is safe from many processes at once.
 
-    All raise StoreUnavailable when the store does not answer within its time limit.
+    All raise StoreUnavailable when the store does not answer within its time limit. `near` says whether a call takes
+    microseconds (a file) or waits for a network.
     """
+
+    near = False
+
+    @contextmanager
+    def together(self, *, wait: bool = True) -> Iterator[Ledger]:
+        """What is recalled and recorded in the `with` block is one transaction, where the store can do that.
+
+        Each decision then sees all that were recorded before it. Without `wait` it raises StoreBusy, rather than
+        wait for other writers.
+        """
+        yield self
 
     @abstractmethod
     def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
@@ -95,8 +124,8 @@ class OnlineStore(ABC):
         """Take in a label for a recorded transaction; the last report stands. Raises NotFound."""
 
     @abstractmethod
-    def decisions(self, limit: int) -> list[Decision]:
-        """The latest decisions, newest first."""
+    def decisions(self, limit: int, since: datetime | None = None) -> list[Decision]:
+        """The latest decisions, newest first; with `since`, those made at that time or later."""
 
     @abstractmethod
     def reports(self) -> Reports:
@@ -118,6 +147,9 @@ class OnlineStore(ABC):
         are the ids that the data says are fraud, so that a report of one of them counts it no second time; those
         reported up to `mark` are known.
         """
+
+    def tidy(self) -> None:  # noqa: B027 - most stores need none
+        """Housekeeping that takes milliseconds; a server has it done every so often, in a thread."""
 
     @abstractmethod
     def close(self) -> None:

@@ -9,6 +9,7 @@ condition on the items themselves decides.
 import time
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
+from datetime import datetime
 
 import numpy as np
 
@@ -123,7 +124,7 @@ class DynamoStore(OnlineStore):
         ]
         slots = [found.get(address(slot_key(entity, key, begin)), {}) for begin in self._slots(event)]
         earlier = earlier_of(slots, event) if event.hour >= facts.done_horizon else (0, 0, 0)
-        return state_at(windows, event.hour, event.amount, np.array(rows, np.int64).reshape(-1, 5), earlier)
+        return state_at(windows, event.hour, event.amount, np.array(rows, np.int64).reshape(-1, 6), earlier)
 
     def record(self, decision: Decision) -> Decision:
         ends, recorded = self.calls.ends(), time.time_ns()
@@ -219,23 +220,25 @@ class DynamoStore(OnlineStore):
         """The changes of an event's fraud counters by so many."""
         if not change:
             return []
-        place = f"#f{event.hour % DAY_HOURS}"
-        values = {":change": number(change), ":end": self.counters_expiry()}
+        hour, amount = event.hour % DAY_HOURS, number(change * event.amount)
+        values = {":change": number(change), ":amount": amount, ":end": self.counters_expiry()}
+        add = f"SET #expires = :end ADD #f{hour} :change, #g{hour} :amount"
         return [
-            {"Update": self.calls.update(day_key(entity, key, day), f"SET #expires = :end ADD {place} :change", values)}
+            {"Update": self.calls.update(day_key(entity, key, day), add, values)}
             for day in [event.time_us // DAY_US]
             for entity, key in enumerate(event.keys)
         ]
 
-    def decisions(self, limit: int) -> list[Decision]:
+    def decisions(self, limit: int, since: datetime | None = None) -> list[Decision]:
         ends, found = self.calls.ends(), []
+        earliest = number(int(since.timestamp() * 1e9) if since else 0)
         for shard in range(SHARDS):
             found += self.calls.query(
                 ends,
                 limit,
                 IndexName="latest",
-                KeyConditionExpression="feed = :feed",
-                ExpressionAttributeValues={":feed": {"S": feed_of(shard)}},
+                KeyConditionExpression="feed = :feed AND recorded >= :earliest",
+                ExpressionAttributeValues={":feed": {"S": feed_of(shard)}, ":earliest": earliest},
                 ScanIndexForward=False,
             )
         found.sort(key=lambda item: integer(item, "recorded"), reverse=True)

@@ -6,12 +6,14 @@ A window of W hours at time t, with b(t) the hour bucket of t, holds the entity'
 of them sees the others; the answer does not depend on the order in which they arrive.
 
 A fraud window is shifted by the label delay D: it holds the buckets in [b(t) - D - W, b(t) - D), so that no
-label is used before it could be known.
+label is used before it could be known. Of the longest one it is also kept how long ago, in hours, its first and its
+last bucket with a fraud were, and how many events there were in it after that last bucket.
 
 All sums are exact integers: counts, amounts in minor units, squares of those. Offline and online therefore
 agree bit for bit. Cumulative sums may wrap around 2^64, and their differences are exact nevertheless.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,11 +34,27 @@ class Windows:
     delay_hours: int
 
     @property
+    def width(self) -> int:
+        """How many columns the state has."""
+        return 2 * len(self.hours) + 1 + 3 * len(self.fraud_hours) + (3 if self.fraud_hours else 0)
+
+    @property
     def columns(self) -> tuple[str, ...]:
-        """The state's columns: per window its count n and amount s, q the longest one's squares, fraud n and f."""
+        """The state's columns: per window its count n and amount s, q the longest one's squares; per fraud window
+        its count n, its frauds f and their amount g.
+
+        Of the longest fraud window also first and last, the hours since its first and last fraud, and after, the
+        count of events later than the last; all 0 if there was no fraud.
+        """
         behaviour = [f"{kind}_{hours}h" for hours in self.hours for kind in ("n", "s")]
-        frauds = [f"delayed_{kind}_{hours}h" for hours in self.fraud_hours for kind in ("n", "f")]
-        return (*behaviour, f"q_{self.hours[-1]}h", *frauds)
+        frauds = [f"delayed_{kind}_{hours}h" for hours in self.fraud_hours for kind in ("n", "f", "g")]
+        recency = [f"delayed_{kind}_{hours}h" for hours in self.fraud_hours[-1:] for kind in ("first", "last", "after")]
+        return (*behaviour, f"q_{self.hours[-1]}h", *frauds, *recency)
+
+    def fraud_edges(self, hour: int) -> tuple[int, int]:
+        """The hours at which the longest fraud window of an event in `hour` begins and ends."""
+        delayed = hour - self.delay_hours
+        return delayed - self.fraud_hours[-1], delayed
 
     @property
     def lookback_hours(self) -> int:
@@ -79,43 +97,92 @@ def sawtooth(windows: Windows, entity: Ints, time_us: Ints, amount: Ints, fraud:
     high = np.searchsorted(key, key - windows.delay_hours, side="left")
     for hours in windows.fraud_hours:
         low = np.searchsorted(key, key - windows.delay_hours - hours, side="left")
-        columns += [between("n", low, high), between("f", low, high)]
+        columns += [between(name, low, high) for name in "nfg"]
+    if windows.fraud_hours:
+        columns += _recency(key, key[fraud > 0], low, high)
     state = np.empty((len(order), len(columns)), np.int64)
     state[order] = np.stack(columns, axis=1)
     return state
 
 
+def _recency(key: Ints, frauds: Ints, low: Ints, high: Ints) -> list[Ints]:
+    """Hours since the first and the last fraud of every event's longest fraud window, and the events after the last.
+
+    `key` [n] are the events' entities and hours in one number, in order, and `frauds` those of the frauds; the window
+    begins at place `low` of `key` and ends before place `high`.
+    """
+    edges = np.append(key, np.iinfo(np.int64).max)
+    begin, end = (np.searchsorted(frauds, edges[place], side="left") for place in (low, high))
+    some = end > begin
+    padded = np.append(frauds, 0)
+    first, last = padded[np.where(some, begin, -1)], padded[np.where(some, end - 1, -1)]
+    after = high - np.searchsorted(key, last, side="right")
+    return [np.where(some, values, 0) for values in (key - first, key - last, after)]
+
+
 def _columns(amount: Ints, fraud: Ints) -> dict[str, Ints]:
-    return {"n": np.ones_like(amount), "s": amount, "q": amount * amount, "f": fraud}
+    return {"n": np.ones_like(amount), "s": amount, "q": amount * amount, "f": fraud, "g": amount * fraud}
 
 
 def _running(values: Ints) -> Ints:
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(values)))
 
 
+def edges(windows: Windows, hour: int) -> list[int]:
+    """The hours before `hour` at which one of its windows begins or ends, the oldest first."""
+    delayed = windows.delay_hours
+    offsets = {w - 1 for w in windows.hours} | {delayed, *(delayed + w for w in windows.fraud_hours)}
+    return [hour - offset for offset in sorted(offsets, reverse=True)]
+
+
 def state_at(windows: Windows, hour: int, amount: int, buckets: Ints, earlier: tuple[int, int, int]) -> list[int]:
     """The state of one event's entity, as `sawtooth` gives it.
 
-    `buckets` is [m, 5] int64: hour, count, amount, squares, frauds of the hours before `hour`, oldest first
-    (an hour may be missing; older ones than `windows.lookback_hours` do not count). `earlier` holds count, amount
+    `buckets` is [m, 6] int64: hour, count, amount, squares, frauds, their amount, of the hours before `hour`, oldest
+    first (an hour may be missing; older ones than `windows.lookback_hours` do not count). `earlier` holds count, amount
     and squares of the events of the current hour before this one.
     """
-    hours = buckets[:, 0]
-    totals = np.zeros((len(buckets) + 1, 4), np.int64)
+    places = edges(windows, hour)
+    totals = np.zeros((len(buckets) + 1, 5), np.int64)
     np.cumsum(buckets[:, 1:], axis=0, out=totals[1:])
-    edges = [hour - w + 1 for w in windows.hours]
-    delayed = hour - windows.delay_hours
-    edges += [delayed, *(delayed - w for w in windows.fraud_hours)]
-    at = np.searchsorted(hours, edges, side="left")
-    sums = totals[at].tolist()
-    end = totals[-1].tolist()
+    at = dict(zip(places, np.searchsorted(buckets[:, 0], places, side="left").tolist(), strict=True))
+    since = {place: (totals[-1] - totals[index]).tolist() for place, index in at.items()}
+    frauds = None
+    if windows.fraud_hours:
+        low, high = windows.fraud_edges(hour)
+        found = at[low] + np.flatnonzero(buckets[at[low] : at[high], 4] > 0)
+        if len(found):
+            first, last = (int(buckets[place, 0]) for place in (found[0], found[-1]))
+            frauds = (first, last, int(totals[at[high], 0] - totals[found[-1] + 1, 0]))
+    return state_since(windows, hour, amount, since, earlier, frauds)
 
+
+def state_since(
+    windows: Windows,
+    hour: int,
+    amount: int,
+    since: Mapping[int, Sequence[int]],
+    earlier: Sequence[int],
+    frauds: tuple[int, int, int] | None,
+) -> list[int]:
+    """As `state_at`, from sums.
+
+    `since[edge]` holds count, amount, squares, frauds and their amount from an edge on, up to `hour`. `frauds`: of the
+    longest fraud window, the hours of its first and its last fraud, and the count of events after that last hour; None
+    if it has no fraud.
+    """
     state: list[int] = []
-    behaviour = sums[: len(windows.hours)]
-    for low in behaviour:
-        state += [end[0] - low[0] + earlier[0] + 1, end[1] - low[1] + earlier[1] + amount]
-    state.append(end[2] - behaviour[-1][2] + earlier[2] + amount * amount)
-    high = sums[len(windows.hours)]
-    for low in sums[len(windows.hours) + 1 :]:
-        state += [high[0] - low[0], high[3] - low[3]]
+    squares = 0
+    for w in windows.hours:
+        n, s, squares, *_ = since[hour - w + 1]
+        state += [n + earlier[0] + 1, s + earlier[1] + amount]
+    state.append(squares + earlier[2] + amount * amount)
+    delayed = hour - windows.delay_hours
+    later = since[delayed]
+    for w in windows.fraud_hours:
+        from_then = since[delayed - w]
+        state += [from_then[i] - later[i] for i in (0, 3, 4)]
+    if windows.fraud_hours:
+        first, last, after = frauds or (hour, hour, 0)
+        state += [hour - first, hour - last, after]
     return state

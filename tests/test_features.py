@@ -44,9 +44,12 @@ def test_one_row_has_the_bits_of_many(name: str) -> None:
     assert many.shape == (n, len(features.names))
     for i in range(n):
         row = slice(i, i + 1)
-        one = features.compute(amount[row], time_us[row], state[row], extras[row])
-        assert np.array_equal(one, many[row], equal_nan=True)
-        assert one.tobytes() == many[row].tobytes()
+        for one in (
+            features.compute(amount[row], time_us[row], state[row], extras[row]),
+            features.compute_one(int(amount[i]), int(time_us[i]), state[i].tolist(), extras[row]),
+        ):
+            assert np.array_equal(one, many[row], equal_nan=True)
+            assert one.tobytes() == many[row].tobytes()
 
 
 @given(st.lists(st.integers(0, 10**7), min_size=1, max_size=20))
@@ -54,7 +57,7 @@ def test_no_value_is_infinite_and_only_comparisons_may_be_missing(amounts: list[
     values = computed(amounts, [490_000 + 5 * i for i in range(len(amounts))])
     for name, column in values.items():
         assert not np.isinf(column).any(), name
-        if "ratio" not in name and "zscore" not in name and name != "channel":
+        if not any(word in name for word in ("trend", "ratio", "zscore", "since", "fraud_mean", "channel")):
             assert not np.isnan(column).any(), name
 
 
@@ -66,6 +69,8 @@ def test_values_are_those_that_their_names_say() -> None:
     assert values["customer_count_7d"].tolist() == [1.0, 2.0, 3.0]
     assert values["customer_mean_amount_1d"].tolist() == [10.0, 30.0, 17.5]
     assert values["customer_mean_amount_7d"].tolist() == [10.0, 20.0, 15.0]
+    assert values["customer_amount_trend_1d"].tolist() == [1.0, 1.5, 17.5 / 15.0]  # the day's mean over the month's
+    assert values["customer_amount_trend_7d"].tolist() == [1.0, 1.0, 1.0]
     assert values["customer_amount_ratio_30d"][1:].tolist() == [3.0, 0.25]  # against the mean of the others
     # The others are 10 and 30: mean 20, deviation 10, and one unit of currency against tiny deviations.
     assert values["customer_amount_zscore_30d"][2] == (5.0 - 20.0) / (10.0 + 1.0)
@@ -76,11 +81,33 @@ def test_fraud_rates_count_known_labels_only() -> None:
     hours = np.array([0, 1, 2, 7 * 24 + 2, 7 * 24 + 3]) + 490_000
     zeros = np.zeros(5, np.int64)
     fraud = np.array([1, 0, 1, 1, 1])
-    state = state_of(TRANSACTIONS, zeros, hours * HOUR_US, zeros + 100, fraud)
-    found = TRANSACTIONS.compute(zeros + 100, hours * HOUR_US, state, np.zeros((5, 1)))
+    amount = zeros + np.array([100, 100, 300, 100, 100])
+    state = state_of(TRANSACTIONS, zeros, hours * HOUR_US, amount, fraud)
+    found = TRANSACTIONS.compute(amount, hours * HOUR_US, state, np.zeros((5, 1)))
     values = dict(zip(TRANSACTIONS.names, found.T, strict=True))
     assert values["terminal_fraud_count_1d"].tolist() == [0.0, 0.0, 0.0, 1.0, 2.0]
     assert values["terminal_fraud_rate_1d"].tolist() == [0.0, 0.0, 0.0, 1 / 2, 2 / 3]
+    assert values["terminal_fraud_mean_amount_1d"][3:].tolist() == [1.0, 2.0]
+    assert np.isnan(values["terminal_fraud_mean_amount_1d"][:3]).all()
+
+
+def test_known_frauds_tell_how_long_ago_they_began_and_ended_and_what_came_after() -> None:
+    """Events of hours 0, 5, 5, 6 and 30, frauds in 0 and 5, seen from where nothing, then more and more, is known."""
+    week = 7 * 24
+    hours = np.array([0, 5, 5, 6, 30, week, week + 1, week + 6, week + 31, week + 30 * 24 + 2]) + 490_000
+    fraud = np.array([1, 1, 0, 0, 0, 0, 0, 0, 0, 0])
+    zeros = np.zeros(len(hours), np.int64)
+    state = state_of(TRANSACTIONS, zeros, hours * HOUR_US, zeros + 100, fraud)
+    found = TRANSACTIONS.compute(zeros + 100, hours * HOUR_US, state, np.zeros((len(hours), 1)))
+    values = dict(zip(TRANSACTIONS.names, found[5:].T, strict=True))
+    nan = np.nan
+    first, last, after = (
+        values[f"terminal_{name}_30d"]
+        for name in ("hours_since_first_fraud", "hours_since_last_fraud", "count_since_last_fraud")
+    )
+    assert np.array_equal(first, [nan, week + 1, week + 6, week + 31, week + 30 * 24 - 3], equal_nan=True)
+    assert np.array_equal(last, [nan, week + 1, week + 1, week + 26, week + 30 * 24 - 3], equal_nan=True)
+    assert np.array_equal(after, [nan, 0.0, 0.0, 2.0, 6.0], equal_nan=True)
 
 
 def test_hour_and_weekend_are_those_of_utc() -> None:
@@ -136,8 +163,8 @@ def test_names_are_in_the_order_of_the_columns_and_all_float64() -> None:
     assert TRANSACTIONS.names[:3] == ("amount", "hour", "weekend")
     assert TRANSACTIONS.names[-1] == "channel"
     assert TRANSACTIONS.dtypes == dict.fromkeys(TRANSACTIONS.names, "float64")
-    assert len(TRANSACTIONS.names) == 26
-    assert len(TRANSACTIONS.state_names) == 7 + 13
+    assert len(TRANSACTIONS.names) == 36
+    assert len(TRANSACTIONS.state_names) == 7 + 19
     assert TRANSACTIONS.state_names[7] == "terminal_n_24h"
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +86,9 @@ def buckets_of(events: list[Event], frauds: tuple[str, ...] = ()) -> list[list[B
     sums: dict[tuple[int, str, int], list[int]] = {}
     for e in events:
         for entity, key in enumerate(e.keys):
-            row = sums.setdefault((entity, key, e.hour), [0, 0, 0, 0])
+            row = sums.setdefault((entity, key, e.hour), [0, 0, 0, 0, 0])
             fraud = int(e.transaction_id in frauds)
-            for i, more in enumerate((1, e.amount, e.amount**2, fraud)):
+            for i, more in enumerate((1, e.amount, e.amount**2, fraud, fraud * e.amount)):
                 row[i] += more
     return [[Bucket(*at, *row)] for at, row in sums.items()]
 
@@ -97,7 +97,7 @@ def contents(store: OnlineStore) -> list[list[Any]]:
     """All buckets that count, whichever refresh set them."""
     if isinstance(store, SqliteStore):
         with sqlite3.connect(store.path) as db:
-            return sorted(map(list, db.execute("SELECT entity, key, hour, n, s, q, f FROM buckets")))
+            return sorted(map(list, db.execute("SELECT entity, key, hour, n, s, q, f, g FROM buckets")))
     assert isinstance(store, DynamoStore)
     facts, found = store.facts(store.calls.ends()), []
     for page in store.calls.dynamodb.get_paginator("scan").paginate(TableName=store.calls.table):
@@ -115,6 +115,8 @@ def test_a_decision_is_recorded_and_its_transaction_counted_for_later_ones(store
     assert store.record(decided(first)) == decided(first)
     assert store.recall(first)[0] == decided(first)
     assert store.decisions(5) == [decided(first)]
+    assert store.decisions(5, since=NOW - timedelta(hours=1)) == [decided(first)]
+    assert store.decisions(5, since=datetime.now(UTC) + timedelta(hours=1)) == []
 
     same_hour, next_hour = event("b", us=1), event("b", HOUR + 1)
     for later in (same_hour, next_hour):

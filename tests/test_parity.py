@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
+from pipeline.transactions import as_dataset
 from processing.behaviour import features_of
 from processing.buckets import refresh_store
 from processing.contract import Contract, parse
@@ -111,7 +112,7 @@ class Replay:
         self.features = FeatureSet(self.contract)
         self.store = SqliteStore(self.folder / "store.sqlite", self.contract)
         self.decider = Decider(self.features, self.store)
-        self.model = LoadedModel("v", 0.5, self.contract, self.features, lambda row: 0.25, {})
+        self.model = LoadedModel("v", 0.5, self.contract, self.features, lambda rows: np.full(len(rows), 0.25), {})
         self.waiting: list[Payment] = []  # decided, and not yet known for sure
 
     def pay(self, payment: Payment) -> None:
@@ -171,8 +172,9 @@ def plainly(contract: Contract) -> Refresh:
         for payment, label in zip(data, labels, strict=True):
             if horizon - hours <= payment.event.hour < horizon:
                 for entity, key in enumerate(payment.event.keys):
-                    row = sums.setdefault((entity, key, payment.event.hour), [0, 0, 0, 0])
-                    for i, more in enumerate((1, payment.cents, payment.cents**2, label or 0)):
+                    row = sums.setdefault((entity, key, payment.event.hour), [0, 0, 0, 0, 0])
+                    fraud = label or 0
+                    for i, more in enumerate((1, payment.cents, payment.cents**2, fraud, fraud * payment.cents)):
                         row[i] += more
         buckets = [Bucket(*at, *row) for at, row in sums.items()]
         tail = [payment.event for payment in data if payment.event.hour == horizon]
@@ -335,3 +337,10 @@ class TestWithSpark:
         features = in_spark(spark, tmp_path, past, known)[1]()
         assert len(features) == len(past)
         assert [key for key, row in features.items() if row != offline[key]] == []
+
+    def test_what_benchmarks_compute_without_spark_is_what_the_job_computes(self, offline: dict[str, bytes]) -> None:
+        labels: list[int | None] = [payment.fraud for payment in STREAM]
+        rows = as_dataset(table_of(STREAM, labels, DELAYED), DELAYED, "the stream")
+        assert len(rows.ids) == len(offline)
+        for key, row in zip(rows.ids, rows.X, strict=True):
+            assert np.array_equal(row, np.frombuffer(offline[key]), equal_nan=True)

@@ -51,7 +51,14 @@ def by_definition(windows: Windows, stream: Stream, i: int) -> list[int]:
     for width in windows.fraud_hours:
         end = hour[i] - windows.delay_hours
         inside = own & (hour >= end - width) & (hour < end)
-        state += [int(inside.sum()), int(fraud[inside].sum())]
+        state += [int(inside.sum()), int(fraud[inside].sum()), int((amount * fraud)[inside].sum())]
+    if windows.fraud_hours:
+        frauds = hour[inside & (fraud == 1)]
+        if len(frauds):
+            after = inside & (hour > frauds.max())
+            state += [int(hour[i] - frauds.min()), int(hour[i] - frauds.max()), int(after.sum())]
+        else:
+            state += [0, 0, 0]
     return state
 
 
@@ -65,15 +72,16 @@ def test_equals_the_definition(windows: Windows, stream: Stream) -> None:
 
 
 def buckets_of(stream: Stream, own: NDArray[np.bool_], hours: range) -> Ints:
-    """What a store holds: hour, count, amount, squares, frauds of the hours that have events."""
+    """What a store holds: hour, count, amount, squares, frauds, their amount of the hours that have events."""
     _, time_us, amount, fraud = stream
     rows = []
     for hour in hours:
         inside = own & (hour_of(time_us) == hour)
         if inside.any():
-            values = amount[inside]
-            rows.append([hour, len(values), values.sum(), (values**2).sum(), fraud[inside].sum()])
-    return np.array(rows, np.int64).reshape(-1, 5)
+            values, frauds = amount[inside], fraud[inside]
+            sums = (values.sum(), (values**2).sum(), frauds.sum(), (values * frauds).sum())
+            rows.append([hour, len(values), *sums])
+    return np.array(rows, np.int64).reshape(-1, 6)
 
 
 @given(some_windows(), streams, st.integers(0, 50))
@@ -140,7 +148,8 @@ def test_an_hour_is_whole_at_the_far_end_and_cut_at_the_event() -> None:
     minutes = np.array([0, 59, 60, 90, 119, 120, 121]) * 60_000_000 + BEGIN * HOUR_US
     ones = np.ones(len(minutes), np.int64)
     state = sawtooth(windows, 0 * ones, minutes, ones, ones)
-    assert windows.columns == ("n_2h", "s_2h", "q_2h", "delayed_n_1h", "delayed_f_1h")
+    recency = ("delayed_first_1h", "delayed_last_1h", "delayed_after_1h")
+    assert windows.columns == ("n_2h", "s_2h", "q_2h", "delayed_n_1h", "delayed_f_1h", "delayed_g_1h", *recency)
     assert state[:, 0].tolist() == [1, 2, 3, 4, 5, 4, 5]
     assert state[:, 3].tolist() == [0, 0, 0, 0, 0, 2, 2]
 
