@@ -183,7 +183,7 @@ class FeatureJob(Construct):
                     f"{key}={value}"
                     for key, value in {**SPARK_SETTINGS, "spark.executorEnv.AWS_REGION": stack.region}.items()
                 ),
-                "--contract": contract,
+                "--default-contract": contract,
                 "--custom-logGroup-prefix": LOG_PREFIX,
                 "--enable-auto-scaling": "true",
                 "--enable-continuous-cloudwatch-log": "true",

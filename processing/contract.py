@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from types import EllipsisType
 
@@ -102,13 +103,17 @@ def load(name: str | Path) -> Contract:
     if not path.is_file():
         path = Path(name)
     if not path.is_file():
-        known = ", ".join(shipped())
-        raise BadInput(f"no contract {str(name)!r}: give a .toml file, or one of the shipped contracts: {known}")
+        known = shipped()
+        near = get_close_matches(str(name), known, 1)
+        hint = f"did you mean {near[0]!r}? Else give" if near else "give"
+        raise BadInput(
+            f"no contract {str(name)!r}: {hint} a .toml file, or one of the shipped contracts: {', '.join(known)}"
+        )
     return parse(_decoded(path.read_bytes(), str(path)), str(path))
 
 
-def of_home(home: Home, name: str | Path | None = None) -> Contract:
-    """The contract of a home: the one it was begun with, or, in a new home, the one named (`transactions` if none).
+def of_home(home: Home, name: str | Path | None = None, default: str = "transactions") -> Contract:
+    """The contract of a home: the one it was begun with, or, in a new home, the one named (`default` if none).
 
     A home keeps one dataset, so its contract stays. Raises BadInput when another one is named.
     """
@@ -116,7 +121,7 @@ def of_home(home: Home, name: str | Path | None = None) -> Contract:
         source = home.url_of(HOME_KEY)
         kept = parse(_decoded(home.read(HOME_KEY), source), source)
     except NotFound:
-        contract = load(name or "transactions")
+        contract = load(name or default)
         home.write(HOME_KEY, contract.text.encode())
         return contract
     if name is not None and (asked := load(name)).digest != kept.digest:

@@ -45,13 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", required=True, help="folder of the installation")
     parser.add_argument("--run", required=True, help="name of the run")
-    parser.add_argument("--contract", help="for a new home: a shipped contract's name, or a .toml file")
+    parser.add_argument("--default-contract", default="transactions", help="for a new home: a shipped contract's name")
     parser.add_argument("--input-url", help="a folder to take files from that is not the home's incoming/")
     options, _ = parser.parse_known_args(arguments)  # Glue adds arguments of its own
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a job told to stop cleans up as one that failed
     try:
         home = open_home(options.home)
-        contract = of_home(home, options.contract)
+        contract = of_home(home, default=options.default_contract)
         if options.input_url and options.input_url.rstrip("/") != home.url_of(FOLDER).rstrip("/"):
             say(f"{len(bring_in(home, open_home(options.input_url)))} file(s) copied from {options.input_url}")
         with tempfile.TemporaryDirectory(prefix="fraudline-") as scratch, ExitStack() as held:

@@ -27,6 +27,7 @@ from processing.parsing import TIME, as_label, as_number, as_text, as_time, time
 from processing.schemas import landed_schema
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
+UNREADABLE = "unreadable"
 
 
 def is_readable(name: str) -> bool:
@@ -35,28 +36,35 @@ def is_readable(name: str) -> bool:
     return base.lower().endswith(SUFFIXES) and not base.startswith((".", "_"))
 
 
-def check_file(path: Path, contract: Contract, name: str) -> None:
-    """Raise BadInput, naming file and column, unless the file can be opened and has the contract's columns."""
+def check_file(path: Path, contract: Contract, name: str, *, labelled: bool = True) -> None:
+    """Raise BadInput, naming file and column, unless the file can be opened and has the contract's columns.
+
+    Without `labelled` the label's may be missing.
+    """
+    expected = contract.columns if labelled else contract.columns[:-1]
     try:
         with _open(path) as source:
             found = source.schema.names
     except (pa.ArrowException, OSError, gzip.BadGzipFile, EOFError) as error:
         raise BadInput(f"{name} cannot be read as {_format(path)}: {error}") from None
-    twice = [column for column in contract.columns if found.count(column) > 1]
+    twice = [column for column in expected if found.count(column) > 1]
     if twice:
         raise BadInput(f"{name} has the column {twice[0]!r} twice; give every column a name of its own")
-    missing = [column for column in contract.columns if column not in found]
+    missing = [column for column in expected if column not in found]
     if missing:
         raise BadInput(
             f"{name} has no column {missing[0]!r}; found {', '.join(found)}; the contract {contract.name!r} expects "
-            f"{', '.join(contract.columns)}. Name your columns in a contract of your own (--contract FILE.toml)"
+            f"{', '.join(expected)}. Name your columns in a contract of your own (--contract FILE.toml)"
         )
 
 
-def read_file(path: Path, contract: Contract, name: str, now: datetime) -> Iterator[pa.RecordBatch]:
+def read_file(
+    path: Path, contract: Contract, name: str, now: datetime, *, labelled: bool = True
+) -> Iterator[pa.RecordBatch]:
     """The rows of a file, in `landed_schema`, batch by batch in bounded memory.
 
-    `now` bounds the event times. A file that breaks off yields a last row whose reason starts with 'unreadable'.
+    `now` bounds the event times. A file that breaks off yields a last row whose reason starts with UNREADABLE.
+    Without `labelled` the labels are not looked at, and null.
     """
     seen: Counter[str] = Counter()
     torn: list[tuple[int, str]] = []
@@ -71,11 +79,12 @@ def read_file(path: Path, contract: Contract, name: str, now: datetime) -> Itera
                         lines.append(line)
                     line += 1
                 filled = _filled(batch)
-                yield _judge(batch.filter(filled), contract, name, np.array(lines, np.int64)[filled], now, seen)
+                places = np.array(lines, np.int64)[filled]
+                yield _judge(batch.filter(filled), contract, name, places, now, seen, labelled)
         for number, text in torn:
             yield _refusal(contract, name, number, "wrong number of fields", text)
     except (pa.ArrowException, OSError, EOFError) as error:
-        yield _refusal(contract, name, line, f"unreadable: {error}", "")
+        yield _refusal(contract, name, line, f"{UNREADABLE}: {error}", "")
 
 
 class _open:  # noqa: N801 - a context manager, used as open() is
@@ -142,7 +151,13 @@ def _format(path: Path) -> str:
 
 
 def _judge(
-    batch: pa.RecordBatch, contract: Contract, name: str, lines: np.ndarray, now: datetime, seen: Counter[str]
+    batch: pa.RecordBatch,
+    contract: Contract,
+    name: str,
+    lines: np.ndarray,
+    now: datetime,
+    seen: Counter[str],
+    labelled: bool,
 ) -> pa.RecordBatch:
     rows = len(batch)
     reasons = np.full(rows, None, object)
@@ -176,7 +191,11 @@ def _judge(
     )
     sane = np.where((amount >= 0) & (amount <= contract.amount_maximum), amount, 0.0)
     columns["amount_minor"] = pa.array(minor_units(sane, contract))
-    columns["is_fraud"] = column(contract.label, as_label, "unknown label, expected 1, 0 or nothing", required=False)
+    if labelled:
+        said = "unknown label, expected 1, 0 or nothing"
+        columns["is_fraud"] = column(contract.label, as_label, said, required=False)
+    else:
+        columns["is_fraud"] = pa.nulls(rows, pa.int32())
     for entity in contract.entities:
         columns[entity.name] = column(entity.column, as_text, "expected an id", required=True)
     for extra in contract.numeric:

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -247,3 +249,19 @@ def test_a_file_that_is_not_utf8_is_bad_input(tmp_path: Path) -> None:
     path.write_bytes(changed('"small"', '"größe"').encode("latin-1"))
     with pytest.raises(BadInput, match=r"mine\.toml"):
         load(path)
+
+
+def test_the_example_in_the_documentation_is_a_contract_and_no_shipped_one_lacks_a_line_there() -> None:
+    text = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    start = text.index('    name = "mine"')
+    lines = takewhile(lambda line: not line or line.startswith("    "), text[start:].splitlines())
+    assert parse(dedent("\n".join(lines))).columns == (
+        "txn",
+        "booked_at",
+        "eur",
+        "iban",
+        "distance_km",
+        "channel",
+        "chargeback",
+    )
+    assert all(f"({name}.toml)" in text for name in shipped())

@@ -1,0 +1,80 @@
+"""An online store to try things on: a copy that counts further transactions, while the home's own stays as it is."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from processing.contract import Contract
+from processing.errors import FraudlineError
+from processing.online import Event
+from processing.online_sqlite import UNCOUNTED, Open, SqliteStore, count_event, known_decision
+
+SEEN = "CREATE TABLE seen (transaction_id TEXT PRIMARY KEY, content TEXT) WITHOUT ROWID"
+
+
+class Replay(SqliteStore):
+    """A copy, in a folder of the caller's, of a home's online store (an empty one if there is none yet).
+
+    First all events are counted, then the state of each is asked for. A state is point-in-time: it is made of what
+    lies before its event, in whatever order the events came. Bounded memory; the disk holds a row for every event.
+    """
+
+    def __init__(self, store: Path, folder: Path, contract: Contract) -> None:
+        path = folder / "replay.sqlite"
+        if store.exists():
+            _copy(store, path)
+        super().__init__(path, contract, timeout=60.0)
+        with self._writing() as db:
+            db.execute(SEEN)
+            (self.horizon,) = db.execute("SELECT value FROM facts WHERE name = 'horizon'").fetchone()
+
+    def _connect(self, timeout: float) -> sqlite3.Connection:
+        db = super()._connect(timeout)
+        db.execute("PRAGMA synchronous = OFF")  # nobody needs this copy after a crash
+        return db
+
+    def count(self, events: Sequence[Event]) -> None:
+        """Count events as the API would: each id once, and none that the home's data or store has counted."""
+        with self._writing() as db:
+            for event in events:
+                known = known_decision(db, event.transaction_id)
+                content = _content(known.event if known else event)
+                new = db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (event.transaction_id, content)).rowcount
+                if new and not known and db.execute(UNCOUNTED, (event.hour, event.transaction_id)).fetchone()[0]:
+                    count_event(db, event)
+
+    def states(self, events: Sequence[Event]) -> list[list[int] | None]:
+        """The state of each event; None where its id was used before, for another transaction."""
+        with self._answering() as db:
+            db.execute("BEGIN")
+            try:
+                return [self._state_of(db, event) for event in events]
+            finally:
+                db.execute("COMMIT")
+
+    def _state_of(self, db: sqlite3.Connection, event: Event) -> list[int] | None:
+        (content,) = db.execute("SELECT content FROM seen WHERE transaction_id = ?", [event.transaction_id]).fetchone()
+        if content != _content(event):
+            return None
+        store = Open(self.windows, db)
+        return [number for entity, key in enumerate(event.keys) for number in store.state(entity, key, event)]
+
+
+def _content(event: Event) -> str:
+    return json.dumps([event.time_us, event.amount, *event.keys])
+
+
+def _copy(store: Path, path: Path) -> None:
+    try:
+        source, target = sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True), sqlite3.connect(path)
+        try:
+            source.backup(target)  # in one go: a snapshot, which keeps no writer waiting
+        finally:
+            source.close()
+            target.close()
+    except sqlite3.DatabaseError as error:
+        raise FraudlineError(
+            f"the online store {store} cannot be copied to {path.parent}: {error}; is there room on the disk? "
+            "TMPDIR chooses another place"
+        ) from error
