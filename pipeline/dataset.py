@@ -1,7 +1,7 @@
 """A training or test set: the folder of Parquet files that the feature job writes for a run."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,15 +70,27 @@ def read(folder: Path, contract: Contract) -> Dataset:
     file and column, for one that is missing, of another type or has nulls, and for a set without rows, without
     frauds, or with an id twice.
     """
-    features = FeatureSet(contract)
-    columns = _columns(contract, features)
+    columns = _columns(contract, FeatureSet(contract))
     paths = [path for path in sorted(folder.rglob("*.parquet")) if not _hidden(path.relative_to(folder))]
-    tables = [_read_file(path, columns) for path in paths]
-    table = pa.concat_tables(tables) if tables else None
-    if table is None or not table.num_rows:
+    tables = [_fitted(_opened(path, columns), columns, str(path)) for path in paths]
+    if not any(table.num_rows for table in tables):
         raise BadInput(f"{folder} holds no rows: found {len(paths)} Parquet files; give it a longer time of data")
+    return _dataset(pa.concat_tables(tables), contract, str(folder))
+
+
+def of_table(table: Any, contract: Contract, source: str) -> Dataset:
+    """The rows of an Arrow table with the columns of a set, as `read` gives those of files. Raises BadInput."""
+    columns = _columns(contract, FeatureSet(contract))
+    fitted = _fitted(table.select(list(columns)), columns, source)
+    if not fitted.num_rows:
+        raise BadInput(f"{source} holds no rows with a label; give it a longer time of data")
+    return _dataset(fitted, contract, source)
+
+
+def _dataset(table: Any, contract: Contract, source: str) -> Dataset:
+    features = FeatureSet(contract)
     table = table.sort_by([("event_time", "ascending"), ("transaction_id", "ascending")]).combine_chunks()
-    _check_rows(table, folder)
+    _check_rows(table, source)
 
     time_us = _integers(table["event_time"])
     amount_minor, y = _integers(table["amount_minor"]), _integers(table["is_fraud"])
@@ -120,53 +132,57 @@ def _columns(contract: Contract, features: FeatureSet) -> dict[str, tuple[str, C
     }
 
 
-def _read_file(path: Path, columns: dict[str, tuple[str, Callable[[Any], bool]]]) -> Any:
-    """The set's columns of one file, as an Arrow table of the types that all files are joined in."""
+def _opened(path: Path, columns: Mapping[str, Any]) -> Any:
+    """The set's columns of one file, as an Arrow table."""
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise BadInput(f"{path} cannot be read as Parquet: {error}") from None
-    schema = file.schema_arrow
-    missing = [name for name in columns if name not in schema.names]
+    found = file.schema_arrow.names
+    missing = [name for name in columns if name not in found]
     if missing:
-        raise BadInput(f"{path} lacks the column {', '.join(missing)}; it has {', '.join(schema.names)}")
+        raise BadInput(f"{path} lacks the column {', '.join(missing)}; it has {', '.join(found)}")
+    return file.read(columns=list(columns)).select(list(columns))
+
+
+def _fitted(table: Any, columns: Mapping[str, tuple[str, Callable[[Any], bool]]], source: str) -> Any:
+    """The labelled rows of a table, in the types that all tables are joined in."""
     for name, (expected, fits) in columns.items():
-        if not fits(schema.field(name).type):
-            raise BadInput(f"{path}: column {name} is {schema.field(name).type}, expected {expected}")
-    table = file.read(columns=list(columns)).select(list(columns))
+        if not fits(table.schema.field(name).type):
+            raise BadInput(f"{source}: column {name} is {table.schema.field(name).type}, expected {expected}")
     types = {"transaction_id": pa.large_string(), "event_time": pa.timestamp("us", "UTC"), "is_fraud": pa.int8()}
     target = [pa.field(f.name, types.get(f.name, _widest(f.type))) for f in table.schema]
     try:
         return table.cast(pa.schema(target)).filter(pc.is_valid(table["is_fraud"]))
     except pa.ArrowInvalid as error:
-        raise BadInput(f"{path}: column is_fraud holds something else than 0 and 1: {error}") from None
+        raise BadInput(f"{source}: column is_fraud holds something else than 0 and 1: {error}") from None
 
 
 def _widest(kind: Any) -> Any:
     return pa.large_string() if pa.types.is_string(kind) else kind
 
 
-def _check_rows(table: Any, folder: Path) -> None:
+def _check_rows(table: Any, source: str) -> None:
     features_from = table.schema.names.index("is_fraud") + 1
     for name in table.schema.names:
         nullable = table.schema.names.index(name) >= features_from and pa.types.is_float64(
             table.schema.field(name).type
         )
         if table[name].null_count and not nullable:
-            raise BadInput(f"{folder}: column {name} has {table[name].null_count} nulls, expected none")
+            raise BadInput(f"{source}: column {name} has {table[name].null_count} nulls, expected none")
     labels = set(pc.unique(table["is_fraud"]).to_pylist())
     if labels - {0, 1}:
-        raise BadInput(f"{folder}: column is_fraud holds {min(labels - {0, 1})}, expected 0 or 1")
+        raise BadInput(f"{source}: column is_fraud holds {min(labels - {0, 1})}, expected 0 or 1")
     if len(labels) == 1:
         kind = "fraud" if labels == {0} else "honest transaction"
         raise BadInput(
-            f"{folder} holds {table.num_rows} rows and not one {kind}: nothing can be learnt or measured on it; "
+            f"{source} holds {table.num_rows} rows and not one {kind}: nothing can be learnt or measured on it; "
             "give it a longer time of data"
         )
     counts = pc.value_counts(table["transaction_id"])
     twice = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(twice):
-        raise BadInput(f"{folder} holds the transaction {twice[0]['values'].as_py()!r} {twice[0]['counts']} times")
+        raise BadInput(f"{source} holds the transaction {twice[0]['values'].as_py()!r} {twice[0]['counts']} times")
 
 
 def _integers(column: Any) -> Ints:

@@ -4,12 +4,14 @@ Arrays are [n], one place a transaction: `y` 0 or 1, `score` the higher the more
 units, `day` whole day numbers. Equal scores are ranked in the order of the rows, which is that of time.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from pipeline.calibration import calibration
 from pipeline.dataset import Dataset
 from pipeline.threshold import expected_cost
 from processing.contract import Contract
@@ -26,6 +28,7 @@ def measure(rows: Dataset, score: Floats, threshold: float, contract: Contract) 
     recall_at_budget, value_recall_at_budget: see `recall_at_budget`
     cost, cost_of_no_alerts: in the currency of the amounts, over all rows; see `expected_cost`
     threshold and what follows from it: see `at_threshold`
+    how far scores are probabilities: see `calibration`
     """
     cards = rows.entities[contract.entities[0].name] if contract.entities else None
     k = contract.alerts_per_day
@@ -41,6 +44,7 @@ def measure(rows: Dataset, score: Floats, threshold: float, contract: Contract) 
         "cost": expected_cost(rows.y, rows.amount, score, threshold, contract),
         "cost_of_no_alerts": expected_cost(rows.y, rows.amount, score, np.inf, contract),
         **at_threshold(rows.y, rows.amount, score, rows.day, cards, threshold),
+        **calibration(rows.y, score),
         "rows": rows.rows,
         "frauds": rows.frauds,
         "days": _days(rows.day),
@@ -111,6 +115,20 @@ def at_threshold(
         "value_recall": _share_of_value(amount, alert & fraud, fraud),
         "honest_disturbed_per_day": disturbed / days,
     }
+
+
+def in_words(measured: Mapping[str, Any], contract: Contract) -> str:
+    """What a threshold means, in plain numbers: two sentences from what `measure` gives."""
+    who = "honest customers" if contract.entities else "honest transactions"
+    saved = measured["cost_of_no_alerts"] - measured["cost"]
+    return (
+        f"At the threshold {measured['threshold']:.4g} there are {measured['alerts_per_day']:,.0f} alerts a day: of "
+        f"100 alerts {measured['frauds_in_100_alerts']:.0f} are fraud, {measured['recall']:.0%} of the frauds and "
+        f"{measured['value_recall']:.0%} of their value are caught, and {measured['honest_disturbed_per_day']:,.0f} "
+        f"{who} are disturbed a day. "
+        f"That costs {measured['cost'] / measured['days']:,.0f} a day, {abs(saved) / measured['days']:,.0f} "
+        f"{'less' if saved >= 0 else 'more'} than no alerts at all."
+    )
 
 
 def _days(day: Ints) -> int:

@@ -25,13 +25,13 @@ from typing import Any
 import joblib
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from pipeline import container, dataset, threshold
 from pipeline.dataset import Dataset
 from pipeline.metrics import measure
 from pipeline.model import Hyperparameters, build
+from pipeline.reference import strengths
 from pipeline.registry import MODEL_FILE
 from processing import contract as contracts
 from processing.contract import Contract
@@ -60,10 +60,12 @@ def main() -> None:
     """The step. Any failure ends it with exit code 1 and its reason in the container's failure file."""
     with container.reported_failures():
         contract = contracts.load(container.channel("contract") / "contract.toml")
-        hyperparameters = Hyperparameters.from_strings(container.hyperparameters())
+        given = container.hyperparameters()
+        alerts_per_day = threshold.budget_of(given.pop("alerts_per_day", "0"))
+        hyperparameters = Hyperparameters.from_strings(given)
         rows = dataset.read(container.channel("train"), contract)
         print(f"read {rows.rows} rows, {rows.frauds} frauds, {_days(rows.day)}", flush=True)
-        model, training = train(rows, contract, hyperparameters)
+        model, training = train(rows, contract, hyperparameters, alerts_per_day)
         folder = container.model_dir()
         folder.mkdir(parents=True, exist_ok=True)
         joblib.dump(model, folder / MODEL_FILE)
@@ -71,9 +73,12 @@ def main() -> None:
         print(f"wrote {MODEL_FILE} and {TRAINING_FILE} to {folder}", flush=True)
 
 
-def train(rows: Dataset, contract: Contract, hyperparameters: Hyperparameters) -> tuple[Pipeline, dict[str, Any]]:
+def train(
+    rows: Dataset, contract: Contract, hyperparameters: Hyperparameters, alerts_per_day: int = 0
+) -> tuple[Any, dict[str, Any]]:
     """The model fitted on all rows, and the record of its training (training.json).
 
+    The threshold is the cheapest on validation rows, or, with `alerts_per_day`, the lowest within that budget.
     Raises BadInput if the rows cannot be split so that both parts hold frauds and honest transactions.
     """
     part = split(rows, contract)
@@ -83,7 +88,7 @@ def train(rows: Dataset, contract: Contract, hyperparameters: Hyperparameters) -
     first, model = choosing.result(), keeping.result()
     later = rows.part(slice(part.start, None))
     score = scores(first, later.X)
-    choice = threshold.cheapest(later.y, later.amount, score, contract)
+    choice, method = threshold.choose(later.y, later.amount, score, later.day, alerts_per_day, contract)
     validation = measure(later, score, choice.threshold, contract)
     print(
         f"threshold {choice.threshold:.4g} chosen on {part.how}: average precision "
@@ -98,7 +103,7 @@ def train(rows: Dataset, contract: Contract, hyperparameters: Hyperparameters) -
         "dtypes": features.dtypes,
         "threshold": choice.threshold,
         "threshold_choice": {
-            "method": "least expected cost on validation rows",
+            "method": method,
             "rows": part.how,
             "validation_days": _window(later.day),
             "gap_days": part.gap_days,
@@ -110,6 +115,7 @@ def train(rows: Dataset, contract: Contract, hyperparameters: Hyperparameters) -
         "rows": rows.rows,
         "frauds": rows.frauds,
         "data_digest": rows.digest,
+        "strengths": strengths(rows, features.names),
         "validation": validation,
         "libraries": library_versions(),
     }
@@ -148,6 +154,12 @@ def _splits(rows: Dataset, contract: Contract) -> Iterator[Split]:
         yield Split(start, start, 0, how)
 
 
+def fit(rows: Dataset, hyperparameters: Hyperparameters) -> Any:
+    """The model, fitted on all rows given, by half of the machine's cores: two fits can go on at once."""
+    with threadpool_limits(max(1, (os.cpu_count() or 1) // 2), user_api="openmp"):  # of this thread alone
+        return build(hyperparameters).fit(rows.X, rows.y)
+
+
 def scores(model: Any, X: Floats) -> Floats:  # noqa: N803 (scikit-learn's name)
     """The scores a fitted classifier gives, [n] float64: the probability of fraud."""
     probabilities: Floats = model.predict_proba(X)[:, 1]
@@ -159,10 +171,9 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
-def _fit(rows: Dataset, hyperparameters: Hyperparameters, what_for: str) -> Pipeline:
+def _fit(rows: Dataset, hyperparameters: Hyperparameters, what_for: str) -> Any:
     started = time.monotonic()
-    with threadpool_limits(max(1, (os.cpu_count() or 1) // 2), user_api="openmp"):  # of this thread alone
-        model = build(hyperparameters).fit(rows.X, rows.y)
+    model = fit(rows, hyperparameters)
     print(f"fitted {rows.rows} rows {what_for} in {time.monotonic() - started:.1f} s", flush=True)
     return model
 

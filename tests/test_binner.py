@@ -13,7 +13,9 @@ from pipeline import binner
 from pipeline.binner import TailBinner
 from pipeline.model import Hyperparameters, build
 from pipeline.packing import packed_file
+from processing.contract import load
 from processing.errors import BadInput
+from processing.features import FeatureSet
 
 numbers = st.floats(allow_nan=True, allow_infinity=False, width=64)
 columns = arrays(np.float64, st.tuples(st.integers(1, 60), st.just(1)), elements=numbers)
@@ -93,3 +95,17 @@ def test_a_feature_without_any_value_in_training_is_no_obstacle() -> None:
     assert model.predict_proba([[5.0, 199.0]])[0, 1] > model.predict_proba([[np.nan, 0.0]])[0, 1]
     packed, _ = packed_file(model, X)
     assert packed is not None
+
+
+def test_what_is_missing_or_unlisted_goes_where_training_says_or_else_with_the_many() -> None:
+    features, random, n = FeatureSet(load("transactions")), np.random.default_rng(3), 2_000
+    channel = random.choice(["chip", "contactless", "online"], n, p=[0.2, 0.7, 0.1])
+    risky = channel == "online"
+    known = features.encode({"channel": channel}, n)
+    some = features.encode({"channel": np.where(risky, random.choice([None, "telepathy"], n), channel)}, n)
+    odd = features.encode({"channel": [None, "telepathy", "contactless", "online"]}, 4)
+    quick = Hyperparameters(max_iterations=20, learning_rate=0.3, l2_regularization=0.0, max_features=1.0)
+    without, having = (build(quick).fit(X, risky).predict_proba(odd)[:, 1] for X in (known, some))
+    assert without[0] == without[1] == without[2] < 0.1 < 0.9 < without[3]
+    assert having[0] == having[1] > 0.9
+    assert having[2] < 0.1

@@ -8,10 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from run_sets import CONTRACT, FIRST_DAY, date, rows_table, write_contract, write_set
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import Ridge
+from sklearn.svm import LinearSVC
 
 from pipeline import dataset, train
 from pipeline.model import Hyperparameters
-from pipeline.threshold import cheapest
+from pipeline.packing import packed_file
+from pipeline.threshold import choose
 from processing.errors import BadInput
 from processing.features import FeatureSet
 
@@ -118,14 +122,17 @@ def test_too_few_frauds_to_split_are_refused(tmp_path):
         train.split(rows, CONTRACT)
 
 
-def test_the_threshold_is_the_cheapest_on_validation_rows_the_first_model_never_saw(tmp_path):
+@pytest.mark.parametrize("alerts_per_day", [0, 3])
+def test_the_threshold_is_chosen_on_validation_rows_the_first_model_never_saw(tmp_path, alerts_per_day):
     rows = read(tmp_path)
-    model, training = train.train(rows, CONTRACT, QUICK)
+    model, training = train.train(rows, CONTRACT, QUICK, alerts_per_day)
     part = train.split(rows, CONTRACT)
     first, later = train.build(QUICK), rows.part(slice(part.start, None))
     first.fit(rows.X[: part.fit_end], rows.y[: part.fit_end])
-    choice = cheapest(later.y, later.amount, train.scores(first, later.X), CONTRACT)
+    score = train.scores(first, later.X)
+    choice, method = choose(later.y, later.amount, score, later.day, alerts_per_day, CONTRACT)
     assert training["threshold"] == choice.threshold
+    assert training["threshold_choice"]["method"] == method
     assert training["validation"]["cost"] == pytest.approx(choice.cost)
     kept = train.build(QUICK).fit(rows.X, rows.y)
     assert np.array_equal(train.scores(model, rows.X), train.scores(kept, rows.X))
@@ -149,6 +156,54 @@ def test_the_step_leaves_model_and_record(tmp_path, monkeypatch, capsys):
     assert training["validation"]["average_precision"] > 0.5
     assert not hasattr(model, "feature_names_in_")
     assert "threshold" in capsys.readouterr().out
+
+
+def forest(hyperparameters):
+    return RandomForestClassifier(hyperparameters.max_iterations, random_state=hyperparameters.random_seed)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_another_estimator_is_trained_recorded_and_served_as_it_is(tmp_path):
+    rows = read(tmp_path)
+    named = f"{__name__}:forest"
+    other = Hyperparameters.from_strings({"max_iterations": "20", "estimator": named})
+    model, training = train.train(rows, CONTRACT, other)
+    assert type(model) is RandomForestClassifier
+    assert training["hyperparameters"]["estimator"] == named
+    assert training["validation"]["average_precision"] > 0.3
+    packed, why = packed_file(model, rows.X)
+    assert packed is None
+    assert "RandomForestClassifier cannot be packed" in why
+
+
+def regressor(hyperparameters):
+    return Ridge()
+
+
+def a_class(hyperparameters):
+    return RandomForestClassifier
+
+
+def without_probabilities(hyperparameters):
+    return LinearSVC()
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("forest", "give module:factory"),
+        ("nowhere.at_all:forest", "No module named 'nowhere'"),
+        ("pipeline.model:tree", "has no attribute 'tree'"),
+        ("", "give module:factory"),
+        ("json:dumps", "cannot be made of Hyperparameters"),
+        (f"{__name__}:regressor", "gives a Ridge, expected a classifier"),
+        (f"{__name__}:a_class", "expected a classifier"),
+        (f"{__name__}:without_probabilities", "gives a LinearSVC, expected a classifier with predict_proba"),
+    ],
+)
+def test_what_is_no_classifier_is_refused(named, said):
+    with pytest.raises(BadInput, match=said):
+        train.build(Hyperparameters(estimator=named))
 
 
 def test_a_failure_of_the_step_says_why(tmp_path, monkeypatch):
