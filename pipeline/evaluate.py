@@ -1,44 +1,45 @@
 """The Evaluate step, a SageMaker processing job.
 
-    python3 -m pipeline.evaluate --home H --run R --floor F [--improvement I]
+    python3 -m pipeline.evaluate --home H --run R --floor F [--confidence C] [--margin M] [--forced-by WHO]
 
 Measures the challenger (processing/model/model.tar.gz, from the Train step) and the champion (the version that
-serves) on the same test rows (processing/test), passes the gate's verdict, publishes the challenger to the
-registry (with a packed scorer.npz beside its model.joblib if both score alike), and leaves
-processing/evaluation/evaluation.json for the pipeline's condition.
+serves) on the same test rows (processing/test), checks the data and the model, passes the gate's verdict, publishes
+the challenger to the registry (with its report, its reference, and a packed scorer.npz beside its model.joblib if both
+score alike), and leaves processing/evaluation/evaluation.json for the pipeline's condition.
 """
 
 import argparse
-import io
 import json
 import tarfile
-import tempfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from io import BytesIO
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import joblib
-import numpy as np
-from numpy.typing import NDArray
 
 from pipeline import container, dataset
+from pipeline.bootstrap import Scored
+from pipeline.champion import Champion, load_champion
+from pipeline.checks import PASSED, check, drift
 from pipeline.dataset import Dataset
+from pipeline.gate import Rules, compare, verdict
 from pipeline.manifest import manifest_of
-from pipeline.metrics import measure
+from pipeline.metrics import in_words, measure
 from pipeline.packed import SCORER_FILE
 from pipeline.packing import packed_file
-from pipeline.registry import MODEL_FILE, Latest, Registry
+from pipeline.reference import REFERENCE_FILE, reference_of
+from pipeline.registry import MODEL_FILE, REPORT_FILE, Registry
+from pipeline.report import Evaluated, report_of
 from pipeline.train import TRAINING_FILE, scores
 from processing import contract as contracts
 from processing.contract import Contract
 from processing.errors import BadInput
 from processing.features import FeatureSet
 from processing.home import open_home
-
-Floats = NDArray[np.float64]
 
 EVALUATION_FILE = "evaluation.json"
 
@@ -59,126 +60,118 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument("--home", required=True, help="address of the home")
         parser.add_argument("--run", required=True, help="the pipeline run's id")
         parser.add_argument("--floor", required=True, type=float, help="least average precision that may serve")
-        parser.add_argument(
-            "--improvement", default=0.0, type=float, help="least difference in average precision to the champion"
-        )
+        parser.add_argument("--confidence", default=Rules.confidence, type=float, help="that it is no worse")
+        parser.add_argument("--margin", default=Rules.margin, type=float, help="by how much it may be worse")
+        parser.add_argument("--forced-by", default="", help="who lets the model serve whatever the gate says")
         given = parser.parse_args(arguments)
+        rules = Rules(given.floor, given.confidence, given.margin, given.forced_by)
         contract = contracts.load(container.processing_path("contract") / "contract.toml")
         challenger = load_challenger(container.processing_path("model") / "model.tar.gz", contract)
         test = dataset.read(container.processing_path("test"), contract)
         print(f"read {test.rows} test rows, {test.frauds} frauds", flush=True)
         registry = Registry(open_home(given.home))
-        evaluation = evaluate(registry, given.run, contract, challenger, test, given.floor, given.improvement)
+        evaluation = evaluate(registry, given.run, contract, challenger, test, rules)
         folder = container.processing_path("evaluation")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / EVALUATION_FILE).write_text(json.dumps(evaluation, indent=2), encoding="utf-8")
 
 
 def evaluate(
+    registry: Registry, run: str, contract: Contract, challenger: Challenger, test: Dataset, rules: Rules
+) -> dict[str, Any]:
+    """Measure, check, judge and publish a challenger; gives what evaluation.json says.
+
+    {"version", "metrics": {...}, "in_words", "champion": {"version", metrics...} or None, "comparison": {...} or None,
+    "checks": [{...}], "drift": {feature: PSI} or None, "gate": {...}}: see `pipeline.metrics.measure`, `pipeline.gate`
+    and `pipeline.checks`; without "version" it is the version's metrics.json. Raises CorruptModel if the champion's
+    files are not the published ones.
+    """
+    names = FeatureSet(contract).names
+    ours = Scored(scores(challenger.model, test.X), challenger.training["threshold"])
+    metrics = measure(test, ours.score, ours.threshold, contract)
+    print(f"challenger: average precision {metrics['average_precision']:.4f}", flush=True)
+    champion, why_none = load_champion(registry, contract, test)
+    reference = reference_of(test, ours.score, ours.threshold, names)
+    comparison = None
+    if champion:
+        print(f"champion {champion.version}: average precision {champion.metrics['average_precision']:.4f}", flush=True)
+        loss = metrics["cost_of_no_alerts"] / metrics["days"]
+        comparison = compare(test, ours, champion.scored, contract, loss, rules)
+    known = {"frauds": challenger.training["frauds"], "features": challenger.training.get("strengths", {})}
+    findings = check(test, names, reference, known, champion.reference if champion else None)
+    for finding in findings:
+        if finding.status != PASSED:
+            print(f"{finding.status}: {finding.check}: {finding.says}", flush=True)
+    against = champion.version if champion else None
+    judged = verdict(metrics["average_precision"], comparison, against, findings, rules, why_none)
+    results: dict[str, Any] = {
+        "metrics": metrics,
+        "in_words": in_words(metrics, contract),
+        "champion": {"version": champion.version, **champion.metrics} if champion else None,
+        "comparison": comparison,
+        "checks": [asdict(finding) for finding in findings],
+        "drift": drift(test, names, champion.reference) if champion and champion.reference else None,
+        "gate": judged,
+    }
+    print(judged["reason"], results["in_words"], sep="\n", flush=True)
+    name = publish(registry, run, contract, challenger, test, ours, champion, reference, results)
+    print(f"published version {name}", flush=True)
+    return {"version": name, **results}
+
+
+def publish(
     registry: Registry,
     run: str,
     contract: Contract,
     challenger: Challenger,
     test: Dataset,
-    floor: float,
-    improvement: float = 0.0,
-) -> dict[str, Any]:
-    """Measure, judge and publish a challenger; gives what evaluation.json says.
-
-    {"version", "metrics": {...}, "champion": {...} or None, "gate": {"passed", "average_precision", "difference",
-    "reason"}}; the metrics are those of `pipeline.metrics.measure`. Raises CorruptModel if the champion's files are
-    not the published ones.
-    """
-    metrics = measure(test, scores(challenger.model, test.X), challenger.training["threshold"], contract)
-    print(f"challenger: average precision {metrics['average_precision']:.4f}", flush=True)
-    champion, why_none = measure_champion(registry, registry.latest(), contract, test)
-    if champion:
-        print(f"champion {champion['version']}: average precision {champion['average_precision']:.4f}", flush=True)
-    verdict = gate(metrics["average_precision"], champion, floor, improvement, why_none)
-    print(verdict["reason"], flush=True)
-    results = {"metrics": metrics, "champion": champion, "gate": verdict}
+    ours: Scored,
+    champion: Champion | None,
+    reference: dict[str, Any],
+    results: dict[str, Any],
+) -> str:
+    """Store the challenger with all that is told of it; its version."""
     packed, why = packed_file(challenger.model, test.X)
     scorer = {"scorer": "packed" if packed else "joblib", "scorer_reason": why}
     print(f"scorer {scorer['scorer']}: {why}", flush=True)
-    name = registry.publish(
-        {MODEL_FILE: challenger.file, **({SCORER_FILE: packed} if packed else {})},
-        {**manifest_of(registry.home, run, contract, challenger.training, test), **scorer},
+    manifest = {**manifest_of(registry.home, run, contract, challenger.training, test), **scorer}
+    evaluated = Evaluated(contract, test, challenger.model, ours, champion.scored if champion else None)
+    return registry.publish(
+        {
+            MODEL_FILE: challenger.file,
+            REFERENCE_FILE: json.dumps(reference, indent=1).encode(),
+            REPORT_FILE: lambda version: report_of(version, evaluated, manifest, results),
+            **({SCORER_FILE: packed} if packed else {}),
+        },
+        manifest,
         results,
         datetime.now(UTC),
     )
-    print(f"published version {name}", flush=True)
-    return {"version": name, **results}
-
-
-def gate(
-    average_precision: float,
-    champion: dict[str, Any] | None,
-    floor: float,
-    improvement: float = 0.0,
-    why_none: str = "",
-) -> dict[str, Any]:
-    """The verdict: a challenger passes if it reaches the floor and beats the champion by at least `improvement`.
-
-    By default no worse is enough. Without a champion to compare with, which `why_none` explains, the floor decides.
-    The reason is one sentence either way.
-    """
-    difference = average_precision - champion["average_precision"] if champion else 0.0
-    reaches, improves = average_precision >= floor, champion is None or difference >= improvement
-    if champion is None:
-        compared = f"there is no champion to compare with: {why_none}"
-    elif difference == 0.0:
-        compared = f"equals that of the champion {champion['version']}"
-    else:
-        side = "above" if difference > 0.0 else "below"
-        compared = f"lies {abs(difference):.2g} {side} that of the champion {champion['version']}"
-    if improvement and champion:
-        compared += f", where {improvement:+g} is asked for"
-    return {
-        "passed": reaches and improves,
-        "average_precision": average_precision,
-        "difference": difference,
-        "reason": (
-            f"The model {'passed' if reaches and improves else 'did not pass'}: its average precision "
-            f"{average_precision:.4f} {'reaches' if reaches else 'is below'} the floor {floor:g}, "
-            f"{'and' if reaches == improves else 'but'} {compared}."
-        ),
-    }
-
-
-def measure_champion(
-    registry: Registry, latest: Latest | None, contract: Contract, test: Dataset
-) -> tuple[dict[str, Any] | None, str]:
-    """The serving version's name and metrics on the test rows; or None, and why there is nothing to compare with."""
-    if latest is None:
-        return None, "it is the first model"
-    manifest = registry.manifest(latest.version)
-    if manifest["features"] != list(FeatureSet(contract).names):
-        return None, f"the champion {latest.version} was trained on other features"
-    theirs = contracts.parse(manifest["contract"]["text"], f"the contract of {latest.version}")
-    if replace(theirs, text="") != replace(contract, text=""):  # a changed comment changes nothing
-        return None, f"the champion {latest.version} was trained under another contract"
-    model = joblib.load(io.BytesIO(registry.read_file(latest.version, MODEL_FILE)))
-    metrics = measure(test, scores(model, test.X), manifest["threshold"], contract)
-    return {"version": latest.version, **metrics}, ""
 
 
 def load_challenger(archive: Path, contract: Contract) -> Challenger:
     """The model in a model.tar.gz. Raises BadInput if it lacks a file, or was trained under another contract."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with tarfile.open(archive) as tar:
-                tar.extractall(folder, filter="data")  # refuses what would land outside, links and devices
-            file = (Path(folder) / MODEL_FILE).read_bytes()
-            training = json.loads((Path(folder) / TRAINING_FILE).read_text(encoding="utf-8"))
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            raise BadInput(f"{archive} does not deliver {MODEL_FILE} and {TRAINING_FILE}: {error}") from None
+    try:
+        with tarfile.open(archive) as tar:  # nothing is unpacked: only these two are read, whatever else there is
+            found = {PurePosixPath(member.name): member for member in tar if member.isfile()}
+            file, text = (_content(tar, found, name) for name in (MODEL_FILE, TRAINING_FILE))
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"{archive} does not deliver {MODEL_FILE} and {TRAINING_FILE}: {error}") from None
+    training = json.loads(text)
     if training["contract"]["digest"] != contract.digest:
         raise BadInput(
             f"{archive} was trained under the contract {training['contract']['name']!r} "
             f"({training['contract']['digest'][:12]}), and is to be tested under {contract.name!r} "
             f"({contract.digest[:12]}); train again under this one"
         )
-    return Challenger(file, joblib.load(io.BytesIO(file)), training)
+    return Challenger(file, joblib.load(BytesIO(file)), training)
+
+
+def _content(tar: tarfile.TarFile, found: Mapping[PurePosixPath, tarfile.TarInfo], name: str) -> bytes:
+    file = tar.extractfile(found[PurePosixPath(name)]) if PurePosixPath(name) in found else None
+    if file is None:
+        raise FileNotFoundError(f"it holds no {name}")
+    return file.read()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a version's manifest.json says of a model's origin."""
 
 import json
+import os
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +16,7 @@ from processing.home import Home
 
 def manifest_of(home: Home, run: str, contract: Contract, training: dict[str, Any], test: Dataset) -> dict[str, Any]:
     """The manifest of a run's model: what training recorded, and what a reader needs besides to trust the model."""
-    about = {key: value for key, value in training.items() if key not in ("data_digest", "rows", "frauds")}
+    about = {key: value for key, value in training.items() if key not in ("data_digest", "rows", "frauds", "strengths")}
     return {
         **about,
         "contract": {"name": contract.name, "digest": contract.digest, "text": contract.text},
@@ -39,7 +40,12 @@ def _data(home: Home, run: str) -> dict[str, Any] | None:
 
 
 def code_revision() -> str:
-    """What `git describe` calls the code that runs; the installed package's version where there is no repository."""
+    """What `git describe` calls the code that runs.
+
+    An image, which has no repository, names it in FRAUDLINE_CODE_REVISION; else it is the installed package's version.
+    """
+    if built := os.environ.get("FRAUDLINE_CODE_REVISION"):
+        return built
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--tags"],

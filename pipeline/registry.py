@@ -1,7 +1,7 @@
 """The model registry of a home: versions that never change, and one pointer that says which of them serves.
 
     models/<version>/    the version's files, metrics.json, and last of all manifest.json, with every file's SHA-256
-    models/latest.json   {"version", "previous": [...], "promoted_at", "by", "reason", "serial", "forced"}
+    models/latest.json   {"version", "previous", "promoted_at", "by", "reason", "serial", "forced", "history"}: `Latest`
 
 A version's folder counts from the moment its manifest is there. The pointer is changed by `Home.write_if` alone, so
 of two promotions at once the later one is made on top of the earlier, and `serial` counts every change.
@@ -15,7 +15,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import Any
@@ -26,10 +26,11 @@ from processing.home import Home
 MODEL_FILE = "model.joblib"
 MANIFEST_FILE = "manifest.json"
 METRICS_FILE = "metrics.json"
+REPORT_FILE = "report.html"
 POINTER = "models/latest.json"
 NAME = re.compile(r"(\d{8}T\d{6}Z)-([0-9a-f]{5})")
 TIME_FORMAT = "%Y%m%dT%H%M%SZ"
-REMEMBERED = 20  # versions that a rollback can step back through
+REMEMBERED = 20  # versions that a rollback can step back through, and changes in the history
 ATTEMPTS = 100
 
 
@@ -68,7 +69,8 @@ class Version:
 class Latest:
     """Which version serves, the ones before it (latest first), and who changed it when and why.
 
-    `serial` goes up by one with every change. `forced`: the gate had refused the version.
+    `serial` goes up by one with every change. `forced`: the gate had refused the version. `history` has the changes
+    before this one, latest first: {"version", "promoted_at", "by", "reason", "forced"}.
     """
 
     version: str
@@ -78,6 +80,7 @@ class Latest:
     reason: str
     serial: int
     forced: bool = False
+    history: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,28 +103,32 @@ class Registry:
 
     def publish(
         self,
-        files: Mapping[str, bytes],
+        files: Mapping[str, bytes | Callable[[str], bytes]],
         manifest: Mapping[str, Any],
         metrics: Mapping[str, Any],
         now: datetime,
     ) -> str:
         """Store a new version and give its name. It does not serve before it is promoted.
 
-        `files` by name must hold model.joblib. `manifest` and `metrics` are JSON documents; to the first are added
-        the version, the time and the files' digests. No version is ever overwritten: should the name be taken, it
-        is made of the next free second.
+        `files` by name must hold the bytes of model.joblib; another may be a function of the version's name that
+        makes it. `manifest` and `metrics` are JSON documents; to the first are added the version, the time and the
+        files' digests. No version is ever overwritten: should the name be taken, it is made of the next free second.
         """
-        content = hashlib.sha256(files[MODEL_FILE]).hexdigest()[:5]
-        stored = {**files, METRICS_FILE: _json(metrics)}
+        model, measured = files[MODEL_FILE], _json(metrics)
+        if callable(model):
+            raise TypeError(f"{MODEL_FILE} gives the version its name: its bytes are needed")
+        content = hashlib.sha256(model).hexdigest()[:5]
         while True:
             name = str(Version(now, content))
             try:
-                self.home.write_if(_key(name, METRICS_FILE), stored[METRICS_FILE], None)  # claims the name
+                self.home.write_if(_key(name, METRICS_FILE), measured, None)  # claims the name
                 break
             except Conflict:
                 now += timedelta(seconds=1)
-        for file, data in files.items():
+        stored = {file: data(name) if callable(data) else data for file, data in files.items()}
+        for file, data in stored.items():
             self.home.write(_key(name, file), data)
+        stored[METRICS_FILE] = measured
         document = {
             "version": name,
             "created": Version.parse(name).created.isoformat(),
@@ -166,6 +173,12 @@ class Registry:
         document: dict[str, Any] = json.loads(self.read_file(version, METRICS_FILE))
         return document
 
+    def report(self, version: str) -> str | None:
+        """Where a version's report is; None for one that was published without. Raises NotFound, BadInput."""
+        version = self.find(version)
+        has = REPORT_FILE in self._document(version, MANIFEST_FILE)["files"]
+        return self._url(version, REPORT_FILE) if has else None
+
     def read_file(self, version: str, name: str) -> bytes:
         """A file of a version, its digest verified. Raises NotFound, BadInput, CorruptModel."""
         version = self.find(version)
@@ -197,13 +210,13 @@ class Registry:
     def promote(self, version: str, by: str, reason: str, force: bool = False) -> Latest:
         """Let a version serve. Its files are verified first.
 
-        Raises NotFound, BadInput (the gate refused it and `force` is not set), CorruptModel, or AlreadyServing, also
-        when another promotion of the same version came first.
+        Raises NotFound, BadInput (the gate refused it, and neither did its run force it nor is `force` set),
+        CorruptModel, or AlreadyServing, also when another promotion of the same version came first.
         """
         version = self.find(version)
         gate = self.metrics(version).get("gate", {})
         refused = not gate.get("passed", False)
-        if refused and not force:
+        if refused and not force and not gate.get("forced_by"):
             why = gate.get("reason", "it was never measured")
             raise BadInput(f"version {version} did not pass the gate: {why}. Force it to let it serve all the same")
         self.verify(version)
@@ -246,6 +259,9 @@ class Registry:
         for attempt in range(ATTEMPTS):
             current, tag = self._pointer()
             new = change(current)
+            if current:
+                past = {name: getattr(current, name) for name in ("version", "promoted_at", "by", "reason", "forced")}
+                new = replace(new, history=(past, *current.history)[:REMEMBERED])
             try:
                 self.home.write_if(POINTER, _json(asdict(new)), tag)
                 return new
@@ -259,7 +275,13 @@ class Registry:
         except NotFound:
             return None, None
         document = json.loads(data)
-        return Latest(**{**document, "previous": tuple(document["previous"])}), tag
+        if not isinstance(document, dict):
+            raise BadInput(
+                f"{self.home.url_of(POINTER)} is damaged: it is no JSON object; `fraudline models promote` "
+                "cannot mend it, an older version of the file can"
+            )
+        sequences = {name: tuple(document.get(name, ())) for name in ("previous", "history")}
+        return Latest(**{**document, **sequences}), tag
 
     def _listed(self, name: str, latest: Latest | None) -> Listed:
         measured = self._document(name, METRICS_FILE)

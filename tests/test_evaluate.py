@@ -7,14 +7,12 @@ import tarfile
 
 import joblib
 import numpy as np
+import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from run_sets import CONTRACT, FIRST_DAY, rows_table, write_contract, write_set
 from sklearn.ensemble import RandomForestClassifier
 
 from pipeline import dataset, evaluate, train
-from pipeline.evaluate import gate
 from pipeline.model import Hyperparameters
 from pipeline.packed import PackedScorer
 from pipeline.registry import CorruptModel, Registry
@@ -48,15 +46,17 @@ def trained(tmp_path_factory):
 def step(tmp_path, monkeypatch, trained):
     """Runs the step on a challenger with that many trees and gives evaluation.json."""
     monkeypatch.setenv("ML_ROOT", str(tmp_path / "ml"))
+    # Drawing takes seconds; the report has a test of its own.
+    monkeypatch.setattr(evaluate, "report_of", lambda version, *_: f"about {version}".encode())
     folder = tmp_path / "ml/processing"
     write_set(folder / "test", rows_table(**TEST_SET))
 
-    def run(trees, floor=0.1, contract=CONTRACT, models=trained, **training):
+    def run(trees, *more, floor=0.1, contract=CONTRACT, models=trained, **training):
         write_contract(folder / "contract", contract)
         model, record = models[trees]
         record = {**record, "contract": {"name": contract.name, "digest": contract.digest}, **training}
         model_archive(folder / "model/model.tar.gz", model, record)
-        evaluate.main(["--home", str(tmp_path / "home"), "--run", "r1", "--floor", str(floor)])
+        evaluate.main(["--home", str(tmp_path / "home"), "--run", "r1", "--floor", str(floor), *more])
         return json.loads((folder / "evaluation/evaluation.json").read_text())
 
     return run
@@ -71,8 +71,8 @@ def test_the_first_model_is_measured_judged_and_published(step, registry, traine
     registry.home.write("runs/r1/features.json", b'{"snapshot": 7}')
     outcome = step(30)
     assert outcome["champion"] is None
-    assert outcome["gate"]["passed"]
-    assert outcome["gate"]["difference"] == 0.0
+    assert outcome["comparison"] is None
+    assert outcome["gate"]["verdict"] == "passed"
     assert "first model" in outcome["gate"]["reason"]
     assert outcome["gate"]["average_precision"] == outcome["metrics"]["average_precision"] > 0.5
     published = registry.metrics(outcome["version"])
@@ -106,7 +106,7 @@ def test_a_model_that_cannot_be_packed_is_published_without(step, registry, trai
     forest = RandomForestClassifier(3, random_state=0).fit(np.nan_to_num(test.X), test.y)
     outcome = step("forest", models={"forest": (forest, trained[1][1])})
     manifest = registry.manifest(outcome["version"])
-    assert set(manifest["files"]) == {"model.joblib", "metrics.json"}
+    assert set(manifest["files"]) == {"model.joblib", "metrics.json", "reference.json", "report.html"}
     assert manifest["scorer"] == "joblib"
     assert "RandomForestClassifier cannot be packed" in manifest["scorer_reason"]
 
@@ -120,11 +120,59 @@ def test_a_worse_challenger_does_not_pass_and_a_better_one_does(step, registry):
     assert better["champion"]["average_precision"] == weak["metrics"]["average_precision"]
     registry.promote(better["version"], "test", "better")
     worse = step(1)
-    assert not worse["gate"]["passed"]
-    assert worse["gate"]["difference"] == pytest.approx(-better["gate"]["difference"])
-    assert "below that of the champion" in worse["gate"]["reason"]
+    assert worse["gate"]["verdict"] == "rejected"
+    differences = [outcome["comparison"]["average_precision"]["difference"] for outcome in (worse, better)]
+    assert differences[0] == pytest.approx(-differences[1])
+    assert "no worse than the champion" in worse["gate"]["reason"]
     assert registry.versions()[0].status == "rejected"
+    assert registry.latest().version == better["version"]
     assert step(30)["gate"]["passed"]  # no worse is enough
+
+
+def test_who_forces_a_rejected_model_is_on_record(step, registry):
+    registry.promote(step(30)["version"], "test", "first")
+    forced = step(1, "--forced-by=ann")
+    assert forced["gate"]["verdict"] == "forced"
+    assert not forced["gate"]["passed"]
+    assert forced["gate"]["reason"].endswith("; ann forced it.")
+    assert registry.metrics(forced["version"])["gate"]["forced_by"] == "ann"
+    assert registry.promote(forced["version"], "the run", "forced").forced
+    assert step(30, "--forced-by=ann")["gate"]["verdict"] == "passed"  # nobody had to
+
+
+def test_a_broken_feature_is_rejected_with_its_name_and_the_champion_stays(step, registry, tmp_path):
+    first = step(30)["version"]
+    registry.promote(first, "test", "first")
+    table = rows_table(**TEST_SET)
+    name = FeatureSet(CONTRACT).names[-1]
+    values = table[name].to_numpy(zero_copy_only=False)
+    shuffled = pa.array(np.random.default_rng(3).permutation(values))
+    write_set(tmp_path / "ml/processing/test", table.set_column(table.column_names.index(name), name, shuffled))
+    outcome = step(30)
+    assert outcome["gate"]["verdict"] == "rejected"
+    assert f"lost relation failed: {name} tells almost nothing" in outcome["gate"]["reason"]
+    assert registry.latest().version == first
+
+
+def test_what_is_published_beside_the_model_has_its_digests_and_the_versions_name(step, registry):
+    version = step(30)["version"]
+    assert registry.read_file(version, "report.html").decode() == f"about {version}"
+    reference = json.loads(registry.read_file(version, "reference.json"))
+    assert reference["rows"] == 800
+    assert sum(reference["score"]["counts"]) == 800
+    metrics = registry.metrics(version)
+    assert "of 100 alerts" in metrics["in_words"]
+    assert {one["status"] for one in metrics["checks"]} == {"passed"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--confidence", "95"], "ConfidenceLevel is 95"), (["--margin", "-0.1"], "NonInferiorityMargin is -0.1")],
+)
+def test_rules_out_of_range_fail_the_step_with_the_parameters_name(step, tmp_path, arguments, said):
+    with pytest.raises(SystemExit):
+        step(30, *arguments)
+    assert said in (tmp_path / "ml/output/failure").read_text()
 
 
 def test_below_the_floor_nothing_passes(step):
@@ -167,16 +215,3 @@ def test_an_archive_that_reaches_outside_its_folder_is_refused(tmp_path):
         tar.addfile(member, io.BytesIO())
     with pytest.raises(BadInput, match=r"does not deliver model\.joblib"):
         evaluate.load_challenger(tmp_path / "model.tar.gz", CONTRACT)
-
-
-share = st.floats(0, 1)
-
-
-@given(share, share, st.none() | share, st.sampled_from([0.0, 0.02, -0.02]))
-def test_the_gate_asks_for_the_floor_and_for_no_less_than_the_champion(precision, floor, champions, improvement):
-    champion = None if champions is None else {"version": "v", "average_precision": champions}
-    verdict = gate(precision, champion, floor, improvement, "it is the first model")
-    beaten = champions is None or precision - champions >= improvement
-    assert verdict["passed"] == (precision >= floor and beaten)
-    assert verdict["difference"] == (0.0 if champions is None else precision - champions)
-    assert verdict["reason"].startswith("The model passed" if verdict["passed"] else "The model did not pass")

@@ -111,6 +111,22 @@ def test_what_the_gate_refused_must_be_forced(registry):
     assert registry.versions()[0].metrics == {"average_precision": 0.1}
 
 
+def test_the_history_tells_who_promoted_and_forced_what_before(registry):
+    a, b, c = publish(registry), publish(registry, 1, REFUSED), publish(registry, 2)
+    registry.promote(a, "ann", "first")
+    registry.promote(b, "bob", "must", force=True)
+    registry.promote(c, "ann", "better")
+    registry.rollback("cid")
+    told = [(past["version"], past["by"], past["reason"], past["forced"]) for past in registry.latest().history]
+    assert told == [(c, "ann", "better", False), (b, "bob", "must", True), (a, "ann", "first", False)]
+
+
+def test_a_file_may_be_made_of_the_versions_name(registry):
+    files = {"model.joblib": b"m", "report.html": lambda name: f"<h1>{name}".encode()}
+    name = registry.publish(files, {}, PASSED, NOON)
+    assert registry.read_file(name, "report.html") == f"<h1>{name}".encode()
+
+
 def test_the_beginning_of_a_name_is_enough_if_only_one_begins_so(registry):
     a, b = publish(registry), publish(registry, 1)
     assert registry.promote("20261122T13", "me", "short").version == b

@@ -1,0 +1,139 @@
+"""The gate: whether a challenger may serve.
+
+It must have passed the checks (`pipeline.checks`), reach the floor in average precision, and be no worse than the
+champion on the same rows. "No worse" is a test of non-inferiority: with the stated confidence (one-sided, by the paired
+bootstrap of `pipeline.bootstrap`) neither its average precision lies below the champion's nor its expected cost above
+the champion's by more than a margin. Without a margin, a challenger that is just as good would be refused half of
+the time, and no model would ever be renewed; to be better is not asked for.
+
+The margin is a share of what there is to win, for both: of an average precision of 1, and of the loss without any
+alert (as savings in A. C. Bahnsen et al., "Example-Dependent Cost-Sensitive Decision Trees", 2015). The test of
+non-inferiority by a confidence bound: G. Piaggio et al., "Reporting of Noninferiority and Equivalence Randomized
+Trials", JAMA 2012.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.bootstrap import DRAWS, Scored, paired_differences, units
+from pipeline.checks import FAILED, Finding
+from pipeline.dataset import Dataset
+from processing.contract import Contract
+from processing.errors import BadInput
+
+PASSED, REJECTED, FORCED = "passed", "rejected", "forced"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the gate asks for. Raises BadInput for a value out of range.
+
+    floor: the least average precision that may serve
+    confidence: of the statement that the challenger is no worse, above 0.5 and below 1
+    margin: by how much it may be worse and still count as no worse, from 0; see this module
+    forced_by: who wants the model to serve whatever the gate says; empty for nobody
+    """
+
+    floor: float = 0.1
+    confidence: float = 0.95
+    margin: float = 0.03
+    forced_by: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0.5 < self.confidence < 1.0:
+            raise BadInput(f"ConfidenceLevel is {self.confidence:g}, expected above 0.5 and below 1, e.g. 0.95")
+        for name, value in (("MinAveragePrecision", self.floor), ("NonInferiorityMargin", self.margin)):
+            if not 0.0 <= value <= 1.0:
+                raise BadInput(f"{name} is {value:g}, expected 0 to 1")
+
+
+def compare(
+    rows: Dataset, challenger: Scored, champion: Scored, contract: Contract, loss_per_day: float, rules: Rules
+) -> dict[str, Any]:
+    """Challenger and champion on the same rows; JSON-ready.
+
+    {"average_precision", "cost_per_day": {"difference" (challenger minus champion), "low", "high" (one-sided bounds),
+    "margin", "no_worse"}, "confidence", "units" (drawn by the bootstrap), "draws"}. `loss_per_day` is what no alerts
+    at all would cost.
+    """
+    found = paired_differences(rows, challenger, champion, contract)
+    compared: dict[str, Any] = {}
+    for name, sign, scale in (("average_precision", 1.0, 1.0), ("cost_per_day", -1.0, loss_per_day)):
+        low, high = found[name].bounds(rules.confidence)
+        margin = float(rules.margin * scale)
+        worst = low if sign > 0 else -high
+        compared[name] = {
+            "difference": found[name].measured,
+            "low": low,
+            "high": high,
+            "margin": margin,
+            "no_worse": worst >= -margin,
+        }
+    return {**compared, "confidence": rules.confidence, "units": int(units(rows).max()) + 1, "draws": DRAWS}
+
+
+def verdict(
+    average_precision: float,
+    comparison: Mapping[str, Any] | None,
+    champion: str | None,
+    findings: Sequence[Finding],
+    rules: Rules,
+    why_none: str = "",
+) -> dict[str, Any]:
+    """What the gate says; JSON-ready.
+
+    {"verdict": passed, rejected or forced, "passed": bool, "forced_by": name or None, "average_precision", "floor",
+    "reason": one sentence}. Without a comparison, which `why_none` explains, checks and floor decide.
+    """
+    broken = [finding for finding in findings if finding.status == FAILED]
+    reaches = average_precision >= rules.floor
+    worse = [words(name, comparison[name]) for name in NAMES if not comparison[name]["no_worse"]] if comparison else []
+    passed = reaches and not broken and not worse
+    if broken:
+        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        why = f"the check for {_a(broken[0].check)} failed{more}: {broken[0].says}"
+    elif not reaches:
+        why = f"its average precision {average_precision:.4f} is below the floor {rules.floor:g}"
+    elif worse:
+        why = (
+            f"it cannot be said with {rules.confidence:.0%} confidence that it is no worse than the champion "
+            f"{champion}: {' and '.join(worse)}"
+        )
+    else:
+        why = f"its average precision {average_precision:.4f} reaches the floor {rules.floor:g}, and "
+        if comparison:
+            both = " and ".join(words(name, comparison[name]) for name in NAMES)
+            why += f"with {rules.confidence:.0%} confidence it is no worse than the champion {champion}: {both}"
+        else:
+            why += f"there is no champion to compare with: {why_none}"
+    forced = bool(rules.forced_by) and not passed
+    said = f"The model {'passed' if passed else 'did not pass'}: {why}"
+    return {
+        "verdict": PASSED if passed else FORCED if forced else REJECTED,
+        "passed": passed,
+        "forced_by": rules.forced_by if forced else None,
+        "average_precision": average_precision,
+        "floor": rules.floor,
+        "reason": said + (f"; {rules.forced_by} forced it" if forced else "") + ".",
+    }
+
+
+NAMES = ("average_precision", "cost_per_day")
+
+
+def words(name: str, one: Mapping[str, Any]) -> str:
+    """A compared measure in words: the difference, how bad it may be, and how bad it might have been."""
+    if name == "average_precision":
+        return (
+            f"its average precision differs by {one['difference']:+.4f} "
+            f"(at least {one['low']:+.4f}, where {-one['margin']:+.4f} is allowed)"
+        )
+    return (
+        f"its expected cost a day differs by {one['difference']:+.2f} "
+        f"(at most {one['high']:+.2f}, where {one['margin']:+.2f} is allowed)"
+    )
+
+
+def _a(check: str) -> str:
+    return f"a {check}"
