@@ -1,0 +1,201 @@
+"""Drift in service: what was scored since, held against the reference of the model that serves.
+
+    python3 -m pipeline.drift --home H [--since TIME] [--embed]
+
+The online store keeps the features and the score of every decision, so that nothing is computed again. Compared are
+the population stability index (PSI) and the Kolmogorov-Smirnov distance of every feature and of the score, and the
+share of alerts. Labels come late; drift is what can be known before. The limits of PSI are Siddiqi's, as in
+`pipeline.checks`.
+
+For an alarm two metrics are published in CloudWatch, namespace `Fraudline`, dimension service=fraudline-drift:
+`FeatureDrift` (the greatest PSI of a feature) and `ScoreDrift` (that of the score). An alarm on either above 0.25 says
+that the model meets transactions it was not measured on.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from pipeline.reference import CALENDAR, REFERENCE_FILE, SCORE, counts, divergence, ks
+from pipeline.registry import Registry
+from processing import contract as contracts
+from processing.errors import BadInput, FraudlineError, NotFound
+from processing.home import Home, open_home
+from processing.online import Decision, open_store
+
+NAMESPACE, SERVICE = "Fraudline", "fraudline-drift"
+FEATURE_METRIC, SCORE_METRIC = "FeatureDrift", "ScoreDrift"
+PSI_SMALL, PSI_GREAT = 0.1, 0.25
+TOO_FEW = "too few"
+FEWEST = 200  # decisions: with fewer, chance alone makes a PSI of 0.1
+MOST = 50_000  # of the latest decisions that are read
+
+
+def measure_drift(home: Home, since: datetime | None = None) -> dict[str, Any]:
+    """What was decided since a time (the serving model's promotion) against its reference; see `drift_of`.
+
+    Raises BadInput if no model serves, if it has no reference, or if the contract records no decisions, and
+    StoreUnavailable.
+    """
+    registry = Registry(home)
+    latest = registry.latest()
+    if latest is None:
+        raise BadInput(
+            f"no model serves in {home.url}, so there is no reference to compare with; `fraudline run` first"
+        )
+    manifest = registry.manifest(latest.version)
+    try:
+        reference = json.loads(registry.read_file(latest.version, REFERENCE_FILE))
+    except NotFound:
+        raise BadInput(f"model {latest.version} has no {REFERENCE_FILE}; the model of the next run will") from None
+    contract = contracts.of_home(home)
+    if not contract.entities:
+        raise BadInput(f"the contract {contract.name!r} has no entities, so the API records no decisions to look at")
+    start = since or datetime.fromisoformat(latest.promoted_at)
+    store = open_store(home, contract, timeout=30.0)
+    try:
+        decisions = store.decisions(MOST, since=start)
+    finally:
+        store.close()
+    return drift_of(decisions, reference, manifest["features"], latest.version, start)
+
+
+def drift_of(
+    decisions: Sequence[Decision], reference: Mapping[str, Any], names: Sequence[str], version: str, since: datetime
+) -> dict[str, Any]:
+    """Decisions against a version's reference; JSON-ready.
+
+    {"version", "since", "decisions", "scored_by_it", "enough" (for a statement), "alerts": {"reference", "now"},
+    "features": {name: {"psi", "ks", "level"}}, greatest first, "score": {...} or None, "feature_drift", "score_drift"}.
+    Features are those of all decisions, whichever model made them; score and alerts those of this version alone. A
+    level is small, moderate or great, or "too few" (decisions): then it counts for no drift.
+    """
+    decisions = [made for made in decisions if len(made.features) == 8 * len(names)]  # of the same features
+    X = np.array([np.frombuffer(made.features, "<f8") for made in decisions]).reshape(-1, len(names))  # noqa: N806
+    own = [made for made in decisions if made.model_version == version]
+    known = reference["features"]
+    features = {
+        name: _compared(known[name], X[:, j])
+        for j, name in enumerate(names)
+        if name not in CALENDAR and name in known and len(X)
+    }
+    score = _compared(reference[SCORE], np.array([made.score for made in own])) if own else None
+    return {
+        "version": version,
+        "since": since.isoformat(),
+        "decisions": len(decisions),
+        "scored_by_it": len(own),
+        "enough": len(decisions) >= FEWEST,
+        "alerts": {
+            "reference": reference["alerts"],
+            "now": sum(made.score >= made.threshold for made in own) / len(own) if len(own) >= FEWEST else None,
+        },
+        "features": dict(sorted(features.items(), key=lambda item: -item[1]["psi"])),
+        SCORE: score,
+        "feature_drift": max((one["psi"] for one in features.values() if one["level"] != TOO_FEW), default=0.0),
+        "score_drift": score["psi"] if score and score["level"] != TOO_FEW else 0.0,
+    }
+
+
+def _compared(known: Mapping[str, Any], values: Any) -> dict[str, Any]:
+    now = counts(values, known["edges"])
+    psi = divergence(known["counts"], now)
+    level = "great" if psi >= PSI_GREAT else "moderate" if psi >= PSI_SMALL else "small"
+    if len(values) < FEWEST:
+        level = TOO_FEW
+    return {"psi": psi, "ks": ks(known["counts"], now), "level": level}
+
+
+def above(found: Mapping[str, Any], limit: float) -> list[str]:
+    """What lies above a limit of PSI, by name; nothing as long as there are too few decisions to say."""
+    if not found["enough"]:
+        return []
+    over = [name for name, one in found["features"].items() if one["psi"] > limit]
+    return over + ([SCORE] if found["score_drift"] > limit else [])
+
+
+def metrics_of(found: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics, by name: those that there are decisions enough for."""
+    values: dict[str, float] = {}
+    if found["enough"]:
+        values[FEATURE_METRIC] = found["feature_drift"]
+        if found["scored_by_it"] >= FEWEST:
+            values[SCORE_METRIC] = found["score_drift"]
+    return values
+
+
+def embedded(found: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """The metrics as a log line that CloudWatch takes them from (embedded metric format)."""
+    values = metrics_of(found)
+    named = [{"Name": name, "Unit": "None"} for name in values]
+    directive = {"Namespace": NAMESPACE, "Dimensions": [["service"]], "Metrics": named}
+    about = {"Timestamp": int(now.timestamp() * 1000), "CloudWatchMetrics": [directive] if values else []}
+    return {"_aws": about, "service": SERVICE, **values}
+
+
+def publish(found: Mapping[str, Any]) -> dict[str, float]:
+    """Put the metrics into CloudWatch, as this module says; what was put. Nothing if there are too few decisions."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from processing.aws import client
+
+    values = metrics_of(found)
+    if values:
+        dimensions = [{"Name": "service", "Value": SERVICE}]
+        data = [
+            {"MetricName": name, "Dimensions": dimensions, "Value": value, "Unit": "None"}
+            for name, value in values.items()
+        ]
+        try:
+            client("cloudwatch").put_metric_data(Namespace=NAMESPACE, MetricData=data)
+        except (BotoCoreError, ClientError) as error:
+            raise FraudlineError(
+                f"CloudWatch did not take the metrics: {error}; check AWS_REGION, the credentials, and that they allow "
+                f"cloudwatch:PutMetricData for the namespace {NAMESPACE}"
+            ) from error
+    return values
+
+
+def page_of(found: Mapping[str, Any]) -> bytes:
+    """The comparison as one HTML file that needs nothing else."""
+    from pipeline.report import page
+
+    return page("drift.html", found=found, small=PSI_SMALL, great=PSI_GREAT, fewest=FEWEST)
+
+
+def since_of(text: str | None) -> datetime | None:
+    """A time as a person writes it (ISO 8601, UTC unless it says otherwise). Raises BadInput."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadInput(f"--since {text}: expected a time such as 2026-07-01 or 2026-07-01T12:00") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The daily look in the cloud, from the image: prints the comparison as JSON. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python3 -m pipeline.drift")
+    parser.add_argument("--home", required=True, help="address of the home")
+    parser.add_argument("--since", help="a time; the serving model's promotion if it is not given")
+    parser.add_argument("--embed", action="store_true", help="print the metrics too, for CloudWatch to take")
+    given = parser.parse_args(arguments)
+    try:
+        found = measure_drift(open_home(given.home), since_of(given.since))
+        print(json.dumps(found))
+        if given.embed:
+            print(json.dumps(embedded(found, datetime.now(UTC))))
+    except FraudlineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
