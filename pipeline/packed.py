@@ -11,6 +11,7 @@
     threshold  [n]  float64  a value at or below it goes left; in a leaf, what the leaf adds to the raw score
     left       [n]  uint32   the child on the left; the one on the right follows it; 0 in a leaf
     missing    [n]  bool     whether NaN goes left
+    cover      [n]  uint32   how many training rows came to a node; may be lacking, see `pipeline.contributions`
 
 The score is the logistic function of the baseline plus one leaf of every tree, added in the order of the trees.
 
@@ -21,8 +22,10 @@ in Numba's cache on disk: beside this file or in the user's cache folder, whiche
 import functools
 import io
 import math
+import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -46,6 +49,8 @@ DTYPES: dict[str, tuple[type[np.generic], int]] = {  # and the number of dimensi
     "left": (np.uint32, 1),
     "missing": (np.bool_, 1),
 }
+COVER = "cover"
+OPTIONAL: dict[str, tuple[type[np.generic], int]] = {COVER: (np.uint32, 1)}
 BLOCK = 256  # rows taken through a tree together: they and the tree's nodes stay in the processor's nearest cache
 
 
@@ -131,7 +136,7 @@ def load(data: bytes) -> dict[str, NDArray[Any]]:
         if packed:  # `save` compresses nothing; a small file could unpack into one that fills the memory
             raise UnusableScorer(f"{SCORER_FILE} is compressed, expected plain arrays")
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {name: file[name] for name in DTYPES if name in file.files}
+            return {name: file[name] for name in DTYPES | OPTIONAL if name in file.files}
     except (
         zipfile.BadZipFile,
         ValueError,
@@ -151,8 +156,10 @@ def check(arrays: Arrays) -> None:
     Every node must be the root of a tree or a child of exactly one node that comes before it. So no walk turns back
     or leaves its tree, and all walks of a row together visit no more nodes than there are.
     """
-    for name, (dtype, dimensions) in DTYPES.items():
+    for name, (dtype, dimensions) in (DTYPES | OPTIONAL).items():
         if name not in arrays:
+            if name in OPTIONAL:
+                continue
             raise UnusableScorer(f"the packed model lacks {name!r}")
         found = arrays[name]
         if found.dtype != dtype or found.ndim != dimensions:
@@ -163,7 +170,7 @@ def check(arrays: Arrays) -> None:
     n, features = len(arrays["left"]), int(arrays["features"])
     left = arrays["left"].astype(np.int64)
     parents = np.flatnonzero(left)
-    lengths = {name: len(arrays[name]) for name in ("feature", "threshold", "missing")}
+    lengths = {name: len(arrays[name]) for name in ("feature", "threshold", "missing", COVER) if name in arrays}
     children = np.concatenate((arrays["roots"].astype(np.int64), left[parents], left[parents] + 1))
     wrong = {
         f"its arrays differ in length: {n} nodes, {lengths}": set(lengths.values()) != {n},
@@ -175,6 +182,10 @@ def check(arrays: Arrays) -> None:
             np.isnan(arrays["threshold"]).any() or np.isnan(arrays["baseline"])
         ),
     }
+    if COVER in arrays and not any(wrong.values()):
+        cover = arrays[COVER].astype(np.int64)
+        split = cover[parents] != cover[left[parents]] + cover[left[parents] + 1]
+        wrong["its nodes' training rows do not add up"] = bool((cover < 1).any() or split.any())
     if any(wrong.values()):
         raise UnusableScorer(
             "the packed model is damaged: " + "; ".join(what for what, is_so in wrong.items() if is_so)
@@ -184,22 +195,47 @@ def check(arrays: Arrays) -> None:
 @functools.cache
 def compiled_walk() -> Callable[..., int]:
     """`_walk` as machine code, compiled or fetched from Numba's cache."""
-    import numba  # half a second that only a process with a packed model should take
+    return compiled(_walk, "int64(i, i, f, i, b, float64, boolean, F, w)")
 
-    def read(dtype: Any, dimensions: int) -> Any:
-        return numba.types.Array(dtype, dimensions, "C", readonly=True)
 
-    indices, numbers, flags = (read(kind, 1) for kind in (numba.uint32, numba.float64, numba.boolean))
-    signature = numba.int64(
-        *(indices, indices, numbers, indices, flags, numba.float64, numba.boolean),
-        *(read(numba.float64, 2), numba.types.Array(numba.float64, 1, "C")),
-    )
-    compiled: Callable[..., int]
+def compiled(function: Callable[..., int], signature: str) -> Callable[..., int]:
+    """A function as machine code that needs no GIL, compiled or fetched from Numba's cache.
+
+    In the signature f, i, q and b are read-only arrays of float64, uint32, int64 and bool, F is one of float64 with
+    two dimensions; w and W are as f and F, to be written.
+    """
+    # Numba looks for its linear algebra: a third of the time to load, and not used here.
+    with _out_of_reach("scipy"):
+        import numba  # half a second that only a process with a packed model should take
+
+        arrays = {
+            letter: numba.types.Array(kind, 2 if letter in "FW" else 1, "C", readonly=letter not in "wW")
+            for letter, kind in zip(
+                "fiqbFwW", (numba.float64, numba.uint32, numba.int64, numba.boolean, *[numba.float64] * 3), strict=True
+            )
+        }
+        result, given = signature.rstrip(")").split("(")
+        kinds = [arrays[name] if name in arrays else getattr(numba, name) for name in given.split(", ")]
+        typed = getattr(numba, result)(*kinds)
+        machine_code: Callable[..., int]
+        try:
+            machine_code = numba.njit(typed, cache=True, nogil=True, error_model="numpy")(function)
+        except (RuntimeError, OSError):  # no folder that Numba may write, or a full disk
+            machine_code = numba.njit(typed, nogil=True, error_model="numpy")(function)
+        return machine_code
+
+
+@contextmanager
+def _out_of_reach(package: str) -> Iterator[None]:
+    """A package that was not imported yet cannot be, for the time of a with block."""
+    absent = package not in sys.modules
+    if absent:
+        sys.modules[package] = None  # type: ignore[assignment] # what the import system takes for "not there"
     try:
-        compiled = numba.njit(signature, cache=True, nogil=True, error_model="numpy")(_walk)
-    except (RuntimeError, OSError):  # no folder that Numba may write, or a full disk
-        compiled = numba.njit(signature, nogil=True, error_model="numpy")(_walk)
-    return compiled
+        yield
+    finally:
+        if absent:
+            del sys.modules[package]
 
 
 def _walk(

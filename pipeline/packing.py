@@ -6,7 +6,7 @@ node's threshold, and with NaN where the node says so; `HalfBinomialLoss` takes 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,14 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 
 from pipeline.binner import TailBinner
-from pipeline.packed import FORMAT, PackedScorer, UnusableScorer, save
+from pipeline.contributions import Contributions
+from pipeline.packed import COVER, FORMAT, PackedScorer, UnusableScorer, save
 
 Floats = NDArray[np.float64]
 Cuts = list[Floats]
 
 CHUNK = 50_000  # rows that both score at a time
+ROUNDING = 1e-9  # contributions are sums in another order than the score
 MIXED = 2_000  # edge cases in which every value of a row is one
 
 
@@ -41,7 +43,11 @@ def packed_file(model: Any, rows: Floats) -> tuple[bytes | None, str]:
     found = difference(scorer, model, rows)
     if found:
         return None, f"packed, it would not score as scikit-learn does: {found}"
-    return data, f"its {scorer.trees} trees score {len(rows)} test rows and all edge cases as scikit-learn does"
+    why = f"its {scorer.trees} trees score {len(rows)} test rows and all edge cases as scikit-learn does"
+    if off := unexplained(arrays, scorer, rows):
+        del arrays[COVER]
+        return save(arrays), f"{why}; it gives no reasons: {off}"
+    return data, why
 
 
 def pack(model: Any) -> dict[str, NDArray[Any]] | None:
@@ -75,6 +81,7 @@ def pack(model: Any) -> dict[str, NDArray[Any]] | None:
         "threshold": np.concatenate([part["threshold"] for part in parts]),
         "left": np.concatenate([part["left"] for part in parts]).astype(np.uint32),
         "missing": np.concatenate([part["missing"] for part in parts]),
+        COVER: np.concatenate([part[COVER] for part in parts]),
     }
 
 
@@ -99,6 +106,7 @@ def _in_order(nodes: NDArray[Any], cuts: Cuts | None) -> dict[str, NDArray[Any]]
         "threshold": np.array(thresholds, np.float64),
         "left": np.array(left, np.int64),
         "missing": inner & (ordered["missing_go_to_left"] == 1),
+        COVER: ordered["count"].astype(np.uint32),
     }
 
 
@@ -132,6 +140,21 @@ def difference(scorer: PackedScorer, model: Any, rows: Floats) -> str:
                     f"{what} {start + i} scores {packed[i].item()!r} packed and {expected[i].item()!r} by "
                     f"scikit-learn: {chunk[i].tolist()}"
                 )
+    return ""
+
+
+def unexplained(arrays: Mapping[str, NDArray[Any]], scorer: PackedScorer, rows: Floats) -> str:
+    """Where the features' contributions do not add up to the packed score, "" if nowhere: rows and edge cases."""
+    try:
+        contributions = Contributions(arrays)
+    except UnusableScorer as error:
+        return str(error)
+    for part in (rows[:MIXED], edge_cases(scorer, rows, with_infinities=False)[-MIXED:]):
+        with np.errstate(over="ignore"):
+            explained = 1.0 / (1.0 + np.exp(-(contributions.expected + contributions.of(part).sum(axis=1))))
+        differ = np.flatnonzero(~(np.abs(explained - scorer.scores(part)) <= ROUNDING))
+        if len(differ):
+            return f"the contributions to the score of {part[differ[0]].tolist()} do not add up to it"
     return ""
 
 
