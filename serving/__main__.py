@@ -46,6 +46,8 @@ def serve(settings: Settings) -> None:
             loop="uvloop",
             http="httptools",
             access_log=False,
+            proxy_headers=False,  # who calls is told by their key, not by an address
+            server_header=False,
             log_level="warning",
             timeout_graceful_shutdown=GRACE_SECONDS,
         )

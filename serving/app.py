@@ -2,13 +2,18 @@
 
 import asyncio
 import contextlib
+import json
+import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import structlog
-from fastapi import Body, FastAPI, Query
+from fastapi import Body, FastAPI, Query, Security
+from fastapi.responses import PlainTextResponse, Response
+from fastapi.security import HTTPBearer
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from pydantic import BaseModel
 
 from pipeline.registry import Registry
@@ -17,15 +22,23 @@ from processing.contract import HOME_KEY, Contract
 from processing.errors import BadInput, NotFound
 from processing.features import FeatureSet
 from processing.home import Home, open_home
-from processing.online import open_store
-from serving import logs, problems, replies
-from serving.decide import Answer, Decider
-from serving.follow import Follower
-from serving.requests import RequestIds
+from processing.online import StoreUnavailable, open_store
+from serving import batch, logs, problems, replies
+from serving.console import routes as console
+from serving.decide import Answer, Asked, Decider
+from serving.follow import Follower, Served
+from serving.group_commit import GroupCommit
+from serving.guard import Guard, KeyRing
+from serving.metrics import EmbeddedMetrics, Metrics
+from serving.requests import Requests
+from serving.routes import JsonRoute
 from serving.schema import request_model, to_event
-from serving.settings import Settings, read_settings
+from serving.settings import Settings, keys_file, read_settings
 
 TITLE = "Fraudline"
+KEY = Security(  # told in the OpenAPI document; `serving.guard` is what asks for it
+    HTTPBearer(auto_error=False, scheme_name="key", description="A key of `fraudline keys add`, if the API has keys")
+)
 ABOUT = "Decides whether a card transaction is fraud, and learns later what it was."
 
 
@@ -35,9 +48,13 @@ class Service:
 
     features: FeatureSet
     decider: Decider
+    decisions: GroupCommit
     follower: Follower
+    ring: KeyRing
+    metrics: Metrics
 
     def close(self) -> None:
+        self.decisions.close()
         if self.decider.store is not None:
             self.decider.store.close()
 
@@ -53,7 +70,12 @@ def open_service(settings: Settings) -> Service:
     features = FeatureSet(contract)
     store = open_store(home, contract, timeout=settings.store_timeout_seconds) if contract.entities else None
     follower = Follower(Registry(home), contract, every_seconds=settings.follow_seconds)
-    return Service(features, Decider(features, store), follower)
+    decider = Decider(features, store)
+    keys = settings.api_keys.get_secret_value() if settings.api_keys else None
+    ring = KeyRing(keys, keys_file(settings.home))
+    metrics = Metrics(follower)
+    decisions = GroupCommit(decider, without_store=settings.without_store, metrics=metrics)
+    return Service(features, decider, decisions, follower, ring, metrics)
 
 
 def contract_of(home: Home) -> Contract:
@@ -81,59 +103,98 @@ def create_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(service.follower.look)  # so that a server with a model is ready as it starts
-        following = asyncio.create_task(service.follower.run())
+        tasks = [asyncio.create_task(service.follower.run())]
+        if settings.embedded_metrics_seconds:
+            tasks.append(asyncio.create_task(_tell(service.metrics, settings.embedded_metrics_seconds)))
         try:
             yield
         finally:
-            following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await following
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             service.close()
 
-    app = FastAPI(title=TITLE, description=ABOUT, version="1", lifespan=lifespan)
-    app.add_middleware(RequestIds)
+    app = FastAPI(title=TITLE, description=ABOUT, version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(Guard, ring=service.ring, per_second=settings.requests_per_second)
+    app.add_middleware(Requests, metrics=service.metrics)  # the outermost: refusals of the guard have its headers too
     problems.install(app)
-    _scoring_routes(app, service)
+    desk = _scoring_routes(app, service, settings)
     _model_routes(app, service)
+    _metrics_route(app, service.metrics)
+    console.install(app, desk)
     return app
 
 
-# The endpoints are plain functions, so they run in threads: the store and scikit-learn block.
-
-
-def _scoring_routes(app: FastAPI, service: Service) -> None:
+def _scoring_routes(app: FastAPI, service: Service, settings: Settings) -> console.Desk:
     decider, contract = service.decider, service.features.contract
-    log = structlog.get_logger()
+    log, request = structlog.get_logger(), request_model(contract)
 
-    def score(transaction: BaseModel) -> Any:
-        """Decide one transaction. The same id sent again gets the same decision, and is counted once."""
+    def decide(transaction: BaseModel, served: Served) -> Answer:
+        """One row of a batch, in a thread."""
+        began, asked = time.perf_counter(), Asked(*to_event(transaction, service.features), served.model)
+        try:
+            answer = decider.answer(*asked)
+        except StoreUnavailable:
+            if settings.without_store == "refuse":
+                raise
+            answer = decider.without_store(asked)
+        service.metrics.decided(answer)
+        _log_decision(log, answer, began)
+        return answer
+
+    async def decide_now(transaction: BaseModel) -> Answer:
         began = time.perf_counter()
         served = service.follower.current()
-        answer = decider.answer(*to_event(transaction, service.features), served.model)
+        event, extras = to_event(transaction, service.features)
+        answer = await service.decisions.answer(Asked(event, extras, served.model))
+        service.metrics.decided(answer)
         _log_decision(log, answer, began)
-        return replies.scored(answer)
+        return answer
 
-    # The contract makes the type, so no annotation could name it.
-    score.__annotations__["transaction"] = Annotated[request_model(contract), Body()]
-    _post(app, "/v1/score", replies.Scored, 409, 422, 503)(score)
+    async def score(transaction: BaseModel) -> replies.Scored:
+        """Decide one transaction. The same id sent again gets the same decision, and is counted once."""
+        return replies.scored(await decide_now(transaction))
 
-    @_post(app, "/v1/feedback", replies.Recorded, 404, 422, 503)
-    def feedback(said: replies.Feedback) -> Any:
+    async def feedback(said: replies.Feedback) -> replies.Recorded:
         """Tell what a decided transaction turned out to be. The last word stands."""
-        decider.report(said.transaction_id, said.is_fraud)
+        await service.decisions.report(said.transaction_id, said.is_fraud)
         log.info("feedback", transaction_id=said.transaction_id, is_fraud=said.is_fraud)
         return replies.Recorded(transaction_id=said.transaction_id, is_fraud=said.is_fraud)
 
-    @app.get("/v1/decisions", response_model=replies.PastDecisions, responses=problems.refusals(422, 503))
-    def decisions(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> Any:
+    # The contract makes the type, so no annotation could name it.
+    score.__annotations__["transaction"] = Annotated[request, Body()]
+    batch.install(app, request, decide, service.follower, settings, dependencies=[KEY])
+    for path, endpoint, reply, status in (
+        ("/v1/feedback", feedback, replies.Recorded, 404),
+        ("/v1/score", score, replies.Scored, 409),
+    ):
+        route = JsonRoute(
+            path,
+            endpoint,
+            methods=["POST"],
+            response_model=reply,
+            responses=problems.refusals(status, 413, 415, 422, 503),
+            dependencies=[KEY],
+            most_bytes=settings.most_bytes,
+        )
+        app.router.routes.insert(0, route)  # the one that matters is looked for first
+
+    @app.get(
+        "/v1/decisions", response_model=replies.PastDecisions, responses=problems.refusals(422, 503), dependencies=[KEY]
+    )
+    def decisions(asked: Annotated[replies.Listing, Query()]) -> Any:
         """The latest decisions, newest first. None for a contract without entities: those are not recorded."""
-        return replies.PastDecisions(decisions=[replies.past(made, contract) for made in decider.decisions(limit)])
+        return replies.PastDecisions(
+            decisions=[replies.past(made, contract) for made in decider.decisions(asked.limit)]
+        )
+
+    return console.Desk(contract, request, decide_now, feedback, decider, service.follower, service.ring)
 
 
 def _model_routes(app: FastAPI, service: Service) -> None:
     follower = service.follower
 
-    @app.get("/v1/model", response_model=replies.Serving, responses=problems.refusals(503))
+    @app.get("/v1/model", response_model=replies.Serving, responses=problems.refusals(503), dependencies=[KEY])
     def model() -> Any:
         """The manifest of the model that serves, when it was promoted, and since when it serves here."""
         served = follower.current()
@@ -150,14 +211,30 @@ def _model_routes(app: FastAPI, service: Service) -> None:
         """Whether the process answers at all."""
         return replies.Live()
 
-    @app.get("/health/ready", response_model=replies.Ready, responses=problems.refusals(503))
+    @app.get("/health/ready", response_model=replies.Ready, responses=problems.refusals(503, guarded=False))
     async def ready() -> Any:
         """Whether transactions can be scored: a model is loaded."""
         return replies.Ready(model_version=follower.current().model.version, trouble=follower.trouble)
 
 
-def _post(app: FastAPI, path: str, reply: type[BaseModel], *refused: int) -> Callable[[Any], Any]:
-    return app.post(path, response_model=reply, responses=problems.refusals(*refused))
+def _metrics_route(app: FastAPI, metrics: Metrics) -> None:
+    @app.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        responses={**problems.refusals(), 200: {"content": {CONTENT_TYPE_PLAIN_0_0_4: {}}}},
+        dependencies=[KEY],
+    )
+    def told() -> Response:
+        """What this process measured, in Prometheus' text format. For admin keys: it tells how much fraud there is."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+async def _tell(metrics: Metrics, every_seconds: float) -> None:
+    """Write a line of embedded metrics every so often."""
+    embedded, lines = EmbeddedMetrics(metrics), logs.Lines(sys.stdout)
+    while True:
+        await asyncio.sleep(every_seconds)
+        lines.msg(json.dumps(embedded.line()))
 
 
 def _log_decision(log: Any, answer: Answer, began: float) -> None:
@@ -169,5 +246,6 @@ def _log_decision(log: Any, answer: Answer, began: float) -> None:
         score=made.score,
         model_version=made.model_version,
         repeated=answer.repeated,
+        behaviour=answer.behaviour,
         latency_ms=round((time.perf_counter() - began) * 1e3, 3),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aws_cdk import Duration, RemovalPolicy, Stack
+from aws_cdk import Duration, RemovalPolicy, SecretValue, Stack
 from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_ec2 as ec2
@@ -20,6 +20,7 @@ from processing.cloud import ITEM_ACTIONS, Data, acknowledge, allow, service_rol
 CIDR = "10.42.0.0/16"
 PORT = 8080
 LATEST = "latest"
+NOBODY = '{"keys": []}'  # a keys document that lets no caller in
 USER = "10001"  # the image's own; no root
 MAX_TASKS = 10
 REQUESTS_PER_MINUTE = 12_000  # that one task is to take before another is added
@@ -116,8 +117,8 @@ class Api(Construct):
         self.keys = secrets.Secret(
             self,
             "Keys",
-            description="The keys that callers of the API show; the first is made here",
-            generate_secret_string=secrets.SecretStringGenerator(password_length=43, exclude_punctuation=True),
+            description="The digests of the API's keys; `fraudline keys add --secret ARN` adds one",
+            secret_string_value=SecretValue.unsafe_plain_text(NOBODY),  # there is no secret in it yet
         )
         acknowledge(
             self.keys,
@@ -132,6 +133,7 @@ class Api(Construct):
         self.task = self._task(data, table, repository, load.image_tag)
         self.cluster = ecs.Cluster(self, "Cluster", vpc=vpc, container_insights_v2=ecs.ContainerInsights.ENABLED)
         group = ec2.SecurityGroup(self, "Tasks", vpc=vpc, allow_all_outbound=False, description="Tasks of the API")
+        self.tasks_group = group
         # Isolated subnets route to S3 and DynamoDB alone; their addresses are public ones.
         group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS services, through endpoints")
         network.endpoints.add_ingress_rule(group, ec2.Port.tcp(443), "From tasks of the API")
@@ -176,6 +178,7 @@ class Api(Construct):
             "api",
             image=ecs.ContainerImage.from_ecr_repository(repository, tag),
             environment={
+                "FRAUDLINE_EMBEDDED_METRICS_SECONDS": "60",
                 "FRAUDLINE_HOME": data.home_url,
                 "FRAUDLINE_HOST": "0.0.0.0",
                 "FRAUDLINE_ONLINE_TABLE": table.table_name,

@@ -1,26 +1,43 @@
 """The decision of one transaction, without HTTP: the state before it, its features, its score, the record."""
 
+import contextlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from processing.errors import Conflict, NotFound
 from processing.features import FeatureSet
-from processing.online import Decision, Event, OnlineStore
+from processing.online import Decision, Event, Ledger, OnlineStore, StoreUnavailable
+from serving.reasons import to_text
 from serving.scorer import LoadedModel
 
 Floats = NDArray[np.float64]
 
 FRAUD, LEGIT = "fraud", "legit"
+Behaviour = Literal["known", "none", "unavailable"]
+
+
+class Asked(NamedTuple):
+    """A transaction to be decided by a model. `extras` is [1, x], from `FeatureSet.encode`."""
+
+    event: Event
+    extras: Floats
+    model: LoadedModel
 
 
 class Answer(NamedTuple):
-    """The decision that stands, and whether it had been made before."""
+    """The decision that stands, whether it had been made before, and what it knew of earlier transactions.
+
+    "known": all that is recorded; "none": the contract has no entities, so there is nothing to know; "unavailable":
+    the store did not answer, so the features that need it were missing, and nothing was recorded.
+    """
 
     decision: Decision
     repeated: bool
+    behaviour: Behaviour
 
 
 class Decider:
@@ -43,15 +60,51 @@ class Decider:
         `extras` is [1, x], from `FeatureSet.encode`. Raises Conflict if the id was used for another transaction,
         and StoreUnavailable; nothing is recorded or counted then.
         """
+        (answer,) = self.answer_all([Asked(event, extras, model)])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def answer_all(self, asked: Sequence[Asked], *, wait: bool = True) -> list[Answer | Exception]:
+        """Decide several transactions, one after the other, in one transaction of the store if it can.
+
+        Gives each one's answer, or the error that concerns it alone. Raises StoreUnavailable, and StoreBusy without
+        `wait`; then none of them is recorded or counted.
+        """
         if self.store is None:
-            return Answer(self._judge(event, extras, [], model), False)
-        known, state = self.store.recall(event)
-        if known:
-            return Answer(_same(known, event), True)
-        made = self._judge(event, extras, state, model)
-        standing = self.store.record(made)
-        # Another request with this id may have come in between; then its decision stands, for both.
-        return Answer(_same(standing, event), standing is not made)
+            return [self._tried(one, None, []) for one in asked]
+        with self.store.together(wait=wait) as ledger:
+            return [self._answer(one, ledger) for one in asked]
+
+    def without_store(self, asked: Asked) -> Answer:
+        """Decide a transaction by what is in it alone. Nothing is recorded, counted or recognised as repeated."""
+        return Answer(self._judge(*asked, None), False, "unavailable")
+
+    def tidy(self) -> None:
+        """See `OnlineStore.tidy`; what goes wrong is told by the calls that matter."""
+        if self.store is not None:
+            with contextlib.suppress(StoreUnavailable):
+                self.store.tidy()
+
+    def _answer(self, asked: Asked, ledger: Ledger) -> Answer | Exception:
+        known, state = ledger.recall(asked.event)
+        answer = self._tried(asked, known, state)
+        if not isinstance(answer, Answer) or answer.repeated:
+            return answer
+        standing = ledger.record(answer.decision)
+        if standing is answer.decision:
+            return answer
+        # Another request with this id came in between; then its decision stands, for both.
+        return self._tried(asked, standing, state)
+
+    def _tried(self, asked: Asked, known: Decision | None, state: list[int]) -> Answer | Exception:
+        """The answer when `known` is on record, not recorded yet if that is None; or what was wrong with it."""
+        try:
+            if known:
+                return Answer(_same(known, asked.event), True, "known")
+            return Answer(self._judge(*asked, state), False, "known" if state else "none")
+        except Exception as error:  # noqa: BLE001 - one transaction's error is not that of the others
+            return error
 
     def report(self, transaction_id: str, is_fraud: bool) -> None:
         """Take in what a transaction turned out to be. Raises NotFound for one that was not decided here."""
@@ -66,22 +119,20 @@ class Decider:
         """The latest recorded decisions, newest first."""
         return self.store.decisions(limit) if self.store else []
 
-    def _judge(self, event: Event, extras: Floats, state: list[int], model: LoadedModel) -> Decision:
-        row = self.features.compute(
-            np.array([event.amount], np.int64),
-            np.array([event.time_us], np.int64),
-            np.array([state], np.int64).reshape(1, -1),
-            extras,
-        )
+    def _judge(self, event: Event, extras: Floats, model: LoadedModel, state: list[int] | None) -> Decision:
+        row = self.features.compute_one(event.amount, event.time_us, state, extras)
         score = model.score(row)
+        fraud = score >= model.threshold
+        reasons = model.reasons_for(row) if fraud else None
         return Decision(
             event=event,
-            decision=FRAUD if score >= model.threshold else LEGIT,
+            decision=FRAUD if fraud else LEGIT,
             score=score,
             threshold=model.threshold,
             model_version=model.version,
             features=row.astype("<f8").tobytes(),
             decided_at=datetime.now(UTC),
+            reasons=to_text(reasons[0]) if reasons else None,
         )
 
 

@@ -30,7 +30,8 @@ class Follower:
     """Keeps the promoted model at hand.
 
     `served` is replaced whole by one assignment, so that a request which took it keeps one model to its end.
-    `trouble` says why the promoted model does not serve; None when it does.
+    `trouble` says why the promoted model does not serve; None when it does. `refused` is whether that is the model's
+    fault: it was read and cannot be trusted or used.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Follower:
         self.every_seconds, self.retry_seconds = every_seconds, retry_seconds
         self.served: Served | None = None
         self.trouble: str | None = "it was not looked for yet"
+        self.refused = False
         self._tried: Latest | None = None
         self._tried_at = 0.0
         self._log = structlog.get_logger()
@@ -84,14 +86,17 @@ class Follower:
         before = self.served
         if before is not None and before.model.version == latest.version:  # promoted again, or back again
             self.served, self.trouble = Served(before.model, latest.promoted_at, before.since), None
+            self.refused = False
             return
         began = time.perf_counter()
         try:
             model = load_model(self.registry, latest.version, self.contract)
         except UNREADABLE as error:
+            self.refused = True
             self._troubled("model_refused", f"model {latest.version} is refused: {error}", version=latest.version)
             return
         self.served, self.trouble = Served(model, latest.promoted_at, datetime.now(UTC)), None
+        self.refused = False
         self._log.info(
             "model_serves",
             version=model.version,

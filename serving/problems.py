@@ -1,6 +1,7 @@
 """Errors as the API tells them, `{"error": {"message", "fields": [...]}}`, and which HTTP status each has."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,10 +18,44 @@ class NoModel(FraudlineError):
     """No model is loaded, so nothing can be scored yet."""
 
 
+class UnknownMediaType(FraudlineError):
+    """A body of another type than the route takes."""
+
+
+class TooLarge(FraudlineError):
+    """A request of more rows or bytes than the route takes."""
+
+
+class Unreadable(FraudlineError):
+    """A body as a whole is not of the form that its content type says."""
+
+
+class NoKey(FraudlineError):
+    """No key, or none that is valid."""
+
+
+class NotAllowed(FraudlineError):
+    """A valid key, but not for this."""
+
+
+class TooOften(FraudlineError):
+    """More requests than a key's rate allows. `seconds` until the next one is let in."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 STATUS: dict[type[FraudlineError], int] = {
     BadInput: 400,
+    NoKey: 401,
+    NotAllowed: 403,
     NotFound: 404,
     Conflict: 409,
+    TooLarge: 413,
+    UnknownMediaType: 415,
+    Unreadable: 422,
+    TooOften: 429,
     StoreUnavailable: 503,
     NoModel: 503,
 }
@@ -51,9 +86,9 @@ class Refusal(BaseModel):
     error: Problem
 
 
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, for its OpenAPI description."""
-    return {status: {"model": Refusal} for status in statuses}
+def refusals(*statuses: int, guarded: bool = True) -> dict[int | str, dict[str, Any]]:
+    """The error answers of a route, for its OpenAPI description; those of a wrong key too, if it needs one."""
+    return {status: {"model": Refusal} for status in sorted({*statuses, *((401, 403, 429) if guarded else ())})}
 
 
 def install(app: FastAPI) -> None:
@@ -72,20 +107,32 @@ def _answer(
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    fields: dict[str, str] = {}
-    whole = []
+    whole, of_fields = [], []
     for wrong in error.errors():
-        place = [str(part) for part in wrong["loc"][1:]]  # without "body" or "query"
+        place = wrong["loc"][1:]  # without "body" or "query"
         if wrong["type"] == "json_invalid":
-            whole.append(f"the body is not valid JSON: {wrong['ctx']['error']} at character {wrong['loc'][-1]}")
+            whole.append(f"the body is not valid JSON: {wrong['ctx']['error']}")
         elif not place:
-            whole.append("expected a JSON object as the body, with Content-Type: application/json")
+            whole.append("expected a JSON object as the body")
         else:
+            of_fields.append(wrong | {"loc": place})
+    told = field_problems(of_fields)
+    return _answer(422, whole[0] if whole else summary(told), told)
+
+
+def field_problems(errors: Iterable[Mapping[str, Any]]) -> list[FieldProblem]:
+    """Pydantic's errors as we tell them, one for a field; those about no field are left out."""
+    fields: dict[str, str] = {}
+    for wrong in errors:
+        if wrong["loc"]:
             said = MESSAGES.get(wrong["type"], wrong["msg"].removeprefix("Value error, "))
-            fields.setdefault(".".join(place), said)
-    told = [FieldProblem(field=field, message=said) for field, said in fields.items()]
-    message = whole[0] if whole else "; ".join(f"{problem.field}: {problem.message}" for problem in told[:5])
-    return _answer(422, message, told)
+            fields.setdefault(".".join(str(part) for part in wrong["loc"]), said)
+    return [FieldProblem(field=field, message=said) for field, said in fields.items()]
+
+
+def summary(told: Sequence[FieldProblem]) -> str:
+    """What is wrong with some fields, in one line."""
+    return "; ".join(f"{problem.field}: {problem.message}" for problem in told[:5])
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:
@@ -95,10 +142,30 @@ def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 def _fraudline(request: Request, error: Exception) -> JSONResponse:
-    for kind in type(error).__mro__:
-        if status := STATUS.get(kind):
-            return _answer(status, str(error), headers={"Retry-After": "1"} if status == 503 else None)
-    raise error
+    assert isinstance(error, FraudlineError)
+    return answer_to(error)
+
+
+def answer_to(error: FraudlineError) -> JSONResponse:
+    """The answer that an error has. Raises the error itself if it has none."""
+    status = status_of(error)
+    if status is None:
+        raise error
+    return _answer(status, str(error), headers=headers_of(status, error))
+
+
+def status_of(error: FraudlineError) -> int | None:
+    """The HTTP status of an error; None if it is none that a caller should meet."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), None)
+
+
+def headers_of(status: int, error: FraudlineError) -> dict[str, str] | None:
+    """What the answer to an error has to say in its headers."""
+    if status == 401:
+        return {"WWW-Authenticate": "Bearer"}
+    if status in (429, 503):
+        return {"Retry-After": str(math.ceil(getattr(error, "seconds", 1.0)))}
+    return None
 
 
 def unexpected() -> JSONResponse:

@@ -1,5 +1,6 @@
 """What the API answers, and what it is asked besides transactions."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -7,10 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from processing.contract import Contract
 from processing.online import Decision
-from serving.decide import Answer
+from serving.decide import FRAUD, Answer, Behaviour
+from serving.problems import FieldProblem, Problem
+from serving.reasons import Reason, from_text
 from serving.schema import EPOCH, Id
 
 VERSION = "20260322T103000Z-baf3f"
+REASONS = (
+    "For fraud: what speaks most for it, strongest first; otherwise empty. null for fraud that a model called which "
+    "gives none: one that is served by scikit-learn itself, see scorer_reason in its manifest"
+)
 
 
 def _examples(**example: Any) -> ConfigDict:
@@ -27,6 +34,8 @@ class Scored(BaseModel):
         threshold=0.0834,
         model_version=VERSION,
         repeated=False,
+        behaviour="known",
+        reasons=[],
     )
 
     transaction_id: str
@@ -35,6 +44,22 @@ class Scored(BaseModel):
     threshold: float = Field(description="From this score on the decision is fraud")
     model_version: str
     repeated: bool = Field(description="Whether this id had been decided before; then the first decision stands")
+    behaviour: Behaviour = Field(
+        description="What was known of earlier transactions. unavailable: the store did not answer, so the decision "
+        "was made without them and is not recorded; none: the dataset names nobody"
+    )
+    reasons: list[Reason] | None = Field(description=REASONS)
+
+
+class RefusedRow(BaseModel):
+    """Why a row of a batch has no decision. Sent by itself, it would have had this status and error."""
+
+    row: int = Field(description="Its place in the batch, from 0")
+    status: int
+    error: Problem
+
+
+ScoredRow = Scored | RefusedRow
 
 
 class Feedback(BaseModel):
@@ -82,6 +107,7 @@ class PastDecision(BaseModel):
         model_version=VERSION,
         decided_at="2026-03-22T12:00:00.120Z",
         is_fraud=None,
+        reasons=[],
     )
 
     transaction_id: str
@@ -93,6 +119,15 @@ class PastDecision(BaseModel):
     model_version: str
     decided_at: datetime
     is_fraud: bool | None = Field(description="As reported later; null while nothing was")
+    reasons: list[Reason] | None = Field(description=REASONS)
+
+
+class Listing(BaseModel):
+    """Which of the latest decisions are asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(50, ge=1, le=1000)
 
 
 class PastDecisions(BaseModel):
@@ -127,7 +162,21 @@ def scored(answer: Answer) -> Scored:
         threshold=made.threshold,
         model_version=made.model_version,
         repeated=answer.repeated,
+        behaviour=answer.behaviour,
+        reasons=reasons(made),
     )
+
+
+def refused(row: int, status: int, message: str, fields: Sequence[FieldProblem] = ()) -> RefusedRow:
+    """The reply to a row of a batch that is not decided."""
+    return RefusedRow(row=row, status=status, error=Problem(message=message, fields=list(fields)))
+
+
+def reasons(decision: Decision) -> list[Reason] | None:
+    """Why a recorded decision is fraud."""
+    if decision.reasons is None:
+        return None if decision.decision == FRAUD else []
+    return from_text(decision.reasons)
 
 
 def past(decision: Decision, contract: Contract) -> PastDecision:
@@ -142,4 +191,5 @@ def past(decision: Decision, contract: Contract) -> PastDecision:
         model_version=decision.model_version,
         decided_at=decision.decided_at.astimezone(UTC),
         is_fraud=decision.is_fraud,
+        reasons=reasons(decision),
     )

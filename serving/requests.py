@@ -1,24 +1,39 @@
-"""A request's id: the caller's own or a new one, in every log line about it and in the answer."""
+"""What every request and answer has: an id, in each log line about it and in the answer, and headers of caution."""
 
 import re
+import time
 import uuid
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.metrics import Metrics
 from serving.problems import unexpected
 
 HEADER = "X-Request-ID"
 ACCEPTED = re.compile(r"[\w.:/=+-]{1,128}", re.ASCII)
+CAUTION = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+]
+NOT_KEPT = (b"cache-control", b"no-store")  # decisions are between the caller and us
+POLICY = b"content-security-policy"
+DATA_POLICY = (POLICY, b"default-src 'none'; frame-ancestors 'none'")  # what is no page loads nothing
+PAGE_POLICY = (
+    POLICY,
+    b"default-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+)
 
 
-class RequestIds:
+class Requests:
     """ASGI middleware. A caller's id that could garble a log is replaced. An error that nobody expected is logged
-    and answered here, so that log line and answer carry the id too."""
+    and answered here, so that log line and answer carry the id too. An answer may bring a policy of its own, and say
+    that it may be kept."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -26,21 +41,31 @@ class RequestIds:
             return
         given = Headers(scope=scope).get(HEADER, "")
         request_id = given if ACCEPTED.fullmatch(given) else uuid.uuid4().hex
+        began = time.perf_counter()
+        status = 0  # of the answer, once it has begun
 
-        begun = False
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal begun
+        async def send_on(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                begun = True
-                MutableHeaders(scope=message)[HEADER] = request_id
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode()), *CAUTION]
+                headers = MutableHeaders(scope=message)
+                if NOT_KEPT[0].decode() not in headers:
+                    message["headers"].append(NOT_KEPT)
+                if POLICY.decode() not in headers:
+                    page = headers.get("content-type", "").startswith("text/html")
+                    message["headers"].append(PAGE_POLICY if page else DATA_POLICY)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self.app(scope, receive, send_with_id)
-            except Exception:
-                structlog.get_logger().exception("request_failed", path=scope["path"])
-                if begun:
-                    raise
-                await unexpected()(scope, receive, send_with_id)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self.app(scope, receive, send_on)
+        except Exception:
+            structlog.get_logger().exception("request_failed", path=scope["path"])
+            if status:
+                raise
+            await unexpected()(scope, receive, send_on)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")  # not what was asked for: that may be anything
+            self.metrics.answered(route, status, time.perf_counter() - began)

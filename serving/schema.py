@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import WithJsonSchema
 
 from processing.contract import AHEAD, EARLIEST, Contract
-from processing.features import FeatureSet, minor_units
+from processing.features import FeatureSet
 from processing.online import Event
 
 Floats = NDArray[np.float64]
@@ -19,12 +19,15 @@ Floats = NDArray[np.float64]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000
 FARTHEST = 1e11  # seconds; beyond, microseconds since 1970 do not fit into 64 bits
+LARGEST_ID = 10**36  # of an id that is a number; a card's has 19 digits at most
 LONGEST = 256  # characters of an id; far longer ones are a mistake, and cost every store
 
 
 def _text(value: Any) -> Any:
-    """Ids are text; 596 and "596" are the same one, as in a file."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    """Ids are text; 596 and "596" are the same one, as in a file, and so is 596.0, which JSON calls an integer too."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_ID:
+        return value
+    return str(int(value)) if value == int(value) else value
 
 
 def _stripped(text: str) -> str:
@@ -37,8 +40,8 @@ def _filled(text: str) -> str:
     return text.strip()
 
 
-_AsText = BeforeValidator(_text, json_schema_input_type=str | int)
-Id = Annotated[str, Field(max_length=LONGEST), AfterValidator(_filled), _AsText]
+_AsText = BeforeValidator(_text, json_schema_input_type=str | Annotated[int, Field(ge=-LARGEST_ID, le=LARGEST_ID)])
+Id = Annotated[str, Field(max_length=LONGEST, json_schema_extra={"pattern": r"\S"}), AfterValidator(_filled), _AsText]
 Category = Annotated[str, Field(max_length=LONGEST), AfterValidator(_stripped), _AsText]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
@@ -92,7 +95,7 @@ def to_event(request: BaseModel, features: FeatureSet) -> tuple[Event, Floats]:
     event = Event(
         values.get("transaction_id") or uuid.uuid4().hex,
         values["time_us"],
-        int(minor_units(np.array([values["amount"]]), contract)[0]),
+        round(values["amount"] * float(contract.minor_units)),  # as `minor_units`: to the nearest, ties to even
         tuple(values[f"entity_{i}"] for i in range(len(contract.entities))),
     )
     columns = {name: [_or_nan(values[f"numeric_{i}"])] for i, name in enumerate(contract.numeric)}

@@ -6,20 +6,23 @@ microseconds. Any other is served from its model.joblib.
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.packed import SCORER_FILE, PackedScorer, UnusableScorer
+from pipeline.contributions import Contributions
+from pipeline.packed import COVER, SCORER_FILE, PackedScorer, UnusableScorer, load
 from pipeline.registry import MODEL_FILE, Registry
 from processing.contract import Contract
 from processing.errors import FraudlineError
 from processing.features import FeatureSet
+from serving.reasons import Reason, Reasons
 
 Floats = NDArray[np.float64]
+Score = Callable[[Floats], Floats]
 
 
 class CannotServe(FraudlineError):
@@ -28,18 +31,33 @@ class CannotServe(FraudlineError):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that serves. `predict` takes [1, m] features in the order of `features.names`."""
+    """A model that serves.
+
+    `predict` takes [n, m] features in the order of `features.names` to [n] scores, `explain` to their [n, m]
+    contributions (see `pipeline.contributions`); a model that is not packed has none.
+    """
 
     version: str
     threshold: float
     contract: Contract
     features: FeatureSet
-    predict: Callable[[Floats], float]
+    predict: Score
     manifest: dict[str, Any]
+    explain: Score | None = None
+    reasons: Reasons = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reasons", Reasons(self.contract, self.features.names))
 
     def score(self, row: Floats) -> float:
         """The probability of fraud for one row of features, [1, m] float64."""
-        return self.predict(row)
+        return float(self.predict(row)[0])
+
+    def reasons_for(self, rows: Floats) -> list[tuple[Reason, ...]] | None:
+        """What speaks for fraud in each row of features, [n, m]; None for a model that cannot say."""
+        if self.explain is None:
+            return None
+        return [self.reasons.of(*pair) for pair in zip(rows.tolist(), self.explain(rows).tolist(), strict=True)]
 
 
 def load_model(registry: Registry, version: str, contract: Contract) -> LoadedModel:
@@ -58,8 +76,8 @@ def load_model(registry: Registry, version: str, contract: Contract) -> LoadedMo
             _check_library(version, manifest)
     except (KeyError, TypeError, ValueError) as error:
         raise CannotServe(f"model {version}: its manifest lacks or garbles {error}") from error
-    predict = _packed(registry, version) if packed else _pickled(registry, version)
-    model = LoadedModel(version, threshold, contract, features, predict, manifest)
+    predict, explain = _packed(registry, version) if packed else (_pickled(registry, version), None)
+    model = LoadedModel(version, threshold, contract, features, predict, manifest, explain)
     _try_out(model)
     return model
 
@@ -91,14 +109,16 @@ def _check_library(version: str, manifest: dict[str, Any]) -> None:
         )
 
 
-def _packed(registry: Registry, version: str) -> Callable[[Floats], float]:
+def _packed(registry: Registry, version: str) -> tuple[Score, Score | None]:
     try:
-        return PackedScorer.from_bytes(registry.read_file(version, SCORER_FILE)).score
+        arrays = load(registry.read_file(version, SCORER_FILE))
+        scores = PackedScorer(arrays).scores
+        return scores, Contributions(arrays).of if COVER in arrays else None
     except UnusableScorer as error:
         raise CannotServe(f"model {version}: {error}; train it again, or roll back to another version") from error
 
 
-def _pickled(registry: Registry, version: str) -> Callable[[Floats], float]:
+def _pickled(registry: Registry, version: str) -> Score:
     data = registry.read_file(version, MODEL_FILE)
     import joblib  # brings scikit-learn: a second that only loading should take
 
@@ -106,7 +126,7 @@ def _pickled(registry: Registry, version: str) -> Callable[[Floats], float]:
         classifier = joblib.load(io.BytesIO(data))
     except Exception as error:  # what unpickling raises depends on what was pickled
         raise CannotServe(f"model {version}: {MODEL_FILE} cannot be loaded: {error!r}") from error
-    return lambda row: float(classifier.predict_proba(row)[0, 1])
+    return lambda rows: np.asarray(classifier.predict_proba(rows)[:, 1], np.float64)
 
 
 def _try_out(model: LoadedModel) -> None:
@@ -114,6 +134,7 @@ def _try_out(model: LoadedModel) -> None:
     row = np.zeros((1, len(model.features.names)))
     try:
         score = model.score(row)
+        model.reasons_for(row)
     except Exception as error:  # a registered model may be any classifier
         raise CannotServe(f"model {model.version} cannot score a row of {row.shape[1]} features: {error!r}") from error
     if not 0.0 <= score <= 1.0:

@@ -1,12 +1,15 @@
 """The server's settings, from `FRAUDLINE_*` variables."""
 
 import ipaddress
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipeline.keys import KEYS_KEY
 from processing.errors import BadInput
+from processing.home import local_path
 
 PREFIX = "FRAUDLINE_"
 
@@ -17,25 +20,37 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     home: str = Field("./home", min_length=1)
+    api_keys: SecretStr | None = None  # a keys document (see pipeline.keys); else keys.json in a local home
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)  # 0: any free one
     workers: int = Field(1, ge=1, le=256)
     follow_seconds: float = Field(1.0, gt=0, le=3600)
     store_timeout_seconds: float = Field(2.0, gt=0, le=60)
+    without_store: Literal["refuse", "score"] = "refuse"  # what a transaction gets while the store does not answer
+    embedded_metrics_seconds: float = Field(0.0, ge=0, le=3600)  # between log lines of metrics for CloudWatch; 0: none
+    most_bytes: int = Field(65_536, ge=1024)  # of a request's body
+    requests_per_second: float = Field(1000.0, gt=0)  # for each key that has no limit of its own, in each process
+    batch_rows: int = Field(10_000, ge=1, le=1_000_000)
+    batch_bytes: int = Field(8 << 20, ge=1, le=1 << 30)
 
     @field_validator("host")
     @classmethod
-    def _loopback_only(cls, host: str) -> str:
-        if not is_loopback(host):
+    def _loopback_unless_keys(cls, host: str, others: ValidationInfo) -> str:
+        keys = others.data.get("api_keys") is not None
+        file = keys_file(others.data.get("home", ""))
+        if not (keys or (file is not None and file.exists()) or is_loopback(host)):
             raise ValueError(
-                "the API has no keys, so it answers this machine only: use 127.0.0.1, ::1 or localhost, "
-                "and a proxy that checks who is calling in front of it"
+                "without keys the API answers this machine only: make one with `fraudline keys add`, "
+                "or use 127.0.0.1, ::1 or localhost"
             )
         return host
 
     def variables(self) -> dict[str, str]:
         """The settings as environment variables, for a process that is to have the same ones."""
-        return {PREFIX + name.upper(): str(value) for name, value in self.model_dump().items()}
+        told = {name: value for name, value in self.model_dump().items() if value is not None}
+        if self.api_keys is not None:
+            told["api_keys"] = self.api_keys.get_secret_value()
+        return {PREFIX + name.upper(): str(value) for name, value in told.items()}
 
 
 def read_settings(**given: Any) -> Settings:
@@ -47,6 +62,11 @@ def read_settings(**given: Any) -> Settings:
         name = str(wrong["loc"][0])
         said = wrong["msg"].removeprefix("Value error, ")
         raise BadInput(f"{PREFIX}{name.upper()} is {wrong['input']!r}: {said}") from None
+
+
+def keys_file(home: str) -> Path | None:
+    """Where the keys of a local home are; None for a home elsewhere, which has them in FRAUDLINE_API_KEYS alone."""
+    return None if home.startswith("s3:") else local_path(home) / KEYS_KEY
 
 
 def is_loopback(host: str) -> bool:

@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from pipeline.model import Hyperparameters, build
+from pipeline.packing import packed_file
 from pipeline.registry import Registry
 from pipeline.train import library_versions
 from processing import contract as contracts
@@ -44,7 +45,9 @@ def trained(contract: str, seed: int) -> bytes:
     random = np.random.default_rng(seed)
     x = random.lognormal(3.0, 1.0, (400, len(features.names)))
     y = (x[:, 0] * random.lognormal(0.0, 0.3, len(x)) > 60).astype(int)
-    model = build(Hyperparameters(max_iterations=20, learning_rate=0.3, l2_regularization=0.0)).fit(x, y)
+    model = build(Hyperparameters(max_iterations=20, learning_rate=0.3, l2_regularization=0.0, max_features=0.5)).fit(
+        x, y
+    )
     file = io.BytesIO()
     joblib.dump(model, file)
     return file.getvalue()
@@ -77,6 +80,23 @@ def serving_home(folder: Path, contract: str = "transactions") -> Home:
     home = begin(folder, contract)
     promote(home, publish(home))
     return home
+
+
+def explained_home(folder: Path, contract: str = "transactions") -> Home:
+    """A home with a promoted model that is packed, and so gives reasons."""
+    home = begin(folder, contract)
+    promote(home, publish(home, more={"scorer.npz": packed(contract)}))
+    return home
+
+
+@functools.cache
+def packed(contract: str, seed: int = 0) -> bytes:
+    """The model of `trained`, packed."""
+    width = len(FeatureSet(contracts.load(contract)).names)
+    data, why = packed_file(joblib.load(io.BytesIO(trained(contract, seed))), np.zeros((1, width)))
+    assert data is not None
+    assert "no reasons" not in why
+    return data
 
 
 def row(contract: Contract, **changes: Any) -> dict[str, Any]:

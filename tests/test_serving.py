@@ -27,14 +27,14 @@ from processing import contract as contracts
 from processing.errors import BadInput, Conflict
 from processing.features import FeatureSet
 from processing.home import open_home
-from processing.online import Decision, Event, open_store
+from processing.online import Decision, Event, OnlineStore, open_store
 from processing.online_sqlite import SqliteStore
 from processing.windows import HOUR_US
 from serving.app import create_app, open_service
 from serving.decide import Decider
 from serving.schema import request_model, to_event
 from serving.scorer import load_model
-from serving.settings import read_settings
+from serving.settings import Settings, read_settings
 
 CONTRACT = contracts.load("transactions")
 FEATURES = FeatureSet(CONTRACT)
@@ -85,6 +85,8 @@ class TestScore:
             "threshold": 0.5,
             "model_version": version,
             "repeated": False,
+            "behaviour": "known",
+            "reasons": None,  # the model of these tests is not packed
         }
         assert named(recorded(folder, "great"))["amount"] == 900.0
 
@@ -148,7 +150,7 @@ WRONG = [
     ("event_time", "1999-12-31T23:59:59Z", "expected a time from 2000"),
     ("event_time", "0001-01-01T00:00:00+14:00", "expected a time from 2000"),
     ("event_time", "9999-12-31T23:59:59-14:00", "expected a time from 2000"),
-    ("event_time", TOMORROW, "at most a day ahead"),
+    pytest.param("event_time", TOMORROW, "at most a day ahead", id="event_time-two days ahead"),
     ("amount", ..., "is missing"),
     ("amount", -0.01, "greater than or equal to 0"),
     ("amount", 100_000.01, "less than or equal to 100000"),
@@ -225,7 +227,7 @@ def test_an_error_of_the_server_is_answered_and_logged_without_its_data(
         raise RuntimeError("a bug")
 
     with TestClient(create_app(settings(folder))) as client:
-        monkeypatch.setattr(SqliteStore, "recall", broken)
+        monkeypatch.setattr(SqliteStore, "together", broken)
         reply = client.post("/v1/score", json=row(CONTRACT))
     assert reply.status_code == 500
     assert "a bug" not in reply.text
@@ -242,6 +244,7 @@ def test_a_store_that_does_not_answer_makes_a_503(tmp_path: Path) -> None:
         other.close()
         assert reply.status_code == 503
         assert reply.headers["Retry-After"] == "1"
+        time.sleep(int(reply.headers["Retry-After"]))
         assert client.post("/v1/score", json=row(CONTRACT)).json()["repeated"] is False  # nothing was half done
 
 
@@ -296,6 +299,8 @@ def test_a_decision_made_at_the_same_moment_elsewhere_stands(folder: Path, tmp_p
     theirs = Decider(FEATURES, store).decide(event, extras, model)
 
     class Late(SqliteStore):
+        together = OnlineStore.together  # as a store does that has no transactions of many calls
+
         def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
             return None, super().recall(event)[1]
 
@@ -379,7 +384,7 @@ def test_every_contract_makes_a_documented_request(tmp_path: Path, name: str) ->
     optional = {*contract.numeric, *contract.categorical} | (set() if contract.id else {"transaction_id"})
     assert set(request["required"]) == asked - optional
     score = document["paths"]["/v1/score"]["post"]["responses"]
-    assert set(score) == {"200", "409", "422", "503"}
+    assert set(score) == {"200", "401", "403", "409", "413", "415", "422", "429", "503"}
     assert score["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Refusal")
     for shape in (request, document["components"]["schemas"]["Scored"]):
         assert shape["examples"]
@@ -429,6 +434,17 @@ class TestSettings:
         monkeypatch.setenv("FRAUDLINE_PORT", "many")
         with pytest.raises(BadInput, match=r"FRAUDLINE_PORT is 'many'"):
             read_settings()
+
+    def test_are_all_in_the_readme_with_their_defaults(self) -> None:
+        lines = (Path(__file__).parent.parent / "serving" / "README.md").read_text().splitlines()
+        told = {
+            name.strip("| "): default.strip("`| ")
+            for name, default in (line.split("|")[1:3] for line in lines if line.startswith("| FRAUDLINE_"))
+        }
+        fields = Settings.model_fields.items()
+        assert told == {
+            f"FRAUDLINE_{name.upper()}": "" if field.default is None else str(field.default) for name, field in fields
+        }
 
     def test_survive_the_way_to_a_worker(self, monkeypatch: pytest.MonkeyPatch) -> None:
         told = read_settings(home="/some/where", port=1, workers=3, host="::1", follow_seconds=0.25)
