@@ -8,14 +8,17 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from pipeline.contributions import Contributions
 from pipeline.model import Hyperparameters, build
 from pipeline.packed import PackedScorer, compiled_walk, save
 from pipeline.packing import pack
 from pipeline.train import library_versions, scores
 from processing import contract as contracts
+from processing.contract import Contract
 from processing.features import FeatureSet, minor_units
 from processing.synthesize import synthesize
 from processing.windows import sawtooth
@@ -34,9 +37,10 @@ def benchmark_scorer(*, days: int = 40, customers: int = 4_000, repetitions: int
     The model has the product's default hyperparameters and is fitted to synthetic transactions. For every number of
     rows both score the same rows `repetitions` times, in turns, so that a disturbance from outside meets both.
     Gives {"model": {...}, "compile_seconds", "results": [{"rows", "packed_us", "sklearn_us", "ratio"}, ...],
-    "maximum_difference", "machine": {...}}: medians, and the median of the pairs' ratios (how many times quicker the
-    packed one is). The difference is the greatest over all rows; 0 is what is claimed. `compile_seconds` is the
-    processor's time to import Numba and to compile the walk, or to fetch it from Numba's cache.
+    "reasons": {"row_us", "compile_seconds"}, "maximum_difference", "machine": {...}}: medians, and the median of the
+    pairs' ratios (how many times quicker the packed one is). The difference is the greatest over all rows; 0 is what
+    is claimed. `compile_seconds` is the processor's time to import Numba and to compile the walk, or to fetch it from
+    Numba's cache; so is that of `reasons`, for the contributions of every feature to the score of a row.
     """
     rows, fraud = _synthetic(days, customers)
     with threadpool_limits(1):
@@ -49,6 +53,13 @@ def benchmark_scorer(*, days: int = 40, customers: int = 4_000, repetitions: int
             raise RuntimeError("the product's own model cannot be packed")
         scorer = PackedScorer(packed)
         results = [_compare(scorer, model, _samples(rows, count), repetitions) for count in ROWS]
+        began = time.process_time()
+        contributions = Contributions(packed)
+        explained = time.process_time() - began
+        one = _samples(rows, 1)
+        reasons = statistics.median(
+            _microseconds(contributions.of, one, _calls(contributions.of, one)) for _ in range(repetitions)
+        )
         difference = float(np.abs(scorer.scores(rows) - scores(model, rows)).max())
     return {
         "model": {
@@ -60,6 +71,7 @@ def benchmark_scorer(*, days: int = 40, customers: int = 4_000, repetitions: int
         },
         "compile_seconds": round(compiled, 2),
         "results": results,
+        "reasons": {"row_us": round(reasons, 2), "compile_seconds": round(explained, 2)},
         "maximum_difference": difference,
         "machine": {"cores": os.cpu_count(), **library_versions()},
     }
@@ -76,14 +88,18 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"{found['rows']:>8,} {found['packed_us']:>12,.1f} {found['sklearn_us']:>13,.1f} {found['ratio']:>6,.1f}x"
         )
+    lines.append(f"reasons: {result['reasons']['row_us']:,.1f} for the contributions to one row's score")
     return "\n".join([*lines, f"greatest difference between their scores: {result['maximum_difference']:g}"])
 
 
 def _synthetic(days: int, customers: int) -> tuple[Floats, NDArray[np.int8]]:
-    """Features and labels of synthetic transactions, as the feature job computes them."""
-    contract = contracts.load("transactions")
+    """Features and labels of synthetic transactions."""
+    return features_of(synthesize(START, days, customers), contracts.load("transactions"))
+
+
+def features_of(made: pa.Table, contract: Contract) -> tuple[Floats, NDArray[np.int8]]:
+    """Features and labels of transactions, as the feature job computes them."""
     features = FeatureSet(contract)
-    made = synthesize(START, days, customers)
     time_us = made.column("event_time").cast("int64").to_numpy()
     amount = minor_units(made.column("amount").to_numpy(), contract)
     fraud = made.column("is_fraud").to_numpy().astype(np.int64)

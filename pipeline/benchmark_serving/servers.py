@@ -1,0 +1,118 @@
+"""Servers to be measured, as processes, and the processor time that they take."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from processing.errors import RunFailed
+
+START_SECONDS = 180.0
+STOP_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server: how it is started ({port} stands for its port, in its variables too), and where and how it is asked.
+
+    `body` is the kind of its requests, see `pipeline.benchmark_serving.home.bodies`.
+    """
+
+    name: str
+    command: list[str]
+    path: str
+    body: str
+    ready: str
+    variables: dict[str, str] = field(default_factory=dict)
+    most: int = 100_000  # requests in one measurement
+    most_callers: int = 64
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers on a port; `pid` is its first process, the leader of a group of its own."""
+
+    server: Server
+    port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """The processor time of the process and of all below it, also of those that ended."""
+        parents, times = {}, {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdecimal():
+                try:
+                    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                except OSError:  # it ended
+                    continue
+                parents[int(folder.name)] = int(fields[1])
+                times[int(folder.name)] = sum(int(value) for value in fields[11:15])
+        ours = {self.pid}
+        while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+            ours |= more
+        return sum(times.get(pid, 0) for pid in ours) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def running(server: Server, folder: Path) -> Iterator[Running]:
+    """A server for the time of a `with` block; its output goes to a file in the folder. Raises RunFailed."""
+    port, log = _free_port(), folder / f"{server.name.replace(' ', '-')}.log"
+    told = {name: value.format(port=port) for name, value in server.variables.items()}
+    environment = {**os.environ, **told, "PORT": str(port)}
+    with open(log, "wb") as out:
+        process = subprocess.Popen(
+            [part.format(port=port) for part in server.command],
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            _await(process, server, port, log)
+            yield Running(server, port, process.pid)
+        finally:
+            _stop(process)
+
+
+def _await(process: "subprocess.Popen[bytes]", server: Server, port: int, log: Path) -> None:
+    from http.client import HTTPConnection, HTTPException
+
+    ends = time.monotonic() + START_SECONDS
+    while True:
+        connection = HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", server.ready)
+            if connection.getresponse().status < 500:
+                return
+        except (OSError, HTTPException):
+            pass
+        finally:
+            connection.close()
+        if process.poll() is not None or time.monotonic() > ends:
+            said = log.read_text(errors="replace").strip().splitlines()[-5:]
+            raise RunFailed(f"the server {server.name!r} does not start; its log {log} ends with: " + " | ".join(said))
+        time.sleep(0.2)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """End the process and the group it leads: some servers leave their workers behind."""
+    import signal
+
+    for how, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+        try:
+            os.killpg(process.pid, how)
+            process.wait(seconds)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
