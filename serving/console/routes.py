@@ -1,0 +1,187 @@
+"""The console's pages for who scores by hand and looks at decisions; `operation` has those about models and data."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Query
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from processing.contract import Contract
+from processing.errors import FraudlineError
+from serving import replies
+from serving.console import documentation, form, operation
+from serving.console.access import SIGN_IN, forget, keep, viewer_of
+from serving.console.pages import PageRoute, posted, rendered, static
+from serving.decide import Answer, Decider
+from serving.follow import Follower
+from serving.guard import KeyRing
+from serving.problems import field_problems, status_of
+from serving.replies import PastDecision
+
+SHOWN = 50  # decisions on the page
+SEARCHED = 500  # of the latest decisions, when a filter is set
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the pages work with: the API's own ways to decide a transaction and to take in what it turned out to be."""
+
+    contract: Contract
+    request: type[BaseModel]
+    decide: Callable[[Any], Awaitable[Answer]]
+    report: Callable[[replies.Feedback], Awaitable[replies.Recorded]]
+    decider: Decider
+    follower: Follower
+    ring: KeyRing
+
+
+class Wanted(BaseModel):
+    """Which decisions the stream shows; an empty text sets no filter."""
+
+    decision: str = ""
+    label: str = ""
+    least: str = ""
+    text: str = ""
+    paused: str = ""
+
+    @property
+    def anything(self) -> bool:
+        """Whether a filter is set."""
+        return bool(self.decision or self.label or self.least or self.text)
+
+    def has(self, made: PastDecision) -> bool:
+        """Whether a decision is among those wanted. A least amount that is no number sets no filter."""
+        label = {None: "none", True: "fraud", False: "legit"}[made.is_fraud]
+        told = " ".join([made.transaction_id, *(reason.text for reason in made.reasons or ())])
+        return (
+            self.decision in ("", made.decision)
+            and self.label in ("", label)
+            and made.amount >= self.least_amount
+            and self.text.strip().casefold() in told.casefold()
+        )
+
+    @property
+    def least_amount(self) -> float:
+        """The least amount that is shown."""
+        try:
+            return float(self.least)
+        except ValueError:
+            return float("-inf")
+
+
+def install(app: FastAPI, desk: Desk) -> None:
+    """Serve the console. Its routes come after those of the API, so that none of them waits for these."""
+    pages = APIRouter(route_class=PageRoute, include_in_schema=False)
+    _looking(pages, desk)
+    _deciding(pages, desk)
+    _signing_in(pages, desk.ring)
+    operation.install(pages, desk.follower)
+    documentation.install(pages, app)
+    app.include_router(pages)
+
+
+def _looking(pages: APIRouter, desk: Desk) -> None:
+    def decisions(wanted: Wanted) -> dict[str, Any]:
+        """What the stream shows, newest first."""
+        latest = desk.decider.decisions(SEARCHED if wanted.anything else SHOWN)
+        found = [made for made in (replies.past(one, desk.contract) for one in latest) if wanted.has(made)]
+        return {"decisions": found[:SHOWN], "searched": len(latest), "wanted": wanted}
+
+    @pages.get("/")
+    def overview(request: Request, wanted: Annotated[Wanted, Query()]) -> Response:
+        allowed = viewer_of(request).pages()
+        if allowed and allowed[0].path != "/":
+            return RedirectResponse(allowed[0].path, 303)
+        query, recorded = request.url.query, desk.decider.store is not None
+        return rendered(
+            request, "overview.html", wanted=wanted, query=query, recorded=recorded, contract=desk.contract.name
+        )
+
+    @pages.get("/console/stream")
+    def stream(request: Request, wanted: Annotated[Wanted, Query()]) -> Response:
+        return rendered(request, "stream.html", **decisions(wanted))
+
+    @pages.get("/console/serving")
+    def serving(request: Request) -> Response:
+        return rendered(request, "serving.html", **operation.serving(desk.follower))
+
+
+def _deciding(pages: APIRouter, desk: Desk) -> None:
+    @pages.get("/console/score")
+    def empty_form(request: Request) -> Response:
+        return rendered(request, "score.html", **_form(desk.contract))
+
+    @pages.post("/console/score")
+    async def score(request: Request) -> Response:
+        typed = await posted(request)
+        try:
+            answer = await desk.decide(desk.request.model_validate(form.row_of(desk.contract, typed)))
+        except ValidationError as error:
+            wrong = {one.field: one.message for one in field_problems(error.errors(include_url=False))}
+            shown = _form(desk.contract, typed, wrong=wrong, problem="This was not decided: see the marked fields.")
+            return await asyncio.to_thread(rendered, request, "scoring.html", 422, **shown)
+        except FraudlineError as error:
+            status = status_of(error)
+            if status is None:
+                raise
+            shown = _form(desk.contract, typed, problem=f"This was not decided: {error}")
+            return await asyncio.to_thread(rendered, request, "scoring.html", status, **shown)
+        if desk.contract.id:
+            typed[desk.contract.id] = form.fresh_id()
+        shown = _form(desk.contract, typed, answer=replies.scored(answer), recorded=answer.behaviour == "known")
+        return await asyncio.to_thread(rendered, request, "scoring.html", **shown)
+
+    @pages.get("/console/feedback")
+    def feedback_form(request: Request) -> Response:
+        return rendered(request, "feedback.html")
+
+    @pages.post("/console/feedback")
+    async def feedback(request: Request) -> Response:
+        typed = await posted(request)
+        told = {"true": True, "false": False}.get(typed.get("is_fraud", ""))
+        try:
+            said = replies.Feedback.model_validate(
+                {"transaction_id": typed.get("transaction_id", ""), "is_fraud": told}
+            )
+        except ValidationError as error:
+            (first, *_) = field_problems(error.errors(include_url=False))
+            return await asyncio.to_thread(rendered, request, "problem.html", 422, problem=first.message)
+        done = await desk.report(said)
+        return await asyncio.to_thread(rendered, request, "label.html", made=done, told=True)
+
+
+def _signing_in(pages: APIRouter, ring: KeyRing) -> None:
+    @pages.get(SIGN_IN)
+    def sign_in(request: Request, ended: str = "") -> Response:
+        if ring.keys is None:
+            return RedirectResponse("/", 303)
+        return rendered(request, "sign_in.html", ended=bool(ended))
+
+    @pages.post(SIGN_IN)
+    async def signed_in(request: Request) -> Response:
+        token = (await posted(request)).get("key", "").strip()
+        if ring.find(token) is None:
+            said = "That key is not valid: it is unknown, was revoked, or has expired."
+            return await asyncio.to_thread(rendered, request, "problem.html", 401, problem=said)
+        reply = Response(headers={"HX-Redirect": "/"})
+        keep(reply, token, request)
+        return reply
+
+    @pages.post("/console/sign-out")
+    async def sign_out() -> Response:
+        reply = Response(headers={"HX-Redirect": SIGN_IN})
+        forget(reply)
+        return reply
+
+    @pages.get("/console/static/{name}")
+    def file(name: str) -> Response:
+        return static(name)
+
+
+def _form(contract: Contract, typed: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
+    empty: dict[str, Any] = {"wrong": {}, "problem": "", "answer": None, "recorded": False}
+    return {"fields": form.fields(contract, typed), **empty, **more}
