@@ -16,13 +16,15 @@ from pipeline.job_requests import (
 )
 from pipeline.sagemaker_sdk import Sdk, offline_sdk
 
-HYPERPARAMETERS = {  # as training reads them: the name and default of the pipeline's parameter
+# As training reads them: the name and default of the pipeline's parameter.
+HYPERPARAMETERS: dict[str, tuple[str, str | int | float]] = {
     "learning_rate": ("LearningRate", 0.05),
     "max_iterations": ("MaxIterations", 300),
-    "max_leaf_nodes": ("MaxLeafNodes", 8),
+    "max_leaf_nodes": ("MaxLeafNodes", 16),
     "l2_regularization": ("L2Regularization", 10.0),
-    "max_features": ("MaxFeatures", 0.5),
+    "max_features": ("MaxFeatures", 0.25),
     "random_seed": ("RandomSeed", 0),
+    "estimator": ("Estimator", "pipeline.model:trees"),
 }
 FEATURE_OUTPUTS = ("train_url", "test_url", "contract_url", "rows_accepted", "rows_refused")
 
@@ -51,7 +53,10 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
         "ModelApprovalStatus", default_value="Approved", enum_values=["Approved", "PendingManualApproval"]
     )
     floor = sdk.parameter("MinAveragePrecision", 0.1)
-    improvement = sdk.parameter("MinImprovement", 0.0)
+    confidence = sdk.parameter("ConfidenceLevel", 0.95)
+    margin = sdk.parameter("NonInferiorityMargin", 0.03)
+    forced_by = sdk.parameter("ForcedBy", "")
+    alerts_per_day = sdk.parameter("AlertsPerDay", 0)
     hyperparameters = {key: sdk.parameter(*named) for key, named in HYPERPARAMETERS.items()}
 
     run = values.ExecutionVariables.PIPELINE_EXECUTION_ID
@@ -80,7 +85,10 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
             addresses,
             instance_type=training_instance,
             channels={"train": prepared["train_url"], "contract": prepared["contract_url"]},
-            hyperparameters={key: value.to_string() for key, value in hyperparameters.items()},
+            hyperparameters={
+                "alerts_per_day": alerts_per_day.to_string(),
+                **{key: value.to_string() for key, value in hyperparameters.items()},
+            },
             output_url=of_run("train-output"),
         ),
     )
@@ -95,7 +103,8 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
             instance_type=processing_instance,
             arguments=[
                 *("--home", home, "--run", run),
-                *("--floor", floor.to_string(), "--improvement", improvement.to_string()),
+                *("--floor", floor.to_string(), "--confidence", confidence.to_string()),
+                *("--margin", margin.to_string(), values.Join(on="", values=["--forced-by=", forced_by])),
             ],
             inputs={"model": model_url, "test": prepared["test_url"], "contract": prepared["contract_url"]},
             output_url=of_run("evaluation"),
@@ -137,11 +146,8 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
     )
     gate = steps.ConditionStep(
         name="Gate",
-        description="Good enough, and no worse than what serves",
-        conditions=[
-            conditions.ConditionGreaterThanOrEqualTo(left=evaluated("gate.average_precision"), right=floor),
-            conditions.ConditionGreaterThanOrEqualTo(left=evaluated("gate.difference"), right=improvement),
-        ],
+        description="Sound, good enough, and no worse than what serves; or forced",
+        conditions=[conditions.ConditionIn(value=evaluated("gate.verdict"), in_values=["passed", "forced"])],
         if_steps=[register, approved],
         else_steps=[rejected],
     )
@@ -150,7 +156,7 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
         name=addresses.pipeline_name,
         parameters=[
             *(home, input_data, training_instance, processing_instance),
-            *(approval, floor, improvement),
+            *(approval, alerts_per_day, floor, confidence, margin, forced_by),
             *hyperparameters.values(),
         ],
         pipeline_experiment_config=None,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.registry import Registry
+from processing.aws import region
 from processing.errors import FraudlineError
 from processing.home import open_home
 
@@ -65,14 +66,14 @@ def find_target() -> Target:
     session = _session()
     if not session.region_name:
         raise FraudlineError("no AWS region is set: set AWS_REGION, e.g. eu-central-1, or run `aws configure`")
-    found = _asked(lambda: session.client("sts").get_caller_identity())
+    found = asked(session.client("sts").get_caller_identity)
     return Target(found["Account"], session.region_name)
 
 
 def check_bootstrapped(target: Target) -> None:
     """Raise FraudlineError unless the CDK can deploy to the account and region."""
     client = _session().client("ssm", region_name=target.region)
-    _asked(lambda: client.get_parameter(Name=BOOTSTRAP))
+    asked(client.get_parameter, Name=BOOTSTRAP)
 
 
 def outputs(target: Target) -> dict[str, str]:
@@ -88,6 +89,16 @@ def outputs(target: Target) -> dict[str, str]:
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
 
+def deployed(target: Target) -> dict[str, str]:
+    """The outputs of the deployed stack by name. Raises FraudlineError if there is none."""
+    found = outputs(target)
+    if not found:
+        raise FraudlineError(
+            f"there is no stack {STACK} in account {target.account}, {target.region}: `fraudline deploy` makes one"
+        )
+    return found
+
+
 def deploy(
     target: Target,
     *,
@@ -95,22 +106,26 @@ def deploy(
     say: Callable[[str], None] = print,
     image_tag: str | None = None,
     settings: Mapping[str, str] | None = None,
+    assembly: Path | None = None,
+    shown: bool = True,
 ) -> dict[str, str]:
     """Show what would change, ask, and deploy; the stack's outputs, empty if the answer was no.
 
     `image_tag`: of the image in the stack's repository, from now on. `settings`: FRAUDLINE_* variables, see
-    `pipeline.app`. The API gets tasks once there are an image and a model: before, it could not become healthy, and
-    the deployment would be rolled back. Raises FraudlineError.
+    `pipeline.app`. `assembly`: the folder of what was synthesized already. `shown`: as it goes on.
+
+    The API gets tasks once there are an image and a model: before, it could not become healthy, and the deployment
+    would be rolled back. Raises FraudlineError.
     """
     check_bootstrapped(target)
     tasks = TASKS if has_model(outputs(target)) else 0
-    cdk = Cdk(target, settings or {})
+    cdk = Cdk(target, settings or {}, assembly)
     say(cdk.run("diff", STACK, shown=False))
     if not confirm(f"Deploy this to account {target.account} in {target.region}?"):
         return {}
     parameters = [f"ServingTasks={tasks}", *([f"ImageTag={image_tag}"] if image_tag else [])]
     given = [word for parameter in parameters for word in ("--parameters", f"{STACK}:{parameter}")]
-    cdk.run("deploy", STACK, "--require-approval", "never", *given)
+    cdk.run("deploy", STACK, "--require-approval", "never", *given, shown=shown)
     found = outputs(target)
     if not tasks:
         say(
@@ -123,9 +138,7 @@ def deploy(
 
 def destroy(target: Target, *, confirm: Callable[[str], bool], say: Callable[[str], None] = print) -> bool:
     """Name what would go and what would stay, ask, and take the stack down. Raises FraudlineError."""
-    found = outputs(target)
-    if not found:
-        raise FraudlineError(f"there is no stack {STACK} in account {target.account}, {target.region}")
+    found = deployed(target)
     kept = [found["HomeUrl"], f"s3://{found['LogsBucket']}", f"the table {found['OnlineTable']}", found["KeyArn"]]
     say(f"What holds data stays, and costs what it did, until you delete it: {', '.join(kept)}. All else goes.")
     if not confirm(f"Take {STACK} down in account {target.account}, {target.region}?"):
@@ -144,12 +157,12 @@ def empty_group(group: str, target: Target) -> None:
             for package in page["ModelPackageSummaryList"]:
                 client.delete_model_package(ModelPackageName=package["ModelPackageArn"])
 
-    _asked(delete)
+    asked(delete)
 
 
-def bootstrap(target: Target) -> None:
+def bootstrap(target: Target, *, shown: bool = True) -> None:
     """Prepare the account and region for the CDK, once. Raises FraudlineError."""
-    Cdk(target, {}).run("bootstrap", f"aws://{target.account}/{target.region}")
+    Cdk(target, {}).run("bootstrap", f"aws://{target.account}/{target.region}", shown=shown)
 
 
 def has_model(found: Mapping[str, str]) -> bool:
@@ -158,11 +171,15 @@ def has_model(found: Mapping[str, str]) -> bool:
 
 
 class Cdk:
-    """The CDK's command line for one target. `settings` are handed to the app as environment variables."""
+    """The CDK's command line for one target.
 
-    def __init__(self, target: Target, settings: Mapping[str, str], cache: Path | None = None) -> None:
-        self.cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fraudline"
-        self._made = False  # whether what is deployed was synthesized already, by an earlier command of this object
+    `settings` are handed to the app as environment variables. `assembly`: a folder with what the app makes, in its
+    place; without one the first command synthesizes.
+    """
+
+    def __init__(self, target: Target, settings: Mapping[str, str], assembly: Path | None = None) -> None:
+        self.cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fraudline"
+        self._assembly = assembly
         self.environment = {**os.environ, **node_environment(), **settings}
         self.environment |= {
             "AWS_REGION": target.region,
@@ -176,11 +193,12 @@ class Cdk:
     def run(self, *words: str, shown: bool = True) -> str:
         """Run a command; what it printed, or, `shown` as it goes on, nothing. Raises FraudlineError."""
         words = (*words, "--no-notices")
-        if words[0] != "bootstrap":  # that needs no app
-            made = str(self.cache / "cdk.out")
-            words = (*words, "--app", made if self._made else f"{sys.executable} -m pipeline.app", "--output", made)
-        said = self._run([str(node()), str(self.program()), *words], shown)
-        self._made = words[0] != "bootstrap"
+        if words[0] == "bootstrap":  # that needs no app
+            return self._run([str(node()), str(self.program()), *words], shown)
+        made = self._assembly or self.cache / "cdk.out"
+        app = str(made) if self._assembly else f"{sys.executable} -m pipeline.app"
+        said = self._run([str(node()), str(self.program()), *words, "--app", app, "--output", str(made)], shown)
+        self._assembly = made
         return said
 
     def program(self) -> Path:
@@ -234,14 +252,14 @@ def explain(said: str) -> str:
 
 
 def _session() -> Any:
-    return import_module("boto3").session.Session()
+    return import_module("boto3").session.Session(region_name=region())  # which by itself reads no AWS_REGION
 
 
-def _asked(call: Callable[[], Any]) -> Any:
-    """A call to AWS, its refusal in words."""
+def asked(call: Callable[..., Any], **given: Any) -> Any:
+    """What a call to AWS gives. Raises FraudlineError: its refusal in words, with what to do."""
     errors: Any = import_module("botocore.exceptions")
     try:
-        return call()
+        return call(**given)
     except errors.NoCredentialsError as error:
         raise FraudlineError(explain("Unable to resolve AWS account")) from error
     except (errors.ClientError, errors.BotoCoreError) as error:

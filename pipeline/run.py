@@ -25,7 +25,7 @@ from pipeline.progress import shown
 from pipeline.registry import Registry
 from processing.contract import Contract
 from processing.errors import BadInput, Conflict, NotFound, RunFailed
-from processing.home import LocalHome, open_home
+from processing.home import Home, LocalHome, open_home
 from processing.incoming import FOLDER, waiting
 from processing.landing import check_file, is_readable
 
@@ -89,7 +89,8 @@ def run_shown(home: LocalHome, console: Console, parameters: dict[str, str]) -> 
     evaluation = json.loads(home.read(f"runs/{outcome.run}/evaluation/evaluation.json"))
     latest = Registry(home).latest()
     serving = latest.version if latest else None
-    console.print(evaluation["gate"]["reason"], highlight=False, style="dim")
+    for said in (evaluation["gate"]["reason"], evaluation["in_words"]):
+        console.print(said, highlight=False, markup=False, style="dim")
     became = "serves now" if serving == evaluation["version"] else f"does not serve; {serving or 'no version'} does"
     console.print(
         f"Model [bold]{evaluation['version']}[/] {became}. The run's story: {home.path('runs') / outcome.run}"
@@ -112,7 +113,7 @@ def only_run(home: LocalHome) -> Iterator[None]:
         yield
 
 
-def add_files(home: LocalHome, files: Sequence[Path], contract: Contract) -> None:
+def add_files(home: Home, files: Sequence[Path], contract: Contract) -> None:
     """Copy a user's files into incoming/, all or none. Raises BadInput naming the file that cannot be taken in."""
     for path in files:
         if not path.is_file():
@@ -124,9 +125,12 @@ def add_files(home: LocalHome, files: Sequence[Path], contract: Contract) -> Non
     for name in names:
         if names.count(name) > 1:
             raise BadInput(f"two of the files are called {name}; rename one")
-        if home.path(FOLDER + name).exists():
-            raise BadInput(f"{home.path(FOLDER + name)} waits to be taken in already; rename the new file")
+        if any(entry.key == FOLDER + name for entry in home.entries(FOLDER)):
+            raise BadInput(f"{home.url_of(FOLDER + name)} waits to be taken in already; rename the new file")
     for path in files:
+        if not isinstance(home, LocalHome):
+            home.upload(path, FOLDER + path.name)
+            continue
         target = home.path(FOLDER + path.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{path.name}.part")

@@ -10,6 +10,7 @@ from cdk_nag import AwsSolutionsChecks
 from pipeline.cloud import NAME, RunPipeline, Training
 from processing.cloud import Data, FeatureJob
 from serving.cloud import CIDR, MAX_TASKS, Api, Load, Network, OnlineTable
+from serving.cloud_drift import DriftWatch
 from triggers.cloud import Triggers
 from triggers.cloud_alarms import Alarms
 
@@ -85,6 +86,16 @@ class FraudlineStack(Stack):
             certificate_arn=deployment.certificate_arn,
             clients=deployment.clients,
         )
+        drift = DriftWatch(
+            self,
+            "Drift",
+            data=data,
+            api=api,
+            table=online.table,
+            repository=training.repository,
+            image_tag=load.image_tag,
+            has_image=self._pushed,
+        )
         triggers = Triggers(
             self,
             "Triggers",
@@ -124,6 +135,7 @@ class FraudlineStack(Stack):
             TrainingRole=training.role.role_arn,
             PipelineRole=run.role.role_arn,
             ApiTaskRole=api.task_role.role_arn,
+            DriftRole=drift.role.role_arn,
             ApiExecutionRole=api.execution_role.role_arn,
             PromoteFunction=triggers.promote.function_name,
             PromoteRole=triggers.promote_role.role_arn,
@@ -159,7 +171,9 @@ class FraudlineStack(Stack):
             max_value=MAX_TASKS,
             description="Tasks of the API at least; 0 as long as no model was promoted",
         )
-        pushed = CfnCondition(self, "HasImage", expression=Fn.condition_not(Fn.condition_equals(tag, "")))
+        pushed = self._pushed = CfnCondition(
+            self, "HasImage", expression=Fn.condition_not(Fn.condition_equals(tag, ""))
+        )
         return Load(
             Token.as_string(Fn.condition_if(pushed.logical_id, tag.value_as_string, NO_IMAGE)),
             int(Token.as_number(Fn.condition_if(pushed.logical_id, tasks.value_as_number, 0))),

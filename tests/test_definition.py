@@ -82,7 +82,9 @@ def test_every_request_is_one_that_the_service_takes(definition: dict[str, Any])
 
 
 def test_the_check_of_requests_sees_a_number_where_text_must_be(definition: dict[str, Any]) -> None:
-    arguments = with_placeholders(named(definition)["Train"]["Arguments"], {"TrainingInstanceType": "String"})
+    arguments = with_placeholders(
+        named(definition)["Train"]["Arguments"], {"TrainingInstanceType": "String", "Estimator": "String"}
+    )
     arguments["HyperParameters"]["random_seed"] = 0
     assert "HyperParameters.random_seed" in refusal("Training", arguments)
 
@@ -96,13 +98,17 @@ def test_parameters_have_the_names_that_sagemaker_users_know(definition: dict[st
         "ProcessingInstanceType": ("String", "ml.m5.xlarge"),
         "ModelApprovalStatus": ("String", "Approved"),
         "MinAveragePrecision": ("Float", 0.1),
-        "MinImprovement": ("Float", 0.0),
+        "ConfidenceLevel": ("Float", 0.95),
+        "NonInferiorityMargin": ("Float", 0.03),
+        "ForcedBy": ("String", ""),
+        "AlertsPerDay": ("Integer", 0),
         "LearningRate": ("Float", 0.05),
         "MaxIterations": ("Integer", 300),
-        "MaxLeafNodes": ("Integer", 8),
+        "MaxLeafNodes": ("Integer", 16),
         "L2Regularization": ("Float", 10.0),
-        "MaxFeatures": ("Float", 0.5),
+        "MaxFeatures": ("Float", 0.25),
         "RandomSeed": ("Integer", 0),
+        "Estimator": ("String", "pipeline.model:trees"),
     }
     [approval] = [p for p in definition["Parameters"] if p["Name"] == "ModelApprovalStatus"]
     assert approval["EnumValues"] == ["Approved", "PendingManualApproval"]
@@ -157,13 +163,13 @@ with container.reported_failures():
         (container.model_dir() / "model.json").write_text(json.dumps(given))
     else:
         assert sys.argv[1:3] == ["-m", "pipeline.evaluate"], sys.argv
-        arguments = dict(zip(sys.argv[3::2], sys.argv[4::2]))
+        arguments = dict(zip(sys.argv[3:-1:2], sys.argv[4:-1:2]))
         assert arguments["--run"] == "r1" and arguments["--floor"] == "0.1", arguments
+        assert sys.argv[-1] == "--forced-by=", sys.argv
         with tarfile.open(container.processing_path("model") / "model.tar.gz") as archive:
             given = json.load(archive.extractfile("model.json"))
         assert given["random_seed"] == "0" and given["learning_rate"] == "0.05", given
-        gate = {{"average_precision": 0.4, "difference": float(os.environ["DIFFERENCE"]), "reason": "why",
-                 "passed": True}}
+        gate = {{"verdict": os.environ["VERDICT"], "reason": "why"}}
         (container.processing_path("evaluation") / "evaluation.json").write_text(
             json.dumps({{"version": "v1", "metrics": {{}}, "champion": None, "gate": gate}}))
 """
@@ -179,11 +185,12 @@ def stand_in(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("difference", "approval", "package", "promoted"),
+    ("verdict", "approval", "package", "promoted"),
     [
-        ("0.02", "Approved", "Register", ["v1"]),
-        ("0.02", "PendingManualApproval", "Register", []),
-        ("-0.02", "Approved", "RegisterRejected", []),
+        ("passed", "Approved", "Register", ["v1"]),
+        ("passed", "PendingManualApproval", "Register", []),
+        ("forced", "Approved", "Register", ["v1"]),
+        ("rejected", "Approved", "RegisterRejected", []),
     ],
 )
 def test_the_definition_runs_here_as_it_is(
@@ -191,12 +198,12 @@ def test_the_definition_runs_here_as_it_is(
     tmp_path: Path,
     stand_in: str,
     monkeypatch: pytest.MonkeyPatch,
-    difference: str,
+    verdict: str,
     approval: str,
     package: str,
     promoted: list[str],
 ) -> None:
-    monkeypatch.setenv("DIFFERENCE", difference)
+    monkeypatch.setenv("VERDICT", verdict)
     home = tmp_path / "a home"
     serving: list[str] = []
 

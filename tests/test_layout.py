@@ -54,9 +54,14 @@ def test_the_pipeline_imports_nothing_of_serving(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", modules("serving"), ids=str)
-def test_serving_imports_of_the_pipeline_the_registry_and_the_packed_scorer_alone(path: Path) -> None:
+def test_serving_imports_of_the_pipeline_the_registry_the_packed_scorer_and_the_keys_alone(path: Path) -> None:
     assert "triggers" not in roots(path)
-    assert {name for name in imports(path) if name.startswith("pipeline")} <= {"pipeline.registry", "pipeline.packed"}
+    assert {name for name in imports(path) if name.startswith("pipeline")} <= {
+        "pipeline.registry",
+        "pipeline.packed",
+        "pipeline.keys",
+        "pipeline.contributions",
+    }
     assert not roots(path) & {"sagemaker", "pyspark", "pandas", "aws_cdk", "pyiceberg"}
 
 

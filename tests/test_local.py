@@ -16,6 +16,7 @@ import pytest
 
 from pipeline.local import Bindings, LocalExecution, Outcome, StepEvent
 from processing.errors import BadInput, RunFailed
+from processing.home import open_home
 
 QUEUE = "local:queue"
 ECHO = Bindings(callbacks={QUEUE: lambda message, log: message["arguments"]})
@@ -207,7 +208,7 @@ def test_a_training_job_sees_the_container_contract(tmp_path: Path) -> None:
     assert (tmp_path / "runs/r1/steps/Train/log.txt").read_text() == "trained\n"
 
 
-def processing_step(name: str, program: Path, source: Path, output: Path) -> Entry:
+def processing_step(name: str, program: Path, source: str | Path, output: str | Path) -> Entry:
     arguments = {
         "AppSpecification": {
             "ContainerEntrypoint": ["python3", str(program)],
@@ -223,7 +224,7 @@ def processing_step(name: str, program: Path, source: Path, output: Path) -> Ent
             "Outputs": [
                 {
                     "OutputName": "evaluation",
-                    "S3Output": {"S3Uri": output.as_uri(), "LocalPath": "/opt/ml/processing/evaluation"},
+                    "S3Output": {"S3Uri": str(output), "LocalPath": "/opt/ml/processing/evaluation"},
                 }
             ]
         },
@@ -245,7 +246,7 @@ def test_a_processing_job_leaves_outputs_and_a_property_file(tmp_path: Path) -> 
         (folder / "report.json").write_text(json.dumps({"score": [len(rows)], "floor": sys.argv[2]}))
         """,
     )
-    step = processing_step("Evaluate", program, tmp_path / "rows.csv", tmp_path / "evaluation")
+    step = processing_step("Evaluate", program, tmp_path / "rows.csv", (tmp_path / "evaluation").as_uri())
     score = {
         "Type": "GreaterThanOrEqualTo",
         "LeftValue": json_get("Evaluate", "report", "score[0]"),
@@ -259,11 +260,32 @@ def test_a_processing_job_leaves_outputs_and_a_property_file(tmp_path: Path) -> 
     assert (tmp_path / "evaluation/a/report.json").is_file()
 
 
-def test_inputs_in_s3_are_refused_for_now(tmp_path: Path) -> None:
-    step = training("Train", tmp_path, tmp_path, InputDataConfig=[channel("train", "s3://bucket/key")])
-    outcome = run(tmp_path, document(step))
-    assert outcome.status == "Failed"
-    assert "does not support S3 addresses yet" in str(outcome.reason)
+@pytest.mark.cloud
+def test_what_a_job_reads_and_leaves_may_lie_in_s3(bucket: str, tmp_path: Path) -> None:
+    home = open_home(f"s3://{bucket}")
+    home.write("sets/test/day=1/a.txt", b"4")
+    home.write("sets/one.txt", b"1")
+    program = script(
+        tmp_path,
+        """
+        import json
+        from pipeline.container import processing_path
+        given = processing_path("test")
+        found = {str(path.relative_to(given)): path.read_text() for path in sorted(given.rglob("*.txt"))}
+        folder = processing_path("evaluation") / "a"
+        folder.mkdir()
+        (folder / "report.json").write_text(json.dumps(found))
+        """,
+    )
+    step = processing_step("Look", program, f"s3://{bucket}/sets/test", f"s3://{bucket}/left")
+    after = callback("After", seen=json_get("Look", "report", "['day=1/a.txt']"))
+    outcome = run(tmp_path, document(step, after)).require_success()
+    assert outcome.steps["After"]["OutputParameters"] == {"seen": "4"}
+    one = processing_step("One", program, f"s3://{bucket}/sets/one.txt", f"s3://{bucket}/left")
+    run(tmp_path / "2", document(one)).require_success()
+    assert json.loads(home.read("left/a/report.json")) == {"one.txt": "1"}
+    nothing = processing_step("None", program, f"s3://{bucket}/nothing", f"s3://{bucket}/left")
+    assert f"there is no data at s3://{bucket}/nothing" in str(run(tmp_path / "3", document(nothing)).reason)
 
 
 # Failures

@@ -15,8 +15,8 @@ def registry(tmp_path):
     return Registry(open_home(tmp_path))
 
 
-def event(registry, passed=True):
-    metrics = {"metrics": {}, "gate": {"passed": passed, "reason": "weak"}}
+def event(registry, passed=True, **gate):
+    metrics = {"metrics": {}, "gate": {"passed": passed, "reason": "weak", **gate}}
     version = registry.publish({"model.joblib": b"m"}, {}, metrics, datetime(2026, 1, 1, tzinfo=UTC))
     return {"home": registry.home.url, "version": version, "run": "r1"}
 
@@ -38,3 +38,12 @@ def test_it_never_promotes_what_the_gate_refused(registry):
     with pytest.raises(BadInput, match="did not pass the gate: weak"):
         handler(event(registry, passed=False), None)
     assert registry.latest() is None
+
+
+def test_what_a_run_forced_serves_and_says_who_forced_it(registry):
+    asked = event(registry, passed=False, forced_by="ann")
+    assert handler(asked, None) == {"promoted": asked["version"]}
+    latest = registry.latest()
+    assert latest.forced
+    assert latest.by == "ann, by pipeline run r1"
+    assert latest.reason == "forced by ann against the gate"

@@ -113,7 +113,7 @@ def paths(value: Any, path: str = "") -> list[tuple[str, Any]]:
 def test_every_place_of_a_property_file_can_be_named(tmp_path_factory: pytest.TempPathFactory, content: Entry) -> None:
     file = tmp_path_factory.getbasetemp() / "evaluation.json"
     file.write_text(json.dumps(content))
-    scope = Scope(property_files={"Evaluate": {"evaluation": file}})
+    scope = Scope(property_files={"Evaluate": {"evaluation": str(file)}})
     for path, value in paths(content):
         assert resolve(json_get("Evaluate", "evaluation", path), scope, "S") == value
         rooted = f"${path}" if path.startswith("[") else f"$.{path}"

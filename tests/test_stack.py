@@ -1,5 +1,6 @@
 """The stack as a template: what is deployed, who may do what, and what the static checks say of it."""
 
+import io
 import json
 import os
 import re
@@ -11,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from pipeline import deploy
+from pipeline import cost, deploy
 from processing.errors import FraudlineError
 
 pytestmark = pytest.mark.cloud
@@ -265,7 +267,7 @@ def test_the_pipeline_is_the_definition_with_this_deployments_addresses(template
 
 def test_one_image_trains_evaluates_and_serves(template: Template) -> None:
     body = words(the(template, "AWS::SageMaker::Pipeline")["PipelineDefinition"]["PipelineDefinitionBody"])
-    [container] = the(template, "AWS::ECS::TaskDefinition")["ContainerDefinitions"]
+    [container] = the(template, "AWS::ECS::TaskDefinition", "Api")["ContainerDefinitions"]
     tag = "{'Fn::If': ['HasImage', {'Ref': 'ImageTag'}, 'none']}"
     assert body.count(tag) == 4  # training, evaluation, and the packages of both outcomes
     assert "<TrainingImages" in words(container["Image"])
@@ -292,7 +294,7 @@ def test_two_tasks_in_two_zones_with_a_deployment_that_rolls_back(template: Temp
 
 
 def test_the_container_is_read_only_not_root_and_logged(template: Template) -> None:
-    [container] = the(template, "AWS::ECS::TaskDefinition")["ContainerDefinitions"]
+    [container] = the(template, "AWS::ECS::TaskDefinition", "Api")["ContainerDefinitions"]
     assert container["ReadonlyRootFilesystem"] is True
     assert container["User"] == "10001"
     assert container["LogConfiguration"]["LogDriver"] == "awslogs"
@@ -300,6 +302,7 @@ def test_the_container_is_read_only_not_root_and_logged(template: Template) -> N
     names = {variable["Name"] for variable in container["Environment"]}
     assert names == {
         "AWS_DEFAULT_REGION",
+        "FRAUDLINE_EMBEDDED_METRICS_SECONDS",
         "FRAUDLINE_HOME",
         "FRAUDLINE_HOST",
         "FRAUDLINE_ONLINE_TABLE",
@@ -347,6 +350,9 @@ def test_there_is_no_way_out_of_the_network(template: Template) -> None:
 def test_the_rules_watch_exactly_what_may_start_or_answer_a_run(template: Template) -> None:
     patterns = {}
     for name, found in of_type(template, "AWS::Events::Rule").items():
+        if name.startswith("DriftDaily"):  # starts a task, no run
+            assert found["State"] == {"Fn::If": ["HasImage", "ENABLED", "DISABLED"]}
+            continue
         [target] = found["Targets"]
         queue = re.sub(r"<Triggers(\w+)Queue\w+\.Arn>", r"\1", words(target["Arn"]))
         group = target.get("SqsParameters", {}).get("MessageGroupId")
@@ -469,6 +475,10 @@ def test_the_alarms_all_reach_the_topic(template: Template) -> None:
         "HTTPCode_Target_5XX_Count",
         "TargetResponseTime",
         "ModelAgeDays",
+        "ModelRefused",
+        "StoreFailures",
+        "FeatureDrift",
+        "ScoreDrift",
     }
     for alarm in alarms.values():
         [action] = alarm["AlarmActions"]
@@ -477,6 +487,16 @@ def test_the_alarms_all_reach_the_topic(template: Template) -> None:
     assert latency["ExtendedStatistic"] == "p99"
     assert the(template, "AWS::SNS::Subscription")["Endpoint"] == "team@example.com"
     assert len(of_type(template, "AWS::CloudWatch::Dashboard")) == 1
+
+
+def test_every_alarm_is_explained(template: Template) -> None:
+    page = (Path(__file__).parents[1] / "triggers" / "README.md").read_text()
+    alarms = of_type(template, "AWS::CloudWatch::Alarm")
+    names = {re.sub(r"^Alarms(\w+)[0-9A-F]{8}$", r"\1", logical_id) for logical_id in alarms}
+    table = page.partition("## The alarms")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == names
+    thresholds = {f"{alarm['Threshold']:g}" for alarm in alarms.values()} - {"0"}
+    assert thresholds <= set(re.findall(r"[\d.]*\d", table))
 
 
 def test_each_function_is_told_what_its_settings_ask_for(template: Template) -> None:
@@ -525,8 +545,10 @@ def test_there_are_no_managed_policies_and_each_role_is_one_parts_own(template: 
         assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
     used = [words(one["Role"]) for one in of_type(template, "AWS::Lambda::Function").values()]
     used += [words(one["Role"]) for one in of_type(template, "AWS::Glue::Job").values()]
-    task = the(template, "AWS::ECS::TaskDefinition")
+    task = the(template, "AWS::ECS::TaskDefinition", "Api")
     used += [words(task["TaskRoleArn"]), words(task["ExecutionRoleArn"])]
+    used.append(words(the(template, "AWS::ECS::TaskDefinition", "Drift")["TaskRoleArn"]))
+    used.append(words(the(template, "AWS::Events::Rule", "Drift")["Targets"][0]["RoleArn"]))
     used.append(words(the(template, "AWS::SageMaker::Pipeline")["RoleArn"]))
     assert len(used) == len(set(used))
     assert len(roles) == len(used) + 1  # training and evaluation, named in the definition
@@ -573,8 +595,12 @@ def test_training_reads_runs_and_publishes_models_only(template: Template) -> No
 
 
 def test_the_pipeline_may_pass_its_jobs_role_and_no_other(template: Template) -> None:
-    passes = [one for _, one in statements(template) if "iam:PassRole" in listed(one["Action"])]
-    [statement] = passes
+    passes = [(who, one) for who, one in statements(template) if "iam:PassRole" in listed(one["Action"])]
+    for who, one in passes:  # whoever starts a task hands it its roles; nobody else passes any on
+        if who.startswith("DriftStarterRole"):
+            roles = [words(resource) for resource in listed(one["Resource"])]
+            assert all(role.startswith(("<ApiExecutionRole", "<DriftRole")) for role in roles)
+    [statement] = [one for who, one in passes if not who.startswith("DriftStarterRole")]
     assert words(statement["Resource"]).startswith("<TrainingJobRole")
     assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
 
@@ -625,12 +651,74 @@ def test_each_acknowledgement_is_for_one_resource_and_has_a_reason(synthesized: 
 
 
 def test_the_size_of_the_stack_and_its_outputs(template: Template) -> None:
-    assert len(template["Resources"]) == 127
+    assert len(template["Resources"]) == 138
     custom = [found["Type"] for found in template["Resources"].values() if "Custom" in found["Type"]]
     assert custom == []
     names = {"HomeUrl", "PipelineName", "ApiUrl", "OnlineTable", "GlueJobName", "StartRunQueueUrl", "StartRunDeadUrl"}
     assert names <= set(template["Outputs"])
     assert {"FeatureJobRole", "TrainingRole", "PipelineRole", "ApiTaskRole", "ApproveRole"} <= set(template["Outputs"])
+
+
+# What it costs
+
+
+def test_the_bill_is_that_of_this_stack(template: Template) -> None:
+    """What `fraudline cost` takes for deployed is deployed."""
+    task = the(template, "AWS::ECS::TaskDefinition", "Api")
+    job = the(template, "AWS::Glue::Job")
+    assert job["WorkerType"] == "G.1X"  # a DPU each
+    endpoints = of_type(template, "AWS::EC2::VPCEndpoint").values()
+    interfaces = [one for one in endpoints if one["VpcEndpointType"] == "Interface"]
+    assert of_type(template, "AWS::EC2::NatGateway") == {}
+    [zones] = {len(one["SubnetIds"]) for one in interfaces}
+    functions = of_type(template, "AWS::Lambda::Function").values()
+    [function_mb] = {one["MemorySize"] for one in functions}
+    document = json.loads(
+        words(the(template, "AWS::SageMaker::Pipeline")["PipelineDefinition"]["PipelineDefinitionBody"])
+    )
+    defaults = {one["Name"]: one.get("DefaultValue") for one in document["Parameters"]}
+    [instance] = {defaults[f"{kind}InstanceType"] for kind in ("Training", "Processing")}
+    requests = {step["Name"]: step["Arguments"] for step in document["Steps"] if step["Name"] in ("Train", "Evaluate")}
+    volumes = {
+        requests["Train"]["ResourceConfig"]["VolumeSizeInGB"],
+        requests["Evaluate"]["ProcessingResources"]["ClusterConfig"]["VolumeSizeInGB"],
+    }
+    [volume_gb] = volumes
+    assert (
+        cost.Shape(
+            vcpu=int(task["Cpu"]) / 1024,
+            memory_gb=int(task["Memory"]) / 1024,
+            zones=zones,
+            interface_endpoints=len(interfaces),
+            balancers=len(of_type(template, "AWS::ElasticLoadBalancingV2::LoadBalancer")),
+            glue_workers=job["NumberOfWorkers"],
+            instance=instance,
+            volume_gb=volume_gb,
+            queues=len(of_type(template, "AWS::Lambda::EventSourceMapping")),
+            function_gb=function_mb / 1024,
+            alarms=len(of_type(template, "AWS::CloudWatch::Alarm")),
+            dashboards=len(of_type(template, "AWS::CloudWatch::Dashboard")),
+            keys=len(of_type(template, "AWS::KMS::Key")),
+            secrets=len(of_type(template, "AWS::SecretsManager::Secret")),
+        )
+        == cost.STACK
+    )
+
+
+def test_the_rationale_says_what_is_deployed_and_what_it_costs(template: Template) -> None:
+    """service_rationale.docx is what `make rationale` writes now."""
+    from matplotlib.image import imread
+
+    from pipeline.rationale.__main__ import FILE, rationale
+    from pipeline.rationale.document import parts
+
+    written, now = parts(FILE.read_bytes()), parts(rationale(template))
+    assert set(written) == set(now)
+    for name, content in now.items():
+        if name.endswith(".png"):  # compressed otherwise elsewhere
+            assert np.array_equal(imread(io.BytesIO(written[name])), imread(io.BytesIO(content)))
+        else:
+            assert written[name] == content, f"{name} has changed: run `make rationale`"
 
 
 # Deploying

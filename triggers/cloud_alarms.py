@@ -20,6 +20,9 @@ from triggers.model_age import METRIC, NAMESPACE, SERVICE
 
 MAX_MODEL_AGE_DAYS = 45  # a month, and half of one to notice
 MAX_P99_SECONDS = 0.25
+MAX_STORE_FAILURES = 5  # in five minutes
+MAX_DRIFT = 0.25  # a population stability index, as pipeline.drift calls great
+DRIFT_SERVICE = "fraudline-drift"
 MAX_ERRORS = 5  # answers of 5xx in five minutes
 FIVE_MINUTES = Duration.minutes(5)
 Metric = cloudwatch.IMetric
@@ -69,7 +72,28 @@ class Alarms(Construct):
             period=Duration.days(1),
         )
         self._alarm("ModelAge", age, MAX_MODEL_AGE_DAYS, "No new model has served for long: do runs happen, and pass?")
+        self._of_service()
         self._dashboard(triggers, api, job, waiting, errors, p99, age)
+
+    def _of_service(self) -> None:
+        """What the API and the daily look at drift say of themselves, as lines in their logs."""
+
+        def metric(name: str, statistic: str, service: str = "") -> cloudwatch.Metric:
+            return cloudwatch.Metric(
+                namespace=NAMESPACE,
+                metric_name=name,
+                dimensions_map={"service": service} if service else None,
+                statistic=statistic,
+                period=Duration.days(1) if service else FIVE_MINUTES,
+            )
+
+        refused = "A promoted model is damaged or does not fit; the one before goes on serving"
+        self._alarm("ModelRefused", metric("ModelRefused", "Maximum"), 0, refused)
+        silent = "The online store does not answer: transactions are refused, or scored without behaviour"
+        self._alarm("StoreFailures", metric("StoreFailures", "Sum"), MAX_STORE_FAILURES, silent)
+        moved = "Transactions are not those that the serving model was tested on: look at `fraudline drift`"
+        for name in ("FeatureDrift", "ScoreDrift"):
+            self._alarm(name, metric(name, "Maximum", DRIFT_SERVICE), MAX_DRIFT, moved)
 
     def _topic(self, key: kms.Key) -> sns.Topic:
         topic = sns.Topic(self, "Topic", master_key=key, enforce_ssl=True)

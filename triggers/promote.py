@@ -16,9 +16,12 @@ def handler(event: dict[str, str], context: Any) -> dict[str, str]:
     """
     logger = Logger(service="fraudline-promote")
     version, run = event["version"], event["run"]
-    by = f"pipeline run {run}"
+    registry = Registry(open_home(event["home"]))
+    forced_by = registry.metrics(version).get("gate", {}).get("forced_by")
+    by = f"{forced_by}, by pipeline run {run}" if forced_by else f"pipeline run {run}"
+    reason = f"forced by {forced_by} against the gate" if forced_by else "passed the gate"
     try:
-        latest = Registry(open_home(event["home"])).promote(version, by=by, reason="passed the gate")
+        latest = registry.promote(version, by=by, reason=reason)
         version = latest.version
         logger.info("promoted", extra={"version": version, "run": run, "serial": latest.serial})
     except AlreadyServing as error:

@@ -20,11 +20,10 @@ from typing import Any
 from pipeline.local.child import Stopped
 from pipeline.local.conditions import holds
 from pipeline.local.graph import Node, ordered_steps
-from pipeline.local.jobs import Job, JobFailed, process, train
+from pipeline.local.jobs import Job, JobFailed
 from pipeline.local.parameters import Value, bind_parameters
 from pipeline.local.references import Scope, resolve
-from pipeline.local.services import ACCOUNT, Bindings, call_back, invoke, register
-from pipeline.local.staging import local_address
+from pipeline.local.services import ACCOUNT, Bindings, call_back, invoke
 from pipeline.local.story import Failure, Outcome, Story, now
 from processing.errors import BadInput, FraudlineError, RunFailed
 
@@ -88,7 +87,7 @@ class LocalExecution:
             "PipelineArn": f"{ACCOUNT}:pipeline/{pipeline_name}",
         }
         self._properties: dict[str, dict[str, Any]] = {}
-        self._files: dict[str, dict[str, Path]] = {}
+        self._files: dict[str, dict[str, str]] = {}
         self._stopping = threading.Event()
 
     def execute(self, progress: Progress = lambda event: None) -> Outcome:
@@ -178,11 +177,11 @@ class LocalExecution:
             case "Lambda":
                 return invoke(self.bindings, entry, arguments, log)
             case "RegisterModel":
-                return register(arguments, log.parent, self.run)
+                return self.bindings.register(arguments, log.parent, self.run)
             case "Training":
-                return train(job, arguments)
+                return self.bindings.train(job, arguments)
             case "Processing":
-                properties = process(job, arguments)
+                properties = self.bindings.process(job, arguments)
                 self._files[node.name] = _property_files(entry, arguments)
                 return properties
         raise RunFailed(str(arguments.get("ErrorMessage", "")) or "the pipeline ends here as failed")
@@ -197,11 +196,11 @@ def _check(node: Node, bindings: Bindings) -> None:
         bindings.function(node.entry["FunctionArn"])
 
 
-def _property_files(entry: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Path]:
+def _property_files(entry: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, str]:
     outputs = arguments.get("ProcessingOutputConfig", {}).get("Outputs", [])
-    folders = {output["OutputName"]: local_address(output["S3Output"]["S3Uri"]) for output in outputs}
+    folders = {output["OutputName"]: output["S3Output"]["S3Uri"].rstrip("/") for output in outputs}
     return {
-        file["PropertyFileName"]: folders[file["OutputName"]] / file["FilePath"]
+        file["PropertyFileName"]: f"{folders[file['OutputName']]}/{file['FilePath']}"
         for file in entry.get("PropertyFiles", [])
     }
 

@@ -7,10 +7,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from pipeline.local.staging import local_address
+from pipeline.local.staging import read
 from processing.errors import BadInput
 
 ROOTS = ("Parameters", "Execution", "Steps")
@@ -23,13 +22,13 @@ class Scope:
     """What is known at one moment of a run.
 
     steps: the properties of each step that has succeeded, as its Describe call would give them
-    property_files: by step and name, the file that Std:JsonGet reads
+    property_files: by step and name, the address of the file that Std:JsonGet reads
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
     execution: Mapping[str, Any] = field(default_factory=dict)
     steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    property_files: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    property_files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def resolve(value: Any, scope: Scope, where: str) -> Any:
@@ -97,7 +96,7 @@ def _get(path: str, scope: Scope, where: str) -> Any:
 
 def _json_get(call: Mapping[str, Any], scope: Scope, where: str) -> Any:
     if "S3Uri" in call:
-        file = local_address(str(resolve(call["S3Uri"], scope, where)))
+        file = str(resolve(call["S3Uri"], scope, where))
     else:
         path = call["PropertyFile"]["Get"]
         _, step, _, name = split_path(path)
@@ -106,7 +105,7 @@ def _json_get(call: Mapping[str, Any], scope: Scope, where: str) -> Any:
             raise BadInput(f"step {where}: {path} cannot be known: the step {step} has left no such file")
         file = files[str(name)]
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(read(file))
     except FileNotFoundError:
         raise BadInput(f"step {where} needs {call['Path']} of {file}, which was not written") from None
     except ValueError as error:

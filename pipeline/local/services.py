@@ -11,15 +11,41 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+from pipeline.local import jobs
 from pipeline.local.parameters import cast
 from processing.errors import BadInput, RunFailed
 
 Callback = Callable[[dict[str, Any], TextIO], Mapping[str, Any]]
 Function = Callable[[dict[str, Any], Any], Any]
+JobRunner = Callable[[jobs.Job, Mapping[str, Any]], dict[str, Any]]
+Registrar = Callable[[dict[str, Any], Path, str], dict[str, Any]]
 
 Bound = TypeVar("Bound")
 
 ACCOUNT = "arn:aws:sagemaker:local:000000000000"
+
+
+def record_package(request: dict[str, Any], folder: Path, run: str) -> dict[str, Any]:
+    """Check a CreateModelPackage request against the API's own model and record it.
+
+    There is no model registry service here: the record, `model-package.json` in the step's folder, is what
+    a local run has of it, and its ARN names the run. Raises RunFailed for a request the service would refuse.
+    """
+    botocore_session: Any = import_module("botocore.session")
+    validate: Any = import_module("botocore.validate")
+    service = botocore_session.get_session().get_service_model("sagemaker")
+    shape = service.operation_model("CreateModelPackage").input_shape
+    report = validate.ParamValidator().validate(request, shape)
+    if report.has_errors():
+        raise RunFailed(f"the model package would be refused: {report.generate_report()}")
+    name = request.get("ModelPackageGroupName") or request.get("ModelPackageName", "model")
+    package = {
+        **request,
+        "ModelPackageArn": f"{ACCOUNT}:model-package/{name}/{run}",
+        "ModelPackageStatus": "Completed",
+    }
+    (folder / "model-package.json").write_text(json.dumps(package, indent=2), encoding="utf-8")
+    return package
 
 
 @dataclass(frozen=True)
@@ -30,11 +56,16 @@ class Bindings:
         and the step's log that does the work and returns the step's output parameters
     lambdas: by function ARN, a Lambda handler (event, context), or where it is, as "module:function"
     python: what `python3` means in a step's command
+    train, process: run a CreateTrainingJob or CreateProcessingJob request, and tell what its Describe call would say
+    register: takes a CreateModelPackage request, the step's folder and the run's id; the package's properties
     """
 
     callbacks: Mapping[str, Callback] = field(default_factory=dict)
     lambdas: Mapping[str, Function | str] = field(default_factory=dict)
     python: str = sys.executable
+    train: JobRunner = jobs.train
+    process: JobRunner = jobs.process
+    register: Registrar = record_package
 
     def callback(self, queue_url: str) -> Callback:
         """The handler of a queue. Raises BadInput if there is none."""
@@ -94,29 +125,6 @@ def invoke(bindings: Bindings, step: Mapping[str, Any], arguments: dict[str, Any
     with log.open("a", encoding="utf-8", buffering=1) as file, redirect_stdout(file):
         answer = json.loads(json.dumps(handler(json.loads(json.dumps(arguments)), LambdaContext(arn))))
     return _outputs(step, answer if isinstance(answer, dict) else {})
-
-
-def register(request: dict[str, Any], folder: Path, run: str) -> dict[str, Any]:
-    """Check a CreateModelPackage request against the API's own model and record it.
-
-    There is no model registry service here: the record, `model-package.json` in the step's folder, is what
-    a local run has of it, and its ARN names the run. Raises RunFailed for a request the service would refuse.
-    """
-    botocore_session: Any = import_module("botocore.session")
-    validate: Any = import_module("botocore.validate")
-    service = botocore_session.get_session().get_service_model("sagemaker")
-    shape = service.operation_model("CreateModelPackage").input_shape
-    report = validate.ParamValidator().validate(request, shape)
-    if report.has_errors():
-        raise RunFailed(f"the model package would be refused: {report.generate_report()}")
-    name = request.get("ModelPackageGroupName") or request.get("ModelPackageName", "model")
-    package = {
-        **request,
-        "ModelPackageArn": f"{ACCOUNT}:model-package/{name}/{run}",
-        "ModelPackageStatus": "Completed",
-    }
-    (folder / "model-package.json").write_text(json.dumps(package, indent=2), encoding="utf-8")
-    return package
 
 
 def _outputs(step: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:

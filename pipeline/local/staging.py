@@ -6,13 +6,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from processing.errors import BadInput, NotFound
-from processing.home import local_path
+from processing.home import Home, local_path, open_home
+
+
+def is_s3(address: str) -> bool:
+    """Whether an address is one in S3."""
+    return urlsplit(address).scheme == "s3"
 
 
 def local_address(address: str) -> Path:
-    """The path of a local address. Raises BadInput for s3:// and other ones, and for a relative path."""
-    if urlsplit(address).scheme == "s3":
-        raise BadInput(f"{address}: a local run does not support S3 addresses yet; give a folder of this machine")
+    """The path of a local address. Raises BadInput for any other one, and for a relative path."""
     path = local_path(address)
     if not path.is_absolute():
         raise BadInput(f"{address!r} is relative; a step has its own working folder, so give a whole path")
@@ -22,27 +25,63 @@ def local_address(address: str) -> Path:
 def fetch(address: str, folder: Path) -> None:
     """Put what lies at an address into a folder: a file under its name, of a folder all that is in it.
 
-    Files are linked where the file system can, so that data is not copied for every step.
+    In S3 an address is a prefix, as SageMaker reads one. Files of this machine are linked where the file system can,
+    so that data is not copied for every step. Raises NotFound if there is nothing.
     """
-    source = local_address(address)
     folder.mkdir(parents=True, exist_ok=True)
+    if is_s3(address):
+        return _download(address, folder)
+    source = local_address(address)
     if source.is_dir():
         shutil.copytree(source, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
     elif source.is_file():
         _link_or_copy(str(source), str(folder / source.name))
     else:
         raise NotFound(f"there is no data at {address}")
+    return None
 
 
-def deliver(source: Path, address: str) -> Path:
-    """Copy a file to an address, or all that is in a folder. Returns where it is now."""
+def deliver(source: Path, address: str) -> None:
+    """Copy a file to an address, or all that is in a folder."""
+    if is_s3(address):
+        files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+        home, key = _split(address.rstrip("/"))
+        for path in files:
+            home.upload(path, f"{key}/{path.relative_to(source).as_posix()}" if source.is_dir() else key)
+        return
     target = local_address(address)
     if source.is_dir():
         shutil.copytree(source, target, dirs_exist_ok=True)
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-    return target
+
+
+def read(address: str) -> bytes:
+    """The content of the file at an address. Raises FileNotFoundError."""
+    if is_s3(address):
+        home, key = _split(address)
+        return home.read(key)  # NotFound is a FileNotFoundError
+    return local_address(address).read_bytes()
+
+
+def _download(address: str, folder: Path) -> None:
+    home, prefix = _split(address)
+    below = prefix.rstrip("/") + "/"
+    entries = home.entries(prefix)
+    for entry in entries:
+        target = folder / (entry.key.removeprefix(below) if entry.key.startswith(below) else Path(entry.key).name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with home.local_file(entry.key) as path:
+            shutil.move(path, target)
+    if not entries:
+        raise NotFound(f"there is no data at {address}")
+
+
+def _split(address: str) -> tuple[Home, str]:
+    """The bucket of an address as a home, and the key."""
+    parts = urlsplit(address)
+    return open_home(f"s3://{parts.netloc}"), parts.path.lstrip("/")
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -1,0 +1,1 @@
+"""What `pipeline.command` is made of: a module for each group of commands."""

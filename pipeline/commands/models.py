@@ -1,0 +1,102 @@
+"""`fraudline models`: the versions of a home, and which of them serves."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.commands.options import DEFAULT_HOME, HomeOption, JsonOption, existing_home
+from pipeline.registry import Latest, Registry
+
+HELP = """The models of a home: list, show, promote, roll back.
+
+Example: fraudline models list
+"""
+
+app = typer.Typer(no_args_is_help=True, help=HELP)
+
+
+@app.command("list")
+def list_models(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """All versions, newest first, with what they were measured at (`models show` tells the rest).
+
+    Example: fraudline models list
+    """
+    listed = Registry(existing_home(home)).versions()
+    if as_json:
+        typer.echo(json.dumps([{**asdict(item), "created": item.created.isoformat()} for item in listed], indent=2))
+        return
+    table = Table("version", "status", "contract", "average precision", "recall at budget", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for item in listed:
+        precision, recall = (f"{item.metrics[name]:.3f}" for name in ("average_precision", "recall_at_budget"))
+        table.add_row(item.version, item.status, item.contract, precision, recall)
+    Console().print(table)
+
+
+@app.command("show")
+def show_model(version: str, home: HomeOption = DEFAULT_HOME) -> None:
+    """A version's manifest and metrics, and where its report is, as JSON.
+
+    Example: fraudline models show 20261122T103000Z-baf3f
+    """
+    registry = Registry(existing_home(home))
+    told = {"report": registry.report(version), "manifest": registry.manifest(version)}
+    typer.echo(json.dumps({**told, "metrics": registry.metrics(version)}, indent=2))
+
+
+@app.command("history")
+def promotions(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Which versions served, newest first: since when, by whom, why, and whether the gate was overruled.
+
+    Example: fraudline models history
+    """
+    latest = Registry(existing_home(home)).latest()
+    changes = [asdict(latest), *latest.history] if latest else []
+    if as_json:
+        told = ("version", "promoted_at", "by", "reason", "forced")
+        typer.echo(json.dumps([{name: change[name] for name in told} for change in changes], indent=2))
+        return
+    table = Table("version", "since", "by", "reason", "forced", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for change in changes:
+        since, forced = change["promoted_at"][:16].replace("T", " "), "yes" if change["forced"] else ""
+        table.add_row(change["version"], since, escape(change["by"]), escape(change["reason"]), forced)
+    Console().print(table)
+
+
+@app.command("promote")
+def promote_model(
+    version: str,
+    home: HomeOption = DEFAULT_HOME,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "promoted by hand",
+    force: Annotated[bool, typer.Option(help="Also a version that did not pass the gate; is recorded.")] = False,
+) -> None:
+    """Let a version serve; the API follows within seconds.
+
+    Example: fraudline models promote 20261122T103000Z-baf3f --reason "approved by the risk board"
+    """
+    from pipeline.caller import caller
+
+    place = existing_home(home)
+    _serves(Registry(place).promote(version, by=caller(place), reason=reason, force=force))
+
+
+@app.command("rollback")
+def roll_back(home: HomeOption = DEFAULT_HOME) -> None:
+    """Let the version serve again that did before.
+
+    Example: fraudline models rollback
+    """
+    from pipeline.caller import caller
+
+    place = existing_home(home)
+    _serves(Registry(place).rollback(by=caller(place)))
+
+
+def _serves(latest: Latest) -> None:
+    typer.echo(f"{latest.version} serves now ({latest.reason}); before it: {', '.join(latest.previous) or 'none'}")

@@ -1,0 +1,107 @@
+"""`fraudline demo`, `run` and `watch`: pipeline runs, here or in AWS."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from pipeline.commands.options import DEFAULT_HOME, ContractOption, HomeOption, JsonOption, local_home, pairs
+from pipeline.commands.stopping import stoppable
+from processing import contract as contracts
+from processing.errors import FraudlineError
+from processing.home import open_home
+
+
+class Place(StrEnum):
+    """Where a run happens."""
+
+    HERE = "here"
+    AWS = "aws"
+
+
+def demo(
+    home: HomeOption = "home/demo",
+    keep_serving: Annotated[bool, typer.Option(help="Leave the API up at the end, until Ctrl-C.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The whole loop on synthetic data: data, features, model, API, new data, new model.
+
+    Example: fraudline demo --keep-serving
+    """
+    from pipeline.demo import run_demo
+
+    with stoppable(f"What was done until now is in {home}; start again to begin anew."):
+        result = run_demo(local_home(home), Console(stderr=as_json), keep_serving=keep_serving)
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+
+
+def run(
+    home: HomeOption = DEFAULT_HOME,
+    contract: ContractOption = None,
+    data: Annotated[list[Path] | None, typer.Option(help="A file to take in first; may be given again.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A pipeline parameter, as name=value; may be given again.")
+    ] = None,
+    on: Annotated[Place, typer.Option(help="Where: here, or the system deployed to AWS.")] = Place.HERE,
+    force: Annotated[
+        bool, typer.Option(help="Promote the model whatever the gate says; who asked is recorded.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """One pipeline run over what waits in incoming/.
+
+    Example: fraudline run --contract handbook --data transactions.parquet --set MaxIterations=200
+    """
+    from pipeline.caller import caller
+    from pipeline.run import add_files, run_shown
+
+    console, parameters = Console(stderr=as_json), pairs(settings or [])
+    if on is Place.AWS:
+        from pipeline.deploy import deployed, find_target
+        from pipeline.run_on_aws import run_on_aws
+
+        target = find_target()
+        cloud = open_home(deployed(target)["HomeUrl"])
+        parameters |= {"ForcedBy": caller(cloud)} if force else {}
+        if data:
+            add_files(cloud, data, contracts.of_home(cloud, contract))
+        with stoppable("The run goes on in AWS: Studio shows it, and can stop it."):
+            story = run_on_aws(target, parameters, console)
+    else:
+        place = local_home(home)
+        parameters |= {"ForcedBy": caller(place)} if force else {}
+        known = contracts.of_home(place, contract)
+        if data:
+            add_files(place, data, known)
+        with stoppable("The model that served still does; files not committed wait in incoming/ for the next run."):
+            story = run_shown(place, console, parameters)
+    if as_json:
+        typer.echo(json.dumps(story, indent=2))
+
+
+def watch(home: HomeOption = DEFAULT_HOME, contract: ContractOption = None) -> None:
+    """Run again whenever a file lands in incoming/, until Ctrl-C.
+
+    Example: fraudline watch --home home
+    """
+    from pipeline.run import run_shown
+    from triggers.watch import watch as follow
+
+    place = local_home(home)
+    contracts.of_home(place, contract)
+    console = Console()
+    console.print(f"watching {place.path('incoming')}; Ctrl-C stops")
+
+    def start() -> None:
+        run_shown(place, console, {})
+
+    def failed(error: FraudlineError) -> None:
+        console.print(f"[red]the run failed:[/] {escape(str(error))}", highlight=False)
+
+    with stoppable("Files that wait in incoming/ are taken in by the next run."):
+        follow(place, start, failed)
