@@ -60,7 +60,7 @@ class Emulator:
 def running_emulator(folder: Path, **more: str) -> Iterator[Emulator]:
     """An emulator that keeps its state in `folder` and ends with the block; `more` is its further environment."""
     certificate, key, ca = certificates(folder)
-    port, log = _free_port(), folder / "emulator.log"
+    port, log = free_port(), folder / "emulator.log"
     emulator = Emulator(f"https://127.0.0.1:{port}", ca, log)
     settings = {
         "AUTH": "true",
@@ -165,7 +165,7 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

@@ -1,0 +1,151 @@
+"""One execution of the pipeline in the SageMaker of the tests, as a process under the pipeline's role.
+
+It says what happens as lines of JSON on standard output, and reads the answers of callbacks from standard input.
+Each job runs in a further process, under the job's own role, as SageMaker runs it; so do its data's transfers.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Event
+from typing import Any, TextIO
+
+import boto3
+from sagemaker_service import assumed
+
+from pipeline.local import Bindings, LocalExecution, StepEvent
+from pipeline.local.jobs import Job, JobFailed, process, train
+from processing.errors import FraudlineError, RunFailed
+
+Entry = dict[str, Any]
+GROUPS = {"Training": "/aws/sagemaker/TrainingJobs", "Processing": "/aws/sagemaker/ProcessingJobs"}
+
+
+def execute(order: Entry) -> None:
+    """Run the definition, saying what happens."""
+    kinds = {"train": "Training", "process": "Processing"}
+    bindings = Bindings(
+        callbacks=_Everything(lambda queue: lambda message, log: call_back(queue, message)),
+        lambdas=_Everything(lambda arn: lambda event, context: invoke(arn, event)),
+        train=lambda job, request: run_job(kinds["train"], job, request),
+        process=lambda job, request: run_job(kinds["process"], job, request),
+        register=lambda request, folder, run: register(request),
+    )
+    execution = LocalExecution(
+        order["definition"], order["parameters"], Path(order["folder"]), order["run"], bindings, order["name"]
+    )
+    outcome = execution.execute(lambda event: tell_step(order["run"], event))
+    say(said="ended", status=outcome.status, reason=outcome.reason)
+
+
+def say(**words: Any) -> None:
+    print(json.dumps(words), flush=True)
+
+
+def tell_step(run: str, event: StepEvent) -> None:
+    """A step as ListPipelineExecutionSteps shows it; those that do not run are not shown."""
+    if event.status == "NotRun":
+        return
+    step: Entry = {"StepName": event.step, "StepStatus": event.status}
+    if event.kind in GROUPS:
+        name = f"pipelines-{run}-{event.step}"
+        kind = event.kind.lower()
+        step["Metadata"] = {f"{event.kind}Job": {"Arn": f"arn:aws:sagemaker:::{kind}-job/{name}"}}
+    if event.reason:
+        step["FailureReason"] = event.reason[:1024]
+    say(said="step", **step)
+
+
+class _Everything(dict[str, Any]):
+    """Knows every address: what it leads to is made from the address."""
+
+    def __init__(self, make: Any) -> None:
+        super().__init__()
+        self._make = make
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __missing__(self, key: str) -> Any:
+        return self._make(key)
+
+
+def call_back(queue: str, message: Entry) -> Mapping[str, str]:
+    """Send a Callback step's message and wait for its answer."""
+    say(said="waits", token=message["token"])
+    boto3.client("sqs").send_message(QueueUrl=queue, MessageBody=json.dumps(message))
+    answer = json.loads(sys.stdin.readline())
+    if "failure" in answer:
+        raise RunFailed(answer["failure"])
+    outputs: dict[str, str] = answer["outputs"]
+    return outputs
+
+
+def invoke(arn: str, event: Entry) -> Any:
+    """Invoke a Lambda step's function."""
+    answer = boto3.client("lambda").invoke(FunctionName=arn, Payload=json.dumps(event))
+    said = json.load(answer["Payload"])
+    if answer.get("FunctionError"):
+        raise RunFailed(f"the function {arn.rpartition(':')[2]} failed: {said.get('errorMessage', said)}")
+    return said
+
+
+def register(request: Entry) -> Entry:
+    """Register a model package, as the pipeline does."""
+    made = boto3.client("sagemaker").create_model_package(**request)
+    return {**request, **{key: value for key, value in made.items() if key != "ResponseMetadata"}}
+
+
+def run_job(kind: str, job: Job, request: Mapping[str, Any]) -> Entry:
+    """Run a job as its own role: assumed by the service, which may do so, not by the pipeline."""
+    environment = {**os.environ, **assumed(request["RoleArn"])}
+    order = {"kind": kind, "name": job.name, "folder": str(job.folder), "log": str(job.log), "request": request}
+    done = subprocess.run(
+        [sys.executable, __file__, json.dumps(order)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    if done.returncode:
+        raise RunFailed(f"the job's process ended with {done.returncode}")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if "failure" in answer:
+        raise JobFailed(answer["failure"], answer["exit_code"])
+    described: Entry = answer["described"]
+    return described
+
+
+def work(order: Entry) -> None:
+    """One job, in its own process and role; its log goes to CloudWatch, as SageMaker writes it."""
+    folder, log = Path(order["folder"]), Path(order["log"])
+    job = Job(order["name"], folder, log, sys.executable, Event())
+    run = train if order["kind"] == "Training" else process
+    answer: Entry
+    try:
+        answer = {"described": run(job, order["request"])}
+    except JobFailed as error:
+        answer = {"failure": str(error), "exit_code": error.exit_code}
+    except FraudlineError as error:
+        answer = {"failure": str(error), "exit_code": 1}
+    with log.open() as file:
+        put_log(boto3.client("logs"), GROUPS[order["kind"]], f"{order['name']}/algo-1-1", file)
+    say(**answer)
+
+
+def put_log(logs: Any, group: str, stream: str, file: TextIO) -> None:
+    """Write a log to CloudWatch, by a client of it."""
+    for make, given in ((logs.create_log_group, {}), (logs.create_log_stream, {"logStreamName": stream})):
+        try:
+            make(logGroupName=group, **given)
+        except logs.exceptions.ResourceAlreadyExistsException:
+            continue
+    at = int(time.time() * 1000)
+    lines = [{"timestamp": at, "message": line.rstrip("\n") or " "} for line in file]
+    if lines:
+        logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=lines[-1000:])
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    work(given) if "kind" in given else execute(given)
