@@ -1,0 +1,18 @@
+"""Estimators to try: each function makes an unfitted classifier of the hyperparameters.
+
+To use one: `--set Estimator=estimators:forest`, with this folder on the PYTHONPATH.
+"""
+
+from sklearn.ensemble import ExtraTreesClassifier
+
+from pipeline.model import Hyperparameters
+
+
+def forest(hyperparameters: Hyperparameters) -> ExtraTreesClassifier:
+    """Extremely randomized trees (P. Geurts, D. Ernst, L. Wehenkel, "Extremely Randomized Trees", 2006)."""
+    return ExtraTreesClassifier(
+        n_estimators=min(hyperparameters.max_iterations, 150),
+        max_features=hyperparameters.max_features,
+        min_samples_leaf=3,
+        random_state=hyperparameters.random_seed,
+    )
