@@ -3,9 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 UV := 0.13.9
 READY := .venv/.ready
+REVISION = $(shell git describe --always --dirty --tags)
+IMAGE_BUILD ?= $(if $(shell docker ps --quiet >/dev/null 2>&1 && echo yes),docker build --platform linux/amd64 --provenance=false,buildah bud --format docker)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format lock clean
+.PHONY: help setup run test check format lock rationale clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -16,7 +18,7 @@ run: $(READY) ## The main job: the whole loop on synthetic data (fraudline demo)
 	@$(BIN)/fraudline demo
 
 test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(READY) ## Lint, check the format, check the types
 	@$(BIN)/ruff check .
@@ -30,6 +32,15 @@ format: $(READY) ## Format the code
 lock: $(READY) ## Resolve the dependencies anew: requirements.txt, every version and hash
 	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --no-header \
 		--upgrade --quiet --output-file requirements.txt
+	$(BIN)/uv pip compile pyproject.toml --extra serving --constraint requirements.txt --python-version 3.11 \
+		--generate-hashes --no-header --quiet --output-file serving/requirements.txt
+
+image: ## Build the image, by Docker or buildah: fraudline:<git revision> (see serving/IMAGE.md)
+	$(IMAGE_BUILD) --file serving/Dockerfile --tag fraudline:$(REVISION) --build-arg REVISION=$(REVISION) \
+		$(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) $(IMAGE_FLAGS) .
+
+rationale: $(READY) ## Write service_rationale.docx anew, with the figures of today's stack and prices
+	@$(BIN)/python -m pipeline.rationale
 
 clean: ## Remove .venv and what the tools left; homes stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
