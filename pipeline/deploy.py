@@ -178,55 +178,63 @@ class Cdk:
     """
 
     def __init__(self, target: Target, settings: Mapping[str, str], assembly: Path | None = None) -> None:
-        self.cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fraudline"
         self._assembly = assembly
-        self.environment = {**os.environ, **node_environment(), **settings}
+        self.environment = {**_node_process(), **settings}
         self.environment |= {
             "AWS_REGION": target.region,
             "CDK_DEFAULT_ACCOUNT": target.account,
             "CDK_DEFAULT_REGION": target.region,
             "CDK_DISABLE_VERSION_CHECK": "1",
-            "npm_config_cache": str(self.cache / "npm"),
-            "npm_config_update_notifier": "false",
         }
 
     def run(self, *words: str, shown: bool = True) -> str:
         """Run a command; what it printed, or, `shown` as it goes on, nothing. Raises FraudlineError."""
-        words = (*words, "--no-notices")
+        command = [str(node()), str(command_line()), *words, "--no-notices"]
         if words[0] == "bootstrap":  # that needs no app
-            return self._run([str(node()), str(self.program()), *words], shown)
-        made = self._assembly or self.cache / "cdk.out"
+            return _run(command, self.environment, shown)
+        made = self._assembly or _cache() / "cdk.out"
         app = str(made) if self._assembly else f"{sys.executable} -m pipeline.app"
-        said = self._run([str(node()), str(self.program()), *words, "--app", app, "--output", str(made)], shown)
+        said = _run([*command, "--app", app, "--output", str(made)], self.environment, shown)
         self._assembly = made
         return said
 
-    def program(self) -> Path:
-        """The command line's program, fetched from npm the first time. Raises FraudlineError."""
-        folder = self.cache / CLI.replace("@", "-")
-        program = folder / "node_modules" / "aws-cdk" / "bin" / "cdk"
-        if not program.exists():
-            npm = node().parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-            install = ["install", "--prefix", str(folder), "--no-audit", "--no-fund", "--save-exact", CLI]
-            folder.mkdir(parents=True, exist_ok=True)
-            self._run([str(node()), str(npm), *install], shown=False)
-        return program
 
-    def _run(self, command: Sequence[str], shown: bool) -> str:
-        root = Path(__file__).parents[1]
-        # The CDK tells its progress and its troubles on standard error, which is shown and kept.
-        with subprocess.Popen(
-            command, cwd=root, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        ) as process:
-            lines = []
-            for line in process.stdout or ():
-                lines.append(line)
-                if shown:
-                    print(line, end="", file=sys.stderr, flush=True)
-        said = "".join(lines)
-        if process.returncode:
-            raise FraudlineError(explain(said))
-        return "" if shown else said
+def command_line() -> Path:
+    """The program of the CDK's command line, fetched from npm the first time. Raises FraudlineError."""
+    folder = _cache() / CLI.replace("@", "-")
+    program = folder / "node_modules" / "aws-cdk" / "bin" / "cdk"
+    if not program.exists():
+        npm = node().parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        install = ["install", "--prefix", str(folder), "--no-audit", "--no-fund", "--save-exact", CLI]
+        folder.mkdir(parents=True, exist_ok=True)
+        _run([str(node()), str(npm), *install], _node_process(), shown=False)
+    return program
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fraudline"
+
+
+def _node_process() -> dict[str, str]:
+    npm = {"npm_config_cache": str(_cache() / "npm"), "npm_config_update_notifier": "false"}
+    return {**os.environ, **node_environment(), **npm}
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], shown: bool) -> str:
+    root = Path(__file__).parents[1]
+    # The CDK tells its progress and its troubles on standard error, which is shown and kept.
+    with subprocess.Popen(
+        command, cwd=root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        lines = []
+        for line in process.stdout or ():
+            lines.append(line)
+            if shown:
+                print(line, end="", file=sys.stderr, flush=True)
+    said = "".join(lines)
+    if process.returncode:
+        raise FraudlineError(explain(said))
+    return "" if shown else said
 
 
 def node() -> Path:

@@ -64,6 +64,7 @@ class Deployment:
 @contextmanager
 def deployed_stack(folder: Path) -> Iterator[Deployment]:
     """Synthesize, start everything, deploy; all ends with the block. The environment is the account's meanwhile."""
+    deploy.command_line()  # may have to be fetched, which is not the emulator's to answer
     with ExitStack() as held:
         port = free_port()
         services = {"AWS_ENDPOINT_URL_SAGEMAKER": f"http://127.0.0.1:{port}"}
