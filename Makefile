@@ -5,6 +5,8 @@ UV := 0.13.9
 READY := .venv/.ready
 REVISION = $(shell git describe --always --dirty --tags)
 IMAGE_BUILD ?= $(if $(shell docker ps --quiet >/dev/null 2>&1 && echo yes),docker build --platform linux/amd64 --provenance=false,buildah bud --format docker)
+# Compiled Python is kept, whatever the environment says: a run starts Python many times, the tests some hundred times.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check format lock rationale clean
