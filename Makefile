@@ -20,7 +20,7 @@ run: $(READY) ## The main job: the whole loop on synthetic data (fraudline demo)
 	@$(BIN)/fraudline demo
 
 test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## Lint, check the format, check the types
 	@$(BIN)/ruff check .

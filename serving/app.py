@@ -22,7 +22,7 @@ from processing.contract import HOME_KEY, Contract
 from processing.errors import BadInput, NotFound
 from processing.features import FeatureSet
 from processing.home import Home, open_home
-from processing.online import StoreUnavailable, open_store
+from processing.online import open_store
 from serving import batch, logs, problems, replies
 from serving.console import routes as console
 from serving.decide import Answer, Asked, Decider
@@ -36,6 +36,7 @@ from serving.schema import request_model, to_event
 from serving.settings import Settings, keys_file, read_settings
 
 TITLE = "Fraudline"
+SWITCH_SECONDS = 0.0005  # for which a thread that loads a model or reads a batch may keep the requests from going on
 KEY = Security(  # told in the OpenAPI document; `serving.guard` is what asks for it
     HTTPBearer(auto_error=False, scheme_name="key", description="A key of `fraudline keys add`, if the API has keys")
 )
@@ -92,6 +93,7 @@ def contract_of(home: Home) -> Contract:
 
 def from_environment() -> FastAPI:
     """The app with the settings of the environment: what `uvicorn --factory serving.app:from_environment` runs."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     logs.configure()
     return create_app(read_settings())
 
@@ -129,27 +131,16 @@ def _scoring_routes(app: FastAPI, service: Service, settings: Settings) -> conso
     decider, contract = service.decider, service.features.contract
     log, request = structlog.get_logger(), request_model(contract)
 
-    def decide(transaction: BaseModel, served: Served) -> Answer:
-        """One row of a batch, in a thread."""
-        began, asked = time.perf_counter(), Asked(*to_event(transaction, service.features), served.model)
-        try:
-            answer = decider.answer(*asked)
-        except StoreUnavailable:
-            if settings.without_store == "refuse":
-                raise
-            answer = decider.without_store(asked)
-        service.metrics.decided(answer)
-        _log_decision(log, answer, began)
-        return answer
-
-    async def decide_now(transaction: BaseModel) -> Answer:
+    async def decide(transaction: BaseModel, served: Served) -> Answer:
         began = time.perf_counter()
-        served = service.follower.current()
         event, extras = to_event(transaction, service.features)
         answer = await service.decisions.answer(Asked(event, extras, served.model))
         service.metrics.decided(answer)
         _log_decision(log, answer, began)
         return answer
+
+    async def decide_now(transaction: BaseModel) -> Answer:
+        return await decide(transaction, service.follower.current())
 
     async def score(transaction: BaseModel) -> replies.Scored:
         """Decide one transaction. The same id sent again gets the same decision, and is counted once."""
@@ -163,7 +154,8 @@ def _scoring_routes(app: FastAPI, service: Service, settings: Settings) -> conso
 
     # The contract makes the type, so no annotation could name it.
     score.__annotations__["transaction"] = Annotated[request, Body()]
-    batch.install(app, request, decide, service.follower, settings, dependencies=[KEY])
+    at_once = service.decisions.rows_at_once
+    batch.install(app, request, decide, at_once, service.follower, settings, dependencies=[KEY])
     for path, endpoint, reply, status in (
         ("/v1/feedback", feedback, replies.Recorded, 404),
         ("/v1/score", score, replies.Scored, 409),

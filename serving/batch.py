@@ -4,7 +4,8 @@ So a batch records its decisions and counts its transactions, and sent again it 
 with a row is told in its place, and the others are decided all the same.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -22,10 +23,10 @@ from serving.problems import TooLarge
 from serving.settings import Settings
 
 PATH = "/v1/score/batch"
-CHUNK = 50  # rows decided before another batch, and the server's own work, get a turn
-AT_A_TIME = 1  # batches decided at any moment: they are to leave the processor to the single requests
+AT_A_TIME = 1  # batches read or decided at any moment: they are to leave the processor to the single requests
+CHUNK = 40  # rows in a piece of the answer
 
-Decide = Callable[[BaseModel, Served], Answer]
+Decide = Callable[[BaseModel, Served], Awaitable[Answer]]
 
 
 class Batch:
@@ -36,11 +37,11 @@ class Batch:
         self._row = 0
         self._outage: StoreUnavailable | None = None
 
-    def take(self, rows: Sequence[Row]) -> list[replies.ScoredRow]:
-        """What is answered to some rows: for each its decision, or why there is none."""
-        return [self._answer(row) for row in rows]
+    async def take(self, rows: Sequence[Row]) -> list[replies.ScoredRow]:
+        """What is answered to some rows, decided in this order: for each its decision, or why there is none."""
+        return await asyncio.gather(*(self._answer(row) for row in rows))
 
-    def _answer(self, row: Row) -> replies.ScoredRow:
+    async def _answer(self, row: Row) -> replies.ScoredRow:
         place, self._row = self._row, self._row + 1
         if isinstance(row, Garbled):
             return replies.refused(place, 422, row.message)
@@ -51,28 +52,49 @@ class Batch:
             message = problems.summary(fields) or "expected an object with the fields of a transaction"
             return replies.refused(place, 422, message, fields)
         if self._outage:  # each of the rest would wait for the store's time limit too
-            return replies.refused(place, 503, f"not tried, after an earlier row met this: {self._outage}")
+            return self._not_tried(place)
         try:
-            return replies.scored(self._decide(asked, self._served))
+            return replies.scored(await self._decide(asked, self._served))
         except FraudlineError as error:
             status = problems.status_of(error)
             if status is None:
                 raise
             if isinstance(error, StoreUnavailable):
+                if self._outage:
+                    return self._not_tried(place)
                 self._outage = error
             return replies.refused(place, status, str(error))
+
+    def _not_tried(self, place: int) -> replies.ScoredRow:
+        return replies.refused(place, 503, f"not tried, after an earlier row met this: {self._outage}")
 
 
 def install(
     app: FastAPI,
     request: type[BaseModel],
     decide: Decide,
+    at_once: int,
     follower: Follower,
     settings: Settings,
     dependencies: Sequence[Any] = (),
 ) -> None:
-    """Give the app the endpoint. `decide` is called in a thread, for one row at a time."""
-    limiter = CapacityLimiter(AT_A_TIME)
+    """Give the app the endpoint. `decide` is asked for so many rows at once as `at_once` says, in their order.
+
+    Single requests keep their latency because of that: those that wait are decided together with these few rows, not
+    after the whole batch. A thread of its own would hold the interpreter, and the store's lock, for longer.
+    """
+    reading, deciding = CapacityLimiter(AT_A_TIME), asyncio.Semaphore(AT_A_TIME)
+
+    async def answers(batch: Batch, rows: list[Row], form: Format) -> AsyncIterator[bytes]:
+        writer, answered = form.writer(), list[replies.ScoredRow]()
+        for start in range(0, len(rows), at_once):
+            async with deciding:
+                answered += await batch.take(rows[start : start + at_once])
+            if len(answered) >= CHUNK:
+                # A caller who is gone ends this here; rows decided until then stay decided.
+                yield writer.write(answered)
+                answered = []
+        yield writer.write(answered) + writer.end() if answered else writer.end()
 
     async def score_batch(sent: Request) -> StreamingResponse:
         """Decide many transactions, each as if it had come by itself, in the order in which they are given.
@@ -83,9 +105,8 @@ def install(
         form = format_of(sent.headers.get("content-type", ""))
         served = follower.current()
         body = await _read(sent, settings.batch_bytes)
-        rows = await to_thread.run_sync(lambda: form.read(body, settings.batch_rows), limiter=limiter)
-        batch = Batch(request, decide, served)
-        return StreamingResponse(_answers(batch, rows, form, limiter), media_type=form.media_type)
+        rows = await to_thread.run_sync(lambda: form.read(body, settings.batch_rows), limiter=reading)
+        return StreamingResponse(answers(Batch(request, decide, served), rows, form), media_type=form.media_type)
 
     forms = {kind: {"schema": form.schema()} for kind, form in FORMATS.items()}
     others = {kind: shape for kind, shape in forms.items() if kind != "application/json"}  # `model` tells of that one
@@ -97,18 +118,6 @@ def install(
         responses={200: answer, **problems.refusals(413, 415, 422, 503)},
         openapi_extra={"requestBody": {"required": True, "content": forms}},
     )(score_batch)
-
-
-async def _answers(batch: Batch, rows: list[Row], form: Format, limiter: CapacityLimiter) -> AsyncIterator[bytes]:
-    writer = form.writer()
-
-    def answer(some: list[Row]) -> bytes:
-        return writer.write(batch.take(some))
-
-    for start in range(0, len(rows), CHUNK):
-        # A caller who is gone ends this here; rows decided until then stay decided.
-        yield await to_thread.run_sync(answer, rows[start : start + CHUNK], limiter=limiter)
-    yield writer.end()
 
 
 async def _read(request: Request, most: int) -> bytes:

@@ -19,6 +19,7 @@ from serving.metrics import Metrics
 
 T = TypeVar("T")
 
+ROWS_AT_ONCE = 4  # of a batch
 LARGEST = 32  # decisions in one transaction: the event loop stands still for some milliseconds at most
 CALLS_AT_ONCE = 32  # to a store that is reached over the network
 MOST_WAITING = 2_000
@@ -57,6 +58,11 @@ class GroupCommit:
         self._present = 0  # calls that are not answered
         self._commits = 0
         self._paused_until = 0.0
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows of a batch to ask for together: few in a group, and one where groups keep no order."""
+        return 1 if self._far else ROWS_AT_ONCE
 
     async def answer(self, asked: Asked) -> Answer:
         """What `Decider.answer` gives and raises.

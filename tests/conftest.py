@@ -8,6 +8,14 @@ from emulator import Emulator, create_online_table, running_emulator
 
 from processing.aws import client
 
+LONGEST_FIRST = ("slow", "spark", "cloud")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left with it when the others are done."""
+    marks = len(LONGEST_FIRST)
+    items.sort(key=lambda item: next((i for i in range(marks) if item.get_closest_marker(LONGEST_FIRST[i])), marks))
+
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
