@@ -1,6 +1,8 @@
 """AWS on this machine, for tests: MiniStack as a process of its own, over TLS and with IAM enforced."""
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -166,9 +168,11 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody has. It is none of those that systems give to outgoing connections, which could take it."""
+    while True:
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("127.0.0.1", port := random.randrange(20_000, 32_768)))
+            return port
 
 
 def _wait(emulator: Emulator, process: subprocess.Popen[bytes]) -> None:
