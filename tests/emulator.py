@@ -1,17 +1,19 @@
 """AWS on this machine, for tests: MiniStack as a process of its own, over TLS and with IAM enforced."""
 
 import contextlib
+import fcntl
 import os
 import random
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -80,21 +82,28 @@ def running_emulator(folder: Path, **more: str) -> Iterator[Emulator]:
         "TMPDIR": str(folder),
         "USE_SSL": "1",
     }
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ministack"],
-            cwd=folder,
-            env={**os.environ, **emulator.environment, **settings, **more},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        _wait(emulator, process)
+    with ExitStack() as held:
+        with _starting(), log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ministack"],
+                cwd=folder,
+                env={**os.environ, **emulator.environment, **settings, **more},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            held.callback(_stop, process)
+            _wait(emulator, process)
         yield emulator
-    finally:
-        _stop(process)
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Let one emulator of this machine start at a time: it takes port 443 besides, and two that try both fail."""
+    with Path(tempfile.gettempdir(), "fraudline-tests-emulator.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def create_online_table(name: str) -> None:
