@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.registry import Registry
 from processing.features import FeatureSet
 from processing.home import LocalHome, open_home
@@ -50,12 +48,10 @@ def measure(home: LocalHome, bodies: list[bytes]) -> dict[str, float]:
         asked = timed("validate the request", request.model_validate_json, sent)
         events = timed("turn it into an event", lambda value: to_event(value, features), asked)
         states = timed("read the store", lambda pair: store.recall(pair[0])[1], events)
-        inputs = [(*pair, np.array([state], np.int64)) for pair, state in zip(events, states, strict=True)]
-        rows = timed(
-            "compute the features",
-            lambda of: features.compute(np.array([of[0].amount]), np.array([of[0].time_us]), of[2], of[1]),
-            inputs,
-        )
+        inputs = [
+            (event.amount, event.time_us, state, extras) for (event, extras), state in zip(events, states, strict=True)
+        ]
+        rows = timed("compute the features", lambda of: features.compute_one(*of), inputs)
         scores = timed("score", model.score, rows)
         timed("explain one that is flagged", model.reasons_for, rows[:200])
         made = [
