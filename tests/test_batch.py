@@ -4,6 +4,7 @@ import io
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from serving_home import begin, promote, publish, row, running, serving_home, se
 from processing import contract as contracts
 from serving.app import create_app
 from serving.batch_formats import ARROW, FORMATS
+from serving.group_commit import PAUSE_SECONDS
 from serving.problems import TooLarge, Unreadable
 
 CONTRACT = contracts.load("transactions")
@@ -224,6 +226,7 @@ def test_a_store_that_does_not_answer_is_told_in_every_row_and_waited_for_once(t
         other.close()
         assert [answer["status"] for answer in answers] == [503] * 100 + [422]
         assert "not tried" in answers[1]["error"]["message"]
+        time.sleep(PAUSE_SECONDS)  # for which the store is left alone
         again = send(client, JSON, json.dumps(rows).encode())
         assert not any(answer["repeated"] for answer in again)
 
