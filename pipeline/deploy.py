@@ -136,15 +136,25 @@ def deploy(
     return found
 
 
-def destroy(target: Target, *, confirm: Callable[[str], bool], say: Callable[[str], None] = print) -> bool:
-    """Name what would go and what would stay, ask, and take the stack down. Raises FraudlineError."""
+def destroy(
+    target: Target,
+    *,
+    confirm: Callable[[str], bool],
+    say: Callable[[str], None] = print,
+    assembly: Path | None = None,
+    shown: bool = True,
+) -> bool:
+    """Name what would go and what would stay, ask, and take the stack down; whether it went.
+
+    `assembly`, `shown`: as for `deploy`. Raises FraudlineError.
+    """
     found = deployed(target)
     kept = [found["HomeUrl"], f"s3://{found['LogsBucket']}", f"the table {found['OnlineTable']}", found["KeyArn"]]
     say(f"What holds data stays, and costs what it did, until you delete it: {', '.join(kept)}. All else goes.")
     if not confirm(f"Take {STACK} down in account {target.account}, {target.region}?"):
         return False
     empty_group(found["ModelPackageGroup"], target)
-    Cdk(target, {}).run("destroy", STACK, "--force")
+    Cdk(target, {}, assembly).run("destroy", STACK, "--force", shown=shown)
     return True
 
 

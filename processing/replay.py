@@ -8,7 +8,8 @@ from pathlib import Path
 from processing.contract import Contract
 from processing.errors import FraudlineError
 from processing.online import Event
-from processing.online_sqlite import UNCOUNTED, Open, SqliteStore, count_event, known_decision
+from processing.online_sqlite import SqliteStore
+from processing.sqlite_ledger import UNCOUNTED, Open, count_event, known_decision
 
 SEEN = "CREATE TABLE seen (transaction_id TEXT PRIMARY KEY, content TEXT) WITHOUT ROWID"
 

@@ -16,7 +16,9 @@ from deployment import deployed_stack
 from emulator import ACCOUNT
 from sagemaker_service import put_event
 
+from pipeline import deploy
 from processing.aws import client
+from processing.errors import FraudlineError
 
 pytestmark = [pytest.mark.cloud, pytest.mark.spark, pytest.mark.slow]
 
@@ -202,3 +204,22 @@ def test_a_function_that_lost_a_permission_ends_in_the_dead_letter_queue_and_fai
     [message] = until(lambda: chain.dead("StartFeatures"), 30, "the dead letter")
     assert message["arguments"]["home"] == chain.home.url
     assert chain.registry.latest() == served
+
+
+def test_what_is_taken_down_leaves_the_data(chain: Chain) -> None:
+    target, served, said = deploy.find_target(), chain.registry.latest(), list[str]()
+    assembly = chain.deployment.folder / "assembly"
+    assert not deploy.destroy(target, confirm=lambda question: False, say=said.append)
+    assert deploy.deployed(target).keys() == chain.outputs.keys()
+    assert client("lambda").list_functions()["Functions"]
+
+    assert deploy.destroy(target, confirm=lambda question: True, say=said.append, assembly=assembly, shown=False)
+    for kept in ("HomeUrl", "OnlineTable", "KeyArn"):
+        assert chain.outputs[kept] in said[-1]
+    with pytest.raises(FraudlineError, match="there is no stack"):
+        deploy.deployed(target)
+    assert not client("lambda").list_functions()["Functions"]
+    assert client("dynamodb").describe_table(TableName=chain.outputs["OnlineTable"])
+    assert served is not None
+    assert chain.registry.latest() == served
+    assert chain.registry.manifest(served.version)

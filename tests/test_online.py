@@ -533,3 +533,12 @@ class RawAnswer:
 
     def stream(self, **_: Any) -> Iterator[bytes]:
         yield self.body
+
+
+def test_a_store_of_an_older_kind_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    SqliteStore(path, CONTRACT).close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE decisions DROP COLUMN reasons")
+    with pytest.raises(BadInput, match="move it away"):
+        SqliteStore(path, CONTRACT)

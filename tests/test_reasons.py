@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import sqlite3
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from serving_home import begin, explained_home, promote, publish, row, settings
+from serving_home import explained_home, promote, publish, row, settings
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
@@ -27,7 +26,6 @@ from pipeline.registry import Registry
 from processing import contract as contracts
 from processing.contract import Contract
 from processing.features import FeatureSet
-from processing.online import open_store
 from serving.app import create_app
 from serving.reasons import Reasons, from_text, to_text
 from serving.scorer import load_model
@@ -252,14 +250,3 @@ class TestDecisions:
         logits = np.log(model.predict(rows) / (1 - model.predict(rows)))
         rest = logits - model.explain(rows).sum(axis=1)
         np.testing.assert_allclose(rest, rest[0])
-
-    def test_a_store_from_before_there_were_reasons_gets_its_column(self, tmp_path: Path) -> None:
-        home = begin(tmp_path)
-        open_store(home, CONTRACT).close()
-        with sqlite3.connect(tmp_path / "online" / "store.sqlite") as db:
-            db.execute("ALTER TABLE decisions DROP COLUMN reasons")
-        db.close()
-        for _ in range(2):
-            store = open_store(home, CONTRACT)
-            assert store.decisions(1) == []
-            store.close()
