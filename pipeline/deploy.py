@@ -51,6 +51,7 @@ KNOWN = (  # what the tools say, and what that means here
     (r"ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN", "the network is out of reach: check the connection or the proxy"),
     (r"already exists", "a resource of that name is there already, perhaps left by an earlier stack: remove it"),
 )
+FAILED, REFUSED = "the CDK failed", "AWS refused the request, or did not answer it"  # for causes that are not known
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def outputs(target: Target) -> dict[str, str]:
     except errors.ClientError as error:
         if "does not exist" in str(error):
             return {}
-        raise FraudlineError(explain(str(error))) from error
+        raise FraudlineError(explain(str(error), REFUSED)) from error
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
 
@@ -243,7 +244,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str], shown: bool) ->
                 print(line, end="", file=sys.stderr, flush=True)
     said = "".join(lines)
     if process.returncode:
-        raise FraudlineError(explain(said))
+        raise FraudlineError(explain(said, FAILED))
     return "" if shown else said
 
 
@@ -262,10 +263,13 @@ def node_environment() -> dict[str, str]:
     return {"JSII_NODE": str(node()), "PATH": path, **dict.fromkeys(QUIET, "1")}
 
 
-def explain(said: str) -> str:
-    """What went wrong, in words, given what a tool said: the cause and the cure, then the tool's own last lines."""
+def explain(said: str, otherwise: str) -> str:
+    """What went wrong, in words, given what a tool said: the cause and the cure, then the tool's own last lines.
+
+    `otherwise`: what to call it if the cause is none of those that are known.
+    """
     plain = re.sub(r"\x1b\[[0-9;]*m", "", said).strip()
-    cause = next((meaning for pattern, meaning in KNOWN if re.search(pattern, plain)), "the deployment failed")
+    cause = next((meaning for pattern, meaning in KNOWN if re.search(pattern, plain)), otherwise)
     return f"{cause}.\n" + "\n".join(plain.splitlines()[-12:])
 
 
@@ -279,7 +283,7 @@ def asked(call: Callable[..., Any], **given: Any) -> Any:
     try:
         return call(**given)
     except errors.NoCredentialsError as error:
-        raise FraudlineError(explain("Unable to resolve AWS account")) from error
+        raise FraudlineError(explain("Unable to resolve AWS account", REFUSED)) from error
     except (errors.ClientError, errors.BotoCoreError) as error:
         missing = " /cdk-bootstrap/" if "ParameterNotFound" in str(error) else ""
-        raise FraudlineError(explain(f"{error}{missing}")) from error
+        raise FraudlineError(explain(f"{error}{missing}", REFUSED)) from error

@@ -30,7 +30,7 @@ CONTRACT = parse(
     load("transactions")
     .text.replace("[1, 7, 30]", "[1, 3]")
     .replace("delay_days = 7", "delay_days = 2")
-    .replace("train_days = 60", "train_days = 14")
+    .replace("train_days = 60", "train_days = 9")
     .replace("test_days = 7", "test_days = 3")
 )
 FIRST_DAY = date(2026, 3, 1)
@@ -60,7 +60,7 @@ class Chain:
     def file(self, name: str, *, first: date = FIRST_DAY, days: int, folder: Path) -> Path:
         """A file of synthetic transactions."""
         path = folder / name
-        write(synthesize(first, days, customers=600, terminals=300, seed=7), path)
+        write(synthesize(first, days, customers=900, terminals=300, seed=7), path)
         return path
 
     def land(self, name: str, *, first: date = FIRST_DAY, days: int, folder: Path) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import boto3
 from moto.moto_server.werkzeug_app import create_backend_app
+from moto.sagemaker.models import sagemaker_backends
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
@@ -163,6 +164,13 @@ class Service:
                 raise Refused("ResourceNotFound", "no step waits for this token")
             execution.answer(answer)
             return {"PipelineExecutionArn": execution.described["PipelineExecutionArn"]}
+
+    def delete_model_package(self, request: Entry) -> Entry:
+        arn = request["ModelPackageName"]
+        region, account = arn.split(":")[3:5]
+        if sagemaker_backends[account][region].model_packages.pop(arn, None) is None:
+            raise Refused("ValidationException", f"no model package {arn}")
+        return {}
 
     def _execution(self, request: Entry) -> Execution:
         try:

@@ -22,7 +22,7 @@ from processing.errors import FraudlineError
 
 pytestmark = [pytest.mark.cloud, pytest.mark.spark, pytest.mark.slow]
 
-DAYS = 22
+DAYS = 17
 NEXT_DAY = FIRST_DAY + timedelta(days=DAYS)
 VERIFIED = {
     "glue_job": ("--settle", "120"),
@@ -210,7 +210,7 @@ def test_what_is_taken_down_leaves_the_data(chain: Chain) -> None:
     target, served, said = deploy.find_target(), chain.registry.latest(), list[str]()
     assembly = chain.deployment.folder / "assembly"
     assert not deploy.destroy(target, confirm=lambda question: False, say=said.append)
-    assert deploy.deployed(target).keys() == chain.outputs.keys()
+    assert deploy.deployed(target)["HomeUrl"] == chain.outputs["HomeUrl"]
     assert client("lambda").list_functions()["Functions"]
 
     assert deploy.destroy(target, confirm=lambda question: True, say=said.append, assembly=assembly, shown=False)

@@ -27,8 +27,8 @@ CONTRACT = parse(
     load("transactions")
     .text.replace("[1, 7, 30]", "[1, 3]")
     .replace("delay_days = 7", "delay_days = 2")
-    .replace("train_days = 60", "train_days = 8")
-    .replace("test_days = 7", "test_days = 3")
+    .replace("train_days = 60", "train_days = 4")
+    .replace("test_days = 7", "test_days = 2")
 )
 
 
@@ -60,8 +60,8 @@ def compare(address: str, tmp_path: Path) -> None:
     session.conf.set("spark.sql.shuffle.partitions", "2")
     local, cloud = open_home(tmp_path / "home"), open_home(address)
     first, second, bad = tmp_path / "first.parquet", tmp_path / "second.csv", tmp_path / "bad.csv"
-    write(synthesize(date(2026, 3, 1), 15, customers=60, terminals=40), first)
-    write(synthesize(date(2026, 3, 16), 1, customers=60, terminals=40), second)
+    write(synthesize(date(2026, 3, 1), 10, customers=60, terminals=40), first)
+    write(synthesize(date(2026, 3, 11), 1, customers=60, terminals=40), second)
     bad.write_text(second.read_text().splitlines()[0] + "\nbad,when?,1,C1,T1,chip,0\n")
     for home, place in ((local, "local"), (cloud, "cloud")):
         for number, files in enumerate(([first], [second, bad]), 1):
