@@ -60,7 +60,8 @@ def run_demo(home: LocalHome, console: Console, *, keep_serving: bool) -> dict[s
         console.rule("[bold]What came of it")
         result = summed_up(home, first, second, next_day, live)
         console.print(as_table(result))
-        console.print(f"Manifest and metrics of each model: {home.path('models')}", highlight=False, soft_wrap=True)
+        report = home.path(f"models/{second['serving']}/report.html")
+        console.print(f"The report of the model that serves: {report}", highlight=False, soft_wrap=True)
         if keep_serving:
             console.print(f"The API is up at {api} (see {api}/docs) until Ctrl-C.", highlight=False)
             threading.Event().wait()

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from numba.core.caching import InTreeCacheLocator
 
+from pipeline.contributions import compiled_contributions
 from pipeline.packed import compiled_walk
 
 
@@ -23,3 +24,4 @@ class Shipped(InTreeCacheLocator):
 
 if __name__ == "__main__":
     compiled_walk()
+    compiled_contributions()

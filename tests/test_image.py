@@ -166,9 +166,9 @@ def test_machine_code_is_found_where_nothing_can_be_written(tmp_path: Path) -> N
         "NUMBA_CACHE_LOCATOR_CLASSES": "pipeline.machine_code.Shipped",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    for name in ("pipeline/__init__.py", "pipeline/packed.py", "pipeline/machine_code.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    for name in ("__init__.py", "contributions.py", "machine_code.py", "packed.py"):
+        (tmp_path / "pipeline").mkdir(exist_ok=True)
+        (tmp_path / "pipeline" / name).write_bytes((ROOT / "pipeline" / name).read_bytes())
     (tmp_path / "processing").mkdir()
     for name in ("processing/__init__.py", "processing/errors.py"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
@@ -181,12 +181,13 @@ import errno, tempfile
 def refuse(*_, **__):
     raise OSError(errno.EROFS, "Read-only file system")
 tempfile.TemporaryFile = refuse  # by which Numba finds out
+from pipeline.contributions import compiled_contributions
 from pipeline.packed import compiled_walk
-print(sum(compiled_walk().stats.cache_hits.values()))
+print(*(sum(made().stats.cache_hits.values()) for made in (compiled_walk, compiled_contributions)))
 """
 
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert (done.stdout, done.stderr) == ("1 1\n", "")
     assert sorted((path.name, path.stat().st_mtime_ns) for path in cache.iterdir()) == before
