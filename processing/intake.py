@@ -120,6 +120,9 @@ def take(
     something stands, and one reported to the API stands over those from files. Raises BadInput for a file that
     broke off, or when a greater share of rows than the contract allows is refused.
     """
+    if not landed.rows and not reported:
+        nothing = spark.createDataFrame([], from_arrow_schema(transaction_schema(contract)))
+        return Taken(nothing, nothing, 0, 0, 0, frozenset(), frozenset())
     names = transaction_schema(contract).names
     good = read_table(spark, landed.accepted_files, landed_schema(contract)).withColumn("known", F.lit(False))
     told = spark.createDataFrame([(key, int(label)) for key, label in reported.items()], "id string, told int")

@@ -737,7 +737,7 @@ def test_the_rationale_says_what_is_deployed_and_what_it_costs(template: Templat
     ],
 )
 def test_a_failed_deployment_says_what_is_missing(said: str, told: str) -> None:
-    assert told in deploy.explain(said, "not known")
+    assert told in deploy.explain(said, "it failed")
 
 
 def test_without_a_region_or_credentials_nothing_is_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
