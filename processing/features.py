@@ -96,19 +96,24 @@ class FeatureSet:
         scale = float(self.contract.minor_units)
         columns: list[Any] = []
         many = len(windows.hours)
-        means = [values[2 * i + 1] / values[2 * i] for i in range(many)]
-        for i, mean in enumerate(means):
-            columns += [values[2 * i], mean / scale]
-        # How the latest amounts compare with those of the longest window.
-        columns += [where(means[-1] > 0.0, mean / means[-1], np.nan) for mean in means[:-1]]
-        # The amount against the entity's other ones over the longest window: ratio and z-score, leave-one-out.
-        others = values[2 * many - 2] - 1.0
-        mean = (values[2 * many - 1] - spent) / others
-        spread = (values[2 * many] - spent * spent) / others - mean * mean
-        variance = where(spread < 0.0, 0.0, spread)  # NaN stays
-        columns.append(where(mean > 0.0, spent / mean, np.nan))
-        columns.append(where(others > 1.0, (spent - mean) / (np.sqrt(variance) + scale), np.nan))
-        at, f = 2 * many + 1, 0.0
+        counts, sums, squares = (values[kind : 3 * many : 3] for kind in range(3))
+        for n, s in zip(counts, sums, strict=True):
+            columns += [n, s / n / scale]
+        # The others' mean over the latest days against that of the days before them.
+        for n, s in zip(counts[:-1], sums[:-1], strict=True):
+            before = (sums[-1] - s) / (counts[-1] - n)
+            columns.append(where((before > 0.0) & (n > 1.0), (s - spent) / (n - 1.0) / before, np.nan))
+        # The amount against the others, and how much those vary.
+        for n, s, q in zip(counts, sums, squares, strict=True):
+            others = n - 1.0
+            mean = (s - spent) / others
+            spread = (q - spent * spent) / others - mean * mean
+            deviation = np.sqrt(where(spread < 0.0, 0.0, spread))  # NaN stays
+            some, several = mean > 0.0, others > 1.0
+            columns.append(where(some, spent / mean, np.nan))
+            columns.append(where(several, (spent - mean) / (deviation + scale), np.nan))
+            columns.append(where(some & several, deviation / mean, np.nan))
+        at, f = 3 * many, 0.0
         for _ in windows.fraud_hours:
             n, f, g = values[at], values[at + 1], values[at + 2]
             columns += [f, where(n > 0.0, f / n, 0.0), where(f > 0.0, g / f / scale, np.nan)]
@@ -137,9 +142,9 @@ def _entity_names(entity: Entity) -> list[str]:
     names = []
     for days in entity.windows_days:
         names += [f"{entity.name}_count_{days}d", f"{entity.name}_mean_amount_{days}d"]
-    longest = entity.windows_days[-1]
     names += [f"{entity.name}_amount_trend_{days}d" for days in entity.windows_days[:-1]]
-    names += [f"{entity.name}_amount_ratio_{longest}d", f"{entity.name}_amount_zscore_{longest}d"]
+    for days in entity.windows_days:
+        names += [f"{entity.name}_amount_{kind}_{days}d" for kind in ("ratio", "zscore", "variation")]
     for days in entity.fraud_windows_days:
         names += [f"{entity.name}_fraud_count_{days}d", f"{entity.name}_fraud_rate_{days}d"]
         names.append(f"{entity.name}_fraud_mean_amount_{days}d")

@@ -15,6 +15,7 @@ agree bit for bit. Cumulative sums may wrap around 2^64, and their differences a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,20 +37,20 @@ class Windows:
     @property
     def width(self) -> int:
         """How many columns the state has."""
-        return 2 * len(self.hours) + 1 + 3 * len(self.fraud_hours) + (3 if self.fraud_hours else 0)
+        return 3 * (len(self.hours) + len(self.fraud_hours) + (1 if self.fraud_hours else 0))
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The state's columns: per window its count n and amount s, q the longest one's squares; per fraud window
-        its count n, its frauds f and their amount g.
+        """The state's columns: per window its count n, its amount s and the squares q; per fraud window its count n,
+        its frauds f and their amount g.
 
         Of the longest fraud window also first and last, the hours since its first and last fraud, and after, the
         count of events later than the last; all 0 if there was no fraud.
         """
-        behaviour = [f"{kind}_{hours}h" for hours in self.hours for kind in ("n", "s")]
+        behaviour = [f"{kind}_{hours}h" for hours in self.hours for kind in "nsq"]
         frauds = [f"delayed_{kind}_{hours}h" for hours in self.fraud_hours for kind in ("n", "f", "g")]
         recency = [f"delayed_{kind}_{hours}h" for hours in self.fraud_hours[-1:] for kind in ("first", "last", "after")]
-        return (*behaviour, f"q_{self.hours[-1]}h", *frauds, *recency)
+        return (*behaviour, *frauds, *recency)
 
     def fraud_edges(self, hour: int) -> tuple[int, int]:
         """The hours at which the longest fraud window of an event in `hour` begins and ends."""
@@ -80,7 +81,8 @@ def sawtooth(windows: Windows, entity: Ints, time_us: Ints, amount: Ints, fraud:
     hour = hour_of(time_us)
     hour -= hour.min() - windows.lookback_hours - 1  # so that no window reaches below 0 ...
     key = entity * (hour.max() + 1) + hour  # ... into the entity before
-    totals = {name: _running(values) for name, values in _columns(amount, fraud).items()}
+    events = _columns(amount, fraud)
+    totals = {name: _running(values) for name, values in events.items()}
 
     starts = np.concatenate(([True], (entity[1:] != entity[:-1]) | (time_us[1:] != time_us[:-1])))
     before = np.maximum.accumulate(np.where(starts, np.arange(len(entity)), 0))  # first event at the same time
@@ -89,11 +91,9 @@ def sawtooth(windows: Windows, entity: Ints, time_us: Ints, amount: Ints, fraud:
         return totals[name][high] - totals[name][low]
 
     columns: list[Ints] = []
-    low = before
     for hours in windows.hours:
         low = np.searchsorted(key, key - hours, side="right")
-        columns += [between("n", low, before) + 1, between("s", low, before) + amount]
-    columns.append(between("q", low, before) + amount * amount)
+        columns += [between(name, low, before) + events[name] for name in "nsq"]
     high = np.searchsorted(key, key - windows.delay_hours, side="left")
     for hours in windows.fraud_hours:
         low = np.searchsorted(key, key - windows.delay_hours - hours, side="left")
@@ -172,11 +172,9 @@ def state_since(
     if it has no fraud.
     """
     state: list[int] = []
-    squares = 0
+    own = (earlier[0] + 1, earlier[1] + amount, earlier[2] + amount * amount)
     for w in windows.hours:
-        n, s, squares, *_ = since[hour - w + 1]
-        state += [n + earlier[0] + 1, s + earlier[1] + amount]
-    state.append(squares + earlier[2] + amount * amount)
+        state += map(add, since[hour - w + 1], own)  # of the five sums the first three
     delayed = hour - windows.delay_hours
     later = since[delayed]
     for w in windows.fraud_hours:

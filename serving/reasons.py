@@ -107,11 +107,11 @@ def _behaviour(entity: Entity, money: Callable[[float], str]) -> dict[str, Told]
     for days in entity.windows_days:
         told[f"{who}_count_{days}d"] = Told(f"{who} count", _count(who, days))
         told[f"{who}_mean_amount_{days}d"] = Told(f"{who} amount", _mean(who, days, money))
-    longest = entity.windows_days[-1]
+        told[f"{who}_amount_ratio_{days}d"] = Told(f"{who} amount", _ratio(who, days))
+        told[f"{who}_amount_zscore_{days}d"] = Told(f"{who} amount", _zscore(who, days))
+        told[f"{who}_amount_variation_{days}d"] = Told(f"{who} amount", _variation(who, days))
     for days in entity.windows_days[:-1]:
-        told[f"{who}_amount_trend_{days}d"] = Told(f"{who} amount", _trend(who, days, longest))
-    told[f"{who}_amount_ratio_{longest}d"] = Told(f"{who} amount", _ratio(who, longest))
-    told[f"{who}_amount_zscore_{longest}d"] = Told(f"{who} amount", _zscore(who, longest))
+        told[f"{who}_amount_trend_{days}d"] = Told(f"{who} amount", _trend(who, days, entity.windows_days[-1]))
     for days in entity.fraud_windows_days:
         told[f"{who}_fraud_count_{days}d"] = Told(f"{who} fraud", _frauds(who, days))
         told[f"{who}_fraud_rate_{days}d"] = Told(f"{who} fraud", _fraud_rate(who, days))
@@ -200,9 +200,17 @@ def _no_fraud(who: str, days: int) -> str:
 
 def _trend(who: str, days: int, longest: int) -> Words:
     return lambda value: (
-        f"no amount of this {who} in {_span(longest)}"
+        f"nothing to compare this {who}'s latest amounts with in {_span(longest)}"
         if math.isnan(value)
-        else f"this {who}'s mean amount over {_span(days)} is {value:,.1f}x that over {_span(longest)}"
+        else f"this {who}'s mean amount over {_span(days)} is {value:,.1f}x that of the days before"
+    )
+
+
+def _variation(who: str, days: int) -> Words:
+    return lambda value: (
+        f"at most one earlier amount of this {who} in {_span(days)}"
+        if math.isnan(value)
+        else f"this {who}'s amounts over {_span(days)} vary by {100 * value:,.0f} % of their mean"
     )
 
 

@@ -33,12 +33,13 @@ alerts_per_day = 5
 """
 )
 FIRST_DAY = 20_000
+STRONG = "customer_amount_zscore_7d"
 
 
 def rows_table(
     contract: Contract = CONTRACT, days: int = 20, per_day: int = 60, first_day: int = FIRST_DAY, seed: int = 0
 ) -> Any:
-    """Rows in the order of their times; fraud is what a high amount and a high amount ratio make likely."""
+    """Rows in the order of their times; fraud is what a high amount and a high STRONG make likely."""
     random = np.random.default_rng(seed)
     n = days * per_day
     time_us = np.sort(random.integers(0, days * 86_400_000_000, n)) + first_day * 86_400_000_000
@@ -46,9 +47,9 @@ def rows_table(
     names = FeatureSet(contract).names
     features = {name: random.normal(size=n) for name in names}
     features["amount"] = minor / contract.minor_units
-    risk = features["amount"] / 40 + features[names[-1]] - 5.5
+    risk = features["amount"] / 40 + features[STRONG] - 5.5
     fraud = random.random(n) < 1 / (1 + np.exp(-3 * risk))
-    features[names[-1]][random.random(n) < 0.05] = np.nan
+    features[STRONG][random.random(n) < 0.05] = np.nan
     return pa.table(
         {
             "transaction_id": [f"t{seed}-{i}" for i in range(n)],

@@ -68,13 +68,17 @@ def test_shipped_contracts_name_their_datasets_columns(name: str, columns: str) 
     assert list(load(name).columns) == columns.split()
 
 
-@pytest.mark.parametrize("name", ["transactions", "handbook", "sparkov"])
-def test_contracts_with_entities_follow_behaviour_and_delayed_frauds(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "longest", "reach"), [("transactions", (), 37), ("handbook", (90,), 90), ("sparkov", (), 37)]
+)
+def test_contracts_with_entities_follow_behaviour_and_delayed_frauds(
+    name: str, longest: tuple[int, ...], reach: int
+) -> None:
     contract = load(name)
-    assert [entity.windows_days for entity in contract.entities] == [(1, 7, 30)] * 2
+    assert [entity.windows_days for entity in contract.entities] == [(1, 7, 30, *longest), (1, 7, 30)]
     assert [entity.fraud_windows_days for entity in contract.entities] == [(), (1, 7, 30)]
     assert contract.label_delay_days == 7
-    assert contract.lookback_hours == 37 * 24
+    assert contract.lookback_hours == reach * 24
 
 
 def test_ulb_has_no_entities_and_so_no_windows() -> None:

@@ -57,7 +57,9 @@ def test_no_value_is_infinite_and_only_comparisons_may_be_missing(amounts: list[
     values = computed(amounts, [490_000 + 5 * i for i in range(len(amounts))])
     for name, column in values.items():
         assert not np.isinf(column).any(), name
-        if not any(word in name for word in ("trend", "ratio", "zscore", "since", "fraud_mean", "channel")):
+        if not any(
+            word in name for word in ("trend", "ratio", "zscore", "variation", "since", "fraud_mean", "channel")
+        ):
             assert not np.isnan(column).any(), name
 
 
@@ -69,11 +71,15 @@ def test_values_are_those_that_their_names_say() -> None:
     assert values["customer_count_7d"].tolist() == [1.0, 2.0, 3.0]
     assert values["customer_mean_amount_1d"].tolist() == [10.0, 30.0, 17.5]
     assert values["customer_mean_amount_7d"].tolist() == [10.0, 20.0, 15.0]
-    assert values["customer_amount_trend_1d"].tolist() == [1.0, 1.5, 17.5 / 15.0]  # the day's mean over the month's
-    assert values["customer_amount_trend_7d"].tolist() == [1.0, 1.0, 1.0]
-    assert values["customer_amount_ratio_30d"][1:].tolist() == [3.0, 0.25]  # against the mean of the others
+    nan = np.nan
+    assert np.array_equal(values["customer_amount_trend_1d"], [nan, nan, 3.0], equal_nan=True)  # 30 after 10
+    assert np.isnan(values["customer_amount_trend_7d"]).all()  # nothing is older
+    # Against the mean of the others.
+    assert np.array_equal(values["customer_amount_ratio_1d"], [nan, nan, 5.0 / 30.0], equal_nan=True)
+    assert np.array_equal(values["customer_amount_ratio_30d"], [nan, 3.0, 0.25], equal_nan=True)
     # The others are 10 and 30: mean 20, deviation 10, and one unit of currency against tiny deviations.
-    assert values["customer_amount_zscore_30d"][2] == (5.0 - 20.0) / (10.0 + 1.0)
+    assert np.array_equal(values["customer_amount_zscore_30d"], [nan, nan, (5.0 - 20.0) / 11.0], equal_nan=True)
+    assert np.array_equal(values["customer_amount_variation_30d"], [nan, nan, 0.5], equal_nan=True)
     assert values["terminal_fraud_rate_30d"].tolist() == [0.0, 0.0, 0.0]
 
 
@@ -123,6 +129,8 @@ def test_a_first_event_has_counts_and_nothing_to_compare_with() -> None:
     assert values["customer_mean_amount_30d"].tolist() == [25.0]
     assert np.isnan(values["customer_amount_ratio_30d"]).all()
     assert np.isnan(values["customer_amount_zscore_30d"]).all()
+    assert np.isnan(values["customer_amount_variation_30d"]).all()
+    assert np.isnan(values["customer_amount_trend_1d"]).all()
 
 
 def test_amounts_of_zero_divide_nothing_by_zero() -> None:
@@ -135,6 +143,7 @@ def test_amounts_of_zero_divide_nothing_by_zero() -> None:
 def test_equal_amounts_have_no_negative_variance() -> None:
     values = computed([3333] * 50, list(range(490_000, 490_050)))
     assert values["customer_amount_zscore_30d"][2:].tolist() == [0.0] * 48
+    assert values["customer_amount_variation_30d"][2:].tolist() == [0.0] * 48
 
 
 def test_categories_are_their_places_and_unseen_or_missing_ones_are_nan() -> None:
@@ -163,9 +172,9 @@ def test_names_are_in_the_order_of_the_columns_and_all_float64() -> None:
     assert TRANSACTIONS.names[:3] == ("amount", "hour", "weekend")
     assert TRANSACTIONS.names[-1] == "channel"
     assert TRANSACTIONS.dtypes == dict.fromkeys(TRANSACTIONS.names, "float64")
-    assert len(TRANSACTIONS.names) == 36
-    assert len(TRANSACTIONS.state_names) == 7 + 19
-    assert TRANSACTIONS.state_names[7] == "terminal_n_24h"
+    assert len(TRANSACTIONS.names) == 50
+    assert len(TRANSACTIONS.state_names) == 9 + 21
+    assert TRANSACTIONS.state_names[9] == "terminal_n_24h"
 
 
 def test_two_features_of_one_name_are_refused() -> None:

@@ -180,6 +180,12 @@ class TestWords:
             ("customer_amount_ratio_30d", 9.31, "amount 9.3x this customer's 30-day mean"),
             ("customer_amount_ratio_30d", math.nan, "no earlier amount of this customer in 30 days"),
             ("customer_amount_zscore_30d", -2.0, "amount 2.0 standard deviations below this customer's 30-day mean"),
+            ("customer_amount_variation_7d", 0.5, "this customer's amounts over 7 days vary by 50 % of their mean"),
+            (
+                "customer_amount_trend_7d",
+                3.14,
+                "this customer's mean amount over 7 days is 3.1x that of the days before",
+            ),
             ("terminal_fraud_count_1d", 1.0, "1 known fraud at this terminal over 1 day"),
             ("terminal_fraud_rate_7d", 0.12, "terminal's fraud rate 12 % over 7 days"),
             ("channel", 2.0, "channel online"),

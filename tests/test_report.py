@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from run_sets import CONTRACT, FIRST_DAY, rows_table, write_set
+from run_sets import CONTRACT, FIRST_DAY, STRONG, rows_table, write_set
 
 from pipeline import dataset, train
 from pipeline.bootstrap import Scored
@@ -130,7 +130,7 @@ def test_pictures_take_the_colours_of_the_page(made):
     assert "@media print" in text
 
 
-def test_it_tells_the_verdict_the_checks_and_the_facts(made):
+def test_it_tells_the_verdict_the_checks_and_the_facts(made, evaluated):
     _, page, champion = made
     read = " ".join(" ".join(page.texts).split())
     assert f"Model {VERSION}" in read
@@ -138,6 +138,8 @@ def test_it_tells_the_verdict_the_checks_and_the_facts(made):
     assert "amount <b>may</b> hold the label" in read  # escaped in the file, so read as text
     assert "of 100 alerts" in read
     assert "cost on validation rows" in read
+    foretold, came = evaluated[0].ours.score.sum(), evaluated[0].rows.frauds
+    assert f"the scores foretold {foretold:,.0f} frauds, and {came} came" in read
     assert ("There was no champion to compare with." in read) != champion
     assert ("Drift against the champion" in read) == champion
 
@@ -154,5 +156,5 @@ def test_the_features_that_make_the_fraud_are_the_important_ones(evaluated):
     what, _ = evaluated
     found = importances(what.model, what.rows, NAMES)
     assert {each.feature for each in found} == set(NAMES)
-    assert {found[0].feature, found[1].feature} == {"amount", NAMES[-1]}
+    assert {found[0].feature, found[1].feature} == {"amount", STRONG}
     assert abs(found[-1].loss) < 0.1 < found[1].loss

@@ -46,8 +46,7 @@ def by_definition(windows: Windows, stream: Stream, i: int) -> list[int]:
     state = []
     for width in windows.hours:
         inside = own & (hour > hour[i] - width) & (time_us < time_us[i]) | itself
-        state += [int(inside.sum()), int(amount[inside].sum())]
-    state.append(int((amount[inside] ** 2).sum()))
+        state += [int(inside.sum()), int(amount[inside].sum()), int((amount[inside] ** 2).sum())]
     for width in windows.fraud_hours:
         end = hour[i] - windows.delay_hours
         inside = own & (hour >= end - width) & (hour < end)
