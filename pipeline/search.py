@@ -144,8 +144,9 @@ def table(found: Sequence[Trial]) -> str:
     lines = [f"{'average precision':>20}{'against the defaults':>24}{'AUC ROC':>10}{'CPU s':>8}  settings"]
     for trial in found:
         differences = np.subtract(trial.average_precision, default.average_precision)
-        error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else np.nan
-        against = f"{differences.mean():+.4f} ± {error:.4f}" if trial.settings else "-"
+        against = f"{differences.mean():+.4f}" if trial.settings else "-"
+        if trial.settings and len(differences) > 1:
+            against += f" ± {differences.std(ddof=1) / np.sqrt(len(differences)):.4f}"
         precision = f"{trial.mean:.4f} ± {np.std(trial.average_precision):.4f}"
         words = " ".join(f"{name}={value}" for name, value in trial.settings.items()) or "the defaults"
         lines.append(f"{precision:>20}{against:>24}{np.mean(trial.roc_auc):>10.4f}{trial.seconds:>8.0f}  {words}")

@@ -4,10 +4,11 @@ A feature is a float64. From the integer state of the windows it is made with no
 root, which IEEE 754 rounds correctly: the same state gives the same bits on every machine, one row or a million.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,20 @@ Floats = NDArray[np.float64]
 
 
 PLAIN = 3  # features of the transaction alone come first: amount, hour, weekend
+
+
+class Arithmetic(NamedTuple):
+    """What is written differently for columns and for single numbers. What is divided by zero is not to be used."""
+
+    where: Callable[[Any, Any, Any], Any]
+    divide: Callable[[Any, Any], Any]
+    sqrt: Callable[[Any], Any]
+
+
+OF_COLUMNS = Arithmetic(np.where, np.divide, np.sqrt)
+OF_NUMBERS = Arithmetic(
+    lambda condition, yes, no: yes if condition else no, lambda a, b: a / b if b else math.nan, math.sqrt
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,7 @@ class FeatureSet:
         `extras` [n, x] from `encode`. What has no value (a ratio to nothing) is NaN.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
-            columns = self._columns(amount, time_us // HOUR_US, state.T.astype(np.float64), np.where)
+            columns = self._columns(amount, time_us // HOUR_US, state.T.astype(np.float64), OF_COLUMNS)
         return np.column_stack([*columns, extras])
 
     def compute_one(self, amount: int, time_us: int, state: Sequence[int] | None, extras: Floats) -> Floats:
@@ -73,50 +88,51 @@ class FeatureSet:
         `state` as `state_names` has it, `extras` [1, x]; without a state, what is made from it is NaN. It is the same
         arithmetic, on numbers in place of columns: for columns of one number NumPy takes several times as long.
         """
-        values = [np.float64(value) for value in (state or [0] * len(self.state_names))]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            columns = self._columns(amount, time_us // HOUR_US, values, _either)
+        values = [float(value) for value in (state or [0] * len(self.state_names))]
+        columns = self._columns(amount, time_us // HOUR_US, values, OF_NUMBERS)
         row = np.array([[*columns, *extras[0].tolist()]])
         if state is None:
             row[:, PLAIN : len(columns)] = np.nan
         return row
 
-    def _columns(self, amount: Any, hour: Any, state: Any, where: Callable[[Any, Any, Any], Any]) -> list[Any]:
-        """The features but the extras. Each value is a column, with `np.where`, or a number, with `_either`."""
+    def _columns(self, amount: Any, hour: Any, state: Any, of: Arithmetic) -> list[Any]:
+        """The features but the extras. Each value is a column or a number, and `of` the arithmetic for it."""
         money = amount / float(self.contract.minor_units)
         columns = [money, hour % 24 + 0.0, ((hour // 24 + 3) % 7 >= 5) + 0.0]
         at = 0
         for windows in self.windows.values():
             width = windows.width
-            columns += self._behaviour(windows, amount + 0.0, state[at : at + width], where)
+            columns += self._behaviour(windows, amount + 0.0, state[at : at + width], of)
             at += width
         return columns
 
-    def _behaviour(self, windows: Windows, spent: Any, values: Any, where: Callable[[Any, Any, Any], Any]) -> list[Any]:
+    def _behaviour(self, windows: Windows, spent: Any, values: Any, of: Arithmetic) -> list[Any]:
+        where, divide, sqrt = of
         scale = float(self.contract.minor_units)
         columns: list[Any] = []
         many = len(windows.hours)
         counts, sums, squares = (values[kind : 3 * many : 3] for kind in range(3))
         for n, s in zip(counts, sums, strict=True):
-            columns += [n, s / n / scale]
+            columns += [n, divide(s, n) / scale]
         # The others' mean over the latest days against that of the days before them.
         for n, s in zip(counts[:-1], sums[:-1], strict=True):
-            before = (sums[-1] - s) / (counts[-1] - n)
-            columns.append(where((before > 0.0) & (n > 1.0), (s - spent) / (n - 1.0) / before, np.nan))
+            before = divide(sums[-1] - s, counts[-1] - n)
+            latest = divide(s - spent, n - 1.0)
+            columns.append(where((before > 0.0) & (n > 1.0), divide(latest, before), np.nan))
         # The amount against the others, and how much those vary.
         for n, s, q in zip(counts, sums, squares, strict=True):
             others = n - 1.0
-            mean = (s - spent) / others
-            spread = (q - spent * spent) / others - mean * mean
-            deviation = np.sqrt(where(spread < 0.0, 0.0, spread))  # NaN stays
+            mean = divide(s - spent, others)
+            spread = divide(q - spent * spent, others) - mean * mean
+            deviation = sqrt(where(spread < 0.0, 0.0, spread))  # NaN stays
             some, several = mean > 0.0, others > 1.0
-            columns.append(where(some, spent / mean, np.nan))
+            columns.append(where(some, divide(spent, mean), np.nan))
             columns.append(where(several, (spent - mean) / (deviation + scale), np.nan))
-            columns.append(where(some & several, deviation / mean, np.nan))
+            columns.append(where(some & several, divide(deviation, mean), np.nan))
         at, f = 3 * many, 0.0
         for _ in windows.fraud_hours:
             n, f, g = values[at], values[at + 1], values[at + 2]
-            columns += [f, where(n > 0.0, f / n, 0.0), where(f > 0.0, g / f / scale, np.nan)]
+            columns += [f, where(n > 0.0, divide(f, n), 0.0), where(f > 0.0, divide(g, f) / scale, np.nan)]
             at += 3
         if windows.fraud_hours:
             columns += [where(f > 0.0, values[at + i], np.nan) for i in range(3)]
@@ -152,11 +168,6 @@ def _entity_names(entity: Entity) -> list[str]:
         names += [f"{entity.name}_hours_since_first_fraud_{days}d", f"{entity.name}_hours_since_last_fraud_{days}d"]
         names.append(f"{entity.name}_count_since_last_fraud_{days}d")
     return names
-
-
-def _either(condition: bool, yes: float, no: float) -> float:
-    """`np.where` for one number."""
-    return yes if condition else no
 
 
 def minor_units(amounts: Floats, contract: Contract) -> Ints:

@@ -157,7 +157,7 @@ def importance(found: Sequence[Importance]) -> Markup:
             ecolor=INK,
             elinewidth=0.9,
         )
-        axes.set_xlabel("loss of average precision when shuffled")
+        axes.set_xlabel("loss of average precision\nwhen shuffled")
         axes.grid(False, axis="y")
 
     best = found[0]
