@@ -118,3 +118,12 @@ def test_the_command_ends_with_the_line_to_use(home: Home) -> None:
     assert line.endswith("fraudline run" + "".join(f" --set {name}={value}" for name, value in best.items()))
     words = shlex.split(line)
     assert words[words.index("fraudline") + 1] == "run"
+
+
+def test_on_one_fold_no_error_of_the_mean_is_told(home: Home) -> None:
+    arguments = ["search", "--home", home.url, "--folds", "1", "--try", "MaxIterations=4"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    other = next(line for line in done.stdout.splitlines() if line.endswith("MaxIterations=4"))
+    assert "nan" not in other
+    assert other.count("±") == 1  # the deviation over the folds
