@@ -17,7 +17,7 @@ from processing.synthesize import synthesize, write
 
 FOLDER = Path(__file__).parent
 START, WEEKS = date(2026, 3, 1), 7
-CUSTOMERS, TERMINALS, SEED = 600, 200, 3
+CUSTOMERS, TERMINALS, SEED = 1500, 500, 6
 NEXT_WEEK = "made/next-week.parquet"
 
 
@@ -44,7 +44,7 @@ def make(home: LocalHome) -> None:
     write(rows.filter(known), file)
     write(rows.filter(pc.invert(known)), home.path(NEXT_WEEK))
     add_files(home, [file], contract)
-    start(home, {"MaxIterations": "8", "MaxLeafNodes": "2"})
+    start(home, {"MaxIterations": "3", "MaxLeafNodes": "4"})
 
 
 def start(home: Home, parameters: dict[str, str]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def test_a_better_model_is_no_worse_and_a_worse_one_is_not(rows):
 
 def test_a_model_that_is_only_dearer_does_not_pass(rows):
     champion = scored(rows, 2)
-    dearer = Scored(champion.score, 0.01)  # alerts on nearly everyone
+    dearer = Scored(champion.score, np.inf)  # alerts on nobody
     comparison = judged(rows, dearer, champion)
     assert comparison["average_precision"]["no_worse"]
     said = verdict(0.7, comparison, "v1", [], Rules())
