@@ -12,6 +12,8 @@ from processing.online_sqlite import SqliteStore
 from processing.sqlite_ledger import UNCOUNTED, Open, count_event, known_decision
 
 SEEN = "CREATE TABLE seen (transaction_id TEXT PRIMARY KEY, content TEXT) WITHOUT ROWID"
+UNSEEN = """SELECT EXISTS (SELECT 1 FROM json_each(?) AS given
+    WHERE NOT EXISTS (SELECT 1 FROM seen WHERE seen.transaction_id = given.value))"""
 
 
 class Replay(SqliteStore):
@@ -46,7 +48,15 @@ class Replay(SqliteStore):
                     count_event(db, event)
 
     def states(self, events: Sequence[Event]) -> list[list[int] | None]:
-        """The state of each event; None where its id was used before, for another transaction."""
+        """The state of each event; None where its id was used before, for another transaction.
+
+        What was not counted is counted now: a file that breaks off may give more rows when it is read once more.
+        """
+        ids = json.dumps([event.transaction_id for event in events])
+        with self._answering() as db:
+            (unseen,) = db.execute(UNSEEN, [ids]).fetchone()
+        if unseen:
+            self.count(events)
         with self._answering() as db:
             db.execute("BEGIN")
             try:
