@@ -20,7 +20,9 @@ from serving_home import begin, explained_home, publish, row, serving_home, sett
 from processing import contract as contracts
 from processing.errors import RunFailed
 from processing.home import Home
-from processing.online import Bucket, open_store
+from processing.online import Bucket, Event, open_store
+from processing.replay import Replay
+from processing.windows import HOUR_US
 from serving.app import create_app
 from serving.landed import Scoring
 from serving.score_file import main
@@ -303,3 +305,17 @@ def test_the_command(tmp_path: Path) -> None:
     assert "3 rows scored by" in done.stdout
     with open(tmp_path / "june.scored.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 3
+
+
+def test_what_is_scored_without_having_been_counted_is_counted_first(tmp_path: Path) -> None:
+    """As when a file that breaks off gives more rows at its second reading."""
+    events = [Event(f"e{i}", (490_000 + i) * HOUR_US, 100 + i, ("C1", "T1")) for i in range(4)]
+    found = []
+    for name, before in (("all", events), ("some", events[:2])):
+        (tmp_path / name).mkdir()
+        replay = Replay(tmp_path / "none.sqlite", tmp_path / name, CONTRACT)
+        replay.count(before)
+        found.append(replay.states(events))
+        replay.close()
+    assert found[0] == found[1]
+    assert None not in found[0]
