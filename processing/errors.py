@@ -26,5 +26,9 @@ class Conflict(FraudlineError):
     """A conditional write found something else than expected: another writer came first."""
 
 
+class Damaged(FraudlineError):
+    """A stored file is not what was written: truncated, changed or gone. The message says what to do about it."""
+
+
 class RunFailed(FraudlineError):
     """A pipeline run, or one step of it, ended in failure. Nothing was promoted."""

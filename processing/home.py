@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from processing.errors import BadInput, Conflict, NotFound
 
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 OWN = re.compile(r"\.writing-.*|\..+\.lock")  # a local home's working files
 
 
@@ -94,10 +95,10 @@ class Home(ABC):
 
 
 class LocalHome(Home):
-    """A home in a folder of this machine."""
+    """A home in a folder of this machine. `open_home` is what makes one of an address."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.expanduser().resolve()
+        self.folder = folder.resolve()
         self.url = self.folder.as_uri()
 
     def path(self, key: str) -> Path:
@@ -201,19 +202,29 @@ class LocalHome(Home):
 
 
 def local_path(address: str) -> Path:
-    """The path that a local address (a plain path or file://...) names. Raises BadInput for any other."""
-    parts = urlsplit(address)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    if parts.scheme and len(parts.scheme) > 1:
+    """The path that a local address names: a plain path, where `~` is the user's own folder, or a file:// URI.
+
+    This is the one place where an address becomes a path: what a person types is a path, whatever signs are in it,
+    unless it begins with a scheme and `//`. Raises BadInput for an address that is not local.
+    """
+    scheme = SCHEME.match(address)
+    if scheme and scheme[1].lower() == "file":
+        rest = address[scheme.end() :]
+        host, slash, path = rest.partition("/")
+        if host not in ("", "localhost") or not slash:
+            raise BadInput(f"{address!r} names no folder of this machine; write file:///path, or the plain path")
+        return Path("/" + unquote(path))
+    if scheme:
         raise BadInput(f"{address!r} is not a local path; give a folder of this machine")
-    return Path(address)
+    return Path(address).expanduser()
 
 
 def open_home(address: str | Path) -> Home:
     """The home at an address: a folder, file://... or s3://bucket/prefix. Nothing is made until something is stored."""
-    if str(address).startswith("s3:"):
+    if isinstance(address, Path):
+        return LocalHome(address.expanduser())
+    if address.startswith("s3:"):
         from processing.home_s3 import S3Home
 
-        return S3Home(str(address))
-    return LocalHome(local_path(str(address)))
+        return S3Home(address)
+    return LocalHome(local_path(address))

@@ -12,7 +12,7 @@ import pytest
 
 from processing.aws import client
 from processing.errors import BadInput, Conflict, FraudlineError, NotFound
-from processing.home import Home, open_home
+from processing.home import Home, LocalHome, open_home
 
 SPAWN = multiprocessing.get_context("spawn")
 ODD_KEYS = ["a b/c d.csv", "München/100%/x+y.csv", "100%25.csv", "what?/who#1&2.csv", "day=2026-03-01/part 0.parquet"]
@@ -227,3 +227,19 @@ class TestRefusals:
         with pytest.raises(FraudlineError, match="s3:PutObject on k of the bucket"):
             open_home(f"s3://{bucket}").write("k", b"")
         assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("name", ["my home", "job:2", "a+b", "José", "h%20ome", "a#b?c", "x@y", "(1),=&[z]", "a:b:c"])
+def test_an_address_is_the_folder_that_was_typed_and_its_url_leads_there_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for address in (name, f"~/{name}", str(tmp_path / name), tmp_path / name):
+        home = open_home(address)
+        assert isinstance(home, LocalHome)
+        assert home.folder == tmp_path / name
+        again = open_home(home.url)
+        assert isinstance(again, LocalHome)
+        assert again.folder == home.folder
+        assert home.key_of(home.url_of(f"models/{name}")) == f"models/{name}"

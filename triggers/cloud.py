@@ -30,6 +30,7 @@ SHIPPED = (  # what the functions are made of, beside Powertools; the rest of th
     "pipeline/registry.py",
     "processing/__init__.py",
     "processing/aws.py",
+    "processing/documents.py",
     "processing/errors.py",
     "processing/home.py",
     "processing/home_s3.py",
