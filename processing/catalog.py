@@ -1,14 +1,21 @@
-"""The Iceberg catalog of a home: a SQLite file on a laptop, the Glue Data Catalog for a home in S3."""
+"""The Iceberg catalog of a home: a SQLite file on a laptop, the Glue Data Catalog for a home in S3.
+
+Opening it changes nothing; `make_catalog` is for who is about to commit.
+"""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pyiceberg.catalog import Catalog
 
 from processing.aws import CONNECT_SECONDS, READ_SECONDS, endpoint, refusal, region
-from processing.errors import FraudlineError
+from processing.errors import Damaged, FraudlineError, NotFound
 from processing.home import Home, LocalHome
 
 NAMESPACE = "fraudline"
+CATALOG_KEY = "warehouse/catalog.db"
+REPAIR = "restore it from a backup, or run `fraudline home repair`"
 
 
 def namespace(home: Home) -> str:
@@ -19,24 +26,53 @@ def namespace(home: Home) -> str:
 
 
 def open_catalog(home: Home) -> Catalog:
-    """The catalog of a home, with its namespace, which is made if there is none yet. Raises FraudlineError."""
+    """The catalog of a home. Raises NotFound if it has none yet, Damaged if it cannot be read, and FraudlineError."""
     if isinstance(home, LocalHome):
+        if not home.path(CATALOG_KEY).is_file():
+            raise NotFound(f"the home {home.url} has no tables yet; `fraudline run` makes them")
         return _sqlite(home)
-    return _glue(home)
+    catalog, name = _glue(home), namespace(home)
+    with _asked_of_glue(name):
+        if not catalog.namespace_exists(name):
+            raise NotFound(f"the Glue Data Catalog has no database {name} yet; `fraudline deploy` makes it")
+    return catalog
+
+
+def make_catalog(home: Home) -> Catalog:
+    """The catalog of a home with its namespace, made if there is none yet. Raises Damaged and FraudlineError."""
+    if isinstance(home, LocalHome):
+        home.path(CATALOG_KEY).parent.mkdir(parents=True, exist_ok=True)
+        catalog = _sqlite(home)
+        catalog.create_namespace_if_not_exists(NAMESPACE)
+        return catalog
+    catalog, name = _glue(home), namespace(home)
+    with _asked_of_glue(name):
+        if not catalog.namespace_exists(name):  # a role that may not make one need not, where it exists
+            catalog.create_namespace(name, {"location": home.url_of("warehouse")})
+    return catalog
 
 
 def _sqlite(home: LocalHome) -> Catalog:
     from pyiceberg.catalog.sql import SqlCatalog
+    from sqlalchemy import URL
+    from sqlalchemy.exc import DatabaseError
 
-    warehouse = home.path("warehouse")
-    warehouse.mkdir(parents=True, exist_ok=True)
-    catalog = SqlCatalog("fraudline", uri=f"sqlite:///{warehouse}/catalog.db", warehouse=warehouse.as_uri())
-    catalog.create_namespace_if_not_exists(NAMESPACE)
-    return catalog
+    from processing.locations import FOLDER, OURS, LocalFiles
+
+    path = home.path(CATALOG_KEY)
+    properties = {
+        "uri": URL.create("sqlite", database=str(path)),  # as text, signs in the path would be read as others
+        "warehouse": f"{OURS}warehouse",
+        "py-io-impl": f"{LocalFiles.__module__}.{LocalFiles.__name__}",
+        FOLDER: str(home.folder),
+    }
+    try:
+        return SqlCatalog(NAMESPACE, **properties)  # type: ignore[arg-type]
+    except DatabaseError as error:
+        raise Damaged(f"the catalog of the tables, {path}, cannot be read: {error.orig}; {REPAIR}") from error
 
 
 def _glue(home: Home) -> Catalog:
-    from botocore.exceptions import BotoCoreError, ClientError
     from pyiceberg.catalog.glue import GlueCatalog
 
     properties = {
@@ -49,12 +85,16 @@ def _glue(home: Home) -> Catalog:
         "s3.connect-timeout": str(CONNECT_SECONDS),
         "s3.request-timeout": str(READ_SECONDS),
     }
-    name = namespace(home)
+    with _asked_of_glue(namespace(home)):
+        return GlueCatalog(NAMESPACE, **{key: value for key, value in properties.items() if value is not None})
+
+
+@contextmanager
+def _asked_of_glue(name: str) -> Iterator[None]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
     try:
-        catalog = GlueCatalog("fraudline", **{key: value for key, value in properties.items() if value is not None})
-        if not catalog.namespace_exists(name):  # a role that may not make one need not, where it exists
-            catalog.create_namespace(name, {"location": home.url_of("warehouse")})
+        yield
     except (BotoCoreError, ClientError) as error:
         check = "that the role may use this database and its tables (FRAUDLINE_GLUE_DATABASE names another one)"
         raise FraudlineError(refusal(error, "glue:GetDatabase", f"the database {name}", check)) from error
-    return catalog

@@ -24,11 +24,15 @@ OWN = re.compile(r"\.writing-.*|\..+\.lock")  # a local home's working files
 
 @dataclass(frozen=True)
 class Entry:
-    """A stored object: its key, size in bytes, time of last change (seconds since 1970)."""
+    """A stored object: its key, size in bytes, time of last change (seconds since 1970).
+
+    `tag` tells two objects apart that were stored under the key one after the other.
+    """
 
     key: str
     size: int
     modified: float
+    tag: str = ""
 
 
 class Home(ABC):
@@ -64,12 +68,32 @@ class Home(ABC):
         """Rename an object. Raises NotFound."""
 
     @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove an object, if it is there."""
+
+    @abstractmethod
     def remove(self, prefix: str) -> None:
         """Remove every object below a prefix that ends in '/'."""
 
     @abstractmethod
-    def copy(self, address: str, key: str) -> None:
-        """Store what lies at an address of this home (as `url_of` gives it) under a further key."""
+    def claim(self, entry: Entry, key: str) -> None:
+        """Put a listed object aside under another key, where whoever stores a new one under its own does not reach it.
+
+        Raises Conflict if it is not the listed object any more, and NotFound. What has been claimed is finished by
+        `settle` or given back by `release`.
+        """
+
+    @abstractmethod
+    def settle(self, entry: Entry, claimed: str, key: str) -> None:
+        """Move a claimed object to its final key. What was stored under its first one meanwhile stays there."""
+
+    @abstractmethod
+    def release(self, claimed: str, key: str) -> str:
+        """Give a claimed object back under its first key; gives the key, which is another one if that is taken."""
+
+    @abstractmethod
+    def copy(self, source: str, target: str) -> None:
+        """Store what is under one key under a further one. Neither may be changed afterwards. Raises NotFound."""
 
     @abstractmethod
     def upload(self, path: Path, key: str) -> None:
@@ -151,7 +175,7 @@ class LocalHome(Home):
                 continue
             if path.is_file() and not OWN.fullmatch(path.name):
                 key = path.relative_to(self.folder).as_posix()
-                found.append(Entry(key, status.st_size, status.st_mtime))
+                found.append(Entry(key, status.st_size, status.st_mtime, _tag(status)))
         return sorted(found, key=lambda entry: entry.key)
 
     def folders(self, prefix: str) -> list[str]:
@@ -165,6 +189,9 @@ class LocalHome(Home):
         except FileNotFoundError:
             raise NotFound(f"{source} does not exist in the home {self.folder}") from None
 
+    def delete(self, key: str) -> None:
+        self.path(key).unlink(missing_ok=True)
+
     def remove(self, prefix: str) -> None:
         shutil.rmtree(self.path(prefix), ignore_errors=True)
 
@@ -177,14 +204,45 @@ class LocalHome(Home):
     def url_of(self, key: str) -> str:
         return f"{self.url}/{quote(key)}"
 
-    def copy(self, address: str, key: str) -> None:
-        target = self.path(key)
+    def claim(self, entry: Entry, key: str) -> None:
+        self.move(entry.key, key)  # atomic: from here on nobody else can store anything under this name
+        if _tag(self.path(key).stat()) != entry.tag:
+            self.release(key, entry.key)
+            raise Conflict(f"{entry.key} was replaced or changed just now")
+
+    def settle(self, entry: Entry, claimed: str, key: str) -> None:
+        self.move(claimed, key)
+
+    def release(self, claimed: str, key: str) -> str:
+        source, target = self.path(claimed), self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
+        number = 1
+        while True:
+            try:
+                os.link(source, target)  # unlike a rename it replaces nothing
+                break
+            except FileExistsError:
+                number += 1
+                target = self.path(key).with_name(f"{number}-{self.path(key).name}")
+            except OSError:  # a file system without hard links
+                if not target.exists():
+                    os.replace(source, target)
+                    break
+                number += 1
+                target = self.path(key).with_name(f"{number}-{self.path(key).name}")
+        source.unlink(missing_ok=True)
+        return target.relative_to(self.folder).as_posix()
+
+    def copy(self, source: str, target: str) -> None:
+        origin, path = self.path(source), self.path(target)
+        if not origin.is_file():
+            raise NotFound(f"{source} does not exist in the home {self.folder}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
         try:
-            os.link(local_path(address), target)  # both are written once and never changed
+            os.link(origin, path)
         except OSError:  # another file system, or one without hard links
-            self.upload(local_path(address), key)
+            self.upload(origin, target)
 
     def upload(self, path: Path, key: str) -> None:
         target = self.path(key)
@@ -199,6 +257,10 @@ class LocalHome(Home):
         if not path.is_file():
             raise NotFound(f"{key} does not exist in the home {self.folder}")
         yield path
+
+
+def _tag(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
 
 
 def local_path(address: str) -> Path:

@@ -78,7 +78,7 @@ class S3Home(Home):
             for item in page.get("Contents", []):
                 if not item["Key"].endswith("/"):  # the console makes such ones for empty folders
                     key = item["Key"].removeprefix(self.prefix)
-                    found.append(Entry(key, item["Size"], item["LastModified"].timestamp()))
+                    found.append(Entry(key, item["Size"], item["LastModified"].timestamp(), item["ETag"]))
         return sorted(found, key=lambda entry: entry.key)
 
     def folders(self, prefix: str) -> list[str]:
@@ -94,8 +94,11 @@ class S3Home(Home):
 
     def move(self, source: str, target: str) -> None:
         self._copy(source, target)
-        with self._told("DeleteObject", source):
-            self._s3.delete_object(Bucket=self.bucket, Key=self._key(source))
+        self.delete(source)
+
+    def delete(self, key: str) -> None:
+        with self._told("DeleteObject", key):
+            self._s3.delete_object(Bucket=self.bucket, Key=self._key(key))
 
     def remove(self, prefix: str) -> None:
         keys = [item["Key"] for page in self._pages(prefix) for item in page.get("Contents", [])]
@@ -106,8 +109,36 @@ class S3Home(Home):
             for failed in answer.get("Errors", []):
                 raise FraudlineError(f"{failed['Key']} in the bucket {self.bucket} stays: {failed.get('Message')}")
 
-    def copy(self, address: str, key: str) -> None:
-        self._copy(self.key_of(address), key)
+    def claim(self, entry: Entry, key: str) -> None:
+        from botocore.exceptions import ClientError
+
+        with self._told("CopyObject", entry.key):
+            try:  # the original stays until the copy is settled, so that there is nothing to give back
+                self._copy_if(entry, key)
+            except ClientError as error:
+                if code_of(error) in CHANGED:
+                    raise Conflict(f"{entry.key} was replaced just now") from error
+                raise
+
+    def settle(self, entry: Entry, claimed: str, key: str) -> None:
+        from botocore.exceptions import ClientError
+
+        self.move(claimed, key)
+        original = {"Bucket": self.bucket, "Key": self._key(entry.key), "IfMatch": entry.tag}
+        with self._told("DeleteObject", entry.key):
+            try:
+                self._s3.head_object(**original)  # where a store does not know conditional deletes
+                self._s3.delete_object(**original)
+            except ClientError as error:
+                if code_of(error) not in (*CHANGED, *MISSING):  # replaced or gone: that one is not ours to remove
+                    raise
+
+    def release(self, claimed: str, key: str) -> str:
+        self.delete(claimed)
+        return key
+
+    def copy(self, source: str, target: str) -> None:
+        self._copy(source, target)
 
     def key_of(self, address: str) -> str:
         """The key of an address of this home. Raises BadInput for one elsewhere."""
@@ -119,6 +150,12 @@ class S3Home(Home):
         origin = {"Bucket": self.bucket, "Key": self._key(source)}
         with self._told("CopyObject", source):  # in parts, where it is too large for one call
             self._s3.copy(origin, self.bucket, self._key(target))
+
+    def _copy_if(self, entry: Entry, target: str) -> None:
+        """Copy an object if it is still the listed one."""
+        origin = {"Bucket": self.bucket, "Key": self._key(entry.key)}
+        condition = {"CopySourceIfMatch": entry.tag}
+        self._s3.copy(origin, self.bucket, self._key(target), ExtraArgs=condition)
 
     def upload(self, path: Path, key: str) -> None:
         with self._told("PutObject", key):

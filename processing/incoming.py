@@ -2,21 +2,27 @@
 
 import hashlib
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
-from processing.errors import BadInput
+from processing.errors import BadInput, Conflict, NotFound
 from processing.home import Entry, Home
 from processing.landing import is_readable
 
 FOLDER = "incoming/"
+CLAIMED = "claimed/"
 SETTLE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A file to take in, as it was when the run began."""
+    """A file that a run takes in: how it was listed in incoming/, where it was put aside, and its digest."""
 
     entry: Entry
+    claimed: str
     sha256: str
 
     @property
@@ -42,7 +48,7 @@ def waiting(home: Home) -> list[Entry]:
     return [entry for entry in home.entries(FOLDER) if is_readable(entry.key)]
 
 
-def settled(home: Home, *, seconds: float = SETTLE_SECONDS, patience: float = 30.0) -> list[Arrival]:
+def settled(home: Home, *, seconds: float = SETTLE_SECONDS, patience: float = 30.0) -> list[Entry]:
     """The files to take in now: those that have not changed for some seconds.
 
     Waits for files that are being written, up to `patience` seconds; what still grows then is left for the next run.
@@ -52,30 +58,70 @@ def settled(home: Home, *, seconds: float = SETTLE_SECONDS, patience: float = 30
         entries = waiting(home)
         whole = [entry for entry in entries if time.time() - entry.modified >= seconds]
         if len(whole) == len(entries) or time.monotonic() > deadline:
-            return [Arrival(entry, _digest(home, entry.key)) for entry in whole]
+            return whole
         time.sleep(0.2)
 
 
-def check_unchanged(home: Home, arrivals: list[Arrival]) -> None:
-    """Raise BadInput if a file has changed since the run began, so that no half of it is committed."""
-    now = {entry.key: entry for entry in waiting(home)}
-    for arrival in arrivals:
-        if now.get(arrival.entry.key) != arrival.entry:
-            raise BadInput(
-                f"{arrival.name} changed while it was read; nothing was committed. Write files under a name that "
-                "starts with '.' and rename them when they are whole, then run again"
-            )
+class Claims:
+    """The files that a run takes in, put aside in claimed/<run>/ before they are read, in a `with` block.
+
+    So what is archived is what was read, whatever is stored under the same name meanwhile. At the end of the block what
+    was not archived waits in incoming/ again.
+    """
+
+    def __init__(self, home: Home, run: str, held: ExitStack) -> None:
+        self.home, self.run, self._held = home, run, held
+        self.files: list[tuple[Arrival, Path]] = []  # with the local copy of each
+        self._aside: list[tuple[Entry, str]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for entry, claimed in self._aside:
+            self.home.release(claimed, entry.key)
+
+    def take(self, entries: Sequence[Entry]) -> None:
+        """Put files aside. One that was replaced since it was listed is left for the next run."""
+        for entry in entries:
+            claimed = f"{CLAIMED}{self.run}/{entry.key.removeprefix(FOLDER)}"
+            try:
+                self.home.claim(entry, claimed)
+            except (Conflict, NotFound):
+                continue
+            self._aside.append((entry, claimed))
+            path = self._held.enter_context(self.home.local_file(claimed))
+            self.files.append((Arrival(entry, claimed, _digest(path)), path))
+
+    @property
+    def arrivals(self) -> list[Arrival]:
+        return [arrival for arrival, _ in self.files]
+
+    def check_unchanged(self) -> None:
+        """Raise BadInput if whoever wrote a file was not done with it, so that no half of it is committed."""
+        for arrival, path in self.files:
+            if _digest(path) != arrival.sha256:
+                raise BadInput(
+                    f"{arrival.name} changed while it was read; nothing was committed. Write files under a name that "
+                    "starts with '.' and rename them when they are whole, then run again"
+                )
+
+    def archive(self) -> None:
+        """Move the files, whose rows are committed, to archive/<run>/."""
+        for arrival in self.arrivals:
+            self.home.settle(arrival.entry, arrival.claimed, f"archive/{self.run}/{arrival.name}")
+            self._aside.remove((arrival.entry, arrival.claimed))
 
 
-def archive(home: Home, arrivals: list[Arrival], run: str) -> None:
-    """Move files whose rows are committed to archive/<run>/."""
-    for arrival in arrivals:
-        home.move(arrival.entry.key, f"archive/{run}/{arrival.name}")
+def reclaim(home: Home) -> list[str]:
+    """Give back what runs had put aside that ended without a word; the keys. For who knows that no run goes on."""
+    keys = []
+    for entry in home.entries(CLAIMED):
+        _, _, name = entry.key.removeprefix(CLAIMED).partition("/")
+        keys.append(home.release(entry.key, FOLDER + name))
+    return keys
 
 
-def _digest(home: Home, key: str) -> str:
-    digest = hashlib.sha256()
-    with home.local_file(key) as path, open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,7 +18,7 @@ from processing.errors import BadInput
 from processing.incoming import Arrival
 from processing.landing import read_file
 from processing.schemas import landed_schema, transaction_schema
-from processing.staging import at_hand, deliver
+from processing.staging import at_hand, deliver, for_reading
 from processing.windows import DAY_US
 
 ORIGIN = ("file", "line", "reason", "content")  # of a refused row
@@ -43,9 +43,9 @@ def day_of(time: Column) -> Column:
 
 
 def read_table(spark: SparkSession, files: Iterable[str], schema: pa.Schema) -> DataFrame:
-    """The rows of the given Parquet files."""
+    """The rows of the Parquet files at these paths."""
     reader = spark.read.schema(from_arrow_schema(schema)).option("recursiveFileLookup", "true")
-    paths = list(files)
+    paths = [for_reading(path) for path in files]
     return reader.parquet(*paths) if paths else spark.createDataFrame([], from_arrow_schema(schema))
 
 
@@ -60,7 +60,7 @@ class Landed:
 
 
 def land(spark: SparkSession, arrivals: Sequence[tuple[Arrival, str]], contract: Contract, folder: str) -> Landed:
-    """Read the arrived files, one task each, and set their rows down as Parquet in `folder`. Both are addresses."""
+    """Read the arrived files, one task each, and set their rows down as Parquet in `folder`. Both are paths."""
     now = datetime.now(UTC)
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:

@@ -10,13 +10,14 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Collection
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
@@ -24,20 +25,22 @@ from processing import tables as iceberg
 from processing.behaviour import features_of
 from processing.buckets import refresh_store
 from processing.contract import HOME_KEY, Contract, of_home
-from processing.errors import BadInput, FraudlineError
+from processing.errors import BadInput, Conflict, Damaged, FraudlineError
 from processing.features import FeatureSet
 from processing.home import Home, open_home
-from processing.incoming import FOLDER, Arrival, archive, bring_in, check_unchanged, settled
+from processing.incoming import FOLDER, Claims, bring_in, reclaim, settled
 from processing.intake import Taken, land, read_table, rewritten, take
 from processing.landing import check_file
+from processing.leftovers import sweep
 from processing.online import OnlineStore, Reports, open_store
-from processing.schemas import transaction_schema
+from processing.schemas import quarantine_schema, transaction_schema
 from processing.spark import start_spark
 from processing.split import Split, date_of, split_days
 from processing.staging import Staging, brought, stage
 
 Files = dict[int, list[str]]
 ROWS_PER_TASK = 250_000
+ATTEMPTS = 3  # to commit on top of what others commit meanwhile
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,29 +68,34 @@ def main(arguments: list[str] | None = None) -> int:
 def run_job(home: Home, contract: Contract, run: str, scratch: Path, held: ExitStack) -> dict[str, Any]:
     """One run of the job; what it did, as in runs/<run>/features.json. Raises FraudlineError.
 
-    `held` keeps local copies of the files until the caller is done.
+    Nobody else may run on the home meanwhile. `held` keeps local copies of the files until the caller is done.
     """
     tables = iceberg.open_tables(home, contract)
-    arrivals = settled(home)
-    if not arrivals and not tables.transactions.current_snapshot():
+    if returned := reclaim(home):
+        say(f"{len(returned)} file(s) wait again that a run had put aside which ended without a word")
+    if removed := sweep(home):
+        say(f"{removed} data file(s) removed that such a run had left uncommitted")
+    waiting = settled(home)
+    if not waiting and not tables.find("transactions"):
         raise BadInput(f"there is nothing to take in: put CSV, CSV.gz or Parquet files into {home.url_of('incoming')}")
-    paths = [(arrival, held.enter_context(home.local_file(arrival.entry.key))) for arrival in arrivals]
-    for arrival, path in paths:
-        check_file(path, contract, arrival.name)
-    store = open_store(home, contract) if contract.entities else None
-    if store:
-        held.callback(store.close)
-    spark = start_spark(scratch)
-    say(f"Spark {spark.version} started; {len(arrivals)} file(s) to take in")
-    staging = stage(home, run, scratch, spark)
-    held.callback(staging.close)
-    job = _Job(home, contract, run, spark, tables, staging)
-    reports = store.reports() if store else Reports({}, 0)
-    taken = job.take_in(paths, reports)
-    features = job.commit(taken, arrivals)
-    archive(home, arrivals, run)
-    split, counts = job.write_sets(features)
-    set_buckets = job.refresh(store, reports) if store else 0
+    with Claims(home, run, held) as claims:
+        claims.take(waiting)
+        for arrival, path in claims.files:
+            check_file(path, contract, arrival.name)
+        store = open_store(home, contract) if contract.entities else None
+        if store:
+            held.callback(store.close)
+        spark = start_spark(scratch)
+        say(f"Spark {spark.version} started; {len(claims.files)} file(s) to take in")
+        staging = stage(home, run, scratch, spark)
+        held.callback(staging.close)
+        job = _Job(home, contract, run, spark, tables, staging, claims)
+        reports = store.reports() if store else Reports({}, 0)
+        taken = job.take_in(reports)
+        claims.archive()
+        split, counts = job.write_sets()
+        set_buckets = job.refresh(store, reports) if store else 0
+        arrivals = claims.arrivals
     done = {
         "run": run,
         "files": [
@@ -95,11 +103,11 @@ def run_job(home: Home, contract: Contract, run: str, scratch: Path, held: ExitS
         ],
         "rows_accepted": taken.accepted_rows,
         "rows_refused": taken.refused_rows,
-        "rows_new": taken.new_rows,
+        "rows_new": job.added,
         "online_buckets": set_buckets,
         "features": list(FeatureSet(contract).names),
         "snapshots": {
-            name: iceberg.snapshot_id(getattr(tables, name)) for name in ("transactions", "features", "quarantine")
+            name: iceberg.snapshot_id(job.tables.find(name)) for name in ("transactions", "features", "quarantine")
         },
         "days": split.words(),
         "rows": counts,
@@ -110,7 +118,7 @@ def run_job(home: Home, contract: Contract, run: str, scratch: Path, held: ExitS
     home.write(f"runs/{run}/contract/{HOME_KEY}", contract.text.encode())
     home.write(f"runs/{run}/features.json", json.dumps(done, indent=2).encode())
     sets = f"{counts['train']:,} to train on, {counts['test']:,} to test on"
-    say(f"{taken.new_rows:,} new rows, {taken.refused_rows:,} refused; {sets}")
+    say(f"{job.added:,} new rows, {taken.refused_rows:,} refused; {sets}")
     return done
 
 
@@ -122,32 +130,51 @@ class _Job:
     spark: SparkSession
     tables: iceberg.Tables
     staging: Staging
+    claims: Claims
     new_rows: int = 0
+    added: int = 0  # rows that are committed by now
+    attempt: int = 0
 
-    def take_in(self, paths: list[tuple[Arrival, Path]], reports: Reports) -> Taken:
-        files_in = [(arrival, self.staging.arrived(arrival.entry.key, path)) for arrival, path in paths]
+    def take_in(self, reports: Reports) -> Taken:
+        """Read the files and commit what they bring. Anew from the tables as they are, if someone else came first."""
+        files_in = [(arrival, self.staging.arrived(arrival.claimed, path)) for arrival, path in self.claims.files]
         landed = land(self.spark, files_in, self.contract, self.staging.scratch)
-        files = iceberg.files_by_day(self.tables.transactions)
-        existing = self.transactions(files) if files else None
-        taken = take(self.spark, landed, existing, reports.labels, self.contract)
-        self.new_rows = taken.new_rows
-        say(f"{taken.accepted_rows:,} rows accepted ({taken.new_rows:,} new), {taken.refused_rows:,} refused")
-        return taken
+        while True:
+            existing = self.transactions(self.tables.files_by_day("transactions"))
+            taken = take(self.spark, landed, existing, reports.labels, self.contract)
+            self.new_rows = taken.new_rows
+            say(f"{taken.accepted_rows:,} rows accepted ({taken.new_rows:,} new), {taken.refused_rows:,} refused")
+            try:
+                self.commit(taken)
+                return taken
+            except Conflict as conflict:
+                self.attempt += 1
+                if self.attempt == ATTEMPTS:
+                    raise
+                say(f"{conflict}; taking in again, on top of it")
+                self.tables = iceberg.open_tables(self.home, self.contract)
 
-    def transactions(self, files: Files) -> DataFrame:
+    def transactions(self, files: Files) -> DataFrame | None:
+        """The rows of these files; None if there are none."""
+        if not files:
+            return None
         return read_table(self.spark, self.staging.reachable(_all(files)), transaction_schema(self.contract))
 
-    def commit(self, taken: Taken, arrivals: list[Arrival]) -> Files:
-        """Write what changes, then commit it; returns the files of all features, by day."""
-        before = iceberg.files_by_day(self.tables.transactions)
+    def commit(self, taken: Taken) -> None:
+        """Write what changes, then commit it. Raises Conflict if someone else has committed since the tables were read.
+
+        Files are discarded only where it is sure that no catalog names them: before a commit is tried, and when it is
+        known to have failed. What else goes wrong leaves them to `sweep`, in the next run.
+        """
+        before = self.tables.files_by_day("transactions")
         changed = taken.new_days | taken.label_days
         touched = {day: files for day, files in before.items() if day in changed}
-        written: list[str] = []
-        try:
+        rows = sum(count for day, count in self._counts().items() if day in changed) + taken.new_rows
+        with self._discarding() as written:
             new_files: Files = {}
             if changed:
-                existing = self.transactions(touched) if touched else None
-                new_files = self._write("transactions", rewritten(existing, taken, self.contract), written)
+                whole = rewritten(self.transactions(touched), taken, self.contract)
+                new_files = self._write("transactions", whole, written)
             now = before | new_files
             stale = not self.tables.features_are_current
             days = set(now) if stale else affected_days(taken, self.contract) & set(now)
@@ -155,50 +182,87 @@ class _Job:
             feature_files: Files = {}
             if days:
                 feature_files = self._write("features", self._features(now, days), written)
-            check_unchanged(self.home, arrivals)
-            if changed:
-                iceberg.replace_days(self.tables.transactions, changed, _all(new_files))
-        except BaseException:
-            for folder in written:  # a run commits or leaves no trace
+            refused = self._refused(taken, written)
+            self.claims.check_unchanged()
+        if changed:
+            with self._discarding(Conflict, written):
+                self.tables.replace_days("transactions", changed, _all(new_files))
+            self.added += taken.new_rows
+            self._check_committed(changed, rows)
+        if days or stale:
+            with self._discarding(Conflict, written[1:] if changed else written):
+                made_from = iceberg.snapshot_id(self.tables.find("transactions"))
+                self.tables.replace_days("features", days, _all(feature_files), made_from=made_from)
+        if refused:
+            self.tables.append("quarantine", refused)
+        say("committed")
+
+    def _counts(self) -> dict[int, int]:
+        return iceberg.row_counts(self.tables.find("transactions"))
+
+    def _check_committed(self, days: Collection[int], rows: int) -> None:
+        """No file is archived whose rows cannot be read back from the table."""
+        found = self.tables.rows_read_back("transactions", days)
+        if found != rows:
+            raise Damaged(
+                f"{rows:,} transactions were written and {found:,} can be read back from the table of {self.home.url}; "
+                "the files wait in incoming/. Run again; if it happens again, `fraudline home check` looks for damage"
+            )
+
+    @contextmanager
+    def _discarding(
+        self, kinds: type[BaseException] = BaseException, written: Sequence[str] = ()
+    ) -> Iterator[list[str]]:
+        """Remove the folders that were written if the block ends with an error of a kind."""
+        folders = list(written)
+        try:
+            yield folders
+        except kinds:
+            for folder in folders:
                 self.staging.discard(folder)
             raise
-        if days or stale:
-            made_from = iceberg.snapshot_id(self.tables.transactions)
-            iceberg.replace_days(self.tables.features, days, _all(feature_files), made_from=made_from)
-        self._quarantine(taken, arrivals)
-        say("committed")
-        return iceberg.files_by_day(self.tables.features)
 
     def _features(self, files: Files, days: Collection[int]) -> DataFrame:
         reach = -(-self.contract.lookback_hours // 24)
         needed = {day - back for day in days for back in range(reach + 1)}
         rows = self.transactions({day: names for day, names in files.items() if day in needed})
+        assert rows is not None
         return features_of(rows, self.contract, days, self._partitions())
 
     def _partitions(self) -> int:
         """How many tasks share the work: what a task holds fits into memory, and none is too small to be worth it."""
-        rows = sum(iceberg.row_counts(self.tables.transactions).values()) + self.new_rows
+        rows = sum(self._counts().values()) + self.new_rows
         return max(int(self.spark.conf.get("spark.sql.shuffle.partitions") or 4), rows // ROWS_PER_TASK)
 
+    def _folder(self, table: str) -> str:
+        again = f".{self.attempt}" if self.attempt else ""
+        return f"{self.tables.folder(table)}/data/{self.run}{again}"
+
     def _write(self, table: str, rows: DataFrame, written: list[str]) -> Files:
-        folder = f"{getattr(self.tables, table).location()}/data/{self.run}"
+        folder = self._folder(table)
         written.append(folder)
         started = time.monotonic()
         by_day = rows.repartition(self._partitions(), "day").write.partitionBy("day")
         by_day.parquet(self.staging.target(folder), mode="overwrite")
         files: Files = {}
-        for file in self.staging.publish(folder):
-            files.setdefault(int(file.rsplit("/", 2)[1].removeprefix("day=")), []).append(file)
+        for key in self.staging.publish(folder):
+            files.setdefault(int(key.rsplit("/", 2)[1].removeprefix("day=")), []).append(key)
         say(f"{table} written in {time.monotonic() - started:.0f} s")
         return files
 
-    def _quarantine(self, taken: Taken, arrivals: list[Arrival]) -> None:
-        """Keep the refused rows, whole. A file that was quarantined before (the same bytes) is not so again."""
+    def _refused(self, taken: Taken, written: list[str]) -> str | None:
+        """Write the refused rows, whole, to be committed; the file's key, if there are any.
+
+        A file that was quarantined before (the same bytes) is not so again.
+        """
         if not taken.refused_rows:
-            return
-        digests = {arrival.name: arrival.sha256 for arrival in arrivals}
-        known = set(self.tables.quarantine.scan(selected_fields=("file_sha256",)).to_arrow()["file_sha256"].to_pylist())
-        refused, now = f"{self.staging.scratch}/refused", datetime.now(UTC)
+            return None
+        digests = {arrival.name: arrival.sha256 for arrival in self.claims.arrivals}
+        quarantine = self.tables.find("quarantine")
+        known: set[str] = set()
+        if quarantine is not None:
+            known = set(quarantine.scan(selected_fields=("file_sha256",)).to_arrow()["file_sha256"].to_pylist())
+        refused, now = f"{self.staging.scratch}/refused{self.attempt}", datetime.now(UTC)
         taken.refused.write.parquet(refused)
         with brought(refused) as paths:
             rows = [
@@ -207,26 +271,35 @@ class _Job:
                 for row in pq.read_table(path).to_pylist()
                 if digests[row["file"]] not in known
             ]
-        if rows:
-            iceberg.append(self.tables.quarantine, rows)
+        if not rows:
+            return None
+        folder = self._folder("quarantine")
+        written.append(folder)
+        with tempfile.TemporaryDirectory(prefix="fraudline-") as local:
+            path = Path(local, "refused.parquet")
+            pq.write_table(pa.Table.from_pylist(rows, quarantine_schema()), path, write_page_checksum=True)
+            self.home.upload(path, f"{folder}/{path.name}")
+        return f"{folder}/{path.name}"
 
-    def write_sets(self, files: Files) -> tuple[Split, dict[str, int]]:
+    def write_sets(self) -> tuple[Split, dict[str, int]]:
         """Put the train and test days' files into the run's folder; the days, and how many labelled rows they have."""
-        labelled = iceberg.row_counts(self.tables.features, labelled=True)
+        files = self.tables.files_by_day("features")
+        labelled = iceberg.row_counts(self.tables.find("features"), labelled=True)
         split = split_days(labelled, self.contract)
         counts = {}
         for name, days in (("train", split.train), ("test", split.test)):
             for day in days:
-                for i, address in enumerate(files.get(day, [])):
-                    self.home.copy(address, f"runs/{self.run}/{name}/{date_of(day)}-{i}.parquet")
+                for i, key in enumerate(files.get(day, [])):
+                    self.home.copy(key, f"runs/{self.run}/{name}/{date_of(day)}-{i}.parquet")
             counts[name] = sum(labelled.get(day, 0) for day in days)
         say(f"sets written: {counts['train']:,} rows to train on, {counts['test']:,} to test on")
         return split, counts
 
     def refresh(self, store: OnlineStore, reports: Reports) -> int:
-        files = iceberg.files_by_day(self.tables.transactions)
+        files = self.tables.files_by_day("transactions")
         first = max(files) - 1 - -(-self.contract.lookback_hours // 24)
         rows = self.transactions({day: names for day, names in files.items() if day >= first})
+        assert rows is not None
         count = refresh_store(store, rows, self.contract, reports.mark, self.staging.scratch)
         say(f"online store brought up to date: {count:,} hour buckets")
         return count

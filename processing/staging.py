@@ -1,9 +1,11 @@
 """Between Spark and a home's files: Spark reads and writes them where they lie, or copies of them on this machine.
 
 Under Glue Spark knows s3:// itself. A laptop's Spark does not, and no connector is downloaded for it: what it reads of
-a home in S3 is staged through boto3, and what it writes is uploaded, before any commit.
+a home in S3 is staged through boto3, and what it writes is uploaded, before any commit. A home on this machine is seen
+by Spark through a link in the run's scratch folder, so that no sign in the home's own name means anything to Spark.
 """
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,61 +14,77 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from processing.home import Home, LocalHome, local_path, open_home
+from processing.errors import BadInput
+from processing.home import Home, LocalHome, open_home
+
+PATTERN = re.compile(r"([\[\]{}*?\\])")
 
 
 class Staging:
-    """The files of one run. `scratch` is an address that Spark's tasks and this process can write to and read.
+    """The files of one run, by their keys in the home and by the paths (or addresses in S3) that Spark has for them.
 
-    Raises FraudlineError when the home does not answer.
+    `scratch` is a path that Spark's tasks and this process can write to and read. Raises FraudlineError when the home
+    does not answer.
     """
 
     def __init__(self, home: Home, run: str, folder: Path, *, direct: bool) -> None:
+        if "," in str(folder):
+            raise BadInput(f"Spark cannot work in {folder}, whose name has a comma; set TMPDIR to another folder")
         self.home, self.folder, self.direct = home, folder, direct
-        on_this_machine = isinstance(home, LocalHome) or not direct
-        self.scratch = folder.as_uri() if on_this_machine else home.url_of(f"runs/{run}/scratch")
+        self._link = Path(tempfile.mkdtemp(dir=folder), "home")
+        if isinstance(home, LocalHome):
+            self._link.symlink_to(home.folder)
+        here = isinstance(home, LocalHome) or not direct
+        self._scratch_key = None if here else f"runs/{run}/scratch"
+        self.scratch = home.url_of(self._scratch_key) if self._scratch_key else str(folder)
 
     def arrived(self, key: str, path: Path) -> str:
         """What a task is told to read a file of the home by; `path` is its copy on this machine."""
-        return str(path) if self.scratch.startswith("file:") else self.home.url_of(key)
+        return self.home.url_of(key) if self._scratch_key else str(path)
 
-    def reachable(self, files: Iterable[str]) -> list[str]:
-        """The addresses by which Spark reads files of the home."""
-        return list(files) if self.direct else [str(self._copy(file)) for file in files]
+    def reachable(self, keys: Iterable[str]) -> list[str]:
+        """The paths by which Spark reads files of the home."""
+        return [self._path(key) if self.direct else str(self._copy(key)) for key in keys]
 
-    def _copy(self, file: str) -> Path:
-        path = self._staged(file)
+    def _path(self, key: str) -> str:
+        return str(self._link / key) if isinstance(self.home, LocalHome) else self.home.url_of(key)
+
+    def _copy(self, key: str) -> Path:
+        path = self._staged(key)
         if not path.exists():  # a file of a table never changes
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self.home.local_file(self.home.key_of(file)) as downloaded:
+            with self.home.local_file(key) as downloaded:
                 shutil.move(downloaded, path)
         return path
 
-    def _staged(self, address: str) -> Path:
-        return self.folder / "staged" / self.home.key_of(address)
+    def _staged(self, key: str) -> Path:
+        return self.folder / "staged" / key
 
-    def target(self, address: str) -> str:
-        """Where Spark shall write what is to be published at an address."""
-        return address if self.direct else self._staged(address).as_uri()
+    def target(self, key: str) -> str:
+        """Where Spark shall write what is to be published under a key."""
+        return self._path(key) if self.direct else str(self._staged(key))
 
-    def publish(self, address: str) -> list[str]:
-        """Put what Spark wrote to `target(address)` there; the addresses of its Parquet files."""
+    def publish(self, key: str) -> list[str]:
+        """Put what Spark wrote to `target(key)` there; the keys of its Parquet files."""
         if not self.direct:
-            written = self._staged(address)
+            written = self._staged(key)
             for path in sorted(written.rglob("*.parquet")):
-                self.home.upload(path, f"{self.home.key_of(address)}/{path.relative_to(written).as_posix()}")
-        prefix = self.home.key_of(address)
-        keys = [entry.key for entry in self.home.entries(f"{prefix}/")]
-        return [address + key.removeprefix(prefix) for key in keys if key.endswith(".parquet")]
+                self.home.upload(path, f"{key}/{path.relative_to(written).as_posix()}")
+        return [entry.key for entry in self.home.entries(f"{key}/") if entry.key.endswith(".parquet")]
 
-    def discard(self, address: str) -> None:
-        """Remove what was published at an address, all of it."""
-        self.home.remove(f"{self.home.key_of(address)}/")
+    def discard(self, key: str) -> None:
+        """Remove what was published under a key, all of it."""
+        self.home.remove(f"{key}/")
 
     def close(self) -> None:
         """Remove what tasks left in the home. What is on this machine is the caller's."""
-        if not self.scratch.startswith("file:"):
-            self.home.remove(f"{self.home.key_of(self.scratch)}/")
+        if self._scratch_key:
+            self.home.remove(f"{self._scratch_key}/")
+
+
+def for_reading(path: str) -> str:
+    """A path or an address in S3 as Spark reads it, which takes some signs in a name for a pattern."""
+    return path if path.startswith("s3://") else "file://" + PATTERN.sub(r"\\\1", path)
 
 
 def stage(home: Home, run: str, folder: Path, spark: SparkSession) -> Staging:
@@ -88,38 +106,38 @@ def knows_s3(spark: SparkSession) -> bool:
 
 
 @contextmanager
-def at_hand(address: str) -> Iterator[Path]:
-    """The file at an address as a local one, wherever this runs: also in a task on another machine."""
-    if address.startswith("s3://"):
-        folder, name = address.rsplit("/", 1)
-        with open_home(folder).local_file(name) as path:
-            yield path
+def at_hand(path: str) -> Iterator[Path]:
+    """The file at a path or an address in S3 as a local one, wherever this runs: also in a task on another machine."""
+    if path.startswith("s3://"):
+        folder, name = path.rsplit("/", 1)
+        with open_home(folder).local_file(name) as local:
+            yield local
     else:
-        yield local_path(address)
+        yield Path(path)
 
 
-def deliver(path: Path, address: str) -> None:
-    """Move a local file to an address."""
-    if address.startswith("s3://"):
-        folder, name = address.rsplit("/", 1)
-        open_home(folder).upload(path, name)
-        path.unlink()
+def deliver(file: Path, path: str) -> None:
+    """Move a local file to a path or an address in S3."""
+    if path.startswith("s3://"):
+        folder, name = path.rsplit("/", 1)
+        open_home(folder).upload(file, name)
+        file.unlink()
     else:
-        target = local_path(address)
+        target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(path, target)
+        shutil.move(file, target)
 
 
 @contextmanager
-def brought(address: str) -> Iterator[list[Path]]:
+def brought(path: str) -> Iterator[list[Path]]:
     """The Parquet files of a folder, wherever it is, on this machine for the time of a with block."""
-    if not address.startswith("s3://"):
-        yield sorted(local_path(address).rglob("*.parquet"))
+    if not path.startswith("s3://"):
+        yield sorted(Path(path).rglob("*.parquet"))
         return
-    home = open_home(address)
+    home = open_home(path)
     with tempfile.TemporaryDirectory(prefix="fraudline-") as folder:
         for i, entry in enumerate(home.entries("")):
             if entry.key.endswith(".parquet"):
-                with home.local_file(entry.key) as path:
-                    shutil.move(path, Path(folder, f"{i:05}.parquet"))
+                with home.local_file(entry.key) as local:
+                    shutil.move(local, Path(folder, f"{i:05}.parquet"))
         yield sorted(Path(folder).iterdir())

@@ -12,7 +12,7 @@ import pytest
 
 from processing.aws import client
 from processing.errors import BadInput, Conflict, FraudlineError, NotFound
-from processing.home import Home, LocalHome, open_home
+from processing.home import Entry, Home, LocalHome, open_home
 
 SPAWN = multiprocessing.get_context("spawn")
 ODD_KEYS = ["a b/c d.csv", "München/100%/x+y.csv", "100%25.csv", "what?/who#1&2.csv", "day=2026-03-01/part 0.parquet"]
@@ -142,8 +142,8 @@ def test_move_copy_and_remove(home: Home) -> None:
     home.write("archive/x.csv", b"old")
     home.move("incoming/x.csv", "archive/x.csv")
     assert keys(home, "") == ["archive/x.csv"]
-    home.copy(home.url_of("archive/x.csv"), "runs/1/train/x.csv")
-    home.copy(home.url_of("archive/x.csv"), "runs/1/train/x.csv")
+    home.copy("archive/x.csv", "runs/1/train/x.csv")
+    home.copy("archive/x.csv", "runs/1/train/x.csv")
     assert home.read("runs/1/train/x.csv") == home.read("archive/x.csv") == b"rows"
     home.remove("runs/")
     home.remove("nothing/")
@@ -182,7 +182,7 @@ def test_any_key_is_kept_as_it_is(home: Home, key: str) -> None:
     assert keys(home, "") == [key]
     assert home.read(key) == b"odd"
     assert home.key_of(home.url_of(key)) == key
-    home.copy(home.url_of(key), f"copies/{key}")
+    home.copy(key, f"copies/{key}")
     home.move(key, f"moved/{key}")
     assert home.read(f"moved/{key}") == home.read(f"copies/{key}") == b"odd"
 
@@ -217,7 +217,7 @@ class TestRefusals:
         said = (
             rf"refused s3:\w+ on x/k of the bucket {bucket} \((AccessDenied|403)\): check that the role may use s3://"
         )
-        for use in (lambda: home.read("k"), lambda: home.write("k", b""), lambda: home.copy(home.url_of("k"), "l")):
+        for use in (lambda: home.read("k"), lambda: home.write("k", b""), lambda: home.copy("k", "l")):
             with pytest.raises(FraudlineError, match=said):
                 use()
 
@@ -243,3 +243,42 @@ def test_an_address_is_the_folder_that_was_typed_and_its_url_leads_there_again(
         assert isinstance(again, LocalHome)
         assert again.folder == home.folder
         assert home.key_of(home.url_of(f"models/{name}")) == f"models/{name}"
+
+
+def listed(home: Home, key: str) -> Entry:
+    return next(entry for entry in home.entries("incoming/") if entry.key == key)
+
+
+def test_what_is_claimed_is_settled_as_it_was_and_a_newer_one_stays(home: Home) -> None:
+    home.write("incoming/a b.csv", b"read")
+    entry = listed(home, "incoming/a b.csv")
+    home.claim(entry, "runs/1/incoming/a b.csv")
+    home.write("incoming/a b.csv", b"newer")
+    assert home.read("runs/1/incoming/a b.csv") == b"read"
+    home.settle(entry, "runs/1/incoming/a b.csv", "archive/1/a b.csv")
+    assert {key: home.read(key) for key in keys(home, "")} == {
+        "archive/1/a b.csv": b"read",
+        "incoming/a b.csv": b"newer",
+    }
+
+
+def test_what_was_replaced_is_not_claimed(home: Home) -> None:
+    home.write("incoming/a.csv", b"old")
+    entry = listed(home, "incoming/a.csv")
+    home.write("incoming/a.csv", b"newer")
+    with pytest.raises(Conflict):
+        home.claim(entry, "runs/1/incoming/a.csv")
+    assert {key: home.read(key) for key in keys(home, "")} == {"incoming/a.csv": b"newer"}
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_what_is_released_waits_again_and_replaces_nothing(home: Home, newer: bool) -> None:
+    home.write("incoming/a.csv", b"first")
+    home.claim(listed(home, "incoming/a.csv"), "runs/1/incoming/a.csv")
+    if newer:
+        home.write("incoming/a.csv", b"newer")
+    home.release("runs/1/incoming/a.csv", "incoming/a.csv")
+    assert keys(home, "runs/") == []
+    waiting = {home.read(key) for key in keys(home, "incoming/")}
+    # In a bucket the original never left its place, so what replaced it did so knowingly.
+    assert waiting == ({b"newer"} if newer and home.url.startswith("s3") else {b"first", *([b"newer"] * newer)})

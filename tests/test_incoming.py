@@ -3,13 +3,15 @@
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from processing.errors import BadInput
 from processing.home import Home, open_home
-from processing.incoming import archive, check_unchanged, settled, waiting
+from processing.incoming import Claims, reclaim, settled, waiting
 
 
 @pytest.fixture
@@ -42,9 +44,21 @@ def test_a_home_without_the_folder_has_nothing_waiting(tmp_path: Path) -> None:
     assert settled(open_home(tmp_path / "new")) == []
 
 
-def test_arrivals_have_their_names_sizes_and_digests(home: Home, tmp_path: Path) -> None:
+@pytest.fixture
+def held() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def names(home: Home) -> list[str]:
+    return [entry.key.removeprefix("incoming/") for entry in waiting(home)]
+
+
+def test_arrivals_have_their_names_sizes_and_digests(home: Home, tmp_path: Path, held: ExitStack) -> None:
     drop(tmp_path, "more/a.csv", "abc")
-    (arrival,) = settled(home)
+    with Claims(home, "run1", held) as claims:
+        claims.take(settled(home))
+        (arrival,) = claims.arrivals
     assert (arrival.name, arrival.entry.size) == ("more/a.csv", 3)
     assert arrival.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
@@ -63,35 +77,69 @@ def test_a_file_being_written_is_waited_for(home: Home, tmp_path: Path) -> None:
     writer.start()
     arrivals = settled(home, seconds=0.6, patience=20)
     assert not writer.is_alive()
-    assert {arrival.name: arrival.entry.size for arrival in arrivals} == {"growing.csv": 22, "whole.csv": 8}
+    assert {entry.key: entry.size for entry in arrivals} == {"incoming/growing.csv": 22, "incoming/whole.csv": 8}
 
 
 def test_what_does_not_end_is_left_for_the_next_run(home: Home, tmp_path: Path) -> None:
     drop(tmp_path, "whole.csv")
     drop(tmp_path, "growing.csv", age=-3600)  # a clock ahead of ours: it never seems to rest
-    assert [arrival.name for arrival in settled(home, seconds=0.1, patience=0.3)] == ["whole.csv"]
+    assert [entry.key for entry in settled(home, seconds=0.1, patience=0.3)] == ["incoming/whole.csv"]
 
 
-@pytest.mark.parametrize("how", ["grows", "is rewritten", "vanishes"])
-def test_a_change_is_noticed(home: Home, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("how", ["grows", "is rewritten"])
+def test_a_writer_who_was_not_done_is_noticed(home: Home, tmp_path: Path, held: ExitStack, how: str) -> None:
     path, _ = drop(tmp_path, "a.csv"), drop(tmp_path, "b.csv")
-    arrivals = settled(home)
-    check_unchanged(home, arrivals)
-    drop(tmp_path, "later.csv")  # is for the next run
-    check_unchanged(home, arrivals)
-    if how == "grows":
-        path.write_text("a,b\n1,2\n3,4\n")
-    elif how == "is rewritten":
-        drop(tmp_path, "a.csv", "a,b\n1,3\n", age=60)
-    else:
-        path.unlink()
-    with pytest.raises(BadInput, match=r"a\.csv changed while it was read; nothing was committed\. Write files under"):
-        check_unchanged(home, arrivals)
+    with path.open("r+") as writer, Claims(home, "run1", held) as claims:
+        claims.take(settled(home))
+        claims.check_unchanged()
+        drop(tmp_path, "later.csv")  # is for the next run
+        claims.check_unchanged()
+        if how == "grows":
+            writer.seek(0, os.SEEK_END)
+            writer.write("3,4\n")
+        else:
+            writer.write("a,b\n1,3\n")
+        writer.flush()
+        with pytest.raises(BadInput, match=r"a\.csv changed while it was read; nothing was committed\. Write files"):
+            claims.check_unchanged()
+    assert names(home) == ["a.csv", "b.csv", "later.csv"]
 
 
-def test_what_was_committed_goes_to_the_archive_under_its_run(home: Home, tmp_path: Path) -> None:
-    drop(tmp_path, "more/a.csv"), drop(tmp_path, "b.csv")
-    arrivals = [arrival for arrival in settled(home) if arrival.name != "b.csv"]
-    archive(home, arrivals, "run7")
-    assert [entry.key for entry in waiting(home)] == ["incoming/b.csv"]
+def test_what_was_replaced_since_it_was_listed_is_left_for_the_next_run(
+    home: Home, tmp_path: Path, held: ExitStack
+) -> None:
+    drop(tmp_path, "a.csv"), drop(tmp_path, "b.csv"), drop(tmp_path, "c.csv")
+    listed = settled(home)
+    drop(tmp_path, "a.csv", "a,b\n1,3\n", age=60)
+    (tmp_path / "incoming/b.csv").unlink()
+    with Claims(home, "run1", held) as claims:
+        claims.take(listed)
+        assert [arrival.name for arrival in claims.arrivals] == ["c.csv"]
+    assert names(home) == ["a.csv", "c.csv"]
+
+
+def test_what_was_read_goes_to_the_archive_under_its_run_and_what_came_meanwhile_stays(
+    home: Home, tmp_path: Path, held: ExitStack
+) -> None:
+    drop(tmp_path, "more/a.csv")
+    with Claims(home, "run7", held) as claims:
+        claims.take(settled(home))
+        drop(tmp_path, "more/a.csv", "a,b\n5,6\n")
+        drop(tmp_path, "b.csv")
+        claims.archive()
+    assert names(home) == ["b.csv", "more/a.csv"]
     assert home.read("archive/run7/more/a.csv") == b"a,b\n1,2\n"
+    assert home.read("incoming/more/a.csv") == b"a,b\n5,6\n"
+    assert home.entries("claimed/") == []
+
+
+def test_what_a_killed_run_had_put_aside_waits_again(home: Home, tmp_path: Path, held: ExitStack) -> None:
+    drop(tmp_path, "more/a.csv"), drop(tmp_path, "b.csv")
+    Claims(home, "killed", held).take(settled(home))
+    assert names(home) == []
+    newer = drop(tmp_path, "b.csv", "a,b\n7,8\n")
+    reclaim(home)
+    kept = {name: home.read(f"incoming/{name}") for name in names(home)}
+    assert kept == {"2-b.csv": b"a,b\n1,2\n", "b.csv": b"a,b\n7,8\n", "more/a.csv": b"a,b\n1,2\n"}
+    assert newer.exists()
+    assert home.entries("claimed/") == []

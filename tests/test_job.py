@@ -21,6 +21,7 @@ from processing.contract import Contract, load, parse
 from processing.errors import BadInput
 from processing.home import LocalHome, open_home
 from processing.job import run_job
+from processing.leftovers import referenced
 from processing.online import Decision, Event, open_store
 from processing.spark import start_spark
 from processing.synthesize import synthesize, write
@@ -209,23 +210,47 @@ def test_too_many_refused_rows_stop_the_run_without_a_trace(installation: Instal
     path.unlink()
 
 
-def test_a_file_that_changes_meanwhile_stops_the_run_without_a_trace(
-    installation: Installation, season: pa.Table, monkeypatch: pytest.MonkeyPatch
+def meanwhile(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Let something happen while a run computes what changes."""
+    rewritten = intake.rewritten
+
+    def and_then(*arguments: Any) -> Any:
+        happens()
+        return rewritten(*arguments)
+
+    monkeypatch.setattr("processing.job.rewritten", and_then)
+
+
+def test_a_file_whose_writer_was_not_done_stops_the_run_without_a_trace(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = installation.drop(synthesize(START + timedelta(days=16), 1, customers=60, terminals=40), "growing.csv")
     before = installation.files(), installation.snapshots()
-    rewritten = intake.rewritten
+    with path.open("a") as file:
 
-    def and_grows(*arguments: Any) -> Any:
-        with path.open("a") as file:
+        def grows() -> None:
             file.write("x,2026-03-01T00:00:00Z,5,C1,T1,chip,0\n")
-        return rewritten(*arguments)
+            file.flush()
 
-    monkeypatch.setattr("processing.job.rewritten", and_grows)
-    with pytest.raises(BadInput, match=r"growing\.csv changed while it was read; nothing was committed"):
-        installation.run()
+        meanwhile(monkeypatch, grows)
+        with pytest.raises(BadInput, match=r"growing\.csv changed while it was read; nothing was committed"):
+            installation.run()
     assert (installation.files(), installation.snapshots()) == before
     path.unlink()
+
+
+def test_what_is_archived_is_what_was_read_though_the_file_is_replaced_meanwhile(
+    new: Callable[[str], Installation], season: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation = new("replaced")
+    read = installation.drop(days(season, 0, 9), "rows.csv").read_bytes()
+    meanwhile(monkeypatch, lambda: installation.drop(days(season, 9, 12), "rows.csv") and None)
+    installation.run()
+    assert (installation.folder / "archive/run1/rows.csv").read_bytes() == read
+    assert len(installation.table("transactions")) == len(days(season, 0, 9))
+    monkeypatch.undo()
+    installation.run()
+    assert installation.table("transactions").num_rows == len(days(season, 0, 12))
 
 
 @pytest.fixture
@@ -281,26 +306,29 @@ def test_runs_over_increments_make_the_features_of_one_run_over_all(
 def test_a_crash_between_both_commits_is_healed_by_the_next_run(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace_days = tables.replace_days
+    replace_days = tables.Tables.replace_days
 
-    def crash(table: Any, *arguments: Any, **more: Any) -> None:
-        if table.name()[-1] == "features":
+    def crash(opened: tables.Tables, name: str, *arguments: Any, **more: Any) -> None:
+        if name == "features":
             raise KeyboardInterrupt
-        replace_days(table, *arguments, **more)
+        replace_days(opened, name, *arguments, **more)
 
     more = synthesize(START + timedelta(days=16), 2, customers=60, terminals=40)
     installation.drop(more, "crash.csv")
     with monkeypatch.context() as patched:
-        patched.setattr(tables, "replace_days", crash)
+        patched.setattr(tables.Tables, "replace_days", crash)
         with pytest.raises(KeyboardInterrupt):
             installation.run()
     assert len(installation.table("transactions")) > len(installation.table("features"))
+    assert "incoming/crash.csv" in installation.files()
     done = installation.run()
     assert done["rows_new"] == 0
     assert tables.open_tables(installation.home, CONTRACT).features_are_current
     features = installation.table("features")
     assert features["transaction_id"].equals(installation.table("transactions")["transaction_id"])
     assert "archive" in {path.split("/")[0] for path in installation.files() if path.endswith("crash.csv")}
+    written = {path for path in installation.files() if "/data/" in path and path.endswith(".parquet")}
+    assert written == referenced(installation.home)
 
 
 def test_without_data_it_says_where_to_put_files(new: Callable[[str], Installation]) -> None:

@@ -49,9 +49,11 @@ def home_with(folder: Path, table: pa.Table) -> Home:
     schema = pa.schema([field.with_nullable(True) for field in features_schema(contract)])
     files = {}
     for number in np.unique(day).tolist():
-        files[number] = folder / f"{number}.parquet"
-        pq.write_table(table.filter(day == number).select(schema.names).cast(schema), files[number])
-    tables.replace_days(opened.features, files, [path.as_uri() for path in files.values()])
+        files[number] = f"{opened.folder('features')}/data/made-up/{number}.parquet"
+        made = folder / "made.parquet"
+        pq.write_table(table.filter(day == number).select(schema.names).cast(schema), made)
+        home.upload(made, files[number])
+    opened.replace_days("features", files, list(files.values()))
     return home
 
 
