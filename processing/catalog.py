@@ -90,6 +90,22 @@ def _glue(home: Home) -> Catalog:
 
 
 @contextmanager
+def answering(home: Home) -> Iterator[None]:
+    """What the catalog of a home refuses in the `with` block becomes a FraudlineError."""
+    if not isinstance(home, LocalHome):
+        with _asked_of_glue(namespace(home)):
+            yield
+        return
+    from sqlalchemy.exc import DatabaseError
+
+    try:
+        yield
+    except DatabaseError as error:
+        path = home.path(CATALOG_KEY)
+        raise FraudlineError(f"the catalog of the tables, {path}, cannot be used: {error.orig}; run again") from error
+
+
+@contextmanager
 def _asked_of_glue(name: str) -> Iterator[None]:
     from botocore.exceptions import BotoCoreError, ClientError
 

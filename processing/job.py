@@ -10,8 +10,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +24,9 @@ from pyspark.sql import DataFrame, SparkSession
 from processing import tables as iceberg
 from processing.behaviour import features_of
 from processing.buckets import refresh_store
+from processing.committing import Changes, Files, commit, discarded_on
 from processing.contract import HOME_KEY, Contract, of_home
-from processing.errors import BadInput, Conflict, Damaged, FraudlineError
+from processing.errors import BadInput, Conflict, FraudlineError
 from processing.features import FeatureSet
 from processing.home import Home, open_home
 from processing.incoming import FOLDER, Claims, bring_in, reclaim, settled
@@ -38,7 +39,6 @@ from processing.spark import start_spark
 from processing.split import Split, date_of, split_days
 from processing.staging import Staging, brought, stage
 
-Files = dict[int, list[str]]
 ROWS_PER_TASK = 250_000
 ATTEMPTS = 3  # to commit on top of what others commit meanwhile
 
@@ -161,66 +161,34 @@ class _Job:
         return read_table(self.spark, self.staging.reachable(_all(files)), transaction_schema(self.contract))
 
     def commit(self, taken: Taken) -> None:
-        """Write what changes, then commit it. Raises Conflict if someone else has committed since the tables were read.
+        """Write what changes, then commit it. Raises as `processing.committing.commit` does."""
+        changes = Changes()
+        with discarded_on(BaseException, lambda: list(changes.folders.values()), self.staging.discard):
+            self._write_changes(taken, changes)
+            self.claims.check_unchanged()
+        if commit(self.tables, changes, self.staging.discard):
+            self.added += taken.new_rows
+        say("committed")
 
-        Files are discarded only where it is sure that no catalog names them: before a commit is tried, and when it is
-        known to have failed. What else goes wrong leaves them to `sweep`, in the next run.
-        """
+    def _write_changes(self, taken: Taken, changes: Changes) -> None:
         before = self.tables.files_by_day("transactions")
         changed = taken.new_days | taken.label_days
-        touched = {day: files for day, files in before.items() if day in changed}
-        rows = sum(count for day, count in self._counts().items() if day in changed) + taken.new_rows
-        with self._discarding() as written:
-            new_files: Files = {}
-            if changed:
-                whole = rewritten(self.transactions(touched), taken, self.contract)
-                new_files = self._write("transactions", whole, written)
-            now = before | new_files
-            stale = not self.tables.features_are_current
-            days = set(now) if stale else affected_days(taken, self.contract) & set(now)
-            say(f"{len(changed)} day(s) of transactions change, {len(days)} day(s) of features to compute")
-            feature_files: Files = {}
-            if days:
-                feature_files = self._write("features", self._features(now, days), written)
-            refused = self._refused(taken, written)
-            self.claims.check_unchanged()
         if changed:
-            with self._discarding(Conflict, written):
-                self.tables.replace_days("transactions", changed, _all(new_files))
-            self.added += taken.new_rows
-            self._check_committed(changed, rows)
-        if days or stale:
-            with self._discarding(Conflict, written[1:] if changed else written):
-                made_from = iceberg.snapshot_id(self.tables.find("transactions"))
-                self.tables.replace_days("features", days, _all(feature_files), made_from=made_from)
-        if refused:
-            self.tables.append("quarantine", refused)
-        say("committed")
+            touched = {day: files for day, files in before.items() if day in changed}
+            counts = self._counts()
+            changes.rows = sum(counts.get(day, 0) for day in changed) + taken.new_rows
+            whole = rewritten(self.transactions(touched), taken, self.contract)
+            changes.transactions = self._write("transactions", whole, changes)
+        now = before | changes.transactions
+        changes.features_stale = not self.tables.features_are_current
+        days = set(now) if changes.features_stale else affected_days(taken, self.contract) & set(now)
+        say(f"{len(changed)} day(s) of transactions change, {len(days)} day(s) of features to compute")
+        if days:
+            changes.features = self._write("features", self._features(now, days), changes)
+        changes.refused = self._refused(taken, changes)
 
     def _counts(self) -> dict[int, int]:
         return iceberg.row_counts(self.tables.find("transactions"))
-
-    def _check_committed(self, days: Collection[int], rows: int) -> None:
-        """No file is archived whose rows cannot be read back from the table."""
-        found = self.tables.rows_read_back("transactions", days)
-        if found != rows:
-            raise Damaged(
-                f"{rows:,} transactions were written and {found:,} can be read back from the table of {self.home.url}; "
-                "the files wait in incoming/. Run again; if it happens again, `fraudline home check` looks for damage"
-            )
-
-    @contextmanager
-    def _discarding(
-        self, kinds: type[BaseException] = BaseException, written: Sequence[str] = ()
-    ) -> Iterator[list[str]]:
-        """Remove the folders that were written if the block ends with an error of a kind."""
-        folders = list(written)
-        try:
-            yield folders
-        except kinds:
-            for folder in folders:
-                self.staging.discard(folder)
-            raise
 
     def _features(self, files: Files, days: Collection[int]) -> DataFrame:
         reach = -(-self.contract.lookback_hours // 24)
@@ -234,13 +202,14 @@ class _Job:
         rows = sum(self._counts().values()) + self.new_rows
         return max(int(self.spark.conf.get("spark.sql.shuffle.partitions") or 4), rows // ROWS_PER_TASK)
 
-    def _folder(self, table: str) -> str:
+    def _folder(self, table: str, changes: Changes) -> str:
+        """Where the run writes for a table: noted first, so that nothing written is forgotten."""
         again = f".{self.attempt}" if self.attempt else ""
-        return f"{self.tables.folder(table)}/data/{self.run}{again}"
+        changes.folders[table] = f"{self.tables.folder(table)}/data/{self.run}{again}"
+        return changes.folders[table]
 
-    def _write(self, table: str, rows: DataFrame, written: list[str]) -> Files:
-        folder = self._folder(table)
-        written.append(folder)
+    def _write(self, table: str, rows: DataFrame, changes: Changes) -> Files:
+        folder = self._folder(table, changes)
         started = time.monotonic()
         by_day = rows.repartition(self._partitions(), "day").write.partitionBy("day")
         by_day.parquet(self.staging.target(folder), mode="overwrite")
@@ -250,7 +219,7 @@ class _Job:
         say(f"{table} written in {time.monotonic() - started:.0f} s")
         return files
 
-    def _refused(self, taken: Taken, written: list[str]) -> str | None:
+    def _refused(self, taken: Taken, changes: Changes) -> str | None:
         """Write the refused rows, whole, to be committed; the file's key, if there are any.
 
         A file that was quarantined before (the same bytes) is not so again.
@@ -273,8 +242,7 @@ class _Job:
             ]
         if not rows:
             return None
-        folder = self._folder("quarantine")
-        written.append(folder)
+        folder = self._folder("quarantine", changes)
         with tempfile.TemporaryDirectory(prefix="fraudline-") as local:
             path = Path(local, "refused.parquet")
             pq.write_table(pa.Table.from_pylist(rows, quarantine_schema()), path, write_page_checksum=True)

@@ -20,7 +20,7 @@ from pyiceberg.transforms import DayTransform
 from pyiceberg.types import DoubleType, IcebergType, IntegerType, LongType, NestedField, StringType, TimestamptzType
 
 from processing.aws import refusal
-from processing.catalog import REPAIR, make_catalog, namespace, open_catalog
+from processing.catalog import REPAIR, answering, make_catalog, namespace, open_catalog
 from processing.contract import Contract
 from processing.errors import BadInput, Conflict, Damaged, FraudlineError, NotFound
 from processing.home import Home
@@ -135,20 +135,24 @@ class Tables:
     @contextmanager
     def _committing(self, name: str) -> Iterator[Transaction]:
         try:
-            table = self.find(name) or self._make(name)
+            with answering(self.home):
+                table = self.find(name) or self._make(name)
             # Iceberg would commit an append anew on top of whatever came first; what a run writes is made from the
             # very snapshot that it has read.
             once = {**table.metadata.properties, TableProperties.COMMIT_NUM_RETRIES: "0"}
             table.metadata = table.metadata.model_copy(update={"properties": once})
-            with table.transaction() as change:
+            with answering(self.home), table.transaction() as change:
                 yield change
         except (CommitFailedException, ValidationException, TableAlreadyExistsError) as error:
             raise Conflict(f"another run changed the table {name} meanwhile: {error}") from error
 
     def _make(self, name: str) -> Table:
-        """Make a table. Features of another definition are set aside, whole."""
+        """Make a table. Features of another definition are set aside, whole. Raises Conflict if it is there by now."""
         catalog, identifier = make_catalog(self.home), (self.space, name)
+        self._catalog = catalog
         if catalog.table_exists(identifier):
+            if self._load(name) is not None:
+                raise Conflict(f"another run made the table {name} meanwhile")
             catalog.rename_table(identifier, (self.space, f"{name}_until_{datetime.now(UTC):%Y%m%dt%H%M%S}"))
         fields = [NestedField(i, f.name, TYPES[f.type]) for i, f in enumerate(self.schemas[name], 1)]
         by_day = PartitionField(2, 1000, DayTransform(), "day")  # of the second column, event_time
@@ -158,7 +162,6 @@ class Tables:
             location=location_of(self.home, f"warehouse/{self.space}/{name}"),
             partition_spec=PartitionSpec(by_day) if name in BY_DAY else PartitionSpec(),
         )
-        self._catalog = catalog
         return self._tables[name]
 
     def _there(self, name: str) -> Table:
