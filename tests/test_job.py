@@ -358,3 +358,19 @@ def test_a_dataset_without_entities_and_ids_needs_no_online_store(new: Callable[
     assert (done["rows_new"], done["online_buckets"]) == (62, 0)
     assert not (ulb.folder / "online").exists()
     assert len(set(ulb.table("features")["transaction_id"].to_pylist())) == 62  # equal rows stay two
+
+
+@pytest.mark.parametrize("name", ["my home, ü+@", "(#1) a:b=[c]&{d}*"])
+def test_signs_in_the_names_of_home_file_and_scratch_folder_mean_nothing(
+    tmp_path: Path, season: pa.Table, name: str
+) -> None:
+    installation = Installation(tmp_path / name)
+    installation.drop(days(season, 0, 12), f"{name}/{name}.csv")
+    scratch = tmp_path / "temporary [1] files"
+    scratch.mkdir()
+    with ExitStack() as held:
+        done = run_job(installation.home, CONTRACT, "run 1", scratch, held)
+    assert len(installation.table("transactions")) == len(installation.table("features")) == done["rows_new"] > 0
+    assert {path.name for path in tmp_path.iterdir()} == {name, scratch.name}
+    assert f"archive/run 1/{name}/{name}.csv" in installation.files()
+    assert sum(len(pq.read_table(installation.folder / "runs/run 1" / part)) for part in ("train", "test")) > 0
