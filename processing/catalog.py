@@ -30,7 +30,7 @@ def open_catalog(home: Home) -> Catalog:
     if isinstance(home, LocalHome):
         if not home.path(CATALOG_KEY).is_file():
             raise NotFound(f"the home {home.url} has no tables yet; `fraudline run` makes them")
-        return _sqlite(home)
+        return _sqlite(home, make=False)
     catalog, name = _glue(home), namespace(home)
     with _asked_of_glue(name):
         if not catalog.namespace_exists(name):
@@ -42,7 +42,7 @@ def make_catalog(home: Home) -> Catalog:
     """The catalog of a home with its namespace, made if there is none yet. Raises Damaged and FraudlineError."""
     if isinstance(home, LocalHome):
         home.path(CATALOG_KEY).parent.mkdir(parents=True, exist_ok=True)
-        catalog = _sqlite(home)
+        catalog = _sqlite(home, make=True)
         catalog.create_namespace_if_not_exists(NAMESPACE)
         return catalog
     catalog, name = _glue(home), namespace(home)
@@ -52,7 +52,7 @@ def make_catalog(home: Home) -> Catalog:
     return catalog
 
 
-def _sqlite(home: LocalHome) -> Catalog:
+def _sqlite(home: LocalHome, *, make: bool) -> Catalog:
     from pyiceberg.catalog.sql import SqlCatalog
     from sqlalchemy import URL
     from sqlalchemy.exc import DatabaseError
@@ -64,6 +64,7 @@ def _sqlite(home: LocalHome) -> Catalog:
         "uri": URL.create("sqlite", database=str(path)),  # as text, signs in the path would be read as others
         "warehouse": f"{OURS}warehouse",
         "py-io-impl": f"{LocalFiles.__module__}.{LocalFiles.__name__}",
+        "init_catalog_tables": str(make).lower(),
         FOLDER: str(home.folder),
     }
     try:

@@ -229,9 +229,9 @@ class FeatureJob(Construct):
         data.allow_objects(role, ["s3:GetObject", "s3:DeleteObject"], "incoming/*", why=files)
         data.allow_objects(role, ["s3:PutObject", "s3:AbortMultipartUpload"], "archive/*", why=files)
         everything = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
-        data.allow_objects(role, everything, "warehouse/*", "runs/*", why=files)
+        data.allow_objects(role, everything, "warehouse/*", "runs/*", "claimed/*", why=files)
         data.allow_objects(role, ["s3:GetObject", "s3:PutObject"], "contract.toml")
-        data.allow_list(role, "incoming/", "archive/", "warehouse/", "runs/", "contract.toml")
+        data.allow_list(role, "incoming/", "claimed/", "archive/", "warehouse/", "runs/", "contract.toml")
 
         def catalog(kind: str, what: str | None = None) -> str:
             return stack.format_arn(service="glue", resource=kind, resource_name=what)

@@ -128,7 +128,7 @@ class Tables:
         count = 0
         for task in tasks:
             assert table is not None
-            with _read_of(task.file.file_path), table.io.new_input(task.file.file_path).open() as file:
+            with reading(task.file.file_path), table.io.new_input(task.file.file_path).open() as file:
                 count += pq.read_metadata(file).num_rows
         return count
 
@@ -174,12 +174,14 @@ class Tables:
         """A table as it is in the catalog now; None if it is not there, or if it holds features of other names."""
         assert self._catalog is not None
         try:
-            with _read_of(f"the table {name} of the home {self.home.url}"):
+            with reading(f"the table {name} of the home {self.home.url}"):
                 table = self._catalog.load_table((self.space, name))
         except NoSuchTableError:
             self._refuse_lost(name)
             return None
         key_of(self.home, table.metadata_location)
+        if table.metadata.last_sequence_number and not table.current_snapshot():
+            raise Damaged(f"{table.metadata_location} has lost which snapshot the table {name} stands at; {REPAIR}")
         found, expected = [field.name for field in table.schema().fields], self.schemas[name].names
         if found == expected:
             return table
@@ -232,13 +234,13 @@ def row_counts(table: Table | None, *, labelled: bool = False) -> dict[int, int]
 def _planned(table: Table | None) -> list[FileScanTask]:
     if table is None:
         return []
-    with _read_of(f"the table {table.name()[-1]}, {table.metadata_location}"):
+    with reading(f"the table {table.name()[-1]}, {table.metadata_location}"):
         return list(table.scan().plan_files())
 
 
 @contextmanager
-def _read_of(what: str) -> Iterator[None]:
-    """Tell damage as such, whatever the library calls it: a flipped byte surfaces as one of many errors."""
+def reading(what: str) -> Iterator[None]:
+    """Damage met in the `with` block is Damaged, whatever the library calls it: a flipped byte has many names."""
     try:
         yield
     except (FraudlineError, NoSuchTableError):

@@ -1,0 +1,97 @@
+"""The state of a home: what in it is not as it was written, and the mending of what can be mended.
+
+Looked at are the contract, the catalog and every page of the tables, the online store, the models and the records of
+runs. For who knows that no run goes on.
+"""
+
+from collections.abc import Callable, Iterator
+
+from pipeline.registry import Registry
+from processing.contract import HOME_KEY, Contract, parse
+from processing.damage import Problem, table_problems
+from processing.documents import read_document
+from processing.errors import BadInput, Damaged, FraudlineError, NotFound
+from processing.home import Home
+
+RUN_RECORDS = ("outcome.json", "features.json")
+
+
+def problems(home: Home) -> Iterator[Problem]:
+    """All that is wrong with a home, as it is found."""
+    contract = None
+    try:
+        contract = _contract(home)
+    except (BadInput, NotFound) as error:
+        yield Problem(home.url_of(HOME_KEY), str(error), _contract_again(home))
+    if contract is not None:
+        yield from table_problems(home, contract)
+    registry = Registry(home)
+    pointer_sound = _sound(registry.latest)
+    for said in registry.problems():
+        yield Problem("models", said, None if pointer_sound else _pointer_again(registry))
+        pointer_sound = True
+    yield from _runs(home)
+
+
+def repaired(home: Home, told: Callable[[str], None]) -> list[Problem]:
+    """Mend what can be mended, telling what was done; what is left."""
+    for _ in range(10):  # one mend may show the next problem: behind a lost catalog there may be a damaged file
+        found = list(problems(home))
+        mendable = [problem for problem in found if problem.mend]
+        if not mendable:
+            return found
+        problem = mendable[0]
+        assert problem.mend is not None
+        told(f"{problem}")
+        told(f"  mended: {problem.mend()}")
+    return list(problems(home))
+
+
+def _contract(home: Home) -> Contract:
+    data = home.read(HOME_KEY)
+    try:
+        return parse(data.decode(), home.url_of(HOME_KEY))
+    except UnicodeDecodeError as error:
+        raise BadInput(f"it is not UTF-8 at byte {error.start}") from None
+
+
+def _contract_again(home: Home) -> Callable[[], str] | None:
+    """What puts the contract of the newest run back; None if no run has kept a sound one."""
+    for run in reversed(home.folders("runs/")):
+        key = f"runs/{run}/contract/{HOME_KEY}"
+        try:
+            kept = home.read(key)
+            parse(kept.decode(), key)
+        except (FraudlineError, UnicodeDecodeError):
+            continue
+
+        def mend(kept: bytes = kept, key: str = key) -> str:
+            home.write(HOME_KEY, kept)
+            return f"it is again the one of {key}"
+
+        return mend
+    return None
+
+
+def _pointer_again(registry: Registry) -> Callable[[], str]:
+    return lambda: "; ".join(registry.repair_pointer())
+
+
+def _sound(read: Callable[[], object]) -> bool:
+    try:
+        read()
+    except Damaged:
+        return False
+    return True
+
+
+def _runs(home: Home) -> Iterator[Problem]:
+    for run in home.folders("runs/"):
+        for name in RUN_RECORDS:
+            key = f"runs/{run}/{name}"
+            try:
+                read_document(home, key, "the run is over; delete the file, or restore it from a backup")
+            except NotFound:
+                continue
+            except Damaged as error:
+                yield Problem(home.url_of(key), str(error))

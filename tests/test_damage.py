@@ -1,0 +1,132 @@
+"""Damage to a home's tables: it is found, told as what it is, never read as other values, and mended."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from table_home import CONTRACT, FIRST, at, begin, ids, put, written
+
+from processing.damage import Problem, table_problems
+from processing.errors import BadInput, Damaged
+from processing.home import LocalHome
+from processing.tables import open_tables, row_counts
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> LocalHome:
+    """Two runs with their features; what each took in is in archive/."""
+    home = begin(tmp_path / "home")
+    put(home, "two", ["b", "c"], FIRST + 1)
+    tables = open_tables(home, CONTRACT)
+    files = written(home, tables, "features", "two", {FIRST: ["a"], FIRST + 1: ["b", "c"]})
+    tables.replace_days("features", files, [key for keys in files.values() for key in keys], made_from=1)
+    for run in ("one", "two"):
+        home.write(f"archive/{run}/{run}.csv", run.encode())
+    snapshots = [snapshot.snapshot_id for snapshot in tables.transactions.snapshots()]
+    for run, snapshot in zip(("one", "two"), snapshots, strict=True):
+        told = f'{{"files": [{{"sha256": "{run}"}}], "snapshots": {{"transactions": {snapshot}}}}}'
+        home.write(f"runs/{run}/features.json", told.encode())
+    return home
+
+
+def newest(home: LocalHome, pattern: str, table: str = "transactions") -> Path:
+    found = home.path("warehouse/fraudline").joinpath(table).rglob(pattern)
+    return max(found, key=lambda path: path.stat().st_mtime_ns)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"\x00garbage" * 40)
+
+
+def flip_a_value(path: Path) -> None:
+    """One bit in the first page of a Parquet file, behind its header."""
+    data = bytearray(path.read_bytes())
+    data[60] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES = [cut, overwrite, Path.unlink]
+
+
+def problems(home: LocalHome) -> list[Problem]:
+    return list(table_problems(home, CONTRACT))
+
+
+def test_nothing_is_wrong_with_a_sound_home_or_a_new_one(home: LocalHome, tmp_path: Path) -> None:
+    assert problems(home) == []
+    assert problems(at(tmp_path / "new")) == []
+
+
+def waiting(home: LocalHome) -> set[str]:
+    return {home.read(entry.key).decode() for entry in home.entries("incoming/")}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_catalog_is_made_anew_from_the_metadata(home: LocalHome, damage: Callable[[Path], None]) -> None:
+    damage(home.path("warehouse/catalog.db"))
+    (problem,) = problems(home)
+    assert problem.mend is not None
+    assert "no file has to be read again" in problem.mend()
+    assert problems(home) == []
+    assert ids(home) == ids(home, "features") == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("what", ["*.metadata.json", "*-m0.avro", "snap-*.avro"])
+def test_a_table_steps_back_to_its_newest_sound_metadata_and_the_rest_is_read_again(
+    home: LocalHome, what: str, damage: Callable[[Path], None]
+) -> None:
+    damage(newest(home, what))
+    (problem,) = problems(home)
+    assert problem.mend is not None
+    assert "1 file(s) of archive/ wait in incoming/" in problem.mend()
+    assert problems(home) == []
+    assert ids(home) == ["a"]
+    assert not open_tables(home, CONTRACT).features_are_current
+    assert waiting(home) == {"two"}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, flip_a_value])
+def test_damaged_features_are_computed_anew(home: LocalHome, damage: Callable[[Path], None]) -> None:
+    damage(newest(home, "*.parquet", "features"))
+    (problem,) = problems(home)
+    assert problem.mend is not None
+    problem.mend()
+    assert not open_tables(home, CONTRACT).features_are_current
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, flip_a_value])
+def test_days_of_damaged_transactions_are_read_again(home: LocalHome, damage: Callable[[Path], None]) -> None:
+    damage(newest(home, "*.parquet"))
+    (problem,) = problems(home)
+    assert problem.mend is not None
+    problem.mend()
+    assert problems(home) == []
+    assert ids(home) == ["a"]
+    assert waiting(home) == {"one", "two"}
+    assert b'"files": []' in home.read("runs/two/features.json")
+
+
+@pytest.mark.parametrize("what", ["*.metadata.json", "*-m0.avro", "snap-*.avro"])
+def test_a_flipped_bit_in_the_metadata_is_never_read_as_other_rows(home: LocalHome, what: str) -> None:
+    def read() -> object:
+        tables = open_tables(home, CONTRACT)
+        return row_counts(tables.transactions), row_counts(tables.transactions, labelled=True)
+
+    path, chance, wanted = newest(home, what), random.Random(what), read()
+    data = path.read_bytes()
+    told = 0
+    for _ in range(60):
+        flipped = bytearray(data)
+        flipped[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            assert read() == wanted
+        except (Damaged, BadInput):
+            told += 1
+    assert told > 20
