@@ -19,7 +19,7 @@ from processing.contract import Contract
 from processing.errors import BadInput
 from processing.features import FeatureSet
 from processing.landing import check_file, is_readable, read_file
-from processing.schemas import features_schema
+from processing.schemas import features_schema, landed_schema
 from processing.windows import sawtooth
 
 
@@ -30,7 +30,7 @@ def read_transactions(path: Path, contract: Contract) -> pa.Table:
     if not is_readable(path.name):
         raise BadInput(f"{path}: only .csv, .csv.gz and .parquet files can be read")
     check_file(path, contract, str(path))
-    table = pa.Table.from_batches(read_file(path, contract, path.name, datetime.now(UTC)))
+    table = pa.Table.from_batches(read_file(path, contract, path.name, datetime.now(UTC)), landed_schema(contract))
     refused = table.filter(pc.is_valid(table["reason"]))
     if len(refused) > contract.refuse_above * len(table):
         first = refused.slice(0, 1).to_pylist()[0]

@@ -35,11 +35,10 @@ from processing.landing import check_file
 from processing.leftovers import sweep
 from processing.online import OnlineStore, Reports, open_store
 from processing.schemas import quarantine_schema, transaction_schema
-from processing.spark import start_spark
+from processing.spark import start_spark, tasks_for
 from processing.split import Split, date_of, split_days
 from processing.staging import Staging, brought, stage
 
-ROWS_PER_TASK = 250_000
 ATTEMPTS = 3  # to commit on top of what others commit meanwhile
 
 
@@ -198,9 +197,7 @@ class _Job:
         return features_of(rows, self.contract, days, self._partitions())
 
     def _partitions(self) -> int:
-        """How many tasks share the work: what a task holds fits into memory, and none is too small to be worth it."""
-        rows = sum(self._counts().values()) + self.new_rows
-        return max(int(self.spark.conf.get("spark.sql.shuffle.partitions") or 4), rows // ROWS_PER_TASK)
+        return tasks_for(sum(self._counts().values()) + self.new_rows, self.spark)
 
     def _folder(self, table: str, changes: Changes) -> str:
         """Where the run writes for a table: noted first, so that nothing written is forgotten."""

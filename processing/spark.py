@@ -6,6 +6,9 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+ROWS_OF_A_TASK = 250_000  # the most: with their features they fit into a worker's memory
+ROWS_WORTH_A_TASK = 10_000  # fewer are computed sooner than another task has started
+
 
 def start_spark(scratch: Path, *, cores: str = "*") -> SparkSession:
     """A local Spark session that needs no Java installed (it comes as a wheel) and leaves its files in `scratch`.
@@ -41,3 +44,13 @@ def start_spark(scratch: Path, *, cores: str = "*") -> SparkSession:
         .config("spark.log.level", "ERROR")
         .getOrCreate()
     )
+
+
+def tasks_for(rows: int, spark: SparkSession) -> int:
+    """How many tasks share the work on so many rows.
+
+    As many as the session's shuffle partitions (200 under Glue, 4 on a laptop), unless that is more than are worth
+    starting, or fewer than memory asks for.
+    """
+    setting = int(spark.conf.get("spark.sql.shuffle.partitions") or 4)
+    return max(1, min(setting, rows // ROWS_WORTH_A_TASK), -(-rows // ROWS_OF_A_TASK))

@@ -11,6 +11,17 @@ from processing.aws import client
 LONGEST_FIRST = ("slow", "spark", "cloud")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--partitions 200` runs the feature job in as many tasks as AWS Glue does, however few the rows are."""
+    parser.addoption("--partitions", type=int, default=2, help="Spark's shuffle partitions in the tests of the job")
+
+
+@pytest.fixture(scope="session")
+def partitions(request: pytest.FixtureRequest) -> int:
+    """How many tasks the tests split the job's work into."""
+    return int(request.config.getoption("--partitions"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no worker is left with it when the others are done."""
     marks = len(LONGEST_FIRST)

@@ -29,10 +29,10 @@ FROM_2012 = 1_325_376_000  # as the unix_time of Kaggle's files
 
 
 @pytest.fixture(scope="module", autouse=True)
-def spark(tmp_path_factory: pytest.TempPathFactory) -> None:
+def spark(tmp_path_factory: pytest.TempPathFactory, partitions: int) -> None:
     session = start_spark(tmp_path_factory.mktemp("spark"), cores="2")
     session.conf.set("spark.sql.codegen.wholeStage", "false")  # compiling takes longer than running here
-    session.conf.set("spark.sql.shuffle.partitions", "2")
+    session.conf.set("spark.sql.shuffle.partitions", str(partitions))
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -17,6 +17,7 @@ from pipeline.handbook import CARD, DAYS, FORETOLD, PUBLISHED, book_fold, valida
 from pipeline.model import Hyperparameters
 from processing.errors import BadInput
 from processing.split import EPOCH, date_of
+from processing.synthesize import write
 
 QUICK = Hyperparameters(max_iterations=5, learning_rate=0.3)
 FIRST, LAST = date(2018, 4, 28), date(2018, 9, 4)
@@ -162,3 +163,11 @@ def test_on_the_real_file_a_small_model_of_seven_days_reaches_what_it_did() -> N
     )
     assert found["average_precision"]["mean"] > 0.68
     assert found["auc_roc"]["mean"] > 0.86
+
+
+@pytest.mark.parametrize("name", ["empty.csv", "empty.parquet"])
+def test_a_file_without_rows_is_told(tmp_path: Path, name: str) -> None:
+    nothing = transactions().slice(0, 0)
+    write(nothing, tmp_path / name)
+    with pytest.raises(BadInput, match="holds no rows with a label"):
+        handbook._rows(tmp_path / name)

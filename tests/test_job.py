@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -23,7 +23,7 @@ from processing.home import LocalHome, open_home
 from processing.job import run_job
 from processing.leftovers import referenced
 from processing.online import Decision, Event, open_store
-from processing.spark import start_spark
+from processing.spark import start_spark, tasks_for
 from processing.synthesize import synthesize, write
 
 pytestmark = pytest.mark.spark
@@ -40,11 +40,13 @@ EPOCH = date(1970, 1, 1)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def spark(tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
+def spark(tmp_path_factory: pytest.TempPathFactory, partitions: int) -> Iterator[SparkSession]:
     session = start_spark(tmp_path_factory.mktemp("spark"), cores="2")
     session.conf.set("spark.sql.codegen.wholeStage", "false")  # compiling takes longer than running here
-    session.conf.set("spark.sql.shuffle.partitions", "2")
-    return session  # which other modules go on with; it ends with the process
+    session.conf.set("spark.sql.shuffle.partitions", str(partitions))
+    with pytest.MonkeyPatch.context() as patched:  # as with many rows: that many tasks
+        patched.setattr("processing.spark.ROWS_WORTH_A_TASK", 1)
+        yield session  # which other modules go on with; it ends with the process
 
 
 @dataclass
@@ -374,3 +376,25 @@ def test_signs_in_the_names_of_home_file_and_scratch_folder_mean_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {name, scratch.name}
     assert f"archive/run 1/{name}/{name}.csv" in installation.files()
     assert sum(len(pq.read_table(installation.folder / "runs/run 1" / part)) for part in ("train", "test")) > 0
+
+
+def test_a_dataset_with_one_shop_is_taken_in(new: Callable[[str], Installation], season: pa.Table) -> None:
+    """Of the tasks that share the work by shop, all but one have no row."""
+    shop = new("shop")
+    place = season.schema.get_field_index("terminal_id")
+    shop.drop(season.set_column(place, "terminal_id", pa.array(["T1"] * len(season))), "all.parquet")
+    assert shop.run()["rows_new"] == len(season)
+    assert pc.max(shop.table("features")["terminal_count_3d"]).as_py() > 50
+
+
+@pytest.mark.parametrize(
+    ("rows", "tasks"), [(0, 1), (9_999, 1), (25_000, 2), (2_000_000, 200), (60_000_000, 240), (60_000_001, 241)]
+)
+def test_tasks_are_worth_starting_and_fit_into_memory(spark: SparkSession, rows: int, tasks: int) -> None:
+    setting = spark.conf.get("spark.sql.shuffle.partitions")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("processing.spark.ROWS_WORTH_A_TASK", 10_000)
+        spark.conf.set("spark.sql.shuffle.partitions", "200")
+        found = tasks_for(rows, spark)
+    spark.conf.set("spark.sql.shuffle.partitions", str(setting))
+    assert found == tasks

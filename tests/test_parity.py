@@ -6,7 +6,7 @@ date. It may also bring payments that the API never saw, and labels that nobody 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -246,10 +246,10 @@ def test_every_decision_was_made_on_the_features_of_the_kernel(
 
 
 @pytest.fixture(scope="module")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
+def spark(tmp_path_factory: pytest.TempPathFactory, partitions: int) -> SparkSession:
     session = start_spark(tmp_path_factory.mktemp("spark"), cores="2")
     session.conf.set("spark.sql.codegen.wholeStage", "false")  # compiling takes longer than running here
-    session.conf.set("spark.sql.shuffle.partitions", "2")
+    session.conf.set("spark.sql.shuffle.partitions", str(partitions))
     return session  # which other modules go on with; it ends with the process
 
 
@@ -279,18 +279,19 @@ def many_streams(streams: int, length: int, seed: int) -> list[Payment]:
 
 
 def in_spark(
-    spark: SparkSession, folder: Path, payments: list[Payment], labels: list[int | None]
+    spark: SparkSession, folder: Path, payments: list[Payment], labels: list[int | None], tasks: int = 0
 ) -> tuple[DataFrame, Callable[[], dict[str, bytes]]]:
     """The payments as a DataFrame, and the features that the job makes of it."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{len(list(folder.iterdir()))}.parquet"
     pq.write_table(table_of(payments, labels, DELAYED), path)
     rows = read_table(spark, [str(path)], transaction_schema(DELAYED))
+    tasks = tasks or int(spark.conf.get("spark.sql.shuffle.partitions") or 0)
 
     def features() -> dict[str, bytes]:
         days = {payment.time_us // DAY_US for payment in payments}
         target = f"{path}-features"
-        features_of(rows, DELAYED, days, 2).write.parquet(target)
+        features_of(rows, DELAYED, days, tasks).write.parquet(target)
         made = pq.read_table(target)
         values = np.column_stack([made[name].to_numpy() for name in FeatureSet(DELAYED).names])
         return {key: row.tobytes() for key, row in zip(made["transaction_id"].to_pylist(), values, strict=True)}
@@ -344,3 +345,14 @@ class TestWithSpark:
         assert len(rows.ids) == len(offline)
         for key, row in zip(rows.ids, rows.X, strict=True):
             assert np.array_equal(row, np.frombuffer(offline[key]), equal_nan=True)
+
+    @pytest.mark.parametrize("tasks", [1, 4, 20])
+    def test_features_are_the_same_in_however_many_tasks(self, spark: SparkSession, tmp_path: Path, tasks: int) -> None:
+        """There is one shop, so that of several tasks all but one have no row."""
+        payments = [replace(payment, shop="the only one") for payment in STREAM[:300]]
+        labels: list[int | None] = [payment.fraud for payment in payments]
+        features = in_spark(spark, tmp_path / "data", payments, labels, tasks)[1]()
+        rows = as_dataset(table_of(payments, labels, DELAYED), DELAYED, "the payments")
+        assert len(features) == len(payments)
+        for key, row in zip(rows.ids, rows.X, strict=True):
+            assert np.array_equal(row, np.frombuffer(features[key]), equal_nan=True)
