@@ -64,7 +64,7 @@ def of_home(home: Home, contract: Contract, count: int) -> tuple[Dataset, list[F
         raise BadInput(f"the home {home.url} has no data yet; `fraudline run` takes some in")
     features = iceberg.open_tables(home, contract).features
     labelled = iceberg.row_counts(features, labelled=True)
-    test = split_days(labelled, contract).test
+    test = split_days(labelled, iceberg.row_counts(features), contract).test
     first = test.start - count * contract.test_days - contract.label_delay_days - contract.train_days
     window = f"event_time >= '{date_of(first)}T00:00:00+00:00' and event_time < '{date_of(test.start)}T00:00:00+00:00'"
     rows = dataset.of_table(features.scan(window).to_arrow(), contract, f"the features of {home.url}")

@@ -248,9 +248,12 @@ class _Job:
 
     def write_sets(self) -> tuple[Split, dict[str, int]]:
         """Put the train and test days' files into the run's folder; the days, and how many labelled rows they have."""
-        files = self.tables.files_by_day("features")
-        labelled = iceberg.row_counts(self.tables.find("features"), labelled=True)
-        split = split_days(labelled, self.contract)
+        files, table = self.tables.files_by_day("features"), self.tables.find("features")
+        labelled = iceberg.row_counts(table, labelled=True)
+        split = split_days(labelled, iceberg.row_counts(table), self.contract)
+        if split.unsettled:
+            newest, end = date_of(split.unsettled[-1]), date_of(split.test[-1])
+            say(f"too few rows after {end} are labelled to test on them yet (labels go up to {newest})")
         counts = {}
         for name, days in (("train", split.train), ("test", split.test)):
             for day in days:

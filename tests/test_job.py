@@ -378,6 +378,26 @@ def test_signs_in_the_names_of_home_file_and_scratch_folder_mean_nothing(
     assert sum(len(pq.read_table(installation.folder / "runs/run 1" / part)) for part in ("train", "test")) > 0
 
 
+def test_an_early_report_does_not_move_the_test_days(new: Callable[[str], Installation], season: pa.Table) -> None:
+    """The loop goes on: what is reported of the newest day is kept, and waits until its day is settled."""
+    home = new("early")
+    labels = [*days(season, 0, 11)["is_fraud"].to_pylist(), *[None] * len(days(season, 11, 16))]
+    home.drop(with_labels(season, labels), "all.parquet")
+    first = home.run()
+    newest = season["transaction_id"][-1].as_py()
+    store = open_store(home.home, CONTRACT)
+    event = Event(newest, 1_770_000_000_000_000, 100, ("C1", "T1"))
+    store.record(Decision(event, "legit", 0.1, 0.5, "v", b"", datetime.now(UTC)))
+    store.report(newest, True)
+    store.close()
+    second = home.run()
+    assert first["days"] == {"train": ["2026-03-01", "2026-03-06"], "test": ["2026-03-09", "2026-03-11"]}
+    assert second["days"] == first["days"] | {"unsettled": ["2026-03-16", "2026-03-16"]}
+    assert second["rows"] == first["rows"]
+    labelled = tables.row_counts(tables.open_tables(home.home, CONTRACT).features, labelled=True)
+    assert labelled[max(labelled)] == 1
+
+
 def test_a_dataset_with_one_shop_is_taken_in(new: Callable[[str], Installation], season: pa.Table) -> None:
     """Of the tasks that share the work by shop, all but one have no row."""
     shop = new("shop")
