@@ -1,6 +1,9 @@
-"""Fixtures for all tests: AWS on this machine, started when the first test asks for it."""
+"""Fixtures for all tests: AWS on this machine, started when the first test asks for it. What was skipped is said."""
 
+import os
+import shutil
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,6 +12,8 @@ from emulator import Emulator, create_online_table, running_emulator
 from processing.aws import client
 
 LONGEST_FIRST = ("slow", "spark", "cloud")
+CHROMIUM = shutil.which("chromium")
+NO_CHROMIUM = "no Chromium: install Debian's package chromium"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,6 +31,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no worker is left with it when the others are done."""
     marks = len(LONGEST_FIRST)
     items.sort(key=lambda item: next((i for i in range(marks) if item.get_closest_marker(LONGEST_FIRST[i])), marks))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a browser test where there is no Chromium; with FRAUDLINE_NEED_BROWSER, as in CI, fail it."""
+    if item.get_closest_marker("browser") and CHROMIUM is None:
+        if os.environ.get("FRAUDLINE_NEED_BROWSER"):
+            pytest.fail(NO_CHROMIUM, pytrace=False)
+        pytest.skip(NO_CHROMIUM)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in the last lines which tests were skipped, and why: nobody reads the dots."""
+    skipped = Counter(
+        ("browser " if "browser" in report.keywords else "", report.nodeid.split("::")[0], report.longrepr[2])
+        for report in terminalreporter.stats.get("skipped", [])
+    )
+    for (kind, file, why), count in sorted(skipped.items()):
+        tests, reason = "test was" if count == 1 else "tests were", why.removeprefix("Skipped: ")
+        terminalreporter.write_line(f"{count} {kind}{tests} skipped in {file}: {reason}", yellow=True)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Where Chromium is, for the tests marked `browser`."""
+    assert CHROMIUM is not None
+    return CHROMIUM
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The console: its pages, who may see and do what, and the whole of it in a real browser."""
 
 import html
-import shutil
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -288,7 +287,6 @@ class TestKeys:
         assert guarded.get("/console/static/../routes.py").status_code in (401, 404)
 
 
-CHROMIUM = shutil.which("chromium")
 QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -299,15 +297,15 @@ QUIET = (
 )
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.browser
 class TestBrowser:
     @pytest.fixture(scope="class")
     @classmethod
-    def browser(cls) -> "Iterator[Browser]":
+    def browser(cls, chromium: str) -> "Iterator[Browser]":
         from playwright.sync_api import sync_playwright
 
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+            browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
             yield browser
             browser.close()
 
