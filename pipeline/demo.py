@@ -1,11 +1,8 @@
 """The whole loop on synthetic data, as a user would go through it: the same commands, the same API."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +21,7 @@ from rich.table import Table
 from pipeline.registry import Registry
 from pipeline.run import run_shown
 from pipeline.traffic import Traffic
+from processing.children import Child, environment, module
 from processing.errors import BadInput, NotFound, RunFailed
 from processing.home import LocalHome
 from processing.synthesize import synthesize, write
@@ -51,7 +49,7 @@ def run_demo(home: LocalHome, console: Console, *, keep_serving: bool) -> dict[s
         next_day = Traffic(api)
         next_day.score(kept_back["next day"], console)
         console.rule("[bold]4. The next month lands: the watcher starts a run, the API follows")
-        stack.enter_context(started([sys.executable, "-m", "pipeline.command", "watch"], home, "watch.log"))
+        stack.enter_context(started(module("pipeline.command", "watch"), home, "watch.log"))
         live = Traffic(api)
         stack.enter_context(live.going_on(kept_back["live"]))
         write(kept_back["next month"], home.path("incoming/2026-06.parquet"))
@@ -101,7 +99,7 @@ def make_transactions(home: LocalHome, console: Console) -> dict[str, pa.Table]:
 def served(home: LocalHome) -> Iterator[str]:
     """The API as a process of its own; yields its address once it is ready to score."""
     variables = {"FRAUDLINE_PORT": "0"}
-    with started([sys.executable, "-m", "serving"], home, "serving.log", variables) as (process, log):
+    with started(module("serving"), home, "serving.log", variables) as (process, log):
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and process.poll() is None:
             found = re.search(r"http://[\d.]+:\d+", log.read_text())
@@ -115,17 +113,12 @@ def served(home: LocalHome) -> Iterator[str]:
 @contextmanager
 def started(
     command: list[str], home: LocalHome, log_name: str, variables: dict[str, str] | None = None
-) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+) -> Iterator[tuple[Child, Path]]:
     """A process that works on the home and ends with the `with` block."""
     log = home.path(log_name)
-    environment = {**os.environ, "FRAUDLINE_HOME": str(home.folder), **(variables or {})}
-    with open(log, "wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    try:
+    told = environment(FRAUDLINE_HOME=str(home.folder), **(variables or {}))
+    with open(log, "wb") as output, Child(command, grace=30, env=told, stdout=output, stderr=output) as process:
         yield process, log
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def await_run(home: LocalHome, not_this: str, console: Console) -> dict[str, Any]:

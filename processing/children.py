@@ -24,15 +24,15 @@ def module(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", name, *arguments]
 
 
-def environment(**changes: str) -> dict[str, str]:
-    """This process's environment for a Python child: it finds the same code, wherever it starts.
+def environment(given: Mapping[str, str] = os.environ, /, **changes: str) -> dict[str, str]:
+    """An environment for a Python child, this process's own by default: the same code is found, wherever it starts.
 
     The current directory is not searched for modules, neither by the child nor by any Python it starts in turn, unless
     PYTHONPATH names it.
     """
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    places = [str(CODE), *(os.path.abspath(place) for place in given if place)]  # an empty one means any directory
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONSAFEPATH": "1", **changes}
+    further = given.get("PYTHONPATH", "").split(os.pathsep)
+    places = [str(CODE), *(os.path.abspath(place) for place in further if place)]  # an empty one means any directory
+    return {**given, "PYTHONPATH": os.pathsep.join(places), "PYTHONSAFEPATH": "1", **changes}
 
 
 class Child(subprocess.Popen[Any]):

@@ -3,7 +3,11 @@
 import asyncio
 import contextlib
 import json
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -94,8 +98,16 @@ def contract_of(home: Home) -> Contract:
 def from_environment() -> FastAPI:
     """The app with the settings of the environment: what `uvicorn --factory serving.app:from_environment` runs."""
     sys.setswitchinterval(SWITCH_SECONDS)
+    if parent := multiprocessing.parent_process():  # this is one of several workers
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     logs.configure()
     return create_app(read_settings())
+
+
+def _end_with(parent: Any) -> None:
+    """Stop serving when the process that started the workers is gone, also when it was killed."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -459,6 +459,16 @@ def test_a_home_that_no_run_began_is_not_served_nor_made(tmp_path: Path) -> None
     assert not (tmp_path / "nowhere").exists()
 
 
+def below(pid: int) -> list[str]:
+    """The folders in /proc of the Python processes that a process has started to serve."""
+    return [
+        str(stat.parent)
+        for stat in Path("/proc").glob("[0-9]*/stat")
+        if stat.read_text().rpartition(")")[2].split()[1] == str(pid)
+        and b"spawn_main" in (stat.parent / "cmdline").read_bytes()
+    ]
+
+
 class TestProcess:
     """`python -m serving` as a user sees it."""
 
@@ -510,6 +520,24 @@ class TestProcess:
         assert (process.returncode, out) == (code, "")
         assert len(err.splitlines()) == 1
         assert says in err
+
+    def test_workers_end_with_their_parent_also_when_it_is_killed(self, folder: Path) -> None:
+        process = self.start(folder, FRAUDLINE_WORKERS="2")
+        try:
+            assert process.stderr is not None
+            address = process.stderr.readline().split(" on ")[1].split()[0]
+            assert httpx.get(f"{address}/health/live", timeout=60).status_code == 200
+            deadline = time.monotonic() + 60
+            while len(workers := below(process.pid)) < 2 and time.monotonic() < deadline:
+                time.sleep(0.05)
+        finally:
+            process.kill()
+            process.wait(60)
+        assert len(workers) >= 2
+        while any(map(os.path.exists, workers)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(map(os.path.exists, workers))
+        process.communicate()
 
     def test_a_port_in_use_is_one_line(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -3,8 +3,6 @@
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from pipeline.benchmark_serving import peers as others
 from pipeline.benchmark_serving.home import Subject, bodies, make_subject
 from pipeline.benchmark_serving.servers import Running, Server, running
 from pipeline.train import library_versions
+from processing import children
 from processing.errors import BadInput, RunFailed
 
 PRODUCT, PLAIN, BARE = "fraudline", "plain FastAPI", "bare ASGI"
@@ -94,10 +93,10 @@ def benchmark_serving(*, peers: str, seconds: float, rounds: int, customers: int
 
 def _ours(subject: Subject, folder: Path) -> list[Server]:
     home = {"FRAUDLINE_HOME": str(subject.home.url), "OMP_NUM_THREADS": "1"}
-    floor = [sys.executable, "-m", "serving.floor"]
+    floor = children.module("serving.floor")
     product = home | {"FRAUDLINE_PORT": "{port}", "FRAUDLINE_FOLLOW_SECONDS": "0.1", "FRAUDLINE_BATCH_ROWS": "20000"}
     return [
-        Server(PRODUCT, [sys.executable, "-m", "serving"], "/v1/score", "transaction", "/health/ready", product),
+        Server(PRODUCT, children.module("serving"), "/v1/score", "transaction", "/health/ready", product),
         Server(PLAIN, floor, "/v1/score", "transaction", "/", home | {"FLOOR": "fastapi"}),
         Server(BARE, floor, "/v1/score", "transaction", "/", home | {"FLOOR": "bare"}),
     ]
@@ -167,8 +166,8 @@ def drive(
     """Send a load, see `pipeline.benchmark_serving.load`. Raises RunFailed if a request fails."""
     given = {"port": target.port, "path": target.server.path, "bodies": str(file), "prefix": prefix, "rate": rate}
     given |= {"callers": callers, "seconds": seconds, "most": target.server.most}
-    command = [sys.executable, "-m", "pipeline.benchmark_serving.load", json.dumps(given)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 300, check=False)
+    command = children.module("pipeline.benchmark_serving.load", json.dumps(given))
+    done = children.run(command, timeout=seconds + 300, env=children.environment())
     if done.returncode:
         raise RunFailed(f"the load generator failed: {done.stderr.strip().splitlines()[-1]}")
     load: dict[str, Any] = json.loads(done.stdout)
@@ -196,8 +195,8 @@ def _ratios(found: dict[str, dict[int, Measured]]) -> dict[str, dict[str, float]
 
 
 def _parts(subject: Subject, file: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "serving.parts", subject.home.url, str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    command = children.module("serving.parts", subject.home.url, str(file))
+    done = children.run(command, timeout=600, env=children.environment())
     if done.returncode:
         raise RunFailed(f"the parts of a request could not be measured: {done.stderr.strip().splitlines()[-1]}")
     parts: dict[str, float] = json.loads(done.stdout)

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.benchmark_serving.servers import Server
+from processing import children
 from processing.errors import BadInput, RunFailed
 
 FOLDER = Path(__file__).parent / "peers"
@@ -78,4 +79,4 @@ def environment(name: str, console: Console) -> Path:
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=1800)
+    children.run(command, timeout=1800, env={**os.environ, "PYTHONSAFEPATH": "1"}).check_returncode()

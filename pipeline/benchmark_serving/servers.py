@@ -2,13 +2,13 @@
 
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from processing.children import Child, environment
 from processing.errors import RunFailed
 
 START_SECONDS = 180.0
@@ -34,7 +34,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers on a port; `pid` is its first process, the leader of a group of its own."""
+    """A server that answers on a port; `pid` is the process that all of its processes are below."""
 
     server: Server
     port: int
@@ -62,24 +62,18 @@ def running(server: Server, folder: Path) -> Iterator[Running]:
     """A server for the time of a `with` block; its output goes to a file in the folder. Raises RunFailed."""
     port, log = _free_port(), folder / f"{server.name.replace(' ', '-')}.log"
     told = {name: value.format(port=port) for name, value in server.variables.items()}
-    environment = {**os.environ, **told, "PORT": str(port)}
-    with open(log, "wb") as out:
-        process = subprocess.Popen(
-            [part.format(port=port) for part in server.command],
-            env=environment,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            _await(process, server, port, log)
-            yield Running(server, port, process.pid)
-        finally:
-            _stop(process)
+    # Some servers search their current directory for code, and leave files in the temporary one.
+    variables = environment(**told, PORT=str(port), TMPDIR=str(folder))
+    command = [part.format(port=port) for part in server.command]
+    with (
+        open(log, "wb") as out,
+        Child(command, grace=STOP_SECONDS, cwd=folder, env=variables, stdout=out, stderr=out) as process,
+    ):
+        _await(process, server, port, log)
+        yield Running(server, port, process.pid)
 
 
-def _await(process: "subprocess.Popen[bytes]", server: Server, port: int, log: Path) -> None:
+def _await(process: Child, server: Server, port: int, log: Path) -> None:
     from http.client import HTTPConnection, HTTPException
 
     ends = time.monotonic() + START_SECONDS
@@ -97,20 +91,6 @@ def _await(process: "subprocess.Popen[bytes]", server: Server, port: int, log: P
             said = log.read_text(errors="replace").strip().splitlines()[-5:]
             raise RunFailed(f"the server {server.name!r} does not start; its log {log} ends with: " + " | ".join(said))
         time.sleep(0.2)
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End the process and the group it leads: some servers leave their workers behind."""
-    import signal
-
-    for how, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
-        try:
-            os.killpg(process.pid, how)
-            process.wait(seconds)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def _free_port() -> int:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.commands.options import DEFAULT_HOME, HomeOption, JsonOption
+from processing import children
 
 
 def serve(
@@ -20,10 +21,8 @@ def serve(
 
     Example: fraudline serve --port 8080
     """
-    given = {"FRAUDLINE_HOST": host, "FRAUDLINE_PORT": port, "FRAUDLINE_WORKERS": workers}
-    os.environ.update({name: str(value) for name, value in given.items() if value is not None})
-    os.environ["FRAUDLINE_HOME"] = home
-    os.execv(sys.executable, [sys.executable, "-m", "serving"])
+    given = {"FRAUDLINE_HOST": host, "FRAUDLINE_PORT": port, "FRAUDLINE_WORKERS": workers, "FRAUDLINE_HOME": home}
+    _become("serving", **{name: str(value) for name, value in given.items() if value is not None})
 
 
 def score(
@@ -43,4 +42,8 @@ def score(
     arguments += ["--output", str(output)] if output else []
     arguments += ["--model", model] if model else []
     arguments += ["--json"] if as_json else []
-    os.execv(sys.executable, [sys.executable, "-m", "serving.score_file", *arguments])
+    _become("serving.score_file", *arguments)
+
+
+def _become(module: str, *arguments: str, **variables: str) -> None:
+    os.execve(sys.executable, children.module(module, *arguments), children.environment(**variables))

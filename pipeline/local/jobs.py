@@ -14,10 +14,10 @@ from typing import Any
 
 from pipeline.local.child import run_process
 from pipeline.local.staging import deliver, fetch
+from processing import children
 from processing.errors import BadInput, NotFound, RunFailed
 
 CONTAINER_ROOT = PurePosixPath("/opt/ml")
-CODE = Path(__file__).resolve().parents[1]  # the folder of the packages `pipeline` and `processing`
 LAST_LINES = 20
 
 
@@ -124,10 +124,11 @@ def _run(job: Job, program: Mapping[str, Any], contract: Mapping[str, str], envi
     command = [*program.get("ContainerEntrypoint", []), *program.get("ContainerArguments", [])]
     if not command:
         raise BadInput(f"{job.name} names no ContainerEntrypoint; a local run cannot look into an image for it")
+    variables = {**children.environment({**os.environ, **environment}), **contract, "ML_ROOT": str(job.root)}
+    if command[1:2] != ["-m"]:  # a script finds the modules beside it, as in a container
+        del variables["PYTHONSAFEPATH"]
     if command[0] in ("python", "python3"):
         command[0] = job.python
-    variables = {**os.environ, **environment, **contract, "ML_ROOT": str(job.root)}
-    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CODE), variables.get("PYTHONPATH", "")]))
     code = run_process(command, job.folder, variables, job.log, job.stopping)
     if code != 0:
         raise JobFailed(_said(job, "failure") or _said(job, "message") or _last_lines(job.log, code), code)

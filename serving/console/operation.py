@@ -3,9 +3,7 @@
 import asyncio
 import functools
 import json
-import os
 import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -14,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from pipeline.registry import REPORT_FILE, Registry
+from processing import children
 from processing.errors import BadInput, FraudlineError, NotFound
 from processing.home import Home
 from serving.console.access import viewer_of
@@ -167,14 +166,10 @@ def _document(home: Home, run: str, name: str) -> dict[str, Any]:
 def _drift(home: Home) -> dict[str, Any]:
     """What `pipeline.drift` says, measured by a process of its own: it takes seconds of processor time and memory
     that the scoring of transactions is not to wait for, or to share."""
-    environment = {name: value for name, value in os.environ.items() if name != "FRAUDLINE_API_KEYS"}
+    environment = {name: value for name, value in children.environment().items() if name != "FRAUDLINE_API_KEYS"}
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pipeline.drift", "--home", home.url],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=DRIFT_SECONDS,
+        done = children.run(
+            children.module("pipeline.drift", "--home", home.url), timeout=DRIFT_SECONDS, env=environment
         )
     except subprocess.TimeoutExpired:
         raise BadInput(f"drift was not measured within {DRIFT_SECONDS:.0f} s; try `fraudline drift`") from None
