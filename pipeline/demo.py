@@ -1,6 +1,5 @@
 """The whole loop on synthetic data, as a user would go through it: the same commands, the same API."""
 
-import json
 import re
 import shutil
 import threading
@@ -19,9 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.registry import Registry
-from pipeline.run import run_shown
+from pipeline.run import AGAIN, run_shown
 from pipeline.traffic import Traffic
 from processing.children import Child, environment, module
+from processing.documents import read_document
 from processing.errors import BadInput, NotFound, RunFailed
 from processing.home import LocalHome
 from processing.synthesize import synthesize, write
@@ -134,7 +134,7 @@ def await_run(home: LocalHome, not_this: str, console: Console) -> dict[str, Any
                 going_on = [name for name, step in story["steps"].items() if step["status"] == "Executing"]
                 status.update(f"run {run}: {', '.join(going_on) or story['status']}")
                 if story["status"] == "Succeeded":
-                    evaluation = json.loads(home.read(f"runs/{run}/evaluation/evaluation.json"))
+                    evaluation = read_document(home, f"runs/{run}/evaluation/evaluation.json", AGAIN)
                     latest = Registry(home).latest()
                     console.print(f"run {run}: {evaluation['gate']['reason']}", highlight=False)
                     return {"run": run, "serving": latest.version if latest else None, **evaluation}
@@ -152,7 +152,7 @@ def summed_up(
         raise RunFailed(f"{len(failed)} requests failed, the first with: {failed[0]}")
     runs = []
     for run in (first, second):
-        taken = json.loads(home.read(f"runs/{run['run']}/features.json"))
+        taken = read_document(home, f"runs/{run['run']}/features.json", AGAIN)
         runs.append(
             {
                 "rows_accepted": taken["rows_accepted"],
@@ -208,7 +208,6 @@ def _ready(api: str) -> bool:
 
 def _story(home: LocalHome, run: str) -> dict[str, Any]:
     try:
-        story: dict[str, Any] = json.loads(home.read(f"runs/{run}/outcome.json"))
+        return read_document(home, f"runs/{run}/outcome.json", AGAIN)
     except NotFound:
         return {"status": "beginning", "steps": {}}
-    return story

@@ -1,16 +1,14 @@
 """One pipeline run on this machine: the SageMaker definition, executed by `pipeline.local`."""
 
-import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,37 +18,46 @@ from rich.console import Console
 from pipeline.definition import FEATURE_OUTPUTS, build
 from pipeline.job_requests import LOCAL_ADDRESSES
 from pipeline.local import Bindings, LocalExecution, Outcome, StepEvent
+from pipeline.local.abandoned import close_abandoned
 from pipeline.local.child import run_process
 from pipeline.progress import shown
 from pipeline.registry import Registry
+from processing import children
 from processing.contract import Contract
-from processing.errors import BadInput, Conflict, NotFound, RunFailed
+from processing.documents import read_document
+from processing.errors import BadInput, Damaged, NotFound, RunFailed
 from processing.home import Home, LocalHome, open_home
 from processing.incoming import FOLDER, waiting
 from processing.landing import check_file, is_readable
+from processing.lease import Lease, hold
+from processing.scratch import remove_abandoned
 
-CODE = Path(__file__).parent.parent
+AGAIN = "run it again"
 
 
 def run_pipeline(
     home: LocalHome,
     parameters: Mapping[str, str],
     progress: Callable[[StepEvent], None],
+    say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Execute the pipeline over what is in incoming/; its folder is runs/<run>/ in the home.
 
-    Raises Conflict if a run is going on in this home, BadInput if there is nothing to take in and never was, or for a
-    parameter that does not exist or fit.
+    It first puts in order what runs that were killed left behind; `say` is told of that, a line each. Raises Conflict
+    if a run is going on in this home, BadInput if there is nothing to take in and never was, or for a parameter that
+    does not exist or fit.
     """
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    with only_run(home):
+    remove_abandoned()
+    with hold(home, run, say=say) as lease:
+        close_abandoned(home, say, alone=True)
         given = {
             "HomeUrl": home.url,
             "InputDataUrl": home.url_of(FOLDER.rstrip("/")),
             **parameters,
         }
         bindings = Bindings(
-            callbacks={LOCAL_ADDRESSES.features_queue_url: _compute_features},
+            callbacks={LOCAL_ADDRESSES.features_queue_url: partial(_compute_features, lease=lease)},
             lambdas={LOCAL_ADDRESSES.promote_function_arn: "triggers.promote:handler"},
         )
         folder = home.path(f"runs/{run}")
@@ -60,7 +67,13 @@ def run_pipeline(
                 f"there is nothing to take in: put .csv, .csv.gz or .parquet files into {home.path(FOLDER)}, or name "
                 "them with --data. For synthetic ones: fraudline synthesize transactions.parquet"
             )
-        return execution.execute(progress)
+
+        def checked(event: StepEvent) -> None:
+            if event.status == "Executing":
+                lease.check()
+            progress(event)
+
+        return execution.execute(checked)
 
 
 def local_definition(home: LocalHome) -> dict[str, Any]:
@@ -72,8 +85,8 @@ def local_definition(home: LocalHome) -> dict[str, Any]:
     made_of = [path.read_bytes() for path in sources] + [version("sagemaker").encode()]
     key = f"runs/.definition-{hashlib.sha256(b''.join(made_of)).hexdigest()[:16]}.json"
     try:
-        definition: dict[str, Any] = json.loads(home.read(key))
-    except NotFound:
+        definition = read_document(home, key, "it is made again")
+    except (NotFound, Damaged):
         definition = build(LOCAL_ADDRESSES)
         home.write(key, json.dumps(definition).encode())
     return definition
@@ -81,12 +94,16 @@ def local_definition(home: LocalHome) -> dict[str, Any]:
 
 def run_shown(home: LocalHome, console: Console, parameters: dict[str, str]) -> dict[str, Any]:
     """A run with its steps shown; what came of it, printed and returned. Raises RunFailed."""
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, style="yellow")
+
     with shown(console) as progress:
-        outcome = run_pipeline(home, parameters, progress)
+        outcome = run_pipeline(home, parameters, progress, say)
     if outcome.failure:
         raise RunFailed(f"{outcome.failure.step}: {outcome.failure.reason}\nIts log: {outcome.failure.log}")
     outcome.require_success()
-    evaluation = json.loads(home.read(f"runs/{outcome.run}/evaluation/evaluation.json"))
+    evaluation = read_document(home, f"runs/{outcome.run}/evaluation/evaluation.json", AGAIN)
     latest = Registry(home).latest()
     serving = latest.version if latest else None
     for said in (evaluation["gate"]["reason"], evaluation["in_words"]):
@@ -96,21 +113,6 @@ def run_shown(home: LocalHome, console: Console, parameters: dict[str, str]) -> 
         f"Model [bold]{evaluation['version']}[/] {became}. The run's story: {home.path('runs') / outcome.run}"
     )
     return {"run": outcome.run, "status": outcome.status, "serving": serving, **evaluation}
-
-
-@contextmanager
-def only_run(home: LocalHome) -> Iterator[None]:
-    """Hold the home's run lock: one run at a time. Raises Conflict if another process holds it."""
-    path = home.path("runs/.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(
-                f"a run is going on in {home.folder}; wait for its end, it can be followed in runs/"
-            ) from None
-        yield
 
 
 def add_files(home: Home, files: Sequence[Path], contract: Contract) -> None:
@@ -140,18 +142,17 @@ def add_files(home: Home, files: Sequence[Path], contract: Contract) -> None:
         partial.rename(target)
 
 
-def _compute_features(message: dict[str, Any], log: TextIO) -> Mapping[str, str]:
+def _compute_features(message: dict[str, Any], log: TextIO, lease: Lease) -> Mapping[str, str]:
     """What the Callback step's queue leads to in AWS (a Lambda function, then Glue): the feature job, run here."""
     given = message["arguments"]
     home = open_home(given["home"])
-    command = [sys.executable, "-m", "processing.job", "--home", given["home"], "--run", given["run"]]
+    command = children.module("processing.job", "--home", given["home"], "--run", given["run"])
     command += ["--input-url", given["input_url"]]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CODE), os.environ.get("PYTHONPATH", "")])}
     path = Path(log.name)
-    code = run_process(command, path.parent, environment, path, threading.Event())
+    code = run_process(command, path.parent, children.environment(**lease.environment()), path, threading.Event())
     if code:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         raise RunFailed(told[-1] if told else "\n".join(["the feature job ended unexpectedly:", *lines[-20:]]))
-    done = json.loads(home.read(f"runs/{given['run']}/features.json"))
+    done = read_document(home, f"runs/{given['run']}/features.json", AGAIN)
     return {name: str(done[name]) for name in FEATURE_OUTPUTS}

@@ -44,25 +44,30 @@ def discarded_on(
         raise
 
 
-def commit(tables: iceberg.Tables, changes: Changes, discard: Callable[[str], None]) -> bool:
+def commit(
+    tables: iceberg.Tables, changes: Changes, discard: Callable[[str], None], check: Callable[[], None] = lambda: None
+) -> bool:
     """Commit to the transactions, then to the features, then to the quarantine; whether transactions changed.
 
-    A crash in between is healed by the next run: features know which transactions they were made from. Raises Conflict
+    `check` is called right before each, and raises Conflict if the run may not go on. A crash in between is healed by the next run: features know which transactions they were made from. Raises Conflict
     if someone else has committed since the tables were opened, and Damaged if what was committed cannot be read back.
     """
     pending = dict(changes.folders)
     with discarded_on(Conflict, lambda: list(pending.values()), discard):
         if changes.transactions:
             days, files = set(changes.transactions), _all(changes.transactions)
+            check()
             tables.replace_days("transactions", days, files)
             pending.pop("transactions", None)
             _check_committed(tables, changes)
         if changes.features or changes.features_stale:
             made_from = iceberg.snapshot_id(tables.find("transactions"))
             days, files = set(changes.features), _all(changes.features)
+            check()
             tables.replace_days("features", days, files, made_from=made_from)
             pending.pop("features", None)
         if changes.refused:
+            check()
             tables.append("quarantine", changes.refused)
     return bool(changes.transactions)
 

@@ -1,12 +1,10 @@
 """The refresh of the online store in DynamoDB: the data's hours are set, while the API goes on."""
 
 import sqlite3
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from processing.dynamo_calls import WRITTEN_AT_ONCE, Refused
@@ -27,6 +25,7 @@ from processing.dynamo_items import (
 )
 from processing.errors import BadInput
 from processing.online import Bucket, Event
+from processing.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from processing.online_dynamo import DynamoStore
@@ -82,9 +81,9 @@ class Refresh:
         for count, key, label in self.store.told(self._ends()):
             if count <= mark:  # the run has read it, and so its data says the same
                 (known.add if label else known.discard)(key)
-        with ThreadPoolExecutor(THREADS) as pool, tempfile.TemporaryDirectory(prefix="fraudline-") as folder:
+        with ThreadPoolExecutor(THREADS) as pool, scratch_folder("refresh") as folder:
             _all(pool, ((self._count, (event,)) for event in tail))
-            with closing(sqlite3.connect(Path(folder, "buckets.sqlite"))) as db:
+            with closing(sqlite3.connect(folder / "buckets.sqlite")) as db:
                 _all(pool, self._settings(_in_order(db, buckets)))
             _all(pool, ((self._put, (items,)) for items in _chunks(_frauds_items(known))))
             _all(pool, ((self._label_tail, (events, known)) for events in _chunks(tail)))

@@ -2,7 +2,6 @@
 
 import posixpath
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 from processing.aws import client, code_of, refusal
 from processing.errors import BadInput, Conflict, FraudlineError, NotFound
 from processing.home import Entry, Home
+from processing.scratch import scratch_folder
 
 ADDRESS = re.compile(r"s3://([^/]+)(?:/(.*))?", re.DOTALL)
 MISSING = ("NoSuchKey", "404", "NotFound")
@@ -163,8 +163,8 @@ class S3Home(Home):
 
     @contextmanager
     def local_file(self, key: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="fraudline-") as folder:
-            path = Path(folder, posixpath.basename(key) or "file")
+        with scratch_folder("s3") as folder:
+            path = folder / (posixpath.basename(key) or "file")
             self.download(key, path)
             yield path
 

@@ -1,10 +1,9 @@
 """Taking data in, in Spark: which landed rows are new, which bring a label, which are refused."""
 
-import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +17,7 @@ from processing.errors import BadInput
 from processing.incoming import Arrival
 from processing.landing import read_file
 from processing.schemas import landed_schema, transaction_schema
+from processing.scratch import scratch_folder
 from processing.staging import at_hand, deliver, for_reading
 from processing.windows import DAY_US
 
@@ -93,12 +93,13 @@ class _Writer:
 
     def __init__(self, path: str) -> None:
         self.path, self.rows = path, 0
+        self._scratch = ExitStack()
         self._file: pq.ParquetWriter | None = None
 
     def write(self, batch: pa.RecordBatch) -> None:
         if len(batch):
             if self._file is None:
-                self._local = Path(tempfile.mkdtemp(prefix="fraudline-"), "rows.parquet")
+                self._local = self._scratch.enter_context(scratch_folder("rows")) / "rows.parquet"
                 self._file = pq.ParquetWriter(self._local, batch.schema)
             self._file.write_batch(batch)
             self.rows += len(batch)
@@ -107,7 +108,7 @@ class _Writer:
         if self._file is not None:
             self._file.close()
             deliver(self._local, self.path)
-            self._local.parent.rmdir()
+            self._scratch.close()
         return self.rows
 
 

@@ -8,9 +8,8 @@ import argparse
 import json
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,9 +31,11 @@ from processing.home import Home, open_home
 from processing.incoming import FOLDER, Claims, bring_in, reclaim, settled
 from processing.intake import Taken, land, read_table, rewritten, take
 from processing.landing import check_file
+from processing.lease import hold
 from processing.leftovers import sweep
 from processing.online import OnlineStore, Reports, open_store
 from processing.schemas import quarantine_schema, transaction_schema
+from processing.scratch import remove_abandoned, scratch_folder
 from processing.spark import start_spark, tasks_for
 from processing.split import Split, date_of, split_days
 from processing.staging import Staging, brought, stage
@@ -54,20 +55,24 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         home = open_home(options.home)
         contract = of_home(home, default=options.default_contract)
-        if options.input_url and options.input_url.rstrip("/") != home.url_of(FOLDER).rstrip("/"):
-            say(f"{len(bring_in(home, open_home(options.input_url)))} file(s) copied from {options.input_url}")
-        with tempfile.TemporaryDirectory(prefix="fraudline-") as scratch, ExitStack() as held:
-            run_job(home, contract, options.run, Path(scratch), held)
+        remove_abandoned()
+        with hold(home, options.run, say=say) as lease, scratch_folder("job") as scratch, ExitStack() as held:
+            if options.input_url and options.input_url.rstrip("/") != home.url_of(FOLDER).rstrip("/"):
+                say(f"{len(bring_in(home, open_home(options.input_url)))} file(s) copied from {options.input_url}")
+            run_job(home, contract, options.run, scratch, held, lease.check)
     except FraudlineError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def run_job(home: Home, contract: Contract, run: str, scratch: Path, held: ExitStack) -> dict[str, Any]:
+def run_job(
+    home: Home, contract: Contract, run: str, scratch: Path, held: ExitStack, check: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
     """One run of the job; what it did, as in runs/<run>/features.json. Raises FraudlineError.
 
-    Nobody else may run on the home meanwhile. `held` keeps local copies of the files until the caller is done.
+    Nobody else may run on the home meanwhile: `check` is called right before each commit, and raises Conflict if
+    somebody may. `held` keeps local copies of the files until the caller is done.
     """
     tables = iceberg.open_tables(home, contract)
     if returned := reclaim(home):
@@ -88,7 +93,7 @@ def run_job(home: Home, contract: Contract, run: str, scratch: Path, held: ExitS
         say(f"Spark {spark.version} started; {len(claims.files)} file(s) to take in")
         staging = stage(home, run, scratch, spark)
         held.callback(staging.close)
-        job = _Job(home, contract, run, spark, tables, staging, claims)
+        job = _Job(home, contract, run, spark, tables, staging, claims, check)
         reports = store.reports() if store else Reports({}, 0)
         taken = job.take_in(reports)
         claims.archive()
@@ -130,6 +135,7 @@ class _Job:
     tables: iceberg.Tables
     staging: Staging
     claims: Claims
+    check: Callable[[], None]
     new_rows: int = 0
     added: int = 0  # rows that are committed by now
     attempt: int = 0
@@ -147,6 +153,7 @@ class _Job:
                 self.commit(taken)
                 return taken
             except Conflict as conflict:
+                self.check()  # whose the home is by now is another matter
                 self.attempt += 1
                 if self.attempt == ATTEMPTS:
                     raise
@@ -165,7 +172,7 @@ class _Job:
         with discarded_on(BaseException, lambda: list(changes.folders.values()), self.staging.discard):
             self._write_changes(taken, changes)
             self.claims.check_unchanged()
-        if commit(self.tables, changes, self.staging.discard):
+        if commit(self.tables, changes, self.staging.discard, self.check):
             self.added += taken.new_rows
         say("committed")
 
@@ -240,8 +247,8 @@ class _Job:
         if not rows:
             return None
         folder = self._folder("quarantine", changes)
-        with tempfile.TemporaryDirectory(prefix="fraudline-") as local:
-            path = Path(local, "refused.parquet")
+        with scratch_folder("refused") as local:
+            path = local / "refused.parquet"
             pq.write_table(pa.Table.from_pylist(rows, quarantine_schema()), path, write_page_checksum=True)
             self.home.upload(path, f"{folder}/{path.name}")
         return f"{folder}/{path.name}"

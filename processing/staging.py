@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 
 from processing.errors import BadInput
 from processing.home import Home, LocalHome, open_home
+from processing.scratch import scratch_folder
 
 PATTERN = re.compile(r"([\[\]{}*?\\])")
 
@@ -135,9 +136,9 @@ def brought(path: str) -> Iterator[list[Path]]:
         yield sorted(Path(path).rglob("*.parquet"))
         return
     home = open_home(path)
-    with tempfile.TemporaryDirectory(prefix="fraudline-") as folder:
+    with scratch_folder("brought") as folder:
         for i, entry in enumerate(home.entries("")):
             if entry.key.endswith(".parquet"):
                 with home.local_file(entry.key) as local:
-                    shutil.move(local, Path(folder, f"{i:05}.parquet"))
-        yield sorted(Path(folder).iterdir())
+                    shutil.move(local, folder / f"{i:05}.parquet")
+        yield sorted(folder.iterdir())

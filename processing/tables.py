@@ -180,7 +180,7 @@ class Tables:
             self._refuse_lost(name)
             return None
         key_of(self.home, table.metadata_location)
-        if table.metadata.last_sequence_number and not table.current_snapshot():
+        if getattr(table.metadata, "last_sequence_number", 0) and not table.current_snapshot():
             raise Damaged(f"{table.metadata_location} has lost which snapshot the table {name} stands at; {REPAIR}")
         found, expected = [field.name for field in table.schema().fields], self.schemas[name].names
         if found == expected:

@@ -7,7 +7,6 @@ BODIES has a request a line. Prints {part: microseconds of processor time a requ
 
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from processing.home import LocalHome, open_home
 from processing.online import Decision
 from processing.online_sqlite import SqliteStore
 from processing.replay import Replay
+from processing.scratch import scratch_folder
 from serving import replies
 from serving.app import contract_of
 from serving.decide import LEGIT, Answer
@@ -42,9 +42,9 @@ def measure(home: LocalHome, bodies: list[bytes]) -> dict[str, float]:
         spent[part] = round((time.process_time() - began) / len(inputs) * 1e6, 1)
         return results
 
-    with tempfile.TemporaryDirectory(prefix="fraudline-parts-") as folder:
-        Replay(home.path("online") / "store.sqlite", Path(folder), contract).close()  # a copy to write to
-        store = SqliteStore(Path(folder) / "replay.sqlite", contract)
+    with scratch_folder("parts") as folder:
+        Replay(home.path("online") / "store.sqlite", folder, contract).close()  # a copy to write to
+        store = SqliteStore(folder / "replay.sqlite", contract)
         asked = timed("validate the request", request.model_validate_json, sent)
         events = timed("turn it into an event", lambda value: to_event(value, features), asked)
         states = timed("read the store", lambda pair: store.recall(pair[0])[1], events)

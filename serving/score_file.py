@@ -15,7 +15,6 @@ import argparse
 import json
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -33,6 +32,7 @@ from processing.errors import BadInput, FraudlineError, NotFound, RunFailed
 from processing.home import Home, LocalHome, open_home
 from processing.landing import check_file, read_file
 from processing.replay import Replay
+from processing.scratch import remove_abandoned, scratch_folder
 from serving.landed import Scoring, events_of
 from serving.scored_file import REFUSED, SCORED, Output, beside, suffix_of
 from serving.scorer import LoadedModel, load_model
@@ -115,8 +115,8 @@ def _replay(stack: ExitStack, home: Home, contract: Contract) -> Replay | None:
             f"{home.url}: a file is scored against a copy of the online store, which needs a home on this machine; "
             "send the rows to the API's /v1/score/batch instead"
         )
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudline-score-"))
-    replay = Replay(home.path("online") / "store.sqlite", Path(folder), contract)
+    folder = stack.enter_context(scratch_folder("score"))
+    replay = Replay(home.path("online") / "store.sqlite", folder, contract)
     stack.callback(replay.close)
     return replay
 
@@ -160,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    remove_abandoned()
     try:
         done = score_file(given.file, open_home(given.home), given.output, given.model, Console(stderr=True))
     except FraudlineError as error:

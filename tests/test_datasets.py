@@ -98,7 +98,7 @@ def run(folder: Path, contract: str, file: Path, monkeypatch: pytest.MonkeyPatch
     assert isinstance(home, LocalHome)
     known = contracts.of_home(home, contract)
 
-    def features(message: dict[str, Any], log: Any) -> dict[str, str]:
+    def features(message: dict[str, Any], log: Any, lease: Any) -> dict[str, str]:
         with tempfile.TemporaryDirectory() as scratch, ExitStack() as held:
             done = run_job(home, known, message["arguments"]["run"], Path(scratch), held)
         return {name: str(done[name]) for name in pipeline.run.FEATURE_OUTPUTS}

@@ -91,9 +91,7 @@ def test_a_lone_labelled_row_after_a_gap_is_no_test_set() -> None:
 
 def test_labels_that_come_in_little_by_little_count_from_nine_of_ten() -> None:
     rows = {FIRST + i: 1_000 for i in range(36)}
-    labelled = dict.fromkeys(rows, 1000) | {
-        FIRST + 30 + i: each for i, each in enumerate((950, 900, 899, 500, 3, 0))
-    }
+    labelled = dict.fromkeys(rows, 1000) | {FIRST + 30 + i: each for i, each in enumerate((950, 900, 899, 500, 3, 0))}
     split = split_days(labelled, rows, CONTRACT)
     assert split.test[-1] == FIRST + 31
     assert split.unsettled == range(FIRST + 32, FIRST + 35)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from processing.errors import BadInput, FraudlineError
+from processing.errors import BadInput, Conflict, FraudlineError
 from processing.home import LocalHome
 from triggers import watch as watching
 from triggers.watch import watch
@@ -21,6 +21,7 @@ class Enough(BaseException):
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalHome:
     monkeypatch.setattr(watching, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(watching, "BUSY_SECONDS", 0.05, raising=False)
     home = LocalHome(tmp_path)
     home.path("incoming").mkdir()
     return home
@@ -111,4 +112,26 @@ def test_a_file_that_lands_after_a_failure_has_its_turn(home: LocalHome) -> None
 
     with pytest.raises(Enough):
         watch(home, start, told.append)
+    assert len(told) == 1
+
+
+def test_a_run_that_meets_another_one_is_tried_until_it_can_begin_and_told_once(home: LocalHome) -> None:
+    land(home, "a.csv")
+    told: list[FraudlineError] = []
+    tries = 0
+
+    def start() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 4:
+            raise Enough
+        raise Conflict("a run is going on")
+
+    thread = threading.Timer(20, lambda: land(home, "b.csv"))  # lets the watcher go on that would wait for a change
+    thread.start()
+    with pytest.raises(Enough):
+        watch(home, start, told.append)
+    waited = thread.is_alive()
+    thread.cancel()
+    assert waited
     assert len(told) == 1

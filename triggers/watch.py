@@ -6,20 +6,23 @@ However many files land at once, or while a run goes on, they make one run, or o
 import time
 from collections.abc import Callable
 
-from processing.errors import FraudlineError
+from processing.errors import Conflict, FraudlineError
 from processing.home import Entry, Home
 from processing.incoming import SETTLE_SECONDS, waiting
 
 POLL_SECONDS = 0.5
+BUSY_SECONDS = 5.0  # until a run is tried again that met another one
 
 
 def watch(home: Home, start: Callable[[], None], failed: Callable[[FraudlineError], None]) -> None:
     """Call `start` whenever files have come to rest in incoming/, for ever; Ctrl-C ends it.
 
     `start` is one run, from its beginning to its end. What a failed run leaves behind is tried again only once
-    something in incoming/ has changed; `failed` is told why.
+    something in incoming/ has changed; `failed` is told why. A run that cannot begin while another goes on (Conflict)
+    says nothing about the files: it is tried until it can, and told once.
     """
     refused: list[Entry] = []
+    busy = False
     while True:
         seen = waiting(home)
         if not seen or seen == refused or not _at_rest(home, seen):
@@ -27,8 +30,15 @@ def watch(home: Home, start: Callable[[], None], failed: Callable[[FraudlineErro
             continue
         try:
             start()
+        except Conflict as error:
+            if not busy:
+                failed(error)
+            busy = True
+            time.sleep(BUSY_SECONDS)
+            continue
         except FraudlineError as error:
             failed(error)
+        busy = False
         # What the run did not take, as it was when the run began, would fail again; what came since has its turn.
         left = waiting(home)
         refused = left if left == seen else []

@@ -3,7 +3,6 @@
 import json
 import os
 import statistics
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipeline.benchmark_serving.servers import Running, Server, running
 from pipeline.train import library_versions
 from processing import children
 from processing.errors import BadInput, RunFailed
+from processing.scratch import scratch_folder
 
 PRODUCT, PLAIN, BARE = "fraudline", "plain FastAPI", "bare ASGI"
 CALLERS = (1, 16, 64)
@@ -59,8 +59,7 @@ def benchmark_serving(*, peers: str, seconds: float, rounds: int, customers: int
         raise BadInput("this benchmark reads processor times from /proc, which this system does not have; use Linux")
     from pipeline.benchmark_serving.swaps import disturbed
 
-    with tempfile.TemporaryDirectory(prefix="fraudline-benchmark-") as place, ExitStack() as stack:
-        folder = Path(place)
+    with scratch_folder("benchmark") as folder, ExitStack() as stack:
         console.print("making a home with two models and a month of history")
         subject = make_subject(folder, customers=customers, requests=REQUESTS)
         skipped: dict[str, str] = {name: "not asked for" for name in others.NAMES if name not in names}

@@ -12,7 +12,7 @@ from rich.markup import escape
 from pipeline.commands.options import DEFAULT_HOME, ContractOption, HomeOption, JsonOption, local_home, pairs
 from pipeline.commands.stopping import stoppable
 from processing import contract as contracts
-from processing.errors import FraudlineError
+from processing.errors import Conflict, FraudlineError
 from processing.home import open_home
 
 
@@ -89,19 +89,22 @@ def watch(home: HomeOption = DEFAULT_HOME, contract: ContractOption = None) -> N
 
     Example: fraudline watch --home home
     """
+    from pipeline.local.abandoned import close_abandoned
     from pipeline.run import run_shown
     from triggers.watch import watch as follow
 
     place = local_home(home)
     contracts.of_home(place, contract)
     console = Console()
+    close_abandoned(place, lambda line: console.print(line, highlight=False, markup=False, style="yellow"))
     console.print(f"watching {place.path('incoming')}; Ctrl-C stops")
 
     def start() -> None:
         run_shown(place, console, {})
 
     def failed(error: FraudlineError) -> None:
-        console.print(f"[red]the run failed:[/] {escape(str(error))}", highlight=False)
+        what = "[yellow]waiting:[/]" if isinstance(error, Conflict) else "[red]the run failed:[/]"
+        console.print(f"{what} {escape(str(error))}", highlight=False)
 
     with stoppable("Files that wait in incoming/ are taken in by the next run."):
         follow(place, start, failed)

@@ -103,6 +103,9 @@ class LocalExecution:
         with _sigterm_raises():
             try:
                 return self._walk(progress)
+            except FraudlineError as error:
+                self._story.end("Stopped", str(error))
+                raise
             except BaseException as interruption:
                 self._story.end("Stopped", f"interrupted by {type(interruption).__name__}")
                 raise

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from processing.errors import BadInput, RunFailed
+from processing.process import Process
 
 SHOWN = ("Outcome", "OutputParameters", "ModelArtifacts", "ModelPackageArn", "ExitMessage")
 
@@ -53,6 +54,7 @@ class Story:
         self.outcome: dict[str, Any] = {
             "run": run,
             "status": "Executing",
+            "owner": Process.current().document(),
             "started": now(),
             "ended": None,
             "reason": None,
@@ -89,12 +91,7 @@ class Story:
 
     def end(self, status: str, reason: str | None = None, failure: Failure | None = None) -> Outcome:
         """The run has ended. A step that still runs shares its status; what was to come did not run."""
-        for entry in self.outcome["steps"].values():
-            if entry["status"] == "Executing":
-                entry.update(status=status, ended=now(), reason=reason)
-            elif entry["status"] == "Waiting":
-                entry.update(status="NotRun", reason=f"the run ended before, as {status}")
-        self.outcome.update(status=status, ended=now(), reason=reason)
+        close(self.outcome, status, reason)
         self._save()
         return Outcome(self.outcome["run"], status, reason, failure, self.outcome["steps"])
 
@@ -112,6 +109,16 @@ class Story:
 
     def _save(self) -> None:
         self.write("outcome.json", self.outcome)
+
+
+def close(outcome: dict[str, Any], status: str, reason: str | None) -> None:
+    """Let a story end: a step that still runs shares the status, what was to come did not run."""
+    for entry in outcome["steps"].values():
+        if entry["status"] == "Executing":
+            entry.update(status=status, ended=now(), reason=reason)
+        elif entry["status"] == "Waiting":
+            entry.update(status="NotRun", reason=f"the run ended before, as {status}")
+    outcome.update(status=status, ended=now(), reason=reason)
 
 
 def now() -> str:
