@@ -27,7 +27,7 @@ from processing.contract import Contract
 from processing.documents import read_document
 from processing.errors import BadInput, Damaged, NotFound, RunFailed
 from processing.home import Home, LocalHome, open_home
-from processing.incoming import FOLDER, waiting
+from processing.incoming import FOLDER, reclaim, waiting
 from processing.landing import check_file, is_readable
 from processing.lease import Lease, hold
 from processing.scratch import remove_abandoned
@@ -51,6 +51,7 @@ def run_pipeline(
     remove_abandoned()
     with hold(home, run, say=say) as lease:
         close_abandoned(home, say, alone=True)
+        reclaim(home)
         given = {
             "HomeUrl": home.url,
             "InputDataUrl": home.url_of(FOLDER.rstrip("/")),

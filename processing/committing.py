@@ -49,8 +49,9 @@ def commit(
 ) -> bool:
     """Commit to the transactions, then to the features, then to the quarantine; whether transactions changed.
 
-    `check` is called right before each, and raises Conflict if the run may not go on. A crash in between is healed by the next run: features know which transactions they were made from. Raises Conflict
-    if someone else has committed since the tables were opened, and Damaged if what was committed cannot be read back.
+    `check` is called right before each, and raises Conflict if the run may not go on. A crash in between is healed by
+    the next run: features know which transactions they were made from. Raises Conflict if someone else has committed
+    since the tables were opened, and Damaged if what was committed cannot be read back.
     """
     pending = dict(changes.folders)
     with discarded_on(Conflict, lambda: list(pending.values()), discard):

@@ -210,6 +210,20 @@ def test_a_conflict_leaves_nothing_of_what_was_written(tmp_path: Path) -> None:
     assert not [entry.key for entry in home.entries("warehouse/") if "/data/late/" in entry.key]
 
 
+def test_a_run_that_does_not_hold_the_home_any_more_commits_nothing(tmp_path: Path) -> None:
+    home = begin(tmp_path / "home")
+    tables = open_tables(home, CONTRACT)
+    changes = changes_of(home, tables, "late", FIRST + 1, ["b"])
+
+    def taken_over() -> None:
+        raise Conflict("another run took it over")
+
+    with pytest.raises(Conflict, match="took it over"):
+        commit(tables, changes, lambda key: home.remove(f"{key}/"), taken_over)
+    assert ids(home) == ["a"]
+    assert not [entry.key for entry in home.entries("warehouse/") if "/data/late/" in entry.key]
+
+
 class _Point:
     """Sends a signal to this process at the n-th moment of a kind."""
 

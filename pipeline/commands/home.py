@@ -52,13 +52,17 @@ def repair_home(
     Example: fraudline home repair --home home
     """
     from pipeline.health import repaired
-    from pipeline.run import only_run
+    from processing.lease import hold
 
     place, console = existing_home(home), Console()
     if not yes:
         typer.confirm("Nothing else may work on this home meanwhile. Go on?", abort=True)
-    with stoppable("What was mended until now stays mended; run it again."), only_run(place):
-        left = repaired(place, lambda said: console.print(escape(said), highlight=False))
+
+    def say(text: str) -> None:
+        console.print(escape(text), highlight=False)
+
+    with stoppable("What was mended until now stays mended; run it again."), hold(place, "home repair", say=say):
+        left = repaired(place, say)
     for one in left:
         console.print(f"[red]✗[/] {escape(str(one))}", highlight=False)
     console.print(f"{len(left)} problem(s) left" if left else "[green]✓[/] no damage found")

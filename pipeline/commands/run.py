@@ -1,6 +1,7 @@
 """`fraudline demo`, `run` and `watch`: pipeline runs, here or in AWS."""
 
 import json
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -91,12 +92,20 @@ def watch(home: HomeOption = DEFAULT_HOME, contract: ContractOption = None) -> N
     """
     from pipeline.local.abandoned import close_abandoned
     from pipeline.run import run_shown
+    from processing.incoming import reclaim
+    from processing.lease import hold
     from triggers.watch import watch as follow
 
     place = local_home(home)
     contracts.of_home(place, contract)
     console = Console()
-    close_abandoned(place, lambda line: console.print(line, highlight=False, markup=False, style="yellow"))
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, style="yellow")
+
+    close_abandoned(place, say)
+    with suppress(Conflict), hold(place, "watch", say=say):  # a run that goes on gives back what it does not take in
+        reclaim(place)
     console.print(f"watching {place.path('incoming')}; Ctrl-C stops")
 
     def start() -> None:
