@@ -278,7 +278,10 @@ def local_path(address: str) -> Path:
         return Path("/" + unquote(path))
     if scheme:
         raise BadInput(f"{address!r} is not a local path; give a folder of this machine")
-    return Path(address).expanduser()
+    try:
+        return Path(address).expanduser()
+    except RuntimeError:
+        raise BadInput(f"{address!r} begins with a user's folder that is unknown here; write the whole path") from None
 
 
 def open_home(address: str | Path) -> Home:

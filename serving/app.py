@@ -77,7 +77,7 @@ def open_service(settings: Settings) -> Service:
     follower = Follower(Registry(home), contract, every_seconds=settings.follow_seconds)
     decider = Decider(features, store)
     keys = settings.api_keys.get_secret_value() if settings.api_keys else None
-    ring = KeyRing(keys, keys_file(settings.home))
+    ring = KeyRing(keys, keys_file(home))
     metrics = Metrics(follower)
     decisions = GroupCommit(decider, without_store=settings.without_store, metrics=metrics)
     return Service(features, decider, decisions, follower, ring, metrics)

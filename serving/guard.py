@@ -16,6 +16,7 @@ from pipeline.keys import Key, find, parse
 from processing.errors import BadInput
 from serving.console import access
 from serving.problems import NoKey, NotAllowed, TooOften, answer_to
+from serving.settings import is_there
 
 OPEN = "/health/"
 SCOPES = {"/v1/score": "score", "/v1/feedback": "feedback"}  # with what lies below; all else is for admin
@@ -37,7 +38,7 @@ class KeyRing:
         self._keys: tuple[Key, ...] | None = None
         if text is not None:
             self._keys = parse(text, "FRAUDLINE_API_KEYS")
-        elif file is not None and file.exists():
+        elif file is not None and is_there(file):
             self._read(file)
 
     @property

@@ -9,13 +9,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.keys import KEYS_KEY
 from processing.errors import BadInput
-from processing.home import local_path
+from processing.home import Home, LocalHome, open_home
 
 PREFIX = "FRAUDLINE_"
 
 
 class Settings(BaseSettings):
-    """What the server is told. `read_settings` makes one, with errors a user can act on."""
+    """What the server is told. `read_settings` makes one, with errors a user can act on.
+
+    `home` is the home's full address (file:///... or s3://...), whatever was given: it is resolved here, once, so that
+    all that is found from it lies in the same place.
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
@@ -33,12 +37,19 @@ class Settings(BaseSettings):
     batch_rows: int = Field(10_000, ge=1, le=1_000_000)
     batch_bytes: int = Field(8 << 20, ge=1, le=1 << 30)
 
+    @field_validator("home")
+    @classmethod
+    def _resolved(cls, home: str) -> str:
+        return open_home(home).url
+
     @field_validator("host")
     @classmethod
     def _loopback_unless_keys(cls, host: str, others: ValidationInfo) -> str:
+        if "home" not in others.data:  # it is refused already
+            return host
         keys = others.data.get("api_keys") is not None
-        file = keys_file(others.data.get("home", ""))
-        if not (keys or (file is not None and file.exists()) or is_loopback(host)):
+        file = keys_file(open_home(others.data["home"]))
+        if not (keys or (file is not None and is_there(file)) or is_loopback(host)):
             raise ValueError(
                 "without keys the API answers this machine only: make one with `fraudline keys add`, "
                 "or use 127.0.0.1, ::1 or localhost"
@@ -64,9 +75,21 @@ def read_settings(**given: Any) -> Settings:
         raise BadInput(f"{PREFIX}{name.upper()} is {wrong['input']!r}: {said}") from None
 
 
-def keys_file(home: str) -> Path | None:
+def keys_file(home: Home) -> Path | None:
     """Where the keys of a local home are; None for a home elsewhere, which has them in FRAUDLINE_API_KEYS alone."""
-    return None if home.startswith("s3:") else local_path(home) / KEYS_KEY
+    return home.folder / KEYS_KEY if isinstance(home, LocalHome) else None
+
+
+def is_there(file: Path) -> bool:
+    """Whether anything has this name, even a link to nothing: keys that cannot be read are not the same as no keys.
+
+    Raises PermissionError where that cannot be known.
+    """
+    try:
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

@@ -2,12 +2,16 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
+import httpx
 import pytest
 import structlog
 from fastapi.testclient import TestClient
@@ -25,8 +29,9 @@ from serving import guard
 from serving.app import create_app
 from serving.cloud import NOBODY
 from serving.guard import KeyRing, Rates, scope_of
-from serving.settings import read_settings
+from serving.settings import Settings, read_settings
 
+ROOT = Path(__file__).parent.parent
 CONTRACT = contracts.load("transactions")
 SOON = datetime.now(UTC) + timedelta(days=1)
 
@@ -254,6 +259,65 @@ class TestSettings:
         assert NOBODY not in repr(told)
         for name in ("FRAUDLINE_API_KEYS", "FRAUDLINE_HOST"):
             assert told.variables()[name] == os.environ[name]
+
+
+class TestAddress:
+    """A home has its keys however it is addressed."""
+
+    @pytest.fixture
+    def home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A home with keys in the user's own folder, which is the current one too."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        home = tmp_path / "a home"
+        serving_home(home)
+        (home / "keys.json").write_text(NOBODY)
+        (tmp_path / "link").symlink_to(home)
+        return home
+
+    @pytest.mark.parametrize(
+        "address",
+        ["{home}", "~/a home", "a home", "./link/../a home", "link", "~/link", "file://{url}", "FILE://localhost{url}"],
+    )
+    def test_keys_are_asked_for(self, home: Path, address: str) -> None:
+        address = address.format(home=home, url=quote(str(home)))
+        told = read_settings(home=address, port=0)
+        assert told.home == home.as_uri()
+        assert read_settings(home=told.home, port=0) == told  # as a worker has it
+        for given in (told, Settings(home=address, port=0, host="0.0.0.0")):
+            with TestClient(create_app(given)) as client:
+                assert client.get("/v1/decisions").status_code == 401
+
+    @pytest.mark.parametrize("command", [["-m", "serving"], ["-m", "pipeline.command", "serve", "--home=~/a home"]])
+    def test_a_process_asks_for_them_too(self, home: Path, command: list[str]) -> None:
+        variables = {"FRAUDLINE_HOME": "~/a home", "FRAUDLINE_PORT": "0", "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(
+            [sys.executable, *command], env=os.environ | variables, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            assert process.stderr is not None
+            address = process.stderr.readline().split(" on ")[1].split()[0]
+            assert httpx.get(f"{address}/v1/decisions", timeout=60).status_code == 401
+        finally:
+            process.kill()
+            process.communicate(timeout=20)
+
+    def test_the_address_is_that_of_the_start(self, home: Path, tmp_path: Path) -> None:
+        told = read_settings(home="link", port=0)
+        (tmp_path / "link").unlink()
+        (tmp_path / "link").mkdir()  # has no keys
+        with TestClient(create_app(told)) as client:
+            assert client.get("/v1/decisions").status_code == 401
+
+    def test_keys_that_cannot_be_read_are_not_no_keys(self, home: Path) -> None:
+        (home / "keys.json").unlink()
+        (home / "keys.json").symlink_to(home / "nothing")
+        with pytest.raises(FileNotFoundError):
+            create_app(read_settings(home=str(home), port=0))
+
+    def test_a_user_that_is_unknown_here_is_told(self) -> None:
+        with pytest.raises(BadInput, match="write the whole path"):
+            read_settings(home="~no-such-user/home")
 
 
 class TestCommand:

@@ -12,7 +12,7 @@ from rich.table import Table
 from pipeline.commands.options import DEFAULT_HOME, HomeOption, JsonOption
 from pipeline.keys import SCOPES, HomeKeys, SecretKeys, added, revoked
 from processing.errors import BadInput
-from processing.home import open_home
+from processing.home import LocalHome, open_home
 
 HELP = """The keys of the API's callers: add, list, revoke.
 
@@ -93,9 +93,10 @@ def revoke_key(name: str, home: HomeOption = DEFAULT_HOME, secret: SecretOption 
 def _place(home: str, secret: str | None) -> HomeKeys | SecretKeys:
     if secret:
         return SecretKeys(secret)
-    if home.startswith("s3:"):
-        raise BadInput(f"the keys of the API over {home} are in a secret: name it with --secret ARN")
-    return HomeKeys(open_home(home))
+    place = open_home(home)
+    if not isinstance(place, LocalHome):
+        raise BadInput(f"the keys of the API over {place.url} are in a secret: name it with --secret ARN")
+    return HomeKeys(place)
 
 
 def _say(done: str, secret: str | None) -> None:
