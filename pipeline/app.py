@@ -35,6 +35,12 @@ def from_environment() -> Deployment:
             raise BadInput(f"FRAUDLINE_SETTLE_SECONDS is {said!r}: give a whole number of seconds, 900 at most")
         return int(said)
 
+    def flag(name: str) -> bool:
+        said = given(name) or "false"
+        if said not in ("true", "false"):
+            raise BadInput(f"FRAUDLINE_{name} is {said!r}, expected true or false")
+        return said == "true"
+
     return Deployment(
         account=account,
         region=region,
@@ -44,6 +50,7 @@ def from_environment() -> Deployment:
         alarm_email=given("ALARM_EMAIL"),
         event_sources=listed("EVENT_SOURCES"),
         settle_seconds=seconds(),
+        allow_joblib=flag("ALLOW_JOBLIB"),
     )
 
 

@@ -1,21 +1,24 @@
 """The champion: the version that serves, as a challenger is compared with it."""
 
 import io
-import json
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 import joblib
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.bootstrap import Scored
 from pipeline.dataset import Dataset
 from pipeline.metrics import measure
+from pipeline.packed import SCORER_FILE, PackedScorer
 from pipeline.reference import REFERENCE_FILE
-from pipeline.registry import MODEL_FILE, Registry
+from pipeline.registry import MODEL_FILE, Published, Registry
 from pipeline.train import scores
 from processing import contract as contracts
 from processing.contract import Contract
+from processing.errors import BadInput
 from processing.features import FeatureSet
 from processing.split import date_of
 
@@ -30,15 +33,20 @@ class Champion:
     reference: dict[str, Any] | None
 
 
-def load_champion(registry: Registry, contract: Contract, test: Dataset) -> tuple[Champion | None, str]:
+def load_champion(
+    registry: Registry, contract: Contract, test: Dataset, packed_only: bool = False
+) -> tuple[Champion | None, str]:
     """The champion on the test rows; or None, and why there is nothing to compare with.
 
-    Raises CorruptModel if its files are not the published ones.
+    It is measured by its packed scorer, if it has one. `packed_only`: a joblib model, which would run as code, is not
+    loaded, as the API does not load it then. Raises CorruptModel if its files are not the promoted ones, and BadInput
+    for a joblib model that latest.json does not pin.
     """
     latest = registry.latest()
     if latest is None:
         return None, "it is the first model"
-    version, manifest = latest.version, registry.manifest(latest.version)
+    found = registry.open(latest.version, latest)
+    version, manifest = found.version, found.manifest
     if manifest["features"] != list(FeatureSet(contract).names):
         return None, f"the champion {version} was trained on other features"
     theirs = contracts.parse(manifest["contract"]["text"], f"the contract of {version}")
@@ -46,9 +54,22 @@ def load_champion(registry: Registry, contract: Contract, test: Dataset) -> tupl
         return None, f"the champion {version} was trained under another contract"
     if date.fromisoformat(manifest["window"]["last_day"]) >= date_of(test.day[0]):
         return None, f"the champion {version} was trained on days of this test"
-    model = joblib.load(io.BytesIO(registry.read_file(version, MODEL_FILE)))
-    scored = Scored(scores(model, test.X), manifest["threshold"])
-    reference = None
-    if REFERENCE_FILE in manifest["files"]:
-        reference = json.loads(registry.read_file(version, REFERENCE_FILE))
+    if SCORER_FILE in found.files:
+        score = PackedScorer.from_bytes(found.read(SCORER_FILE)).scores(test.X)
+    elif packed_only:
+        return None, f"the champion {version} is a joblib model, and only packed models may be loaded here"
+    else:
+        score = _unpickled(found, test)
+    scored = Scored(score, manifest["threshold"])
+    reference = found.document(REFERENCE_FILE) if REFERENCE_FILE in found.files else None
     return Champion(version, scored, measure(test, scored.score, scored.threshold, contract), reference), ""
+
+
+def _unpickled(found: Published, test: Dataset) -> NDArray[np.float64]:
+    """The scores of a joblib model. It is code, so it is only loaded as it was promoted."""
+    if not found.pinned:
+        raise BadInput(
+            f"the champion {found.version} is a joblib model, which runs as code, and latest.json does not pin it: if "
+            f"you trust what is stored of it, `fraudline models promote {found.version}` pins it"
+        )
+    return scores(joblib.load(io.BytesIO(found.read(MODEL_FILE))), test.X)

@@ -13,7 +13,7 @@ from constructs import Construct
 
 from pipeline.definition import build
 from pipeline.job_requests import Addresses
-from processing.cloud import Data, allow, service_role
+from processing.cloud import Data, allow, deny, deny_overwriting, service_role
 
 NAME = "fraudline"  # of the pipeline, as Studio shows it, and of its model package group
 KEPT_IMAGES = 30
@@ -21,7 +21,12 @@ KINDS = ("Training", "Processing")  # of jobs
 
 
 class Training(Construct):
-    """What training and evaluation need: the one image's repository, the group of model packages, the jobs' role."""
+    """What training and evaluation need: the one image's repository, the group of model packages, the jobs' roles.
+
+    They have a role each. Training runs an experiment's own code, so its role may write what the run's Train step
+    delivers, and nothing that anything is decided by. Evaluation's role publishes versions with their verdicts: each of
+    their files once, and never over another.
+    """
 
     def __init__(self, scope: Construct, name: str, *, data: Data, network: ec2.IVpc) -> None:
         super().__init__(scope, name)
@@ -50,34 +55,35 @@ class Training(Construct):
         )
         # The subnets have a way to S3 alone; its addresses are public ones.
         self.security_group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "S3, through the gateway endpoint")
-        self.role = service_role(self, "JobRole", "sagemaker.amazonaws.com", "Training and evaluation")
-        self._permissions(data)
+        self.role = service_role(self, "JobRole", "sagemaker.amazonaws.com", "Training")
+        self.evaluation_role = service_role(self, "EvaluationRole", "sagemaker.amazonaws.com", "Evaluation")
+        self._training_permissions(data)
+        self._evaluation_permissions(data)
+        for role in (self.role, self.evaluation_role):
+            self._job_permissions(role, data)
+            self._network_permissions(role)
 
-    def _permissions(self, data: Data) -> None:
-        role, stack = self.role, Stack.of(self)
-        runs = "A run's folder is known only once it goes on."
-        data.allow_objects(role, ["s3:GetObject"], "runs/*", why=runs)
-        data.allow_objects(
-            role,
-            ["s3:PutObject", "s3:AbortMultipartUpload"],
-            "runs/*/train-output/*",
-            "runs/*/evaluation/*",
-            why=runs,
-        )
-        data.allow_objects(
-            role,
-            ["s3:GetObject", "s3:PutObject"],
-            "models/*",
-            why="Evaluation reads the champion's version and publishes the challenger under a new one.",
-        )
-        role.add_to_policy(
-            iam.PolicyStatement(
-                effect=iam.Effect.DENY,
-                actions=["s3:PutObject", "s3:DeleteObject"],
-                resources=[data.bucket.arn_for_objects("models/latest.json")],
-            )
-        )
+    def _training_permissions(self, data: Data) -> None:
+        why = "A run's folder is known only once it goes on."
+        data.allow_objects(self.role, ["s3:GetObject"], "runs/*/train/*", "runs/*/contract/*", why=why)
+        writes = ["s3:PutObject", "s3:AbortMultipartUpload"]
+        data.allow_objects(self.role, writes, "runs/*/train-output/*", why=why)
+        data.allow_list(self.role, "runs/")
+
+    def _evaluation_permissions(self, data: Data) -> None:
+        role = self.evaluation_role
+        why = "A run's folder is known only once it goes on."
+        data.allow_objects(role, ["s3:GetObject"], "runs/*", why=why)
+        data.allow_objects(role, ["s3:PutObject", "s3:AbortMultipartUpload"], "runs/*/evaluation/*", why=why)
+        why = "Evaluation reads the champion's version and publishes the challenger under a new one."
+        data.allow_objects(role, ["s3:GetObject", "s3:PutObject"], "models/*", why=why)
+        deny_overwriting(role, data, "models/*")
+        changes = ["s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"]
+        deny(role, changes, data, "models/latest.json", "models/history/*")
         data.allow_list(role, "runs/", "models/")
+
+    def _job_permissions(self, role: iam.Role, data: Data) -> None:
+        stack = Stack.of(self)
         _allow_volumes(role, data)
         pull = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"]
         allow(role, pull, self.repository.repository_arn)
@@ -96,11 +102,10 @@ class Training(Construct):
             why="PutMetricData knows no resources; the condition leaves it SageMaker's own namespaces.",
             only={"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}},
         )
-        self._network_permissions()
 
-    def _network_permissions(self) -> None:
+    def _network_permissions(self, role: iam.Role) -> None:
         """Jobs in a network of ours: SageMaker makes their network interfaces with the job's role."""
-        role, stack = self.role, Stack.of(self)
+        stack = Stack.of(self)
         places = [
             stack.format_arn(service="ec2", resource="subnet", resource_name=subnet.subnet_id)
             for subnet in self.subnets
@@ -130,6 +135,7 @@ class RunPipeline(Construct):
         image_tag: str,
         features_queue: sqs.Queue,
         promote: lambda_.Function,
+        packed_only: bool,
     ) -> None:
         super().__init__(scope, name)
         role = service_role(self, "Role", "sagemaker.amazonaws.com", "The pipeline: starts the steps, registers models")
@@ -139,11 +145,13 @@ class RunPipeline(Construct):
                 image=training.repository.repository_uri_for_tag(image_tag),
                 features_queue_url=features_queue.queue_url,
                 promote_function_arn=promote.function_arn,
-                role_arn=training.role.role_arn,
+                training_role_arn=training.role.role_arn,
+                evaluation_role_arn=training.evaluation_role.role_arn,
                 pipeline_name=NAME,
                 model_package_group=NAME,
                 home_url=data.home_url,
                 input_url=f"{data.home_url}/incoming/",
+                packed_only=packed_only,
                 kms_key=data.key.key_arn,
                 subnets=tuple(subnet.subnet_id for subnet in training.subnets),
                 security_groups=(training.security_group.security_group_id,),
@@ -187,6 +195,7 @@ class RunPipeline(Construct):
             role,
             ["iam:PassRole"],
             training.role.role_arn,
+            training.evaluation_role.role_arn,
             only={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
         )
         _allow_volumes(role, data)

@@ -117,7 +117,7 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
             addresses,
             model_url=model_url,
             metrics_url=of_run("evaluation", EVALUATION_FILE),
-            metadata={"version": evaluated("version"), "run": run},
+            metadata={"version": evaluated("version"), "manifest": evaluated("manifest"), "run": run},
             status=status,
             reason=reason,
         )
@@ -128,7 +128,7 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
         name="Promote",
         description="Makes the registered version the one that serves",
         lambda_func=sdk.function(addresses.promote_function_arn),
-        inputs={"home": home, "version": evaluated("version"), "run": run},
+        inputs={"home": home, "version": evaluated("version"), "manifest": evaluated("manifest"), "run": run},
         outputs=[steps.LambdaOutput(output_name="promoted")],
     )
     approved = steps.ConditionStep(

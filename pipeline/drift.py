@@ -48,9 +48,9 @@ def measure_drift(home: Home, since: datetime | None = None) -> dict[str, Any]:
         raise BadInput(
             f"no model serves in {home.url}, so there is no reference to compare with; `fraudline run` first"
         )
-    manifest = registry.manifest(latest.version)
+    served = registry.open(latest.version, latest)
     try:
-        reference = json.loads(registry.read_file(latest.version, REFERENCE_FILE))
+        reference = served.document(REFERENCE_FILE)
     except NotFound:
         raise BadInput(f"model {latest.version} has no {REFERENCE_FILE}; the model of the next run will") from None
     contract = contracts.of_home(home)
@@ -62,7 +62,7 @@ def measure_drift(home: Home, since: datetime | None = None) -> dict[str, Any]:
         decisions = store.decisions(MOST, since=start)
     finally:
         store.close()
-    return drift_of(decisions, reference, manifest["features"], latest.version, start)
+    return drift_of(decisions, reference, served.manifest["features"], latest.version, start)
 
 
 def drift_of(

@@ -4,22 +4,29 @@
 
 Measures the challenger (processing/model/model.tar.gz, from the Train step) and the champion (the version that
 serves) on the same test rows (processing/test), checks the data and the model, passes the gate's verdict, publishes
-the challenger to the registry (with its report, its reference, and a packed scorer.npz beside its model.joblib if both
-score alike), and leaves processing/evaluation/evaluation.json for the pipeline's condition.
+the challenger to the registry (with its report and its reference), and leaves processing/evaluation/evaluation.json for
+the pipeline's condition. That names the manifest by its digest, so that what is promoted is what was evaluated.
+
+What is measured is what would serve: the packed scorer.npz that training delivered, if there is one. Its model.joblib
+is then published without being read. One without a scorer has to be unpickled, which runs what training made; that is
+refused where FRAUDLINE_MODELS is `packed`, as it is in AWS unless a joblib model was asked for at deployment.
 """
 
 import argparse
 import json
 import tarfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import joblib
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import container, dataset
 from pipeline.bootstrap import Scored
@@ -29,28 +36,35 @@ from pipeline.dataset import Dataset
 from pipeline.gate import Rules, compare, verdict
 from pipeline.manifest import manifest_of
 from pipeline.metrics import in_words, measure
-from pipeline.packed import SCORER_FILE
-from pipeline.packing import packed_file
+from pipeline.packed import SCORER_FILE, PackedScorer, packed_only
 from pipeline.reference import REFERENCE_FILE, reference_of
 from pipeline.registry import MODEL_FILE, REPORT_FILE, Registry
 from pipeline.report import Evaluated, report_of
 from pipeline.train import TRAINING_FILE, scores
 from processing import contract as contracts
 from processing.contract import Contract
+from processing.documents import parse_document
 from processing.errors import BadInput
 from processing.features import FeatureSet
 from processing.home import open_home
+
+Score = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 EVALUATION_FILE = "evaluation.json"
 
 
 @dataclass(frozen=True)
 class Challenger:
-    """What the Train step delivered: the model file, the classifier in it, and the record of its training."""
+    """What the Train step delivered.
+
+    file: model.joblib; scorer: scorer.npz, if there is one; training: the record of the training
+    score: takes [n, m] features to [n] scores, as the model will when it serves
+    """
 
     file: bytes
-    model: Any
+    scorer: bytes | None
     training: dict[str, Any]
+    score: Score
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,31 +80,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given = parser.parse_args(arguments)
         rules = Rules(given.floor, given.confidence, given.margin, given.forced_by)
         contract = contracts.load(container.processing_path("contract") / "contract.toml")
-        challenger = load_challenger(container.processing_path("model") / "model.tar.gz", contract)
+        challenger = load_challenger(container.processing_path("model") / "model.tar.gz", contract, packed_only())
         test = dataset.read(container.processing_path("test"), contract)
         print(f"read {test.rows} test rows, {test.frauds} frauds", flush=True)
         registry = Registry(open_home(given.home))
-        evaluation = evaluate(registry, given.run, contract, challenger, test, rules)
+        evaluation = evaluate(registry, given.run, contract, challenger, test, rules, packed_only())
         folder = container.processing_path("evaluation")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / EVALUATION_FILE).write_text(json.dumps(evaluation, indent=2), encoding="utf-8")
 
 
 def evaluate(
-    registry: Registry, run: str, contract: Contract, challenger: Challenger, test: Dataset, rules: Rules
+    registry: Registry,
+    run: str,
+    contract: Contract,
+    challenger: Challenger,
+    test: Dataset,
+    rules: Rules,
+    packed_only: bool = False,
 ) -> dict[str, Any]:
     """Measure, check, judge and publish a challenger; gives what evaluation.json says.
 
-    {"version", "metrics": {...}, "in_words", "champion": {"version", metrics...} or None, "comparison": {...} or None,
-    "checks": [{...}], "drift": {feature: PSI} or None, "gate": {...}}: see `pipeline.metrics.measure`, `pipeline.gate`
-    and `pipeline.checks`; without "version" it is the version's metrics.json. Raises CorruptModel if the champion's
-    files are not the published ones.
+    {"version", "manifest" (the SHA-256 of the version's manifest), "metrics": {...}, "in_words", "champion": {"version",
+    metrics...} or None, "comparison": {...} or None, "checks": [{...}], "drift": {feature: PSI} or None, "gate":
+    {...}}: see `pipeline.metrics.measure`, `pipeline.gate` and `pipeline.checks`; without "version" and "manifest" it
+    is the version's metrics.json. Raises CorruptModel if the champion's files are not the promoted ones.
     """
     names = FeatureSet(contract).names
-    ours = Scored(scores(challenger.model, test.X), challenger.training["threshold"])
+    ours = Scored(_scored(challenger, test), challenger.training["threshold"])
     metrics = measure(test, ours.score, ours.threshold, contract)
     print(f"challenger: average precision {metrics['average_precision']:.4f}", flush=True)
-    champion, why_none = load_champion(registry, contract, test)
+    champion, why_none = load_champion(registry, contract, test, packed_only)
     reference = reference_of(test, ours.score, ours.threshold, names)
     comparison = None
     if champion:
@@ -116,7 +136,7 @@ def evaluate(
     print(judged["reason"], results["in_words"], sep="\n", flush=True)
     name = publish(registry, run, contract, challenger, test, ours, champion, reference, results)
     print(f"published version {name}", flush=True)
-    return {"version": name, **results}
+    return {"version": name, "manifest": registry.open(name).digest, **results}
 
 
 def publish(
@@ -131,17 +151,15 @@ def publish(
     results: dict[str, Any],
 ) -> str:
     """Store the challenger with all that is told of it; its version."""
-    packed, why = packed_file(challenger.model, test.X)
-    scorer = {"scorer": "packed" if packed else "joblib", "scorer_reason": why}
-    print(f"scorer {scorer['scorer']}: {why}", flush=True)
+    scorer = {"scorer": "packed" if challenger.scorer else "joblib"}
     manifest = {**manifest_of(registry.home, run, contract, challenger.training, test), **scorer}
-    evaluated = Evaluated(contract, test, challenger.model, ours, champion.scored if champion else None)
+    evaluated = Evaluated(contract, test, challenger.score, ours, champion.scored if champion else None)
     return registry.publish(
         {
             MODEL_FILE: challenger.file,
             REFERENCE_FILE: json.dumps(reference, indent=1).encode(),
             REPORT_FILE: lambda version: report_of(version, evaluated, manifest, results),
-            **({SCORER_FILE: packed} if packed else {}),
+            **({SCORER_FILE: challenger.scorer} if challenger.scorer else {}),
         },
         manifest,
         results,
@@ -149,22 +167,41 @@ def publish(
     )
 
 
-def load_challenger(archive: Path, contract: Contract) -> Challenger:
-    """The model in a model.tar.gz. Raises BadInput if it lacks a file, or was trained under another contract."""
+def load_challenger(archive: Path, contract: Contract, packed_only: bool = False) -> Challenger:
+    """The model in a model.tar.gz; `packed_only`: one that would have to be unpickled is refused.
+
+    Raises BadInput if it lacks a file, was trained under another contract, or may not be loaded, and UnusableScorer.
+    """
     try:
-        with tarfile.open(archive) as tar:  # nothing is unpacked: only these two are read, whatever else there is
+        with tarfile.open(archive) as tar:  # nothing is unpacked: only these are read, whatever else there is
             found = {PurePosixPath(member.name): member for member in tar if member.isfile()}
             file, text = (_content(tar, found, name) for name in (MODEL_FILE, TRAINING_FILE))
+            scorer = _content(tar, found, SCORER_FILE) if PurePosixPath(SCORER_FILE) in found else None
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{archive} does not deliver {MODEL_FILE} and {TRAINING_FILE}: {error}") from None
-    training = json.loads(text)
+    training = parse_document(text, f"{TRAINING_FILE} in {archive}", "train again")
     if training["contract"]["digest"] != contract.digest:
         raise BadInput(
             f"{archive} was trained under the contract {training['contract']['name']!r} "
             f"({training['contract']['digest'][:12]}), and is to be tested under {contract.name!r} "
             f"({contract.digest[:12]}); train again under this one"
         )
-    return Challenger(file, joblib.load(BytesIO(file)), training)
+    if scorer is not None:
+        return Challenger(file, scorer, training, PackedScorer.from_bytes(scorer).scores)
+    if packed_only:
+        raise BadInput(
+            f"{archive} holds a joblib model, which would have to be run as code, and only packed models may be loaded "
+            f"here ({training.get('scorer_reason', 'it was not packed')}): choose an estimator that can be packed, or "
+            "set FRAUDLINE_MODELS=any (in AWS: `fraudline deploy --allow-joblib`)"
+        )
+    return Challenger(file, None, training, partial(scores, joblib.load(BytesIO(file))))
+
+
+def _scored(challenger: Challenger, test: Dataset) -> NDArray[np.float64]:
+    try:
+        return challenger.score(test.X)
+    except ValueError as error:
+        raise BadInput(f"the challenger cannot score the test rows: {error}; train again") from error
 
 
 def _content(tar: tarfile.TarFile, found: Mapping[PurePosixPath, tarfile.TarInfo], name: str) -> bytes:

@@ -1,10 +1,10 @@
 """Which features a model lives on: permutation importance, at a bounded cost."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.inspection import permutation_importance
+from sklearn.metrics import average_precision_score
 
 from pipeline.dataset import Dataset
 
@@ -20,8 +20,8 @@ class Importance(NamedTuple):
     deviation: float
 
 
-def importances(model: Any, rows: Dataset, names: Sequence[str], seed: int = 0) -> list[Importance]:
-    """The permutation importance of every feature, greatest first.
+def importances(score: Callable[[Any], Any], rows: Dataset, names: Sequence[str], seed: int = 0) -> list[Importance]:
+    """The permutation importance of every feature, greatest first; `score` takes [n, m] features to [n] scores.
 
     A feature's values are shuffled among the rows, three times, and the loss of average precision is measured
     (L. Breiman, "Random Forests", 2001). Features that tell the same share it: each alone can then seem to be worth
@@ -36,14 +36,16 @@ def importances(model: Any, rows: Dataset, names: Sequence[str], seed: int = 0) 
         weight[chosen] = len(places) / max(1, len(chosen))
         drawn.append(chosen)
     places = np.sort(np.concatenate(drawn))
-    found = permutation_importance(
-        model,
-        rows.X[places],
-        rows.y[places],
-        scoring="average_precision",
-        n_repeats=REPEATS,
-        random_state=seed,
-        sample_weight=weight[places],
-    )
-    every = zip(names, found.importances_mean, found.importances_std, strict=True)
-    return sorted((Importance(n, float(m), float(s)) for n, m, s in every), key=lambda each: -each.loss)
+    values, labels, weight = rows.X[places], rows.y[places], weight[places]
+
+    def precision(X: Any) -> float:  # noqa: N803 (scikit-learn's name)
+        return float(average_precision_score(labels, score(X), sample_weight=weight))
+
+    whole, found = precision(values), []
+    for place, name in enumerate(names):
+        losses, shuffled = [], values.copy()
+        for _ in range(REPEATS):
+            shuffled[:, place] = random.permutation(values[:, place])
+            losses.append(whole - precision(shuffled))
+        found.append(Importance(name, float(np.mean(losses)), float(np.std(losses))))
+    return sorted(found, key=lambda each: -each.loss)

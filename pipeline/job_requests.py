@@ -20,18 +20,22 @@ class Addresses:
 
     image: the one image of training, evaluation and serving
     features_queue_url: the SQS queue that hears of a run that needs features
-    role_arn: the role that training and evaluation run as
+    training_role_arn: the role of training, which runs an experiment's own code
+    evaluation_role_arn: the role of evaluation, which alone publishes models and their verdicts
+    packed_only: whether evaluation refuses models that would have to be unpickled; else its environment decides
     kms_key, subnets, security_groups: put on the jobs where given
     """
 
     image: str
     features_queue_url: str
     promote_function_arn: str
-    role_arn: str
+    training_role_arn: str
+    evaluation_role_arn: str
     pipeline_name: str = "fraudline"
     model_package_group: str = "fraudline"
     home_url: str | None = None
     input_url: str | None = None
+    packed_only: bool = False
     kms_key: str | None = None
     subnets: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
@@ -41,7 +45,8 @@ LOCAL_ADDRESSES = Addresses(
     image="fraudline:local",
     features_queue_url="local:features",
     promote_function_arn="arn:aws:lambda:local:000000000000:function:fraudline-promote",
-    role_arn="arn:aws:iam::000000000000:role/fraudline-local",
+    training_role_arn="arn:aws:iam::000000000000:role/fraudline-local-training",
+    evaluation_role_arn="arn:aws:iam::000000000000:role/fraudline-local-evaluation",
 )
 
 
@@ -65,7 +70,7 @@ def training_request(
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ["python3", "-m", "pipeline.train"],
         },
-        "RoleArn": addresses.role_arn,
+        "RoleArn": addresses.training_role_arn,
         "HyperParameters": dict(hyperparameters),
         "InputDataConfig": [
             {"ChannelName": name, "DataSource": {"S3DataSource": {"S3Uri": url, **_whole_prefix()}}}
@@ -112,7 +117,7 @@ def evaluation_request(
             "ContainerEntrypoint": ["python3", "-m", "pipeline.evaluate"],
             "ContainerArguments": list(arguments),
         },
-        "RoleArn": addresses.role_arn,
+        "RoleArn": addresses.evaluation_role_arn,
         "ProcessingInputs": [
             {
                 "InputName": name,
@@ -128,7 +133,7 @@ def evaluation_request(
         "ProcessingOutputConfig": output,
         "ProcessingResources": {"ClusterConfig": cluster},
         "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
-        "Environment": dict(ENVIRONMENT),
+        "Environment": {**ENVIRONMENT, **({"FRAUDLINE_MODELS": "packed"} if addresses.packed_only else {})},
     }
     if addresses.subnets:
         request["NetworkConfig"] = {"VpcConfig": _network(addresses)}

@@ -43,7 +43,7 @@ def packed_file(model: Any, rows: Floats) -> tuple[bytes | None, str]:
     found = difference(scorer, model, rows)
     if found:
         return None, f"packed, it would not score as scikit-learn does: {found}"
-    why = f"its {scorer.trees} trees score {len(rows)} test rows and all edge cases as scikit-learn does"
+    why = f"its {scorer.trees} trees score {len(rows)} rows and all edge cases as scikit-learn does"
     if off := unexplained(arrays, scorer, rows):
         del arrays[COVER]
         return save(arrays), f"{why}; it gives no reasons: {off}"

@@ -37,6 +37,7 @@ class Deployment:
     alarm_email: who is told of alarms
     event_sources: further sources of events, for an emulator
     settle_seconds: how long a burst of files is waited for before a run starts
+    allow_joblib: whether evaluation and the API also load models that are not packed, which run as code
     """
 
     account: str
@@ -48,6 +49,7 @@ class Deployment:
     max_glue_workers: int = 10
     event_sources: tuple[str, ...] = ()
     settle_seconds: int = 60
+    allow_joblib: bool = False
 
 
 class FraudlineStack(Stack):
@@ -85,6 +87,7 @@ class FraudlineStack(Stack):
             load=load,
             certificate_arn=deployment.certificate_arn,
             clients=deployment.clients,
+            packed_only=not deployment.allow_joblib,
         )
         drift = DriftWatch(
             self,
@@ -113,6 +116,7 @@ class FraudlineStack(Stack):
             image_tag=load.image_tag,
             features_queue=triggers.start_features.queue,
             promote=triggers.promote,
+            packed_only=not deployment.allow_joblib,
         )
         alarms = Alarms(self, "Alarms", key=data.key, triggers=triggers, api=api, job=job, email=deployment.alarm_email)
         self._outputs(
@@ -133,6 +137,7 @@ class FraudlineStack(Stack):
             AlarmTopic=alarms.topic.topic_arn,
             FeatureJobRole=job.role.role_arn,
             TrainingRole=training.role.role_arn,
+            EvaluationRole=training.evaluation_role.role_arn,
             PipelineRole=run.role.role_arn,
             ApiTaskRole=api.task_role.role_arn,
             DriftRole=drift.role.role_arn,

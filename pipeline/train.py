@@ -1,7 +1,9 @@
 """The Train step: `python3 -m pipeline.train`, under the SageMaker container contract.
 
 Reads the channels `train` (a folder of Parquet files, see `pipeline.dataset`) and `contract` (contract.toml) and
-the job's hyperparameters; leaves `model.joblib` and `training.json` in the model folder.
+the job's hyperparameters; leaves `model.joblib` and `training.json` in the model folder, and beside them `scorer.npz`,
+the model as arrays, if those score as it does, bit for bit (see `pipeline.packing`). Arrays are no code, so the steps
+that follow measure and serve them without running anything that training made.
 
 The threshold must be chosen on rows the model has not seen, and later ones, as in use. So a first model is fitted
 without the last days of the training set, which serve as validation, and the threshold is the cheapest on those.
@@ -15,11 +17,12 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -31,6 +34,8 @@ from pipeline import container, dataset, threshold
 from pipeline.dataset import Dataset
 from pipeline.metrics import measure
 from pipeline.model import Hyperparameters, build
+from pipeline.packed import SCORER_FILE
+from pipeline.packing import packed_file
 from pipeline.reference import strengths
 from pipeline.registry import MODEL_FILE
 from processing import contract as contracts
@@ -42,6 +47,7 @@ from processing.windows import DAY_US
 Floats = NDArray[np.float64]
 
 TRAINING_FILE = "training.json"
+PROOF_ROWS = 100_000
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "joblib", "pyarrow")
 
 
@@ -66,11 +72,21 @@ def main() -> None:
         rows = dataset.read(container.channel("train"), contract)
         print(f"read {rows.rows} rows, {rows.frauds} frauds, {_days(rows.day)}", flush=True)
         model, training = train(rows, contract, hyperparameters, alerts_per_day)
-        folder = container.model_dir()
-        folder.mkdir(parents=True, exist_ok=True)
-        joblib.dump(model, folder / MODEL_FILE)
-        (folder / TRAINING_FILE).write_text(json.dumps(training, indent=2), encoding="utf-8")
-        print(f"wrote {MODEL_FILE} and {TRAINING_FILE} to {folder}", flush=True)
+        save(container.model_dir(), model, training, rows)
+
+
+def save(folder: Path, model: Any, training: Mapping[str, Any], rows: Dataset) -> None:
+    """Write what the step delivers; the scorer is proven on the latest of the rows and on edge cases."""
+    folder.mkdir(parents=True, exist_ok=True)
+    packed, why = packed_file(model, rows.X[-PROOF_ROWS:])
+    kind = "packed" if packed else "joblib"
+    print(f"scorer {kind}: {why}", flush=True)
+    joblib.dump(model, folder / MODEL_FILE)
+    if packed:
+        (folder / SCORER_FILE).write_bytes(packed)
+    record = {**training, "scorer": kind, "scorer_reason": why}
+    (folder / TRAINING_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    print(f"wrote {MODEL_FILE} and {TRAINING_FILE} to {folder}", flush=True)
 
 
 def train(

@@ -54,6 +54,24 @@ def allow(
             acknowledge(role, f"IAM5[Resource::{written}]", why)
 
 
+def deny(
+    role: iam.Role, actions: Sequence[str], data: "Data", *keys: str, only: Mapping[str, Any] | None = None
+) -> None:
+    """Keep a role from these actions on the objects of these keys, whatever else it is given."""
+    resources = [data.bucket.arn_for_objects(key) for key in keys]
+    role.add_to_policy(
+        iam.PolicyStatement(effect=iam.Effect.DENY, actions=list(actions), resources=resources, conditions=only)
+    )
+
+
+def deny_overwriting(role: iam.Role, data: "Data", *keys: str) -> None:
+    """Keep a role from writing an object that is there already: every write must ask S3 that there be none.
+
+    What is written in parts asks that at its end alone, so it is refused from its beginning.
+    """
+    deny(role, ["s3:PutObject"], data, *keys, only={"Null": {"s3:if-none-match": "true"}})
+
+
 def service_role(scope: Construct, name: str, service: str, description: str) -> iam.Role:
     """A role without permissions, which a service may assume for this account only."""
     account = {"StringEquals": {"aws:SourceAccount": Stack.of(scope).account}}

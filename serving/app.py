@@ -74,7 +74,9 @@ def open_service(settings: Settings) -> Service:
     contract = contract_of(home)
     features = FeatureSet(contract)
     store = open_store(home, contract, timeout=settings.store_timeout_seconds) if contract.entities else None
-    follower = Follower(Registry(home), contract, every_seconds=settings.follow_seconds)
+    follower = Follower(
+        Registry(home), contract, packed_only=settings.models == "packed", every_seconds=settings.follow_seconds
+    )
     decider = Decider(features, store)
     keys = settings.api_keys.get_secret_value() if settings.api_keys else None
     ring = KeyRing(keys, keys_file(home))

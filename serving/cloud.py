@@ -111,6 +111,7 @@ class Api(Construct):
         load: Load,
         certificate_arn: str | None,
         clients: Sequence[str],
+        packed_only: bool,
     ) -> None:
         super().__init__(scope, name)
         vpc = network.vpc
@@ -130,7 +131,7 @@ class Api(Construct):
         self.log_group = logs.LogGroup(
             self, "Log", retention=logs.RetentionDays.THREE_MONTHS, removal_policy=RemovalPolicy.DESTROY
         )
-        self.task = self._task(data, table, repository, load.image_tag)
+        self.task = self._task(data, table, repository, load.image_tag, packed_only)
         self.cluster = ecs.Cluster(self, "Cluster", vpc=vpc, container_insights_v2=ecs.ContainerInsights.ENABLED)
         group = ec2.SecurityGroup(self, "Tasks", vpc=vpc, allow_all_outbound=False, description="Tasks of the API")
         self.tasks_group = group
@@ -158,7 +159,7 @@ class Api(Construct):
         self._permissions(data, table)
 
     def _task(
-        self, data: Data, table: dynamodb.Table, repository: ecr.Repository, tag: str
+        self, data: Data, table: dynamodb.Table, repository: ecr.Repository, tag: str, packed_only: bool
     ) -> ecs.FargateTaskDefinition:
         self.execution_role = service_role(self, "ExecutionRole", "ecs-tasks.amazonaws.com", "Starts the API's tasks")
         task = ecs.FargateTaskDefinition(
@@ -181,6 +182,7 @@ class Api(Construct):
                 "FRAUDLINE_EMBEDDED_METRICS_SECONDS": "60",
                 "FRAUDLINE_HOME": data.home_url,
                 "FRAUDLINE_HOST": "0.0.0.0",
+                "FRAUDLINE_MODELS": "packed" if packed_only else "any",
                 "FRAUDLINE_ONLINE_TABLE": table.table_name,
                 "FRAUDLINE_PORT": str(PORT),
                 "AWS_DEFAULT_REGION": Stack.of(self).region,

@@ -17,6 +17,11 @@ RETRY_SECONDS = 60.0  # for a refused model: a disk or network may have been at 
 UNREADABLE = (FraudlineError, OSError, ValueError, KeyError, TypeError)  # the last three: not the JSON we expect
 
 
+def is_promoted(model: LoadedModel, latest: Latest) -> bool:
+    """Whether a model that was loaded is the one that a pointer names and pins."""
+    return model.version == latest.version and latest.pin in (None, model.digest)
+
+
 @dataclass(frozen=True)
 class Served:
     """The model that serves, when it was promoted, and since when it serves here."""
@@ -27,7 +32,10 @@ class Served:
 
 
 class Follower:
-    """Keeps the promoted model at hand.
+    """Keeps the promoted model at hand, and no other: what is loaded has the digests that latest.json pins.
+
+    A latest.json of a time before pins is followed with a warning; it opens packed models alone. `packed_only`: as
+    any does then.
 
     `served` is replaced whole by one assignment, so that a request which took it keeps one model to its end.
     `trouble` says why the promoted model does not serve; None when it does. `refused` is whether that is the model's
@@ -39,10 +47,11 @@ class Follower:
         registry: Registry,
         contract: Contract,
         *,
+        packed_only: bool = False,
         every_seconds: float = 1.0,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
-        self.registry, self.contract = registry, contract
+        self.registry, self.contract, self.packed_only = registry, contract, packed_only
         self.every_seconds, self.retry_seconds = every_seconds, retry_seconds
         self.served: Served | None = None
         self.trouble: str | None = "it was not looked for yet"
@@ -84,13 +93,15 @@ class Follower:
 
     def _take_over(self, latest: Latest) -> None:
         before = self.served
-        if before is not None and before.model.version == latest.version:  # promoted again, or back again
+        if before is not None and is_promoted(before.model, latest):  # again, or back again
             self.served, self.trouble = Served(before.model, latest.promoted_at, before.since), None
             self.refused = False
             return
         began = time.perf_counter()
         try:
-            model = load_model(self.registry, latest.version, self.contract)
+            model = load_model(
+                self.registry, latest.version, self.contract, latest=latest, packed_only=self.packed_only
+            )
         except UNREADABLE as error:
             self.refused = True
             self._troubled("model_refused", f"model {latest.version} is refused: {error}", version=latest.version)
@@ -106,6 +117,13 @@ class Follower:
             reason=latest.reason,
             load_seconds=round(time.perf_counter() - began, 3),
         )
+        if latest.pin is None:
+            self._log.warning(
+                "model_not_pinned",
+                version=model.version,
+                why=f"{self.registry.home.url_of(POINTER)} was written by an earlier version of Fraudline, and does "
+                f"not pin the model; `fraudline models promote {model.version}` does",
+            )
 
     def _troubled(self, event: str, why: str, **more: str) -> None:
         if why == self.trouble:

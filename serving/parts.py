@@ -32,7 +32,7 @@ def measure(home: LocalHome, bodies: list[bytes]) -> dict[str, float]:
     contract, registry = contract_of(home), Registry(home)
     features, latest = FeatureSet(contract), registry.latest()
     assert latest is not None
-    model, request = load_model(registry, latest.version, contract), request_model(contract)
+    model, request = load_model(registry, latest.version, contract, latest=latest), request_model(contract)
     sent = [body.replace(b"@ID@", f"part-{i}".encode()) for i, body in enumerate(bodies)]
     spent: dict[str, float] = {}
 

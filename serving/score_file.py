@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from pipeline.packed import packed_only
 from pipeline.registry import Registry
 from processing.contract import Contract
 from processing.errors import BadInput, FraudlineError, NotFound, RunFailed
@@ -104,7 +105,7 @@ def _model(home: Home, contract: Contract, version: str | None) -> LoadedModel:
         if latest is None:
             raise NotFound(f"no model was promoted in {home.url} yet; `fraudline run` makes and promotes one")
         version = latest.version
-    return load_model(registry, registry.find(version), contract)
+    return load_model(registry, version, contract, packed_only=packed_only())
 
 
 def _replay(stack: ExitStack, home: Home, contract: Contract) -> Replay | None:

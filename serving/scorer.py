@@ -1,7 +1,8 @@
 """A registered model, checked and loaded, ready to score one row at a time.
 
 A version with packed trees is served from those: no pickle is read, scikit-learn is not imported, and a row takes
-microseconds. Any other is served from its model.joblib.
+microseconds. Any other is served from its model.joblib. That is code, so it is only read if it is the file of the
+version as it was promoted, and if the operator allows it.
 """
 
 import io
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.contributions import Contributions
 from pipeline.packed import COVER, SCORER_FILE, PackedScorer, UnusableScorer, load
-from pipeline.registry import MODEL_FILE, Registry
+from pipeline.registry import MODEL_FILE, Latest, Published, Registry
 from processing.contract import Contract
 from processing.errors import FraudlineError
 from processing.features import FeatureSet
@@ -34,7 +35,8 @@ class LoadedModel:
     """A model that serves.
 
     `predict` takes [n, m] features in the order of `features.names` to [n] scores, `explain` to their [n, m]
-    contributions (see `pipeline.contributions`); a model that is not packed has none.
+    contributions (see `pipeline.contributions`); a model that is not packed has none. `digest`: the SHA-256 of the
+    manifest it was loaded by.
     """
 
     version: str
@@ -44,6 +46,7 @@ class LoadedModel:
     predict: Score
     manifest: dict[str, Any]
     explain: Score | None = None
+    digest: str = ""
     reasons: Reasons = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,24 +63,35 @@ class LoadedModel:
         return [self.reasons.of(*pair) for pair in zip(rows.tolist(), self.explain(rows).tolist(), strict=True)]
 
 
-def load_model(registry: Registry, version: str, contract: Contract) -> LoadedModel:
+def load_model(
+    registry: Registry,
+    version: str,
+    contract: Contract,
+    *,
+    latest: Latest | None = None,
+    packed_only: bool = False,
+) -> LoadedModel:
     """The registered model of that version, for transactions of a contract.
 
-    Nothing is read of a model before the manifest fits and the file has the digest that the manifest states. Raises
-    CannotServe saying what does not fit, and NotFound or CorruptModel as the registry does.
+    `latest`: the pointer to go by, if the caller has read it. `packed_only`: whether joblib models are refused.
+
+    Nothing is read of a model before the manifest fits and the file has the digest that the manifest states; of a
+    version that was promoted, the manifest has the digest that latest.json states. Raises CannotServe saying what
+    does not fit, and NotFound, CorruptModel or Damaged as the registry does.
     """
-    manifest = registry.manifest(version)
-    features = FeatureSet(contract)
+    found = registry.open(version, latest)
+    version, manifest, features = found.version, found.manifest, FeatureSet(contract)
     try:
         _check(version, manifest, features)
         threshold = float(manifest["threshold"])
-        packed = SCORER_FILE in manifest["files"]
+        packed = SCORER_FILE in found.files
         if not packed:
+            _check_pickle(found, packed_only)
             _check_library(version, manifest)
     except (KeyError, TypeError, ValueError) as error:
         raise CannotServe(f"model {version}: its manifest lacks or garbles {error}") from error
-    predict, explain = _packed(registry, version) if packed else (_pickled(registry, version), None)
-    model = LoadedModel(version, threshold, contract, features, predict, manifest, explain)
+    predict, explain = _packed(found) if packed else (_pickled(found), None)
+    model = LoadedModel(version, threshold, contract, features, predict, manifest, explain, found.digest)
     _try_out(model)
     return model
 
@@ -99,6 +113,20 @@ def _check(version: str, manifest: dict[str, Any], features: FeatureSet) -> None
         )
 
 
+def _check_pickle(found: Published, packed_only: bool) -> None:
+    """A pickle runs as code: only that of a version as it was promoted is read, and only where it is allowed."""
+    if packed_only:
+        raise CannotServe(
+            f"model {found.version} has no packed scorer, and this server loads packed models only: set "
+            "FRAUDLINE_MODELS=any (in AWS: `fraudline deploy --allow-joblib`), or promote a packed model"
+        )
+    if not found.pinned:
+        raise CannotServe(
+            f"model {found.version} is a joblib model, which runs as code, and latest.json does not pin it: if you "
+            f"trust what is stored of it, `fraudline models promote {found.version}` pins it"
+        )
+
+
 def _check_library(version: str, manifest: dict[str, Any]) -> None:
     """A pickle can be read by the scikit-learn that wrote it alone."""
     made_with, ours = manifest["libraries"]["scikit-learn"], installed("scikit-learn")
@@ -109,23 +137,23 @@ def _check_library(version: str, manifest: dict[str, Any]) -> None:
         )
 
 
-def _packed(registry: Registry, version: str) -> tuple[Score, Score | None]:
+def _packed(found: Published) -> tuple[Score, Score | None]:
     try:
-        arrays = load(registry.read_file(version, SCORER_FILE))
+        arrays = load(found.read(SCORER_FILE))
         scores = PackedScorer(arrays).scores
         return scores, Contributions(arrays).of if COVER in arrays else None
     except UnusableScorer as error:
-        raise CannotServe(f"model {version}: {error}; train it again, or roll back to another version") from error
+        raise CannotServe(f"model {found.version}: {error}; train it again, or roll back to another version") from error
 
 
-def _pickled(registry: Registry, version: str) -> Score:
-    data = registry.read_file(version, MODEL_FILE)
+def _pickled(found: Published) -> Score:
+    data = found.read(MODEL_FILE)
     import joblib  # brings scikit-learn: a second that only loading should take
 
     try:
         classifier = joblib.load(io.BytesIO(data))
     except Exception as error:  # what unpickling raises depends on what was pickled
-        raise CannotServe(f"model {version}: {MODEL_FILE} cannot be loaded: {error!r}") from error
+        raise CannotServe(f"model {found.version}: {MODEL_FILE} cannot be loaded: {error!r}") from error
     return lambda rows: np.asarray(classifier.predict_proba(rows)[:, 1], np.float64)
 
 

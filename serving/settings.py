@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     follow_seconds: float = Field(1.0, gt=0, le=3600)
     store_timeout_seconds: float = Field(2.0, gt=0, le=60)
     without_store: Literal["refuse", "score"] = "refuse"  # what a transaction gets while the store does not answer
+    models: Literal["any", "packed"] = "any"  # packed: no joblib model, which would run as code, is loaded
     embedded_metrics_seconds: float = Field(0.0, ge=0, le=3600)  # between log lines of metrics for CloudWatch; 0: none
     most_bytes: int = Field(65_536, ge=1024)  # of a request's body
     requests_per_second: float = Field(1000.0, gt=0)  # for each key that has no limit of its own, in each process

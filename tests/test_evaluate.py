@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import tarfile
+import tempfile
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -24,22 +26,20 @@ from processing.home import open_home
 TEST_SET = {"days": 4, "first_day": FIRST_DAY + 22, "per_day": 200, "seed": 1}
 
 
-def model_archive(path, model, training):
+def model_archive(path, model, training, rows):
     """As SageMaker delivers what a training job left."""
-    buffer = io.BytesIO()
-    joblib.dump(model, buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz") as tar:
-        for name, data in (("model.joblib", buffer.getvalue()), ("training.json", json.dumps(training).encode())):
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(path, "w:gz") as tar:
+        train.save(Path(folder), model, training, rows)
+        for file in sorted(Path(folder).iterdir()):
+            tar.add(file, file.name)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     rows = dataset.read(write_set(tmp_path_factory.mktemp("train"), rows_table()), CONTRACT)
-    return {n: train.train(rows, CONTRACT, Hyperparameters(max_iterations=n, max_features=1.0)) for n in (1, 30)}
+    models = {n: train.train(rows, CONTRACT, Hyperparameters(max_iterations=n, max_features=1.0)) for n in (1, 30)}
+    return {n: (*model, rows) for n, model in models.items()}
 
 
 @pytest.fixture
@@ -53,9 +53,9 @@ def step(tmp_path, monkeypatch, trained):
 
     def run(trees, *more, floor=0.1, contract=CONTRACT, models=trained, **training):
         write_contract(folder / "contract", contract)
-        model, record = models[trees]
+        model, record, rows = models[trees]
         record = {**record, "contract": {"name": contract.name, "digest": contract.digest}, **training}
-        model_archive(folder / "model/model.tar.gz", model, record)
+        model_archive(folder / "model/model.tar.gz", model, record, rows)
         evaluate.main(["--home", str(tmp_path / "home"), "--run", "r1", "--floor", str(floor), *more])
         return json.loads((folder / "evaluation/evaluation.json").read_text())
 
@@ -76,7 +76,7 @@ def test_the_first_model_is_measured_judged_and_published(step, registry, traine
     assert "first model" in outcome["gate"]["reason"]
     assert outcome["gate"]["average_precision"] == outcome["metrics"]["average_precision"] > 0.5
     published = registry.metrics(outcome["version"])
-    assert {"version": outcome["version"], **published} == outcome
+    assert {"version": outcome["version"], "manifest": registry.open(outcome["version"]).digest, **published} == outcome
     assert registry.versions()[0].status == "candidate"
 
     manifest, record = registry.manifest(outcome["version"]), trained[30][1]
@@ -93,7 +93,7 @@ def test_the_first_model_is_measured_judged_and_published(step, registry, traine
     model = registry.read_file(outcome["version"], "model.joblib")
     assert manifest["files"]["model.joblib"] == hashlib.sha256(model).hexdigest()
     assert manifest["scorer"] == "packed"
-    assert "800 test rows" in manifest["scorer_reason"]
+    assert "1200 rows" in manifest["scorer_reason"]
     test = dataset.read(tmp_path / "ml/processing/test", CONTRACT)
     served = train.scores(joblib.load(io.BytesIO(model)), test.X)
     assert np.array_equal(served, train.scores(trained[30][0], test.X))
@@ -103,8 +103,8 @@ def test_the_first_model_is_measured_judged_and_published(step, registry, traine
 
 def test_a_model_that_cannot_be_packed_is_published_without(step, registry, trained, tmp_path):
     test = dataset.read(tmp_path / "ml/processing/test", CONTRACT)
-    forest = RandomForestClassifier(3, random_state=0).fit(np.nan_to_num(test.X), test.y)
-    outcome = step("forest", models={"forest": (forest, trained[1][1])})
+    forest = RandomForestClassifier(3, random_state=0).fit(test.X, test.y)
+    outcome = step("forest", models={"forest": (forest, *trained[1][1:])})
     manifest = registry.manifest(outcome["version"])
     assert set(manifest["files"]) == {"model.joblib", "metrics.json", "reference.json", "report.html"}
     assert manifest["scorer"] == "joblib"
@@ -194,12 +194,12 @@ def test_a_champion_of_another_contract_is_not_compared_with(step, registry):
 def test_a_damaged_champion_stops_the_step(step, registry, tmp_path):
     version = step(30)["version"]
     registry.promote(version, "test", "first")
-    registry.home.write(f"models/{version}/model.joblib", b"damaged")
+    registry.home.write(f"models/{version}/scorer.npz", b"damaged")
     with pytest.raises(SystemExit):
         step(30)
     assert "expected sha256" in (tmp_path / "ml/output/failure").read_text()
     with pytest.raises(CorruptModel):
-        registry.read_file(version, "model.joblib")
+        registry.read_file(version, "scorer.npz")
 
 
 def test_a_challenger_of_another_contract_is_refused(tmp_path, trained):

@@ -1,6 +1,7 @@
 """The report: one file that needs nothing else, readable without scripts, with pictures that say what they show."""
 
 import re
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -29,7 +30,7 @@ def evaluated(tmp_path_factory):
     model, training = train.train(rows, CONTRACT, Hyperparameters(max_iterations=20))
     ours = Scored(train.scores(model, test.X), training["threshold"])
     theirs = Scored(np.roll(ours.score, 1), 0.3)
-    return Evaluated(CONTRACT, test, model, ours, theirs), training
+    return Evaluated(CONTRACT, test, partial(train.scores, model), ours, theirs), training
 
 
 def report(evaluated, champion):
@@ -60,7 +61,7 @@ def report(evaluated, champion):
         "scorer": "packed",
         "scorer_reason": "alike",
     }
-    shown = Evaluated(what.contract, what.rows, what.model, what.ours, theirs)
+    shown = Evaluated(what.contract, what.rows, what.score, what.ours, theirs)
     return report_of(VERSION, shown, manifest, results).decode()
 
 
@@ -154,7 +155,7 @@ def test_the_confusion_counts_every_row(evaluated):
 
 def test_the_features_that_make_the_fraud_are_the_important_ones(evaluated):
     what, _ = evaluated
-    found = importances(what.model, what.rows, NAMES)
+    found = importances(what.score, what.rows, NAMES)
     assert {each.feature for each in found} == set(NAMES)
     assert {found[0].feature, found[1].feature} == {"amount", STRONG}
     assert abs(found[-1].loss) < 0.1 < found[1].loss

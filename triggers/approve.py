@@ -11,6 +11,7 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from pipeline.registry import AlreadyServing, Registry
+from processing.errors import BadInput
 from processing.home import open_home
 from triggers.sagemaker_runs import ModelPackages
 from triggers.settings import read_settings
@@ -40,7 +41,8 @@ def approve(event: Mapping[str, Any], registry: Registry, packages: ModelPackage
     """Promote the version of an approved package, given the event; what was done, in words.
 
     An approval is older than a promotion that came after it, and then stands back: events come twice, late and out
-    of order. Raises BadInput for a version that did not pass the gate, and what else `Registry.promote` raises.
+    of order. What is promoted is the version that was evaluated, by its manifest's digest. Raises BadInput for a package
+    that does not tell it or a version that did not pass the gate, and what else `Registry.promote` raises.
     """
     arn = event["detail"]["ModelPackageArn"]
     package = packages.describe(arn)
@@ -48,6 +50,11 @@ def approve(event: Mapping[str, Any], registry: Registry, packages: ModelPackage
         return "the package names no version of this registry"
     if not package.approved:
         return "the package is not approved any more"
+    if package.manifest is None:
+        raise BadInput(
+            f"{arn} was registered before packages told which manifest was evaluated; if you trust the version, "
+            f"`fraudline models promote {package.version}` promotes it"
+        )
     latest = registry.latest()
     # An event tells its time in whole seconds.
     if latest and datetime.fromisoformat(event["time"]) < datetime.fromisoformat(latest.promoted_at).replace(
@@ -55,7 +62,12 @@ def approve(event: Mapping[str, Any], registry: Registry, packages: ModelPackage
     ):
         return f"{latest.version} was promoted after this approval and goes on serving"
     try:
-        promoted = registry.promote(package.version, by=f"approval of {arn}", reason="approved in the model registry")
+        promoted = registry.promote(
+            package.version,
+            by=f"approval of {arn}",
+            reason="approved in the model registry",
+            manifest=package.manifest,
+        )
     except AlreadyServing as error:
         return str(error)
     return f"promoted {promoted.version}"

@@ -19,7 +19,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from pipeline.cloud import NAME, pipeline_arn
-from processing.cloud import LANDING, ROOT, Data, FeatureJob, allow, service_role
+from processing.cloud import LANDING, ROOT, Data, FeatureJob, allow, deny_overwriting, service_role
 from processing.errors import FraudlineError
 
 ATTEMPTS = 4
@@ -27,7 +27,9 @@ TIMEOUT = Duration.seconds(60)
 ENDED = ("SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED", "ERROR")
 SHIPPED = (  # what the functions are made of, beside Powertools; the rest of the packages stays here
     "pipeline/__init__.py",
+    "pipeline/pointer.py",
     "pipeline/registry.py",
+    "pipeline/versions.py",
     "processing/__init__.py",
     "processing/aws.py",
     "processing/documents.py",
@@ -201,6 +203,9 @@ class Triggers(Construct):
             why = "A version's name is known only once it was published; its files are verified."
             data.allow_objects(role, ["s3:GetObject"], "models/*", why=why)
             data.allow_objects(role, ["s3:PutObject"], "models/latest.json")
+            why = "Each change of latest.json is recorded under a number of its own."
+            data.allow_objects(role, ["s3:PutObject"], "models/history/*", why=why)
+            deny_overwriting(role, data, "models/history/*")
             data.allow_list(role, "models/")
         why = "A model package's number is given as it is made."
         allow(self.approve.role, ["sagemaker:DescribeModelPackage"], models, why=why)

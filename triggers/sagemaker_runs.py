@@ -23,10 +23,14 @@ class Execution:
 
 @dataclass(frozen=True)
 class Package:
-    """A model package: the version it stands for (None if it is none of ours) and whether it is approved now."""
+    """A model package: the version it stands for (None if it is none of ours) and whether it is approved now.
+
+    manifest: the SHA-256 of the version's manifest as it was evaluated; packages of a time before that have none
+    """
 
     version: str | None
     approved: bool
+    manifest: str | None = None
 
 
 class PipelineRuns:
@@ -99,5 +103,6 @@ class ModelPackages:
     def describe(self, arn: str) -> Package:
         """A package by its ARN."""
         found = self._client.describe_model_package(ModelPackageName=arn)
-        version = found.get("CustomerMetadataProperties", {}).get("version")
-        return Package(version, found.get("ModelApprovalStatus") == "Approved")
+        metadata = found.get("CustomerMetadataProperties", {})
+        approved = found.get("ModelApprovalStatus") == "Approved"
+        return Package(metadata.get("version"), approved, metadata.get("manifest"))

@@ -35,6 +35,14 @@ def deploy(
     email: Annotated[
         str | None, typer.Option(envvar="FRAUDLINE_ALARM_EMAIL", help="Who is written to when an alarm goes off.")
     ] = None,
+    allow_joblib: Annotated[
+        bool,
+        typer.Option(
+            "--allow-joblib",
+            envvar="FRAUDLINE_ALLOW_JOBLIB",
+            help="Also load models that cannot be packed; a joblib model runs code that training made.",
+        ),
+    ] = False,
     bootstrap: Annotated[bool, typer.Option("--bootstrap", help="Prepare account and region first, once.")] = False,
     yes: YesOption = False,
 ) -> None:
@@ -47,6 +55,7 @@ def deploy(
     target = aws.find_target()
     named = {"CONTRACT": contract, "CERTIFICATE_ARN": certificate, "CLIENTS": clients, "ALARM_EMAIL": email}
     settings = {f"FRAUDLINE_{name}": value for name, value in named.items() if value}
+    settings["FRAUDLINE_ALLOW_JOBLIB"] = str(allow_joblib).lower()
     with stoppable(f"What CloudFormation had begun goes on, or is rolled back. {SEE}, and deploy again after that."):
         if bootstrap:
             aws.bootstrap(target)

@@ -3,7 +3,7 @@
 It is made once, by the Evaluate step, and published with the model. The drift page (`pipeline.drift`) shares its style.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,14 @@ from processing.contract import Contract
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What was evaluated: the test rows, the challenger, both models' scores; `theirs` is None without a champion."""
+    """What was evaluated: the test rows, what scores them ([n, m] features to [n] scores), both models' scores.
+
+    `theirs` is None without a champion.
+    """
 
     contract: Contract
     rows: Dataset
-    model: Any
+    score: Callable[[Any], Any]
     ours: Scored
     theirs: Scored | None
 
@@ -33,7 +36,7 @@ def report_of(version: str, evaluated: Evaluated, manifest: Mapping[str, Any], r
 
     rows, ours, theirs = evaluated.rows, evaluated.ours, evaluated.theirs
     metrics, comparison = results["metrics"], results["comparison"]
-    features = importances(evaluated.model, rows, manifest["features"])
+    features = importances(evaluated.score, rows, manifest["features"])
     loss = metrics["cost_of_no_alerts"] / metrics["days"]
     return page(
         "report.html",
