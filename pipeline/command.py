@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.commands import benchmark, cloud, cost, data, drift, keys, models, run, search, serving
+from pipeline.commands import benchmark, cloud, cost, data, drift, home, keys, models, run, search, serving
 from processing.errors import FraudlineError
 
 HELP = """A credit-card fraud pipeline: features, training, gate, registry and scoring, on a laptop as on AWS.
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help=HELP,
 )
-GROUPS = {"models": models.app, "keys": keys.app, "benchmark": benchmark.app}
+GROUPS = {"home": home.app, "models": models.app, "keys": keys.app, "benchmark": benchmark.app}
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run.demo, data.synthesize, run.run, search.search, run.watch),
     *(serving.serve, serving.score, drift.drift),

@@ -14,6 +14,7 @@ from processing.errors import BadInput, Damaged, FraudlineError, NotFound
 from processing.home import Home
 
 RUN_RECORDS = ("outcome.json", "features.json")
+MENDS = 1_000  # of one repair: each damaged file is one
 
 
 def problems(home: Home) -> Iterator[Problem]:
@@ -25,17 +26,16 @@ def problems(home: Home) -> Iterator[Problem]:
         yield Problem(home.url_of(HOME_KEY), str(error), _contract_again(home))
     if contract is not None:
         yield from table_problems(home, contract)
-    registry = Registry(home)
-    pointer_sound = _sound(registry.latest)
-    for said in registry.problems():
-        yield Problem("models", said, None if pointer_sound else _pointer_again(registry))
-        pointer_sound = True
+    for said in Registry(home).problems():
+        yield Problem("models", said)
     yield from _runs(home)
 
 
 def repaired(home: Home, told: Callable[[str], None]) -> list[Problem]:
     """Mend what can be mended, telling what was done; what is left."""
-    for _ in range(10):  # one mend may show the next problem: behind a lost catalog there may be a damaged file
+    for done in Registry(home).repair_pointer():
+        told(done)
+    for _ in range(MENDS):  # one mend may show the next problem: behind a lost catalog there may be a damaged file
         found = list(problems(home))
         mendable = [problem for problem in found if problem.mend]
         if not mendable:
@@ -71,18 +71,6 @@ def _contract_again(home: Home) -> Callable[[], str] | None:
 
         return mend
     return None
-
-
-def _pointer_again(registry: Registry) -> Callable[[], str]:
-    return lambda: "; ".join(registry.repair_pointer())
-
-
-def _sound(read: Callable[[], object]) -> bool:
-    try:
-        read()
-    except Damaged:
-        return False
-    return True
 
 
 def _runs(home: Home) -> Iterator[Problem]:
