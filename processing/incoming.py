@@ -80,6 +80,7 @@ class Claims:
     def __exit__(self, *error: object) -> None:
         for entry, claimed in self._aside:
             self.home.release(claimed, entry.key)
+        self.home.remove(f"{CLAIMED}{self.run}/")  # which is empty by now, but is there
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Put files aside. One that was replaced since it was listed is left for the next run."""
@@ -119,6 +120,7 @@ def reclaim(home: Home) -> list[str]:
     for entry in home.entries(CLAIMED):
         _, _, name = entry.key.removeprefix(CLAIMED).partition("/")
         keys.append(home.release(entry.key, FOLDER + name))
+    home.remove(CLAIMED)  # the empty folders
     return keys
 
 
