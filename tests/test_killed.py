@@ -1,0 +1,140 @@
+"""A command that is killed: nothing it started goes on, and the next command puts in order what it left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pipeline.run
+from pipeline.local.abandoned import REASON, close_abandoned
+from pipeline.local.story import Story
+from processing.errors import RunFailed
+from processing.home import LocalHome
+from processing.process import Process
+from processing.synthesize import synthesize, write
+
+ROOT = Path(__file__).parent.parent
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Wait, with patience for a busy machine, until a condition gives something; what it gave last."""
+    deadline = time.monotonic() + 120
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+def processes() -> Iterator[tuple[int, int, str]]:
+    """Each process that runs: its number, its parent's, its command."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            command = (folder / "cmdline").read_text(errors="replace")
+        except OSError:  # it ended
+            continue
+        if state not in "ZX":
+            yield int(folder.name), int(parent), command
+
+
+def below(pid: int) -> dict[int, str]:
+    """The processes that a process has started, and theirs."""
+    every, found = list(processes()), {pid: ""}
+    while more := {each: command for each, parent, command in every if parent in found and each not in found}:
+        found |= more
+    del found[pid]
+    return found
+
+
+def outcome(home: Path) -> dict[str, Any]:
+    [path] = home.glob("runs/*/outcome.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.mark.spark
+def test_a_command_killed_in_the_feature_job_leaves_no_process_and_its_run_is_closed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, scratch, elsewhere = tmp_path / "home", tmp_path / "scratch", tmp_path / "elsewhere"
+    for name in ("processing", "pyspark", "json"):  # what is named as a module where the command starts is not run
+        (elsewhere / name).mkdir(parents=True)
+        (elsewhere / name / "__init__.py").write_text("import os; os._exit(66)")
+    scratch.mkdir()
+    write(synthesize(date(2026, 3, 1), 20, customers=300, terminals=100, seed=3), tmp_path / "rows.parquet")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(scratch), "FRAUDLINE_HOME": str(home)}
+    command = [sys.executable, "-P", "-c", "from pipeline.command import main; main()"]
+    with subprocess.Popen(
+        [*command, "run", "--data", str(tmp_path / "rows.parquet")],
+        cwd=elsewhere,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as killed:
+
+        def in_spark() -> bool:
+            return any("Spark" in log.read_text() for log in home.glob("runs/*/steps/Features/log.txt"))
+
+        assert until(in_spark)
+        started = below(killed.pid)
+        killed.send_signal(signal.SIGKILL)
+    assert any("java" in command.split("\0")[0] for command in started.values())
+    assert until(lambda: not started.keys() & {pid for pid, _, _ in processes()})
+
+    told = outcome(home)
+    assert told["status"] == "Executing"
+    assert told["owner"]["pid"] == killed.pid
+    assert (home / "incoming/rows.parquet").exists()
+    # The next run of this process, whose feature job only looks: the home is in order when it begins.
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    lines: list[str] = []
+
+    def look(message: dict[str, Any], log: Any, lease: Any) -> dict[str, str]:
+        assert not list(scratch.glob("fraudline-*"))
+        raise RunFailed("seen")
+
+    monkeypatch.setattr(pipeline.run, "_compute_features", look)
+    again = pipeline.run.run_pipeline(LocalHome(home), {}, lambda event: None, lines.append)
+    assert again.reason == "step Features: seen"
+    (home / "runs" / again.run / "outcome.json").unlink()
+    ended = outcome(home)
+    assert (ended["status"], ended["reason"]) == ("Stopped", REASON)
+    assert ended["steps"]["Features"]["status"] == "Stopped"
+    assert ended["steps"]["Train"]["status"] == "NotRun"
+    assert len([line for line in lines if REASON in line and ended["run"] in line]) == 1
+
+
+def abandoned(home: LocalHome, run: str, **owner: Any) -> None:
+    """The story of a run that goes on, of this process but for what is given."""
+    story = Story(home.path(f"runs/{run}"), run, [("Features", "Callback"), ("Train", "Training")])
+    story.start("Features")
+    story.outcome["owner"] = Process.current().document() | owner if owner else None
+    story.write("outcome.json", story.outcome)
+
+
+def test_only_what_nobody_runs_is_closed(tmp_path: Path) -> None:
+    home = LocalHome(tmp_path)
+    abandoned(home, "alive", machine="here")
+    abandoned(home, "dead", started="1")
+    abandoned(home, "elsewhere", host="another")
+    abandoned(home, "of-an-earlier-version")
+    Story(home.path("runs/ended"), "ended", []).end("Succeeded")
+    home.write("runs/damaged/outcome.json", b'{"status": "Exec')
+    home.path("runs/in-aws").mkdir()
+    told: list[str] = []
+    assert close_abandoned(home, told.append) == ["dead"]
+    assert any("runs/damaged/outcome.json is damaged" in line for line in told)
+    # With the lease, none can go on that is not known to.
+    assert close_abandoned(home, told.append, alone=True) == ["elsewhere", "of-an-earlier-version"]
+    statuses = {path.parent.name: path.read_text() for path in tmp_path.glob("runs/*/outcome.json")}
+    assert json.loads(statuses["alive"])["status"] == "Executing"
+    assert json.loads(statuses["ended"])["status"] == "Succeeded"
+    assert json.loads(statuses["dead"])["reason"] == REASON
