@@ -101,10 +101,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure, check, judge and publish a challenger; gives what evaluation.json says.
 
-    {"version", "manifest" (the SHA-256 of the version's manifest), "metrics": {...}, "in_words", "champion": {"version",
-    metrics...} or None, "comparison": {...} or None, "checks": [{...}], "drift": {feature: PSI} or None, "gate":
-    {...}}: see `pipeline.metrics.measure`, `pipeline.gate` and `pipeline.checks`; without "version" and "manifest" it
-    is the version's metrics.json. Raises CorruptModel if the champion's files are not the promoted ones.
+    {"version", "manifest" (the SHA-256 of the version's manifest), "metrics": {...}, "in_words", "champion":
+    {"version", metrics...} or None, "comparison": {...} or None, "checks": [{...}], "drift": {feature: PSI} or None,
+    "gate": {...}}: see `pipeline.metrics.measure`, `pipeline.gate` and `pipeline.checks`; without "version" and
+    "manifest" it is the version's metrics.json. Raises CorruptModel if the champion's files are not the promoted ones.
     """
     names = FeatureSet(contract).names
     ours = Scored(_scored(challenger, test), challenger.training["threshold"])

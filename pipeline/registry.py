@@ -57,7 +57,7 @@ class AlreadyServing(BadInput):
 
 @dataclass(frozen=True)
 class Listed:
-    """A version in the list: its status is serving, previous, candidate, rejected or damaged (`reason` says how)."""
+    """A version in the list: its status is serving, previous, candidate, rejected or damaged (`reason`: how)."""
 
     version: str
     status: str
@@ -65,6 +65,7 @@ class Listed:
     contract: str
     metrics: dict[str, float]
     reason: str
+    has_report: bool = False
 
 
 class Registry:
@@ -270,8 +271,8 @@ class Registry:
             status = "previous"
         if latest and name == latest.version:
             status = "serving"
-        contract = part_of(found.manifest, "contract").get("name", "")
-        return Listed(name, status, created, contract, part_of(measured, "metrics"), gate.get("reason", ""))
+        contract, metrics = part_of(found.manifest, "contract").get("name", ""), part_of(measured, "metrics")
+        return Listed(name, status, created, contract, metrics, gate.get("reason", ""), REPORT_FILE in found.files)
 
     def _folders(self) -> list[str]:
         return [name for name in self.home.folders("models/") if NAME.fullmatch(name)]

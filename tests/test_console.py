@@ -13,7 +13,7 @@ from serving_home import begin, explained_home, promote, publish, row, serving_h
 from test_swap import serving
 
 from pipeline.keys import SCOPES, Key, added, digest, parse, render, revoked
-from pipeline.registry import Registry
+from pipeline.registry import POINTER, Registry
 from processing import contract as contracts
 from processing.errors import FraudlineError
 from processing.home import LocalHome, open_home
@@ -152,6 +152,26 @@ def test_versions_are_promoted_with_a_reason_and_rolled_back(tmp_path: Path) -> 
         now = registry.latest()
         assert now is not None
         assert now.version == before.version
+
+
+def test_what_is_damaged_is_shown_beside_the_rest(tmp_path: Path) -> None:
+    home = explained_home(tmp_path)
+    serves = Registry(home).names()[0]
+    cut, sound = publish(home, 1), publish(home, 2)
+    home.write(f"models/{cut}/manifest.json", home.read(f"models/{cut}/manifest.json")[:-20])
+    with TestClient(create_app(settings(tmp_path))) as client:
+        page = client.get("/console/versions")
+        assert page.status_code == 200
+        for shown in (serves, cut, sound, "damaged", "manifest.json is damaged", "restore the file"):
+            assert shown in page.text
+        home.write(f"models/{serves}/metrics.json", b"{")
+        home.write(POINTER, home.read(POINTER)[:-20])
+        page = client.get("/console/versions")
+        assert page.status_code == 200
+        for shown in (serves, cut, sound, "latest.json is damaged", "fraudline home repair"):
+            assert shown in page.text
+        assert client.get("/console/serving").status_code == 200
+        assert client.post("/v1/score", json=row(CONTRACT)).status_code == 200
 
 
 def test_runs_show_what_was_taken_in_and_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

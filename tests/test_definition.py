@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,15 @@ import pytest
 from botocore.validate import ParamValidator
 
 from pipeline.definition import build
-from pipeline.job_requests import LOCAL_ADDRESSES, Addresses
+from pipeline.job_requests import LOCAL_ADDRESSES, Addresses, evaluation_request
 from pipeline.local import Bindings, LocalExecution
 
 ADDRESSES = Addresses(
     image="111122223333.dkr.ecr.eu-west-1.amazonaws.com/fraudline:1",
     features_queue_url="https://sqs.eu-west-1.amazonaws.com/111122223333/features",
     promote_function_arn="arn:aws:lambda:eu-west-1:111122223333:function:promote",
-    role_arn="arn:aws:iam::111122223333:role/jobs",
+    training_role_arn="arn:aws:iam::111122223333:role/training",
+    evaluation_role_arn="arn:aws:iam::111122223333:role/evaluation",
     model_package_group="fraud-models",
     home_url="s3://bucket/home",
     kms_key="arn:aws:kms:eu-west-1:111122223333:key/1",
@@ -119,10 +121,30 @@ def test_the_deployments_addresses_are_the_only_ones(definition: dict[str, Any])
     assert steps["Features"]["SqsQueueUrl"] == ADDRESSES.features_queue_url
     assert steps["Promote"]["FunctionArn"] == ADDRESSES.promote_function_arn
     assert steps["Register"]["Arguments"]["ModelPackageGroupName"] == "fraud-models"
-    for name in ("Train", "Evaluate"):
+    roles = {"Train": ADDRESSES.training_role_arn, "Evaluate": ADDRESSES.evaluation_role_arn}
+    for name, role in roles.items():
+        assert steps[name]["Arguments"]["RoleArn"] == role
         text = json.dumps(steps[name]["Arguments"])
-        for address in (ADDRESSES.image, ADDRESSES.role_arn, ADDRESSES.kms_key, "subnet-1", "sg-1"):
+        for address in (ADDRESSES.image, ADDRESSES.kms_key, "subnet-1", "sg-1"):
             assert json.dumps(address) in text
+
+
+def test_what_is_promoted_and_registered_is_named_by_the_digest_that_evaluation_told(
+    definition: dict[str, Any],
+) -> None:
+    steps = named(definition)
+    told = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Evaluate.PropertyFiles.evaluation"}, "Path": "manifest"}}
+    assert steps["Promote"]["Arguments"]["manifest"] == told
+    for name in ("Register", "RegisterRejected"):
+        assert steps[name]["Arguments"]["CustomerMetadataProperties"]["manifest"] == told
+
+
+@pytest.mark.parametrize("packed_only", [True, False])
+def test_evaluation_unpickles_nothing_where_packed_models_alone_are_allowed(packed_only: bool) -> None:
+    request = evaluation_request(
+        replace(ADDRESSES, packed_only=packed_only), instance_type="x", arguments=[], inputs={}, output_url="s3://b"
+    )
+    assert ("FRAUDLINE_MODELS" in request["Environment"]) == packed_only
 
 
 def test_jobs_are_retried_when_the_service_is_at_fault_and_nothing_is_cached(

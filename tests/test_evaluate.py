@@ -111,6 +111,68 @@ def test_a_model_that_cannot_be_packed_is_published_without(step, registry, trai
     assert "RandomForestClassifier cannot be packed" in manifest["scorer_reason"]
 
 
+class Trap:
+    """Unpickled, it leaves a mark."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_what_training_made_is_not_run_where_it_came_packed(step, registry, tmp_path, monkeypatch):
+    """Neither as the challenger nor as the champion: evaluation's role is not training's to use."""
+    mark, save = tmp_path / "unpickled", train.save
+
+    def save_with_trap(folder, *given):
+        save(folder, *given)
+        joblib.dump(Trap(mark), folder / "model.joblib")
+
+    monkeypatch.setattr(train, "save", save_with_trap)
+    first = step(30)
+    registry.promote(first["version"], "test", "first")
+    second = step(30)
+    assert second["champion"]["version"] == first["version"]
+    assert not mark.exists()
+    joblib.load(io.BytesIO(registry.read_file(first["version"], "model.joblib")))
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("allowed", ["packed", "any"])
+def test_a_joblib_model_is_loaded_only_where_it_is_allowed_and_pinned(
+    step, registry, trained, tmp_path, monkeypatch, allowed
+):
+    test = dataset.read(tmp_path / "ml/processing/test", CONTRACT)
+    forest = RandomForestClassifier(3, random_state=0).fit(test.X, test.y)
+    models = {"forest": (forest, *trained[1][1:]), 30: trained[30]}
+    registry.promote(step("forest", models=models)["version"], "test", "first")
+    monkeypatch.setenv("FRAUDLINE_MODELS", allowed)
+    failure = tmp_path / "ml/output/failure"
+    if allowed == "packed":
+        with pytest.raises(SystemExit):
+            step("forest", models=models)
+        assert "RandomForestClassifier cannot be packed" in failure.read_text()
+        assert "--allow-joblib" in failure.read_text()
+        outcome = step(30)
+        assert outcome["champion"] is None
+        assert "is a joblib model, and only packed models may be loaded here" in outcome["gate"]["reason"]
+    else:
+        assert step("forest", models=models)["champion"]
+        pointer = json.loads(registry.home.read("models/latest.json"))
+        registry.home.write("models/latest.json", json.dumps({**pointer, "pins": {}}).encode())
+        with pytest.raises(SystemExit):
+            step(30)
+        assert f"`fraudline models promote {pointer['version']}` pins it" in failure.read_text()
+
+
+def test_a_setting_that_is_none_is_told(step, tmp_path, monkeypatch):
+    monkeypatch.setenv("FRAUDLINE_MODELS", "pakced")
+    with pytest.raises(SystemExit):
+        step(30)
+    assert "FRAUDLINE_MODELS is 'pakced', expected any or packed" in (tmp_path / "ml/output/failure").read_text()
+
+
 def test_a_worse_challenger_does_not_pass_and_a_better_one_does(step, registry):
     weak = step(1)
     registry.promote(weak["version"], "test", "first")

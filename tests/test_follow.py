@@ -1,6 +1,8 @@
 """Following latest.json: models change under load without a failed request; what cannot be trusted is not taken."""
 
+import hashlib
 import io
+import json
 import pickle
 import threading
 import time
@@ -13,10 +15,10 @@ import joblib
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from serving_home import begin, promote, publish, row, running, serving_home, settings, trained
+from serving_home import begin, packed, promote, publish, row, running, serving_home, settings, trained
 from structlog.testing import capture_logs
 
-from pipeline.registry import POINTER, Registry
+from pipeline.registry import POINTER, CorruptModel, Latest, Published, Registry
 from processing import contract as contracts
 from processing.errors import NotFound
 from processing.home import Home
@@ -77,6 +79,20 @@ def test_promotion_and_rollback_are_followed_without_a_failed_request(tmp_path: 
     assert not any(reply.json()["repeated"] for reply in caller.replies)
 
 
+def replace_whole(home: Home, version: str, file: bytes, name: str = "model.joblib") -> None:
+    """What whoever may write a version's keys can do: another file, and a manifest that fits it."""
+    manifest = json.loads(home.read(f"models/{version}/manifest.json"))
+    manifest["files"][name] = hashlib.sha256(file).hexdigest()
+    home.write(f"models/{version}/{name}", file)
+    home.write(f"models/{version}/manifest.json", json.dumps(manifest).encode())
+
+
+def unpin(home: Home) -> None:
+    """latest.json as it was before it had pins."""
+    pointer = json.loads(home.read(POINTER))
+    home.write(POINTER, json.dumps({name: value for name, value in pointer.items() if name != "pins"}).encode())
+
+
 def damage(home: Home, version: str) -> None:
     data = home.read(f"models/{version}/model.joblib")
     home.write(f"models/{version}/model.joblib", data[:-1] + bytes([data[-1] ^ 1]))
@@ -90,7 +106,7 @@ def test_a_damaged_model_is_refused_and_the_old_one_serves_on(tmp_path: Path, mo
         wait_until(lambda: caller.versions == [good])
         damage(home, bad)
         with monkeypatch.context() as whole:  # as if it had been damaged between promotion and loading
-            whole.setattr(Registry, "verify", lambda *_: None)
+            whole.setattr(Published, "verify", lambda _: None)
             promote(home, bad)
         wait_until(lambda: ready(address)["trouble"] is not None)
         assert (ready(address)["model_version"], bad in ready(address)["trouble"]) == (good, True)
@@ -140,6 +156,11 @@ def dumped(model: Any) -> bytes:
     return file.getvalue()
 
 
+def pinning(home: Home, version: str) -> Latest:
+    """The pointer as it would be if this version were promoted as it is."""
+    return Latest(version, (), "", "", "", 1, pins={version: Registry(home).open(version).digest})
+
+
 class TestLoading:
     @pytest.fixture
     def home(self, tmp_path: Path) -> Home:
@@ -147,17 +168,17 @@ class TestLoading:
 
     def refusal(self, home: Home, version: str) -> str:
         with pytest.raises(CannotServe) as caught:
-            load_model(Registry(home), version, CONTRACT)
+            load_model(Registry(home), version, CONTRACT, latest=pinning(home, version))
         assert version in str(caught.value)
         return str(caught.value)
 
     def test_any_classifier_serves(self, home: Home) -> None:
-        version = publish(home, file=dumped(Constant(0.25)), threshold=0.2)
+        version = promote(home, publish(home, file=dumped(Constant(0.25)), threshold=0.2))
         model = load_model(Registry(home), version, CONTRACT)
         assert (model.score(np.zeros((1, len(model.features.names)))), model.threshold) == (0.25, 0.2)
 
     def test_the_score_is_predict_proba(self, home: Home) -> None:
-        model = load_model(Registry(home), publish(home), CONTRACT)
+        model = load_model(Registry(home), promote(home, publish(home)), CONTRACT)
         rows = np.random.default_rng(1).lognormal(3.0, 1.0, (20, len(model.features.names)))
         rows[3, 4] = np.nan
         expected = joblib.load(io.BytesIO(trained("transactions", 0))).predict_proba(rows)[:, 1]
@@ -169,7 +190,7 @@ class TestLoading:
         assert "'handbook'" in self.refusal(home, version)
 
     def test_refuses_other_features(self, home: Home) -> None:
-        names = list(load_model(Registry(home), publish(home), CONTRACT).features.names)
+        names = list(load_model(Registry(home), promote(home, publish(home)), CONTRACT).features.names)
         swapped = publish(home, features=[names[1], names[0], *names[2:]])
         assert "feature 'hour' for 'amount'" in self.refusal(home, swapped)
         assert f"{len(names) - 1} features for {len(names)}" in self.refusal(home, publish(home, features=names[:-1]))
@@ -187,6 +208,27 @@ class TestLoading:
         version = publish(home, file=pickle.dumps(Trap(mark)), libraries={"scikit-learn": "0.24.2"})
         self.refusal(home, version)
         assert not mark.exists()
+
+    def test_unpickles_nothing_that_is_not_pinned(self, home: Home, tmp_path: Path) -> None:
+        mark = tmp_path / "unpickled"
+        candidate = publish(home, file=pickle.dumps(Trap(mark)))
+        with pytest.raises(CannotServe, match=r"runs as code, and latest\.json does not pin it"):
+            load_model(Registry(home), candidate, CONTRACT)
+        promote(home, candidate)
+        unpin(home)
+        with pytest.raises(CannotServe, match=f"`fraudline models promote {candidate}` pins it"):
+            load_model(Registry(home), candidate, CONTRACT)
+        assert not mark.exists()
+
+    def test_unpickles_nothing_where_packed_models_alone_are_allowed(self, home: Home, tmp_path: Path) -> None:
+        mark = tmp_path / "unpickled"
+        version = promote(home, publish(home, file=pickle.dumps(Trap(mark))))
+        with pytest.raises(CannotServe, match="FRAUDLINE_MODELS=any"):
+            load_model(Registry(home), version, CONTRACT, packed_only=True)
+        assert not mark.exists()
+        with pytest.raises(CannotServe, match="cannot score"):  # allowed, it would have been
+            load_model(Registry(home), version, CONTRACT)
+        assert mark.exists()
 
     @pytest.mark.parametrize(
         ("file", "says"),
@@ -244,6 +286,58 @@ class TestFollower:
         assert follower.current().model.version == version
         assert follower.trouble is not None
         assert [line["event"] for line in lines] == ["model_serves", "latest_unreadable"]
+
+    @pytest.mark.parametrize("packs", [False, True])
+    def test_what_replaces_a_promoted_model_is_refused_by_who_starts_and_by_who_follows(
+        self, home: Home, lines: list[Any], tmp_path: Path, packs: bool
+    ) -> None:
+        mark, more = tmp_path / "unpickled", {"scorer.npz": packed("transactions")}
+        version = promote(home, publish(home, more=more if packs else {}))
+        following = Follower(Registry(home), CONTRACT)
+        following.look()
+        other = promote(home, publish(home, 1))
+        following.look()
+        name, planted = (
+            ("scorer.npz", packed("transactions", 1)) if packs else ("model.joblib", pickle.dumps(Trap(mark)))
+        )
+        replace_whole(home, version, planted, name)
+        with pytest.raises(CorruptModel, match="not the manifest that was promoted"):
+            Registry(home).rollback(by="a test")
+        with pytest.raises(CorruptModel, match="not the manifest that was promoted"):
+            promote(home, version)
+        assert following.current().model.version == other
+        replace_whole(home, other, pickle.dumps(Trap(mark)))
+        starting = Follower(Registry(home), CONTRACT)
+        starting.look()
+        following.look()
+        assert starting.served is None
+        assert starting.refused
+        assert "not the manifest that was promoted" in str(starting.trouble)
+        assert following.current().model.version == other
+        assert not mark.exists()
+
+    def test_a_pointer_of_before_pins_opens_a_packed_model_with_a_warning(self, home: Home, lines: list[Any]) -> None:
+        version = promote(home, publish(home, more={"scorer.npz": packed("transactions")}))
+        unpin(home)
+        follower = Follower(Registry(home), CONTRACT)
+        follower.look()
+        assert follower.current().model.version == version
+        assert [line["event"] for line in lines] == ["model_serves", "model_not_pinned"]
+        promote(home, version)
+        follower.look()
+        latest = Registry(home).latest()
+        assert latest is not None
+        assert (latest.pin, follower.trouble) == (Registry(home).open(version).digest, None)
+
+    def test_a_version_that_is_pinned_anew_with_another_content_is_loaded_again(self, home: Home) -> None:
+        version = promote(home, publish(home, more={"scorer.npz": packed("transactions")}))
+        unpin(home)
+        follower = Follower(Registry(home), CONTRACT)
+        follower.look()
+        replace_whole(home, version, packed("transactions", 1), "scorer.npz")
+        promote(home, version)
+        follower.look()
+        assert follower.current().model.digest == Registry(home).open(version).digest
 
     def test_going_back_to_what_serves_loads_nothing(self, home: Home, lines: list[Any]) -> None:
         version = promote(home, publish(home))

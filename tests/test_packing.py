@@ -394,7 +394,7 @@ print(json.dumps({"status": reply.status_code, "score": reply.json()["score"], "
 def test_the_served_score_is_the_same_packed_or_not(tmp_path: Path) -> None:
     registry, version = published(tmp_path)
     quick = load_model(registry, version, CONTRACT)
-    slow = load_model(registry, publish(registry.home), CONTRACT)
+    slow = load_model(registry, promote(registry.home, publish(registry.home)), CONTRACT)
     rows = np.random.default_rng(1).lognormal(3.0, 1.0, (50, WIDTH))
     assert [quick.score(r.reshape(1, -1)) for r in rows] == [slow.score(r.reshape(1, -1)) for r in rows]
 
@@ -421,7 +421,7 @@ def test_a_version_without_packed_trees_still_serves(tmp_path: Path) -> None:
     file = io.BytesIO()
     joblib.dump(forest, file)
     home = begin(tmp_path)
-    model = load_model(Registry(home), publish(home, file=file.getvalue()), CONTRACT)
+    model = load_model(Registry(home), promote(home, publish(home, file=file.getvalue())), CONTRACT)
     assert [model.score(r.reshape(1, -1)) for r in x[:9]] == forest.predict_proba(x[:9])[:, 1].tolist()
 
 

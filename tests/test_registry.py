@@ -5,14 +5,15 @@ import json
 import multiprocessing
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.registry import POINTER, AlreadyServing, CorruptModel, Registry, Version
-from processing.errors import BadInput, Conflict, NotFound
+from processing.errors import BadInput, Conflict, Damaged, NotFound
 from processing.home import LocalHome, open_home
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -195,3 +196,205 @@ def test_it_imports_nothing_beyond_the_standard_library_and_the_home():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert json.loads(out) == []
+
+
+# What is damaged, and how it is repaired
+
+
+def cut(home, key, end=-20):
+    home.write(key, home.read(key)[:end])
+
+
+def test_of_a_damaged_version_the_list_says_so_and_lists_the_rest(registry):
+    manifest, metrics, bare, gone, sound = (publish(registry, number) for number in range(5))
+    registry.promote(gone, "me", "first")
+    registry.promote(sound, "me", "second")
+    cut(registry.home, f"models/{manifest}/manifest.json")
+    cut(registry.home, f"models/{metrics}/metrics.json")
+    registry.home.write(f"models/{bare}/manifest.json", b'{"files": 3}')
+    registry.home.remove(f"models/{gone}/")
+    listed = {one.version: one for one in registry.versions()}
+    assert {name: one.status for name, one in listed.items()} == {
+        manifest: "damaged",
+        metrics: "damaged",
+        bare: "damaged",
+        gone: "damaged",
+        sound: "serving",
+    }
+    for name, says in (
+        (manifest, "manifest.json is damaged: "),
+        (metrics, "metrics.json is not the published file"),
+        (bare, "lacks the version's name or the files' digests"),
+        (gone, "manifest.json is gone"),
+    ):
+        assert says in listed[name].reason
+        assert "restore the file" in listed[name].reason
+        assert sum(name in problem and says in problem for problem in registry.problems()) == 1
+    assert registry.find(sound[:-2]) == sound
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2000), st.sampled_from(["cut", "flip"]))
+def test_a_damaged_pointer_is_noticed_wherever_it_is_damaged(at, how):
+    with tempfile.TemporaryDirectory() as folder:
+        registry = Registry(open_home(folder))
+        a, b = publish(registry), publish(registry, 1)
+        registry.promote(a, "me", "first")
+        expected = registry.promote(b, "me", "second")
+        whole = registry.home.read(POINTER)
+        at %= len(whole)
+        registry.home.write(POINTER, whole[:at] + (b"" if how == "cut" else bytes([whole[at] ^ 1]) + whole[at + 1 :]))
+        try:
+            found = registry.latest()
+        except Damaged as error:
+            found, told = None, str(error)
+        if found is None:
+            assert ("latest.json is damaged" in told, "`fraudline home repair`" in told) == (True, True)
+            assert len(registry.versions()) == 2
+            registry.repair_pointer()
+            assert registry.latest() == expected
+        else:  # an entry that says something else, or none that matters
+            assert found == expected or any("latest.json" in problem for problem in registry.problems())
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_lost_pointer_is_noticed_and_restored_from_its_records(registry, damage):
+    a, b = publish(registry), publish(registry, 1)
+    registry.promote(a, "me", "first")
+    expected = registry.promote(b, "me", "second")
+    assert registry.problems() == registry.repair_pointer() == []
+    whole = registry.home.read(POINTER)
+    if damage == "cut":
+        cut(registry.home, POINTER)
+    else:
+        registry.home.move(POINTER, "elsewhere.json")
+    for asked in (registry.latest, lambda: registry.promote(a, "me", "x"), lambda: registry.rollback("me")):
+        with pytest.raises(Damaged, match=r"latest\.json is .*`fraudline home repair` restores it"):
+            asked()
+    [problem] = registry.problems()
+    assert "latest.json" in problem
+    [done] = registry.repair_pointer()
+    assert f"{b} serves" in done
+    assert (registry.latest(), registry.home.read(POINTER)) == (expected, whole)
+    assert registry.problems() == []
+    assert registry.rollback("me").version == a
+
+
+def test_a_broken_record_is_passed_over_and_its_number_not_given_again(registry):
+    a, b = publish(registry), publish(registry, 1)
+    registry.promote(a, "me", "first")
+    registry.promote(b, "me", "second")
+    cut(registry.home, POINTER)
+    cut(registry.home, "models/history/00000002.json")
+    assert sum("00000002.json" in problem for problem in registry.problems()) == 1
+    done = registry.repair_pointer()
+    assert "set" in done[0]
+    assert f"{a} serves" in done[1]
+    latest = registry.latest()
+    assert (latest.version, latest.serial) == (a, 2)
+    assert registry.problems() == []
+    assert registry.promote(b, "me", "again").serial == 3
+
+
+def test_without_any_record_a_damaged_pointer_is_set_aside_so_that_one_can_be_promoted(registry):
+    a = publish(registry)
+    registry.home.write(POINTER, b'{"version": ')
+    with pytest.raises(Damaged):
+        registry.promote(a, "me", "x")
+    [done] = registry.repair_pointer()
+    assert "no version serves" in done
+    assert registry.home.read(f"{POINTER}.damaged") == b'{"version": '
+    assert registry.promote(a, "me", "x").serial == 1
+
+
+def test_a_writer_that_dies_before_its_record_leaves_no_gap(tmp_path):
+    class Dying(LocalHome):
+        alive = True
+
+        def write_if(self, key, data, tag):
+            if key.startswith("models/history/") and not self.alive:
+                raise KeyboardInterrupt
+            super().write_if(key, data, tag)
+
+    registry = Registry(home := Dying(tmp_path))
+    a, b = publish(registry), publish(registry, 1)
+    home.alive = False
+    with pytest.raises(KeyboardInterrupt):
+        registry.promote(a, "me", "first")
+    assert registry.latest().version == a  # the pointer's write is the change
+    home.alive = True
+    [problem] = registry.problems()
+    assert "00000001.json is missing" in problem
+    with pytest.raises(AlreadyServing):
+        registry.promote(a, "me", "a retried step")
+    assert registry.problems() == []
+    registry.promote(b, "me", "second")
+    assert [entry.key for entry in home.entries("models/history/")] == [
+        "models/history/00000001.json",
+        "models/history/00000002.json",
+    ]
+
+
+def test_a_pointer_changed_by_hand_is_noticed(registry):
+    a, b = publish(registry), publish(registry, 1)
+    registry.promote(a, "me", "first")
+    registry.home.write(POINTER, registry.home.read(POINTER).replace(a.encode(), b.encode()))
+    assert sum("latest.json is not what" in problem for problem in registry.problems()) == 1
+
+
+# Pins
+
+
+def test_a_promotion_pins_what_was_promoted_and_a_rollback_goes_back_to_that(registry):
+    a, b, c = (publish(registry, number) for number in range(3))
+    digests = {
+        version: hashlib.sha256(registry.home.read(f"models/{version}/manifest.json")).hexdigest()
+        for version in (a, b, c)
+    }
+    for version in (a, b, c):
+        registry.promote(version, "me", "better")
+    latest = registry.latest()
+    assert (latest.pin, latest.pins) == (digests[c], digests)
+    assert [past["manifest"] for past in latest.history] == [digests[b], digests[a]]
+    back = registry.rollback("me")
+    assert (back.version, back.pins) == (b, {version: digests[version] for version in (a, b)})
+    assert registry.open(a).pinned
+    assert not registry.open(c).pinned
+
+
+def test_a_pointer_of_before_pins_is_read_told_of_and_pinned_by_a_promotion_or_a_rollback(registry):
+    a, b = publish(registry), publish(registry, 1)
+    old = {"version": b, "previous": [a], "promoted_at": "2026-01-01T00:00:00.000+00:00", "by": "me", "reason": "x"}
+    registry.home.write(POINTER, json.dumps({**old, "serial": 2, "forced": False, "history": []}).encode())
+    assert (registry.latest().version, registry.latest().pin) == (b, None)
+    [problem] = registry.problems()
+    assert f"`fraudline models promote {b}` pins" in problem
+    assert registry.promote(b, "me", "pinned").previous == (a,)
+    assert registry.latest().pins == {b: registry.open(b).digest}
+    assert registry.problems() == []
+    assert registry.rollback("me").pins == {a: registry.open(a).digest}
+    with pytest.raises(AlreadyServing):
+        registry.promote(a, "me", "again")
+
+
+def test_a_publication_never_writes_over_what_is_there(tmp_path):
+    class Watched(LocalHome):
+        def write(self, key, data):
+            assert not self.path(key).exists()
+            super().write(key, data)
+
+    registry = Registry(home := Watched(tmp_path))
+    publish(registry)
+
+    def planting(name):
+        home.write(f"models/{name}/manifest.json", b"{}")
+        return b""
+
+    with pytest.raises(Conflict):
+        registry.publish({"model.joblib": b"m", "report.html": planting}, {}, PASSED, NOON + timedelta(hours=5))
+
+
+def test_what_a_publisher_says_of_itself_does_not_replace_its_name_or_digests(registry):
+    name = registry.publish({"model.joblib": b"m"}, {"version": "x", "created": "y", "files": {}}, PASSED, NOON)
+    manifest = registry.manifest(name)
+    assert (manifest["version"], set(manifest["files"])) == (name, {"model.joblib", "metrics.json"})

@@ -44,13 +44,13 @@ def template(synthesized: Path) -> Template:
 
 @pytest.fixture(scope="session")
 def emulated(synthesized: Path, tmp_path_factory: pytest.TempPathFactory) -> Template:
-    """With a certificate, and a source of events beside AWS."""
+    """With a certificate, a source of events beside AWS, and joblib models allowed."""
     from pipeline.stack import Deployment, make_app
 
     certificate = f"arn:aws:acm:{PREFIX}:certificate/1"
     folder = tmp_path_factory.mktemp("other")
     given = Deployment(ACCOUNT, REGION, certificate_arn=certificate, event_sources=("test",))
-    make_app(replace(given, contract="handbook"), folder).synth()
+    make_app(replace(given, contract="handbook", allow_joblib=True), folder).synth()
     document: Template = json.loads((folder / "Fraudline.template.json").read_text())
     return document
 
@@ -251,7 +251,9 @@ def test_the_pipeline_is_the_definition_with_this_deployments_addresses(template
             image=image,
             features_queue_url=steps["Features"]["SqsQueueUrl"],
             promote_function_arn=promote["FunctionArn"],
-            role_arn=train["RoleArn"],
+            training_role_arn=train["RoleArn"],
+            evaluation_role_arn=evaluate["RoleArn"],
+            packed_only=True,
             home_url=home,
             input_url=f"{home}/incoming/",
             kms_key=train["ResourceConfig"]["VolumeKmsKeyId"],
@@ -263,6 +265,7 @@ def test_the_pipeline_is_the_definition_with_this_deployments_addresses(template
     assert re.fullmatch(r"<TriggersStartFeaturesQueue\w+>", steps["Features"]["SqsQueueUrl"])
     assert re.fullmatch(r"<TriggersPromote\w+\.Arn>", promote["FunctionArn"])
     assert re.fullmatch(r"<TrainingJobRole\w+\.Arn>", train["RoleArn"])
+    assert re.fullmatch(r"<TrainingEvaluationRole\w+\.Arn>", evaluate["RoleArn"])
 
 
 def test_one_image_trains_evaluates_and_serves(template: Template) -> None:
@@ -305,6 +308,7 @@ def test_the_container_is_read_only_not_root_and_logged(template: Template) -> N
         "FRAUDLINE_EMBEDDED_METRICS_SECONDS",
         "FRAUDLINE_HOME",
         "FRAUDLINE_HOST",
+        "FRAUDLINE_MODELS",
         "FRAUDLINE_ONLINE_TABLE",
         "FRAUDLINE_PORT",
     }
@@ -551,7 +555,7 @@ def test_there_are_no_managed_policies_and_each_role_is_one_parts_own(template: 
     used.append(words(the(template, "AWS::Events::Rule", "Drift")["Targets"][0]["RoleArn"]))
     used.append(words(the(template, "AWS::SageMaker::Pipeline")["RoleArn"]))
     assert len(used) == len(set(used))
-    assert len(roles) == len(used) + 1  # training and evaluation, named in the definition
+    assert len(roles) == len(used) + 2  # training and evaluation, named in the definition
 
 
 def test_only_promotion_can_change_which_model_serves(template: Template) -> None:
@@ -586,22 +590,78 @@ def test_the_feature_job_cannot_touch_models_or_the_landing_database(template: T
     assert not any(action.startswith(("sagemaker:", "iam:", "lambda:")) for action, _ in allowed)
 
 
-def test_training_reads_runs_and_publishes_models_only(template: Template) -> None:
+def test_training_reads_what_it_trains_on_and_writes_what_it_delivers_only(template: Template) -> None:
     allowed = permissions(template, "TrainingJobRole")
+    assert of_objects(allowed, "s3:GetObject") == {"runs/*/train/*", "runs/*/contract/*"}
+    assert of_objects(allowed, "s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion") == {"runs/*/train-output/*"}
+    assert not any("models/" in resource for _, resource in allowed)
+
+
+def test_evaluation_publishes_versions_and_changes_nothing_else(template: Template) -> None:
+    allowed = permissions(template, "TrainingEvaluationRole")
     assert of_objects(allowed, "s3:GetObject") == {"runs/*", "models/*"}
-    written = {"runs/*/train-output/*", "runs/*/evaluation/*", "models/*"}
-    assert of_objects(allowed, "s3:PutObject") == written
-    assert ("s3:PutObject", "data/models/latest.json") in permissions(template, "TrainingJobRole", "Deny")
+    assert of_objects(allowed, "s3:PutObject") == {"runs/*/evaluation/*", "models/*"}
+    assert of_objects(allowed, "s3:DeleteObject", "s3:DeleteObjectVersion") == set()
+    denied = permissions(template, "TrainingEvaluationRole", "Deny")
+    for action in ("s3:PutObject", "s3:DeleteObject"):
+        assert {(action, "data/models/latest.json"), (action, "data/models/history/*")} <= denied
 
 
-def test_the_pipeline_may_pass_its_jobs_role_and_no_other(template: Template) -> None:
+def writers_over(template: Template, key: str) -> set[str]:
+    """The roles that may put an object under a key, even where there is one."""
+    found = set()
+    for name in of_type(template, "AWS::IAM::Role"):
+        allowed, denied = False, False
+        for _, one in statements(template, name):
+            resources = [re.sub(r"<DataBucket\w+\.Arn>/?", "", words(resource)) for resource in listed(one["Resource"])]
+            fits = any(re.fullmatch(re.escape(resource).replace(r"\*", ".*"), key) for resource in resources)
+            if fits and "s3:PutObject" in listed(one["Action"]):
+                # What is denied to requests without `If-None-Match` is denied to all that would write over another.
+                allowed |= one["Effect"] == "Allow"
+                denied |= one["Effect"] == "Deny" and one.get("Condition") in (
+                    None,
+                    {"Null": {"s3:if-none-match": "true"}},
+                )
+        if allowed and not denied:
+            found.add(name)
+    return found
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "models/20261122T103000Z-baf3f/model.joblib",
+        "models/20261122T103000Z-baf3f/manifest.json",
+        "models/history/1.json",
+    ],
+)
+def test_nobody_may_write_over_a_published_file_or_a_record(template: Template, key: str) -> None:
+    assert writers_over(template, key) == set()
+    assert len(writers_over(template, "models/latest.json")) == 2
+    assert (
+        len(writers_over(template, "runs/r/evaluation/evaluation.json")) == 2
+    )  # the feature job clears a run's folder
+
+
+def test_joblib_models_are_loaded_only_where_they_were_asked_for(template: Template, emulated: Template) -> None:
+    """In the API, and in evaluation."""
+    for one, models in ((template, "packed"), (emulated, "any")):
+        [container] = the(one, "AWS::ECS::TaskDefinition", "Api")["ContainerDefinitions"]
+        assert {"Name": "FRAUDLINE_MODELS", "Value": models} in container["Environment"]
+        body = json.loads(words(the(one, "AWS::SageMaker::Pipeline")["PipelineDefinition"]["PipelineDefinitionBody"]))
+        [evaluate] = [step["Arguments"] for step in body["Steps"] if step["Name"] == "Evaluate"]
+        assert (evaluate["Environment"].get("FRAUDLINE_MODELS") == "packed") == (models == "packed")
+
+
+def test_the_pipeline_may_pass_its_jobs_roles_and_no_other(template: Template) -> None:
     passes = [(who, one) for who, one in statements(template) if "iam:PassRole" in listed(one["Action"])]
     for who, one in passes:  # whoever starts a task hands it its roles; nobody else passes any on
         if who.startswith("DriftStarterRole"):
             roles = [words(resource) for resource in listed(one["Resource"])]
             assert all(role.startswith(("<ApiExecutionRole", "<DriftRole")) for role in roles)
     [statement] = [one for who, one in passes if not who.startswith("DriftStarterRole")]
-    assert words(statement["Resource"]).startswith("<TrainingJobRole")
+    passed = sorted(re.sub(r"\w{8}\.Arn>", "", words(resource)) for resource in listed(statement["Resource"]))
+    assert passed == ["<TrainingEvaluationRole", "<TrainingJobRole"]
     assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
 
 
@@ -651,12 +711,14 @@ def test_each_acknowledgement_is_for_one_resource_and_has_a_reason(synthesized: 
 
 
 def test_the_size_of_the_stack_and_its_outputs(template: Template) -> None:
-    assert len(template["Resources"]) == 138
+    assert len(template["Resources"]) == 140
     custom = [found["Type"] for found in template["Resources"].values() if "Custom" in found["Type"]]
     assert custom == []
     names = {"HomeUrl", "PipelineName", "ApiUrl", "OnlineTable", "GlueJobName", "StartRunQueueUrl", "StartRunDeadUrl"}
     assert names <= set(template["Outputs"])
-    assert {"FeatureJobRole", "TrainingRole", "PipelineRole", "ApiTaskRole", "ApproveRole"} <= set(template["Outputs"])
+    assert {"FeatureJobRole", "TrainingRole", "EvaluationRole", "PipelineRole", "ApproveRole"} <= set(
+        template["Outputs"]
+    )
 
 
 # What it costs

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from pipeline.definition import FEATURE_OUTPUTS
-from pipeline.registry import Registry
+from pipeline.registry import CorruptModel, Registry
 from processing.errors import BadInput, NotFound
 from processing.home import Entry, open_home
 from processing.landing import SUFFIXES
@@ -339,7 +339,7 @@ def approval(seconds: float = 3600) -> dict[str, Any]:
     return {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ"), "detail": {"ModelPackageArn": GROUP_ARN}}
 
 
-def package(services: Services, version: str | None, status: str = "Approved") -> None:
+def package(services: Services, registry: Registry, version: str | None, status: str = "Approved", **more: str) -> None:
     described: dict[str, Any] = {
         "ModelPackageName": "p",
         "ModelPackageArn": GROUP_ARN,
@@ -349,7 +349,8 @@ def package(services: Services, version: str | None, status: str = "Approved") -
         "ModelApprovalStatus": status,
     }
     if version:
-        described["CustomerMetadataProperties"] = {"version": version, "run": "r1"}
+        evaluated = registry.open(version).digest
+        described["CustomerMetadataProperties"] = {"version": version, "run": "r1", "manifest": evaluated, **more}
     services.sagemaker.add_response("describe_model_package", described, {"ModelPackageName": GROUP_ARN})
 
 
@@ -366,7 +367,7 @@ def publish(registry: Registry, content: bytes, passed: bool = True) -> str:
 def test_an_approval_promotes_the_version_that_the_package_names_once(services: Services, registry: Registry) -> None:
     version, event = publish(registry, b"1"), approval()
     for _ in range(2):
-        package(services, version)
+        package(services, registry, version)
         approve.approve(event, registry, services.packages)
     latest = registry.latest()
     assert latest is not None
@@ -377,7 +378,7 @@ def test_an_approval_promotes_the_version_that_the_package_names_once(services: 
 def test_an_approval_that_comes_late_does_not_undo_a_later_promotion(services: Services, registry: Registry) -> None:
     old, new = publish(registry, b"1"), publish(registry, b"2")
     registry.promote(new, "somebody", "better")
-    package(services, old)
+    package(services, registry, old)
     said = approve.approve(approval(seconds=-3600), registry, services.packages)
     assert "after this approval" in said
     latest = registry.latest()
@@ -392,14 +393,21 @@ def test_what_is_not_ours_or_not_approved_any_more_is_let_be(
     services: Services, registry: Registry, named: bool, status: str, said: str
 ) -> None:
     version = publish(registry, b"1")
-    package(services, version if named else None, status)
+    package(services, registry, version if named else None, status)
     assert said in approve.approve(approval(), registry, services.packages)
     assert registry.latest() is None
 
 
 def test_an_approval_does_not_get_a_model_past_the_gate(services: Services, registry: Registry) -> None:
-    package(services, publish(registry, b"1", passed=False))
+    package(services, registry, publish(registry, b"1", passed=False))
     with pytest.raises(BadInput, match="did not pass the gate: too weak"):
+        approve.approve(approval(), registry, services.packages)
+    assert registry.latest() is None
+
+
+def test_an_approval_promotes_no_other_than_what_was_evaluated(services: Services, registry: Registry) -> None:
+    package(services, registry, publish(registry, b"1"), manifest="0" * 64)
+    with pytest.raises(CorruptModel, match="is not what was evaluated"):
         approve.approve(approval(), registry, services.packages)
     assert registry.latest() is None
 

@@ -20,6 +20,7 @@ from processing.aws import client
 ROLES = {  # output -> the service that may assume it
     "FeatureJobRole": "glue.amazonaws.com",
     "TrainingRole": "sagemaker.amazonaws.com",
+    "EvaluationRole": "sagemaker.amazonaws.com",
     "PipelineRole": "sagemaker.amazonaws.com",
     "ApiTaskRole": "ecs-tasks.amazonaws.com",
     "ApiExecutionRole": "ecs-tasks.amazonaws.com",
@@ -46,6 +47,11 @@ NEEDS = {
     "TrainingRole": [
         ("s3:GetObject", "runs/r/train/a.parquet"),
         ("s3:PutObject", "runs/r/train-output/a/output/model.tar.gz"),
+        ("kms:GenerateDataKey", "key"),
+    ],
+    "EvaluationRole": [
+        ("s3:GetObject", "runs/r/train-output/a/output/model.tar.gz"),
+        ("s3:GetObject", "models/latest.json"),
         ("s3:PutObject", "runs/r/evaluation/evaluation.json"),
         ("s3:PutObject", "models/v/manifest.json"),
         ("kms:GenerateDataKey", "key"),
@@ -65,7 +71,11 @@ NEEDS = {
         ("kms:Decrypt", "key"),
     ],
     "ApiExecutionRole": [("secretsmanager:GetSecretValue", "secret"), ("ecr:BatchGetImage", "repository")],
-    "PromoteRole": [("s3:GetObject", "models/v/manifest.json"), ("s3:PutObject", "models/latest.json")],
+    "PromoteRole": [
+        ("s3:GetObject", "models/v/manifest.json"),
+        ("s3:PutObject", "models/latest.json"),
+        ("s3:PutObject", "models/history/00000001.json"),
+    ],
     "StartRunRole": [("sagemaker:StartPipelineExecution", "pipeline"), ("sqs:ReceiveMessage", "runs-queue")],
     "StartFeaturesRole": [("glue:StartJobRun", "job"), ("sagemaker:SendPipelineExecutionStepFailure", "pipeline")],
     "FinishFeaturesRole": [
@@ -73,19 +83,34 @@ NEEDS = {
         ("s3:GetObject", "runs/r/features.json"),
         ("sagemaker:SendPipelineExecutionStepSuccess", "pipeline"),
     ],
-    "ApproveRole": [("sagemaker:DescribeModelPackage", "package"), ("s3:PutObject", "models/latest.json")],
+    "ApproveRole": [
+        ("sagemaker:DescribeModelPackage", "package"),
+        ("s3:PutObject", "models/latest.json"),
+        ("s3:PutObject", "models/history/00000001.json"),
+    ],
     "ModelAgeRole": [("s3:GetObject", "models/latest.json")],
     "DriftRole": [("s3:GetObject", "models/v/reference.json"), ("dynamodb:Query", "index")],
 }
 RAW = [(action, key) for action in ("s3:GetObject", "s3:PutObject") for key in ("incoming/a.csv", "archive/a.csv")]
 TABLES = [("s3:GetObject", "warehouse/transactions/data/a.parquet")]
-LATEST = [("s3:PutObject", "models/latest.json"), ("s3:DeleteObject", "models/latest.json")]
+LATEST = [
+    (f"s3:{verb}Object", key)
+    for verb in ("Put", "Delete")
+    for key in ("models/latest.json", "models/history/00000001.json")
+]
+VERDICT = [("s3:PutObject", "runs/r/evaluation/evaluation.json")]
+ONCE = {  # what a role may write only where nothing is yet
+    "EvaluationRole": "models/*",
+    "PromoteRole": "models/history/*",
+    "ApproveRole": "models/history/*",
+}
 MODELS = [("s3:PutObject", "models/v/model.joblib"), ("s3:DeleteObject", "models/v/model.joblib")]
 ACCOUNT = [("iam:PutRolePolicy", "ApiTaskRole"), ("s3:DeleteBucket", "bucket"), ("kms:ScheduleKeyDeletion", "key")]
 MUST_NOT = {
     "FeatureJobRole": [*MODELS, *LATEST, ("s3:GetObject", "models/v/model.joblib"), ("glue:StartJobRun", "job")],
-    "TrainingRole": [*RAW, *TABLES, *LATEST, MODELS[1], ("dynamodb:GetItem", "table")],
-    "PipelineRole": [*RAW, *TABLES, *LATEST, *MODELS, ("dynamodb:GetItem", "table")],
+    "TrainingRole": [*RAW, *TABLES, *LATEST, *MODELS, *VERDICT, ("s3:GetObject", "runs/r/test/a.parquet")],
+    "EvaluationRole": [*RAW, *TABLES, *LATEST, MODELS[1], ("dynamodb:GetItem", "table")],
+    "PipelineRole": [*RAW, *TABLES, *LATEST, *MODELS, *VERDICT, ("dynamodb:GetItem", "table")],
     "ApiTaskRole": [*RAW, *TABLES, *LATEST, *MODELS, ("secretsmanager:GetSecretValue", "secret")],
     "ApiExecutionRole": [*RAW, *TABLES, *LATEST, *MODELS, ("dynamodb:GetItem", "table")],
     "PromoteRole": [*RAW, *TABLES, *MODELS, ("sagemaker:StartPipelineExecution", "pipeline")],
@@ -111,9 +136,13 @@ def checks(system: System) -> None:
             granted = [each for each in [*MUST_NOT[output], *ACCOUNT] if allowed(role, *resources.named(each))]
             system.expect(f"{output} has nothing that it must not have", not granted, f"allowed: {written(granted)}")
             # One role hands another on: the pipeline's, to the jobs that it has SageMaker start.
-            expected = [(system.outputs["TrainingRole"], "sagemaker.amazonaws.com")] if output == "PipelineRole" else []
-            passed = passable(role)
-            system.expect(f"{output} passes on no role but what it must", passed == expected, passed)
+            jobs = ("EvaluationRole", "TrainingRole") if output == "PipelineRole" else ()
+            expected = [(system.outputs[job], "sagemaker.amazonaws.com") for job in jobs]
+            passed = sorted(passable(role))
+            system.expect(f"{output} passes on no role but what it must", passed == sorted(expected), passed)
+            if output in ONCE:
+                kept = f"{resources.bucket}/{ONCE[output]}" in written_once(role)
+                system.expect(f"{output} writes over nothing in {ONCE[output]}", kept, "no statement denies it")
 
 
 class Resources:
@@ -164,23 +193,40 @@ def iam() -> Any:
 
 
 def allowed(role: str, action: str, resource: str) -> bool:
-    """Whether a role may do an action on a resource, as IAM says."""
-    [answer] = iam().simulate_principal_policy(PolicySourceArn=role, ActionNames=[action], ResourceArns=[resource])[
-        "EvaluationResults"
-    ]
+    """Whether a role may do an action on a resource, as IAM says; a write asks that there be nothing yet."""
+    condition = {"ContextKeyName": "s3:if-none-match", "ContextKeyValues": ["*"], "ContextKeyType": "string"}
+    [answer] = iam().simulate_principal_policy(
+        PolicySourceArn=role, ActionNames=[action], ResourceArns=[resource], ContextEntries=[condition]
+    )["EvaluationResults"]
     return bool(answer["EvalDecision"] == "allowed")
 
 
 def passable(role: str) -> list[tuple[str, str]]:
     """The roles that a role may pass on, each with the service it may pass it to ("" for any)."""
-    name = role.rpartition("/")[2]
     found = []
-    for policy in iam().list_role_policies(RoleName=name)["PolicyNames"]:
-        for statement in _read(iam().get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"])["Statement"]:
-            if statement["Effect"] == "Allow" and "iam:PassRole" in _listed(statement["Action"]):
-                service = statement.get("Condition", {}).get("StringEquals", {}).get("iam:PassedToService", "")
-                found += [(resource, service) for resource in _listed(statement["Resource"])]
+    for statement in statements(role):
+        if statement["Effect"] == "Allow" and "iam:PassRole" in _listed(statement["Action"]):
+            service = statement.get("Condition", {}).get("StringEquals", {}).get("iam:PassedToService", "")
+            found += [(resource, service) for resource in _listed(statement["Resource"])]
     return found
+
+
+def written_once(role: str) -> list[str]:
+    """The objects that a role may only write if S3 is asked that there be none, as ARNs."""
+    return [
+        resource
+        for statement in statements(role)
+        if statement["Effect"] == "Deny" and "s3:PutObject" in _listed(statement["Action"])
+        if statement.get("Condition", {}).get("Null") == {"s3:if-none-match": "true"}
+        for resource in _listed(statement["Resource"])
+    ]
+
+
+def statements(role: str) -> Iterator[dict[str, Any]]:
+    """The statements of a role's policies."""
+    name = role.rpartition("/")[2]
+    for policy in iam().list_role_policies(RoleName=name)["PolicyNames"]:
+        yield from _read(iam().get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"])["Statement"]
 
 
 def _read(document: Any) -> dict[str, Any]:

@@ -41,8 +41,8 @@ def approve(event: Mapping[str, Any], registry: Registry, packages: ModelPackage
     """Promote the version of an approved package, given the event; what was done, in words.
 
     An approval is older than a promotion that came after it, and then stands back: events come twice, late and out
-    of order. What is promoted is the version that was evaluated, by its manifest's digest. Raises BadInput for a package
-    that does not tell it or a version that did not pass the gate, and what else `Registry.promote` raises.
+    of order. What is promoted is the version that was evaluated, by its manifest's digest. Raises BadInput for a
+    package without that digest or a version that did not pass the gate, and what else `Registry.promote` raises.
     """
     arn = event["detail"]["ModelPackageArn"]
     package = packages.describe(arn)

@@ -12,9 +12,10 @@ from processing.home import open_home
 def handler(event: dict[str, str], context: Any) -> dict[str, str]:
     """Promote `event["version"]` in the home `event["home"]`, on behalf of the pipeline run `event["run"]`.
 
-    `event["manifest"]` is the digest of the manifest that was evaluated, as the run's evaluation.json tells it: no other
-    version is promoted, whatever its own files say of a gate. Gives {"promoted": version}. Called again for the same version it changes nothing and says the same: a step may
-    be retried. Raises what `Registry.promote` raises, which fails the step and with it the run.
+    `event["manifest"]` is the digest of the manifest that was evaluated, as the run's evaluation.json tells it: no
+    other version is promoted, whatever its own files say of a gate. Gives {"promoted": version}. Called again for the
+    same version it changes nothing and says the same: a step may be retried. Raises what `Registry.promote` raises,
+    which fails the step and with it the run.
     """
     logger = Logger(service="fraudline-promote")
     version, run, manifest = event["version"], event["run"], event.get("manifest")

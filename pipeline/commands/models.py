@@ -10,12 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.commands.options import DEFAULT_HOME, HomeOption, JsonOption, existing_home
-from pipeline.registry import Latest, Registry
+from pipeline.registry import Latest, Listed, Registry
 
 HELP = """The models of a home: list, show, promote, roll back.
 
 Example: fraudline models list
 """
+
+FIGURES = ("average_precision", "recall_at_budget")
 
 app = typer.Typer(no_args_is_help=True, help=HELP)
 
@@ -26,16 +28,30 @@ def list_models(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) ->
 
     Example: fraudline models list
     """
-    listed = Registry(existing_home(home)).versions()
+    registry = Registry(existing_home(home))
+    listed = registry.versions()
     if as_json:
         typer.echo(json.dumps([{**asdict(item), "created": item.created.isoformat()} for item in listed], indent=2))
-        return
+    else:
+        _show_list(listed)
+    registry.latest()  # raises if it is damaged: the statuses are then not to be relied on
+
+
+def _show_list(listed: list[Listed]) -> None:
     table = Table("version", "status", "contract", "average precision", "recall at budget", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
     for item in listed:
-        precision, recall = (f"{item.metrics[name]:.3f}" for name in ("average_precision", "recall_at_budget"))
-        table.add_row(item.version, item.status, item.contract, precision, recall)
-    Console().print(table)
+        table.add_row(item.version, item.status, item.contract, *(_figure(item, name) for name in FIGURES))
+    console = Console()
+    console.print(table)
+    for item in listed:
+        if item.status == "damaged":
+            console.print(f"{item.version} is damaged: {item.reason}", style="red", markup=False, highlight=False)
+
+
+def _figure(item: Listed, name: str) -> str:
+    value = item.metrics.get(name)
+    return f"{value:.3f}" if isinstance(value, (int, float)) else ""
 
 
 @app.command("show")
@@ -45,8 +61,9 @@ def show_model(version: str, home: HomeOption = DEFAULT_HOME) -> None:
     Example: fraudline models show 20261122T103000Z-baf3f
     """
     registry = Registry(existing_home(home))
-    told = {"report": registry.report(version), "manifest": registry.manifest(version)}
-    typer.echo(json.dumps({**told, "metrics": registry.metrics(version)}, indent=2))
+    found = registry.open(version)
+    told = {"report": registry.report(found.version), "manifest": found.manifest}
+    typer.echo(json.dumps({**told, "metrics": found.metrics()}, indent=2))
 
 
 @app.command("history")

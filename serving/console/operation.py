@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 
 from pipeline.registry import REPORT_FILE, Registry
 from processing import children
-from processing.errors import BadInput, FraudlineError, NotFound
+from processing.errors import BadInput, Damaged, FraudlineError, NotFound
 from processing.home import Home
 from serving.console.access import viewer_of
 from serving.console.pages import PageRoute, posted, rendered
@@ -128,16 +128,27 @@ def serving(follower: Follower) -> dict[str, Any]:
     }
 
 
-@functools.lru_cache(maxsize=32)
 def _measured(registry: Registry, version: str) -> dict[str, Any]:
-    """A version's metrics.json, which never changes."""
-    return registry.metrics(version)
+    """A version's metrics.json; empty if it is damaged: the model is loaded, and serves on."""
+    try:
+        return _metrics(registry, version)
+    except (Damaged, NotFound):
+        return {}
+
+
+@functools.lru_cache(maxsize=32)
+def _metrics(registry: Registry, version: str) -> dict[str, Any]:
+    return registry.metrics(version)  # never changes
 
 
 def _versions(registry: Registry) -> dict[str, Any]:
-    listed, latest = registry.versions(), registry.latest()
-    with_report = {one.version for one in listed if registry.report(one.version)}
-    return {"versions": listed, "latest": latest, "with_report": with_report}
+    listed = registry.versions()
+    try:
+        latest, damage = registry.latest(), ""
+    except Damaged as error:
+        latest, damage = None, str(error)
+    with_report = {one.version for one in listed if one.has_report}
+    return {"versions": listed, "latest": latest, "damage": damage, "with_report": with_report}
 
 
 def _undone(error: FraudlineError, command: str) -> str:
