@@ -15,10 +15,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from processing.contract import Contract
+from processing.file_limits import CELL_BYTES
 
 Mask = NDArray[np.bool_]
 TIME = pa.timestamp("us", tz="UTC")
 LABELS = {"0": 0, "1": 1, "false": 0, "true": 1, "0.0": 0, "1.0": 1}
+# Below these every whole number is itself; above them different ids become one.
+EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
+# How far from 1970 a time of a unit is still one in microseconds.
+REACH = {
+    "s": 2**63 // 10**6 - 1,
+    "ms": 2**63 // 10**3 - 1,
+    "date32[day]": 106_751_990,
+    "date64[ms]": 2**63 // 10**3 - 1,
+}
 ZONE = r"(Z|z|[+-]\d\d(:?\d\d)?)$"
 
 
@@ -39,21 +49,43 @@ def _each(values: pa.Array, parse: Callable[[Any], Any], kind: pa.DataType) -> t
     return pa.array(parsed, kind), bad
 
 
+def short(raw: pa.Array) -> tuple[pa.Array, Mask]:
+    """A column without what is longer than CELL_BYTES, which is null then, and where that was.
+
+    A dictionary is decoded only when its values are known to be short.
+    """
+    decoded, places = (raw.dictionary, raw.indices) if pa.types.is_dictionary(raw.type) else (raw, None)
+    long = np.zeros(len(raw), bool)
+    if is_text(decoded.type):
+        over = pc.greater(pc.binary_length(decoded), CELL_BYTES)
+        decoded = pc.if_else(pc.fill_null(over, False), pa.scalar(None, decoded.type), decoded)
+        long = true_in(over if places is None else over.take(places))
+    return (decoded if places is None else decoded.take(places)), long
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is text, or bytes that may be text."""
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
 def as_text(raw: pa.Array) -> tuple[pa.Array, Mask]:
-    """A column as trimmed text, nothing as null, and which values cannot be read."""
+    """A column as trimmed text, nothing as null, and which values cannot be read: no UTF-8, or no exact number."""
     bad = np.zeros(len(raw), bool)
     if pa.types.is_dictionary(raw.type):
         raw = raw.dictionary_decode()
     if pa.types.is_floating(raw.type):  # an id that a tool has turned into 596.0, or nothing into NaN
-        raw = pc.if_else(pc.is_nan(raw), pa.scalar(None, raw.type), raw)
-        whole = pc.equal(raw, pc.floor(raw))
-        raw = raw.cast(pa.int64(), safe=False) if pc.all(whole, min_count=0).as_py() else raw
-    if pa.types.is_binary(raw.type) or pa.types.is_large_binary(raw.type):
+        wide = raw.cast(pa.float64())
+        bad = true_in(pc.greater_equal(pc.abs(wide), float(EXACT[raw.type])))
+        none = pc.or_(pc.is_nan(wide), pa.array(bad))
+        wide, raw = (pc.if_else(none, pa.scalar(None, values.type), values) for values in (wide, raw))
+        whole = pc.all(pc.equal(wide, pc.floor(wide)), min_count=0).as_py()
+        raw = wide.cast(pa.int64(), safe=False) if whole else raw
+    if is_text(raw.type):
         try:
-            raw = raw.cast(pa.string())
-            raw.validate(full=True)
+            raw = raw.cast(pa.large_binary()).cast(pa.large_string())  # which looks at every byte
         except pa.ArrowInvalid:
-            raw, bad = _each(raw.cast(pa.binary()), lambda value: value.decode(), pa.string())
+            raw, bad = _each(raw.cast(pa.large_binary()), lambda value: value.decode(), pa.string())
     text = pc.utf8_trim_whitespace(raw.cast(pa.string()))
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text), bad
 
@@ -94,7 +126,7 @@ def time_words(contract: Contract) -> str:
 def as_time(raw: pa.Array, contract: Contract) -> tuple[pa.Array, Mask]:
     """A column as UTC times in microseconds, read as the contract says, and which values are no times."""
     if pa.types.is_temporal(raw.type):
-        return _utc(raw), np.zeros(len(raw), bool)
+        return _utc(raw)
     if contract.time_format == "iso":
         text, bad = as_text(raw)
         zoned = pc.if_else(pc.match_substring_regex(text, ZONE), text, pc.binary_join_element_wise(text, "Z", ""))
@@ -111,10 +143,16 @@ def as_time(raw: pa.Array, contract: Contract) -> tuple[pa.Array, Mask]:
     return pa.array(micros, mask=np.isnan(values) | far).cast(TIME), bad | far
 
 
-def _utc(raw: pa.Array) -> pa.Array:
-    if pa.types.is_timestamp(raw.type) and raw.type.tz:
-        return raw.cast(TIME, safe=False)
-    return pc.assume_timezone(raw.cast(pa.timestamp("us"), safe=False), "UTC")
+def _utc(raw: pa.Array) -> tuple[pa.Array, Mask]:
+    """A column of dates or timestamps; what lies further from 1970 than 64 bits of microseconds reach is marked."""
+    zoned = pa.types.is_timestamp(raw.type) and raw.type.tz
+    unit = raw.type.unit if pa.types.is_timestamp(raw.type) else str(raw.type)
+    counts = raw.cast(pa.int32()) if pa.types.is_date32(raw.type) else raw.cast(pa.int64())
+    far = true_in(pc.greater(pc.abs(counts.cast(pa.int64())), REACH.get(unit, 2**63 - 1)))
+    near = pc.if_else(pa.array(far), pa.scalar(None, raw.type), raw)
+    if zoned:
+        return near.cast(TIME, safe=False), far
+    return pc.assume_timezone(near.cast(pa.timestamp("us"), safe=False), "UTC"), far
 
 
 def _moment(text: str) -> datetime:

@@ -102,25 +102,25 @@ def test_a_good_row_has_the_contracts_shape(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"id": ""}, "id: a value is required, found ''"),
-        ({"id": "  "}, "id: a value is required, found '  '"),
-        ({"at": ""}, "at: a value is required, found ''"),
-        ({"at": "yesterday"}, "at: expected an ISO-8601 time, found 'yesterday'"),
-        ({"at": "2026-02-30"}, "at: expected an ISO-8601 time, found '2026-02-30'"),
-        ({"at": "1999-12-31T23:59:59Z"}, "at: expected a time from 2000 to now, found '1999-12-31T23:59:59Z'"),
-        ({"at": "2026-06-02T00:00:01Z"}, "at: expected a time from 2000 to now, found '2026-06-02T00:00:01Z'"),
-        ({"value": ""}, "value: a value is required, found ''"),
-        ({"value": "twelve"}, "value: expected a number, found 'twelve'"),
-        ({"value": "nan"}, "value: a value is required, found 'nan'"),
-        ({"value": "inf"}, "value: expected a number, found 'inf'"),
-        ({"value": "-0.01"}, "value: an amount is not negative, found '-0.01'"),
-        ({"value": "5000.01"}, "value: more than the contract's maximum, found '5000.01'"),
-        ({"value": "1e300"}, "value: more than the contract's maximum, found '1e300'"),
-        ({"fraud": "maybe"}, "fraud: unknown label, expected 1, 0 or nothing, found 'maybe'"),
-        ({"fraud": "2"}, "fraud: unknown label, expected 1, 0 or nothing, found '2'"),
-        ({"card_no": ""}, "card_no: a value is required, found ''"),
-        ({"distance": "far"}, "distance: expected a number, found 'far'"),
-        ({"distance": "-inf"}, "distance: expected a number, found '-inf'"),
+        ({"id": ""}, "id: a value is required"),
+        ({"id": "  "}, "id: a value is required"),
+        ({"at": ""}, "at: a value is required"),
+        ({"at": "yesterday"}, "at: expected an ISO-8601 time"),
+        ({"at": "2026-02-30"}, "at: expected an ISO-8601 time"),
+        ({"at": "1999-12-31T23:59:59Z"}, "at: expected a time from 2000 to now"),
+        ({"at": "2026-06-02T00:00:01Z"}, "at: expected a time from 2000 to now"),
+        ({"value": ""}, "value: a value is required"),
+        ({"value": "twelve"}, "value: expected a number"),
+        ({"value": "nan"}, "value: a value is required"),
+        ({"value": "inf"}, "value: expected a number"),
+        ({"value": "-0.01"}, "value: an amount is not negative"),
+        ({"value": "5000.01"}, "value: more than the contract's maximum"),
+        ({"value": "1e300"}, "value: more than the contract's maximum"),
+        ({"fraud": "maybe"}, "fraud: unknown label, expected 1, 0 or nothing"),
+        ({"fraud": "2"}, "fraud: unknown label, expected 1, 0 or nothing"),
+        ({"card_no": ""}, "card_no: a value is required"),
+        ({"distance": "far"}, "distance: expected a number"),
+        ({"distance": "-inf"}, "distance: expected a number"),
     ],
 )
 @pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet"])
@@ -150,7 +150,7 @@ def test_bad_utf8_in_a_value_refuses_that_row(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(data)
     good, bad, other = read(tmp_path / "rows.csv")
     assert (good["card"], other["card"], other["reason"]) == ("Müller", "Müller", None)
-    assert bad["reason"] == "card_no: expected an id, found 'M\ufffdller'"
+    assert (bad["reason"], json.loads(bad["content"])["card_no"]) == ("card_no: expected an id", "M\ufffdller")
 
 
 def test_rows_with_a_wrong_number_of_fields_are_refused_as_they_are(tmp_path: Path) -> None:
@@ -267,16 +267,17 @@ def test_columns_may_come_in_any_order_and_others_are_left_alone(tmp_path: Path)
 
 
 def test_quoted_values_may_hold_commas_and_line_ends(tmp_path: Path) -> None:
-    (row,) = in_csv(tmp_path, {"card_no": '"C, 7\nb"'})
-    assert row["card"] == "C, 7\nb"
+    (row,) = in_csv(tmp_path, {"remark": '"a, ""b""\nand c"', "card_no": '"C, ""7"""'})
+    assert (row["card"], row["reason"]) == ('C, "7"', None)
 
 
-def test_a_missing_column_is_named_with_those_found_and_expected(tmp_path: Path) -> None:
+def test_a_missing_column_is_named_with_those_expected(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("id,at,amount\n1,2026-03-01,3\n")
     with pytest.raises(
         BadInput,
-        match=r"mine\.csv has no column 'value'; found id, at, amount; the contract 'shop' expects id, at, value",
+        match=r"mine\.csv has no column 'value': 5 of the 7 columns that the contract 'shop' expects are missing among "
+        r"the 3 found\. It expects id, at, value",
     ):
         check_file(path, CONTRACT, "mine.csv")
 
