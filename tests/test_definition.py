@@ -193,7 +193,7 @@ with container.reported_failures():
         assert given["random_seed"] == "0" and given["learning_rate"] == "0.05", given
         gate = {{"verdict": os.environ["VERDICT"], "reason": "why"}}
         (container.processing_path("evaluation") / "evaluation.json").write_text(
-            json.dumps({{"version": "v1", "metrics": {{}}, "champion": None, "gate": gate}}))
+            json.dumps({{"version": "v1", "manifest": "m1", "metrics": {{}}, "champion": None, "gate": gate}}))
 """
 
 
@@ -273,7 +273,7 @@ def test_the_definition_runs_here_as_it_is(
     assert outcome.steps[other]["status"] == "NotRun"
     folder = home / "runs/r1/steps"
     recorded = json.loads((folder / package / "model-package.json").read_text())
-    assert recorded["CustomerMetadataProperties"] == {"version": "v1", "run": "r1"}
+    assert recorded["CustomerMetadataProperties"] == {"version": "v1", "manifest": "m1", "run": "r1"}
     expected = (approval, None) if package == "Register" else ("Rejected", "why")
     assert (recorded["ModelApprovalStatus"], recorded.get("ModelPackageDescription")) == expected
     for name, kind in (("Train", "Training"), ("Evaluate", "Processing"), (package, "RegisterModel")):

@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
-from serving_home import begin, explained_home, publish, row, serving_home, settings
+from serving_home import begin, explained_home, packed, promote, publish, row, serving_home, settings
 
 from processing import contract as contracts
 from processing.errors import RunFailed
@@ -178,10 +178,26 @@ def test_rows_from_before_the_end_of_the_data_say_that_their_history_is_partial(
 
 def test_another_version_can_be_tried(tmp_path: Path) -> None:
     home = explained_home(tmp_path / "home")
-    other = publish(home, seed=1)
+    other = publish(home, seed=1, more={"scorer.npz": packed("transactions", 1)})
     path = write(tmp_path / "june.csv", made(5))
     assert score(path, tmp_path / "home", "--model", other)["model_version"] == other
     assert {each["model_version"] for each in read(tmp_path / "june.scored.csv")} == {other}
+
+
+def test_a_joblib_model_scores_no_file_before_it_is_promoted_or_where_packed_models_alone_are_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = explained_home(tmp_path / "home")
+    other = publish(home, seed=1)
+    path = write(tmp_path / "june.csv", made(5))
+    given = [str(path), "--home", str(tmp_path / "home"), "--model", other]
+    assert main(given) != 0
+    assert "runs as code, and latest.json does not pin it" in capsys.readouterr().err
+    promote(home, other)
+    assert main(given) == 0
+    monkeypatch.setenv("FRAUDLINE_MODELS", "packed")
+    assert main(given) != 0
+    assert "FRAUDLINE_MODELS=any" in capsys.readouterr().err
 
 
 def test_a_contract_without_entities_and_ids(tmp_path: Path) -> None:
