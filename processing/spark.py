@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData"
 ROWS_OF_A_TASK = 250_000  # the most: with their features they fit into a worker's memory
 ROWS_WORTH_A_TASK = 10_000  # fewer are computed sooner than another task has started
 
@@ -30,7 +31,7 @@ def start_spark(scratch: Path, *, cores: str = "*") -> SparkSession:
         .config("spark.driver.memory", os.environ.get("FRAUDLINE_SPARK_MEMORY", "2g"))
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
-        .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData")
+        .config("spark.driver.extraJavaOptions", f"{JAVA_OPTIONS} {_quoted(f'-Djava.io.tmpdir={scratch}')}")
         .config("spark.sql.maxConcurrentOutputFileWriters", "64")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
@@ -44,6 +45,11 @@ def start_spark(scratch: Path, *, cores: str = "*") -> SparkSession:
         .config("spark.log.level", "ERROR")
         .getOrCreate()
     )
+
+
+def _quoted(option: str) -> str:
+    """A Java option as one word of many, whatever signs are in it."""
+    return '"' + option.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def tasks_for(rows: int, spark: SparkSession) -> int:
