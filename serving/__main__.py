@@ -9,6 +9,7 @@ from uvicorn.supervisors import Multiprocess
 
 from processing.errors import BadInput, FraudlineError
 from serving.app import from_environment, open_service
+from serving.connections import options, places
 from serving.settings import Settings, read_settings
 
 BACKLOG = 2048
@@ -38,13 +39,15 @@ def serve(settings: Settings) -> None:
         host, port = listener.getsockname()[:2]
         where = f"[{host}]" if ":" in host else host
         address = f"http://{where}:{port}"
+        connections = places(settings.connections)
         print(f"Fraudline serves {settings.home} on {address} (see {address}/docs); Ctrl-C stops it", file=sys.stderr)
+        if connections < settings.connections:
+            print(f"the limit of open files (ulimit -n) leaves room for {connections} connections", file=sys.stderr)
         config = uvicorn.Config(
             f"{from_environment.__module__}:{from_environment.__name__}",
             factory=True,
             workers=settings.workers,
-            loop="uvloop",
-            http="httptools",
+            **options(settings, connections),
             access_log=False,
             proxy_headers=False,  # who calls is told by their key, not by an address
             server_header=False,

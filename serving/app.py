@@ -32,7 +32,7 @@ from serving.console import routes as console
 from serving.decide import Answer, Asked, Decider
 from serving.follow import Follower, Served
 from serving.group_commit import GroupCommit
-from serving.guard import Guard, KeyRing
+from serving.guard import Guard, KeyRing, Rates
 from serving.metrics import EmbeddedMetrics, Metrics
 from serving.requests import Requests
 from serving.routes import JsonRoute
@@ -56,6 +56,7 @@ class Service:
     decisions: GroupCommit
     follower: Follower
     ring: KeyRing
+    rates: Rates
     metrics: Metrics
 
     def close(self) -> None:
@@ -82,7 +83,8 @@ def open_service(settings: Settings) -> Service:
     ring = KeyRing(keys, keys_file(home))
     metrics = Metrics(follower)
     decisions = GroupCommit(decider, without_store=settings.without_store, metrics=metrics)
-    return Service(features, decider, decisions, follower, ring, metrics)
+    rates = Rates(settings.requests_per_second)
+    return Service(features, decider, decisions, follower, ring, rates, metrics)
 
 
 def contract_of(home: Home) -> Contract:
@@ -131,7 +133,7 @@ def create_app(settings: Settings) -> FastAPI:
             service.close()
 
     app = FastAPI(title=TITLE, description=ABOUT, version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(Guard, ring=service.ring, per_second=settings.requests_per_second)
+    app.add_middleware(Guard, ring=service.ring, rates=service.rates)
     app.add_middleware(Requests, metrics=service.metrics)  # the outermost: refusals of the guard have its headers too
     problems.install(app)
     desk = _scoring_routes(app, service, settings)
@@ -169,7 +171,7 @@ def _scoring_routes(app: FastAPI, service: Service, settings: Settings) -> conso
     # The contract makes the type, so no annotation could name it.
     score.__annotations__["transaction"] = Annotated[request, Body()]
     at_once = service.decisions.rows_at_once
-    batch.install(app, request, decide, at_once, service.follower, settings, dependencies=[KEY])
+    batch.install(app, request, decide, at_once, service.follower, service.rates, settings, dependencies=[KEY])
     for path, endpoint, reply, status in (
         ("/v1/feedback", feedback, replies.Recorded, 404),
         ("/v1/score", score, replies.Scored, 409),

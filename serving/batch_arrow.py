@@ -3,16 +3,20 @@
 import io
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as kinds
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from serving.batch_formats import Row, Writer, too_many
+from serving.arrow_messages import check
+from serving.batch_formats import Garbled, Most, Row, Writer, too_long
 from serving.problems import Unreadable
 
 ANSWER = pa.schema(
@@ -30,68 +34,90 @@ ANSWER = pa.schema(
         pa.field("error", pa.string()),
     ]
 )
-RECORDS, DICTIONARY = 3, 2  # types of a message, see Message.fbs and Schema.fbs of the Arrow format
+UNREADABLE = (pa.ArrowException, ValueError, OverflowError)  # what a value has that Python's types do not
+GROUP = 40  # rows that are made into Python's values together
 
 
-def read(body: bytes, most: int) -> list[Row]:
-    """The rows of a stream. Times become ISO-8601 texts, NaN becomes nothing. Raises as `Format.read` does."""
-    rows: list[Row] = []
+def read(body: bytes, most: Most) -> "ArrowRows":
+    """The rows of a stream. Raises as `Format.read` does."""
+    batches, work = list[pa.RecordBatch](), 0
     try:
-        _refuse_compressed(body)
+        check(body, most)
         with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
-            names = reader.schema.names
+            for field in reader.schema:
+                _values(field.name, pa.nulls(0, field.type))  # an extension's type is known only here
             for batch in reader:
-                if len(rows) + batch.num_rows > most:
-                    raise too_many(most)
-                batch.validate(full=True)  # what it says of its own texts' places is not trusted
-                columns = [_values(name, column) for name, column in zip(names, batch.columns, strict=True)]
-                rows += [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+                batch.validate()  # what it says of its own texts' places is not trusted
+                work += batch.nbytes  # of columns and dictionaries that share bytes, each time
+                if work > most.work:
+                    raise ValueError("its columns or dictionaries share bytes, and would be too much to read")
+                batch.validate(full=True)
+                batches.append(batch)
     except (pa.ArrowException, OSError, ValueError, OverflowError, struct.error) as error:
         raise Unreadable(f"the body is not an Arrow stream that can be read: {error}") from None
-    return rows
+    return ArrowRows(batches, most.row_bytes)
 
 
-def _refuse_compressed(body: bytes) -> None:
-    """Raise ValueError for compressed columns: a short stream could unpack into more than there is memory."""
-    for message in pa.ipc.MessageReader.open_stream(pa.py_buffer(body)):
-        head = message.metadata.to_pybytes()
-        kind, header = _follow(head, _root(head), 1, "B"), _table(head, _root(head), 2)
-        if kind == DICTIONARY:
-            header = _table(head, header, 1)
-        if kind in (RECORDS, DICTIONARY) and _place(head, header, 3):
-            raise ValueError("its columns are compressed; write it without compression")
+class ArrowRows(Collection[Row]):
+    """The rows of record batches, made as they are asked for. Times are ISO-8601 texts, NaN is nothing."""
+
+    def __init__(self, batches: Sequence[pa.RecordBatch], most_bytes: int) -> None:
+        self.batches, self.most_bytes = batches, most_bytes
+
+    def __len__(self) -> int:
+        return sum(batch.num_rows for batch in self.batches)
+
+    def __contains__(self, row: object) -> bool:
+        return any(each == row for each in self)
+
+    def __iter__(self) -> Iterator[Row]:
+        for batch in self.batches:
+            long = _text_bytes(batch) > self.most_bytes
+            for start in range(0, batch.num_rows, GROUP):
+                group = batch.slice(start, GROUP)
+                if not long[start : start + GROUP].any():
+                    try:
+                        yield from _rows(group)
+                        continue
+                    except UNREADABLE:
+                        pass  # one of them is; which one is seen below
+                for i in range(group.num_rows):
+                    yield too_long(self.most_bytes) if long[start + i] else _row(group.slice(i, 1))
 
 
-# Enough of FlatBuffers to look up a field of a table: its place stands in the table's list of places.
+def _text_bytes(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """How many bytes of text each row has, columns that share them counted each, [n]."""
+    total = np.zeros(batch.num_rows, np.int64)
+    for column in batch.columns:
+        texts = column.dictionary if kinds.is_dictionary(column.type) else column
+        if kinds.is_string(texts.type) or kinds.is_large_string(texts.type):
+            lengths = pc.binary_length(texts)
+            lengths = lengths.take(column.indices) if texts is not column else lengths
+            total += pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return total
 
 
-def _root(head: bytes) -> int:
-    return int(struct.unpack_from("<I", head, 0)[0])
+def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    names = batch.schema.names
+    columns = [_values(name, column) for name, column in zip(names, batch.columns, strict=True)]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _place(head: bytes, table: int, field: int) -> int:
-    fields = table - struct.unpack_from("<i", head, table)[0]
-    (size,) = struct.unpack_from("<H", head, fields)
-    at = struct.unpack_from("<H", head, fields + 4 + 2 * field)[0] if 6 + 2 * field <= size else 0
-    return table + at if at else 0
-
-
-def _follow(head: bytes, table: int, field: int, kind: str) -> int:
-    at = _place(head, table, field)
-    return int(struct.unpack_from("<" + kind, head, at)[0]) if at else 0
-
-
-def _table(head: bytes, table: int, field: int) -> int:
-    at = _place(head, table, field)
-    return at + int(struct.unpack_from("<I", head, at)[0])
+def _row(batch: pa.RecordBatch) -> Row:
+    try:
+        return _rows(batch)[0]
+    except UNREADABLE as error:
+        return Garbled(f"the row cannot be read: {error}")
 
 
 def _values(name: str, column: pa.Array) -> list[Any]:
     kind = column.type
     if kinds.is_dictionary(kind):  # each value made once, however often it stands in the column
-        known = _values(name, column.dictionary)
-        return [None if i is None else known[i] for i in column.indices.to_pylist()]
-    if kinds.is_temporal(kind) and (kinds.is_timestamp(kind) or kinds.is_date(kind)):
+        places = column.indices.to_pylist()
+        asked = sorted({place for place in places if place is not None})
+        known = dict(zip(asked, _values(name, column.dictionary.take(pa.array(asked, pa.int64()))), strict=True))
+        return [None if place is None else known[place] for place in places]
+    if kinds.is_timestamp(kind) or kinds.is_date(kind):
         zoned = kinds.is_timestamp(kind) and kind.tz
         plain = column.cast(pa.timestamp("us", "UTC" if zoned else None), safe=False)
         return _each(plain, datetime.isoformat)

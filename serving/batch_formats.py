@@ -1,8 +1,13 @@
-"""The forms of a batch: a JSON array, NDJSON, an Arrow stream (see `serving.batch_arrow`). The answer has the same."""
+"""The forms of a batch: a JSON array, NDJSON, an Arrow stream (see `serving.batch_arrow`). The answer has the same.
+
+Rows are kept as they came and made into objects one by one as they are decided, so that a batch takes little more
+memory than its bytes, whatever they say.
+"""
 
 import json
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,19 +15,33 @@ from pydantic import BaseModel
 
 from serving.problems import TooLarge, UnknownMediaType, Unreadable
 
-BLANK = " \t\r\n"
+BLANKS = re.compile(r"[ \t\r\n]*")
+BOM = b"\xef\xbb\xbf"
+SLACK = 16  # characters before the end of a cut text in which an error may be due to the cut
 ARROW = "application/vnd.apache.arrow.stream"
 DEPTH = "nested too deep"
+SCAN = json.JSONDecoder().raw_decode
+
+
+@dataclass(frozen=True)
+class Most:
+    """What a batch may have at most. `work` is in bytes: of columns, each counted as often as it is gone over."""
+
+    rows: int
+    row_bytes: int
+    fields: int
+    work: int
 
 
 @dataclass(frozen=True)
 class Garbled:
-    """A row that cannot be read, while those around it can."""
+    """A row that cannot be read, while those around it can; `status` as if it had come by itself."""
 
     message: str
+    status: int = 422
 
 
-Row = Any  # what a row was read as, to be validated; or Garbled
+Row = bytes | dict[str, Any] | Garbled  # its JSON, or its values by column
 
 
 class Writer(ABC):
@@ -43,8 +62,8 @@ class Format(ABC):
     media_type: str
 
     @abstractmethod
-    def read(self, body: bytes, most: int) -> list[Row]:
-        """The rows of a body. Raises TooLarge for more than `most`, and Unreadable."""
+    def read(self, body: bytes, most: Most) -> Collection[Row]:
+        """The rows of a body. Raises TooLarge for more than `most` allows, and Unreadable."""
 
     @abstractmethod
     def writer(self) -> Writer:
@@ -68,6 +87,10 @@ def too_many(most: int) -> TooLarge:
     return TooLarge(f"the batch has more than {most:,} rows; send it in parts (or raise FRAUDLINE_BATCH_ROWS)")
 
 
+def too_long(most: int) -> Garbled:
+    return Garbled(f"the row is longer than the {most:,} bytes that a transaction may have", 413)
+
+
 def _text(body: bytes) -> str:
     try:
         return body.decode("utf-8-sig")
@@ -78,11 +101,11 @@ def _text(body: bytes) -> str:
 class _Json(Format):
     media_type = "application/json"
 
-    def read(self, body: bytes, most: int) -> list[Row]:
+    def read(self, body: bytes, most: Most) -> list[Row]:
         rows: list[Row] = []
-        for row in _elements(_text(body)):
-            if len(rows) == most:
-                raise too_many(most)
+        for row in _elements(_text(body), most.row_bytes):
+            if len(rows) == most.rows:
+                raise too_many(most.rows)
             rows.append(row)
         return rows
 
@@ -93,23 +116,21 @@ class _Json(Format):
         return {"type": "array", "items": {"$ref": "#/components/schemas/Transaction"}}
 
 
-def _elements(text: str) -> Iterator[Any]:
-    """The elements of a JSON array one by one: to parse it at once would keep the interpreter from all else."""
-    scan = json.JSONDecoder().raw_decode
+def _elements(text: str, most: int) -> Iterator[bytes | Garbled]:
+    """The elements of a JSON array one by one, as JSON: to parse it at once would keep the interpreter from all else.
+
+    None is parsed beyond `most` characters. Raises TooLarge for a longer one: where it ends is not looked for.
+    """
     at = _past_blanks(text, 0)
     if text[at : at + 1] != "[":
         raise Unreadable("expected a JSON array of transactions as the body")
     at = _past_blanks(text, at + 1)
     closes = text[at : at + 1] == "]"
     while not closes:
-        try:
-            element, at = scan(text, at)
-        except json.JSONDecodeError as error:
-            raise _not_json(error.msg, error.pos) from None
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
-            raise _not_json(DEPTH if isinstance(error, RecursionError) else str(error), at) from None
-        yield element
-        at = _past_blanks(text, at)
+        end = at + _length(text[at : at + most], at, cut=at + most < len(text))
+        row = text[at:end].encode()
+        yield row if len(row) <= most else too_long(most)
+        at = _past_blanks(text, end)
         closes = text[at : at + 1] == "]"
         if not closes:
             if text[at : at + 1] != ",":
@@ -120,10 +141,24 @@ def _elements(text: str) -> Iterator[Any]:
         raise _not_json("extra data", at)
 
 
+def _length(text: str, at: int, *, cut: bool) -> int:
+    """How long the JSON value is that a text begins with. `at` is the text's place in the body."""
+    try:
+        end: int = SCAN(text)[1]
+        if not cut or end < len(text):
+            return end
+    except json.JSONDecodeError as error:
+        if not cut or (error.pos < len(text) - SLACK and not error.msg.startswith("Unterminated string")):
+            raise _not_json(error.msg, at + error.pos) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
+        raise _not_json(DEPTH if isinstance(error, RecursionError) else str(error), at) from None
+    raise TooLarge(f"the row at character {at} is longer than the {len(text):,} that a transaction may have")
+
+
 def _past_blanks(text: str, at: int) -> int:
-    while at < len(text) and text[at] in BLANK:
-        at += 1
-    return at
+    found = BLANKS.match(text, at)
+    assert found is not None  # it may be empty
+    return found.end()
 
 
 def _not_json(why: str, at: int) -> Unreadable:
@@ -146,13 +181,18 @@ class _JsonWriter(Writer):
 class _Ndjson(Format):
     media_type = "application/x-ndjson"
 
-    def read(self, body: bytes, most: int) -> list[Row]:
+    def read(self, body: bytes, most: Most) -> list[Row]:
         rows: list[Row] = []
+        blank = 0
         for line in _lines(body):
-            if line.strip():
-                if len(rows) == most:
-                    raise too_many(most)
-                rows.append(_row(line))
+            row = line.strip().removeprefix(BOM)
+            if row and len(rows) == most.rows:
+                raise too_many(most.rows)
+            blank += not row
+            if blank > most.rows:
+                raise TooLarge(f"the batch has more than {most.rows:,} blank lines")
+            if row:
+                rows.append(row if len(row) <= most.row_bytes else too_long(most.row_bytes))
         return rows
 
     def writer(self) -> Writer:
@@ -172,17 +212,6 @@ def _lines(body: bytes) -> Iterator[bytes]:
         at = end + 1
 
 
-def _row(line: bytes) -> Row:
-    try:
-        return json.loads(line.decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        return Garbled(f"the line is not valid JSON: {error.msg} at character {error.pos}")
-    except UnicodeDecodeError:
-        return Garbled("the line is not UTF-8 text")
-    except (ValueError, RecursionError) as error:
-        return Garbled(f"the line is not valid JSON: {DEPTH if isinstance(error, RecursionError) else error}")
-
-
 class _NdjsonWriter(Writer):
     def write(self, answers: Sequence[BaseModel]) -> bytes:
         return b"".join(answer.model_dump_json().encode() + b"\n" for answer in answers)
@@ -194,7 +223,7 @@ class _NdjsonWriter(Writer):
 class _Arrow(Format):
     media_type = ARROW
 
-    def read(self, body: bytes, most: int) -> list[Row]:
+    def read(self, body: bytes, most: Most) -> Collection[Row]:
         from serving.batch_arrow import read  # brings PyArrow: memory that only who uses it should take
 
         return read(body, most)

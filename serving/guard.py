@@ -1,10 +1,15 @@
 """Who may ask what, and how often: API keys with scopes, and a rate for each key.
 
-Without a keys document the API answers this machine only (`serving.settings` sees to that), and everybody on it.
-With one, even an empty one, a request needs a key; the server's health alone is told to anyone.
+Without a keys document the API answers this machine only (`serving.settings` sees to that), and everybody on it. A
+browser here also runs the pages of strangers, one of which may have its own name lead to 127.0.0.1 (DNS rebinding);
+such a request names that page's host, so only one that names this machine is answered.
+With a document, even an empty one, a request needs a key; the server's health alone is told to anyone.
 """
 
+import functools
+import re
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,12 +20,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pipeline.keys import Key, find, parse
 from processing.errors import BadInput
 from serving.console import access
-from serving.problems import NoKey, NotAllowed, TooOften, answer_to
-from serving.settings import is_there
+from serving.problems import Misdirected, NoKey, NotAllowed, TooLarge, TooOften, answer_to
+from serving.settings import is_loopback, is_there
 
 OPEN = "/health/"
 SCOPES = {"/v1/score": "score", "/v1/feedback": "feedback"}  # with what lies below; all else is for admin
 LOOK_SECONDS = 1.0
+LONGEST_SECONDS = 60.0  # of a key's rate that one batch may use up
+HOST = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+))(?::\d{1,5})?")  # of a Host header: [::1]:8080, localhost
 
 
 class KeyRing:
@@ -87,34 +94,56 @@ class Rates:
         self._left[key.sha256] = (left - 1.0, now)
         return 0.0
 
+    def charge(self, key: Key, rows: int) -> None:
+        """Count the rows of a batch whose request was let in: requests of the key wait until they are made up for.
+
+        Raises TooLarge for more rows than a key may send in a minute.
+        """
+        rate = key.per_second or self.per_second
+        most = max(int(rate * LONGEST_SECONDS), 1)
+        if rows > most:
+            raise TooLarge(
+                f"the batch has {rows:,} rows; the key {key.name!r} may send {most:,} at once, those of a minute"
+            )
+        left, then = self._left[key.sha256]
+        self._left[key.sha256] = (left - max(rows - 1, 0), then)
+
 
 class Guard:
-    """ASGI middleware: lets a request through, or answers 401, 403 or 429.
+    """ASGI middleware: lets a request through, or answers 401, 403, 421 or 429.
 
     The key's name is in the log lines of its requests; the token itself is nowhere. Pages of the console take a key
     from a cookie too, are told in words what is refused, and find what is kept of the key in `scope["fraudline_key"]`.
     """
 
-    def __init__(self, app: ASGIApp, ring: KeyRing, per_second: float) -> None:
-        self.app, self.ring, self.rates = app, ring, Rates(per_second)
+    def __init__(self, app: ASGIApp, ring: KeyRing, rates: Rates) -> None:
+        self.app, self.ring, self.rates = app, ring, rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (keys := self.ring.keys) is not None and not scope["path"].startswith(OPEN):
+        if scope["type"] == "http":
             page = access.is_page(scope["path"])
-            if page and access.is_open(scope["path"]):
-                await self.app(scope, receive, send)
-                return
             try:
-                key = self._admit(scope, keys, page)
-            except (NoKey, NotAllowed, TooOften) as error:
+                key = self._admit(scope, self.ring.keys, page)
+            except (Misdirected, NoKey, NotAllowed, TooOften) as error:
                 answer = access.refused(scope, error) if page else answer_to(error)
                 await answer(scope, receive, send)
                 return
-            scope["fraudline_key"] = key
-            structlog.contextvars.bind_contextvars(key=key.name)
+            if key is not None:
+                scope["fraudline_key"] = key
+                structlog.contextvars.bind_contextvars(key=key.name)
         await self.app(scope, receive, send)
 
-    def _admit(self, scope: Scope, keys: tuple[Key, ...], page: bool) -> Key:
+    def _admit(self, scope: Scope, keys: tuple[Key, ...] | None, page: bool) -> Key | None:
+        """The key of a request; None where none is needed."""
+        if keys is None:
+            if not names_this_machine(scope["headers"]):
+                raise Misdirected(
+                    "without keys the API answers this machine only, as 127.0.0.1, [::1] or localhost in the one Host "
+                    "header; to be reached by another name, make a key with `fraudline keys add`"
+                )
+            return None
+        if scope["path"].startswith(OPEN) or (page and access.is_open(scope["path"])):
+            return None
         headers = Headers(scope=scope)
         kind, _, token = headers.get("authorization", "").partition(" ")
         if page and not kind:
@@ -132,6 +161,18 @@ class Guard:
         if seconds := self.rates.wait(key, time.monotonic()):
             raise TooOften(f"the key {key.name!r} asks more often than its rate allows", seconds)
         return key
+
+
+def names_this_machine(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request has one Host header, and that is an address of this machine alone, on any port."""
+    hosts = [value for name, value in headers if name == b"host"]
+    return len(hosts) == 1 and _is_local(hosts[0])
+
+
+@functools.lru_cache(64)
+def _is_local(host: bytes) -> bool:
+    found = HOST.fullmatch(host.decode("latin-1"))
+    return found is not None and is_loopback((found[1] or found[2]).lower())
 
 
 def scope_of(path: str) -> str:

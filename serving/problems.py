@@ -38,6 +38,14 @@ class NotAllowed(FraudlineError):
     """A valid key, but not for this."""
 
 
+class Misdirected(FraudlineError):
+    """A request that names another host than this machine, where only this machine is answered."""
+
+
+class Busy(FraudlineError):
+    """More is under way than the server does at once."""
+
+
 class TooOften(FraudlineError):
     """More requests than a key's rate allows. `seconds` until the next one is let in."""
 
@@ -54,11 +62,15 @@ STATUS: dict[type[FraudlineError], int] = {
     Conflict: 409,
     TooLarge: 413,
     UnknownMediaType: 415,
+    Misdirected: 421,
     Unreadable: 422,
     TooOften: 429,
     StoreUnavailable: 503,
     NoModel: 503,
+    Busy: 503,
 }
+MOST_TOLD = 100  # fields of one request whose errors are told
+LONGEST_NAME = 100  # characters
 MESSAGES = {  # in place of pydantic's own words, by its error type
     "missing": "is missing",
     "extra_forbidden": "is not a field of this request",
@@ -88,7 +100,7 @@ class Refusal(BaseModel):
 
 def refusals(*statuses: int, guarded: bool = True) -> dict[int | str, dict[str, Any]]:
     """The error answers of a route, for its OpenAPI description; those of a wrong key too, if it needs one."""
-    return {status: {"model": Refusal} for status in sorted({*statuses, *((401, 403, 429) if guarded else ())})}
+    return {status: {"model": Refusal} for status in sorted({*statuses, 421, *((401, 403, 429) if guarded else ())})}
 
 
 def install(app: FastAPI) -> None:
@@ -107,27 +119,43 @@ def _answer(
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    whole, of_fields = [], []
-    for wrong in error.errors():
-        place = wrong["loc"][1:]  # without "body" or "query"
+    # A place is told without "body" or "query".
+    problem = problem_of([wrong | {"loc": wrong["loc"][1:]} for wrong in error.errors()], "the body")
+    return _answer(422, problem.message, problem.fields)
+
+
+def problem_of(errors: Iterable[Mapping[str, Any]], what: str) -> Problem:
+    """Pydantic's errors as one problem: what is wrong with `what` as a whole, else with its fields."""
+    whole, of_fields = "", []
+    for wrong in errors:
         if wrong["type"] == "json_invalid":
-            whole.append(f"the body is not valid JSON: {wrong['ctx']['error']}")
-        elif not place:
-            whole.append("expected a JSON object as the body")
+            whole = whole or f"{what} is not valid JSON: {wrong['ctx']['error']}"
+        elif not wrong["loc"]:
+            whole = whole or f"expected a JSON object as {what}"
         else:
-            of_fields.append(wrong | {"loc": place})
+            of_fields.append(wrong)
     told = field_problems(of_fields)
-    return _answer(422, whole[0] if whole else summary(told), told)
+    return Problem(message=whole or summary(told), fields=told)
 
 
 def field_problems(errors: Iterable[Mapping[str, Any]]) -> list[FieldProblem]:
-    """Pydantic's errors as we tell them, one for a field; those about no field are left out."""
+    """Pydantic's errors as we tell them, one for a field, of the first fields; those about no field are left out.
+
+    A field's name may be the caller's own, so it is cut off where it would only fill the answer.
+    """
     fields: dict[str, str] = {}
     for wrong in errors:
         if wrong["loc"]:
             said = MESSAGES.get(wrong["type"], wrong["msg"].removeprefix("Value error, "))
-            fields.setdefault(".".join(str(part) for part in wrong["loc"]), said)
+            fields.setdefault(shortened(".".join(str(part) for part in wrong["loc"])), said)
+            if len(fields) == MOST_TOLD:
+                break
     return [FieldProblem(field=field, message=said) for field, said in fields.items()]
+
+
+def shortened(name: str) -> str:
+    """A name that a caller gave, as an error may tell it."""
+    return name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "..."
 
 
 def summary(told: Sequence[FieldProblem]) -> str:

@@ -6,6 +6,7 @@ import uuid
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.metrics import Metrics
@@ -13,6 +14,7 @@ from serving.problems import unexpected
 
 HEADER = "X-Request-ID"
 ACCEPTED = re.compile(r"[\w.:/=+-]{1,128}", re.ASCII)
+ABANDONED = 499  # in the metrics alone: the caller hung up, or was hung up on, before the end of the body
 CAUTION = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -61,6 +63,8 @@ class Requests:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             await self.app(scope, receive, send_on)
+        except ClientDisconnect:
+            status = status or ABANDONED
         except Exception:
             structlog.get_logger().exception("request_failed", path=scope["path"])
             if status:

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from serving.problems import TooLarge, UnknownMediaType
+from serving.validation import validated
 
 LENGTH, JSON = b"content-length", (b"content-type", b"application/json")
 
@@ -36,11 +37,10 @@ class JsonRoute(APIRoute):
         must_be(headers, "application/json")
         body = await read_body(headers, receive, self.most_bytes)
         try:
-            asked = self._request.model_validate_json(body)
+            asked = validated(self._request, body)
         except ValidationError as error:
-            raise RequestValidationError(
-                [wrong | {"loc": ("body", *wrong["loc"])} for wrong in error.errors(include_url=False)]
-            ) from None
+            found = error.errors(include_url=False, include_input=False)
+            raise RequestValidationError([wrong | {"loc": ("body", *wrong["loc"])} for wrong in found]) from None
         reply = await self.endpoint(asked)
         content = reply.__pydantic_serializer__.to_json(reply)
         start: Message = {"type": "http.response.start", "status": 200}

@@ -37,6 +37,12 @@ class Settings(BaseSettings):
     requests_per_second: float = Field(1000.0, gt=0)  # for each key that has no limit of its own, in each process
     batch_rows: int = Field(10_000, ge=1, le=1_000_000)
     batch_bytes: int = Field(8 << 20, ge=1, le=1 << 30)
+    batches: int = Field(8, ge=1, le=1000)  # under way at once, in each process
+    connections: int = Field(1000, ge=1, le=100_000)  # at once, in each process
+    head_seconds: float = Field(10.0, gt=0, le=3600)  # for a request's line and headers to come
+    body_seconds: float = Field(60.0, gt=0, le=3600)  # for its body to come
+    answer_seconds: float = Field(60.0, gt=0, le=3600)  # in which a caller has to fetch more of the answer
+    idle_seconds: float = Field(75.0, gt=0, le=3600)  # between requests; longer than a load balancer's (60 s)
 
     @field_validator("home")
     @classmethod

@@ -13,7 +13,7 @@ from typing import Any
 import joblib
 import numpy as np
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, testclient
 
 from pipeline.model import Hyperparameters, build
 from pipeline.packing import packed_file
@@ -23,8 +23,16 @@ from processing import contract as contracts
 from processing.contract import Contract
 from processing.features import FeatureSet
 from processing.home import Home, open_home
+from serving.connections import options
 from serving.schema import example
 from serving.settings import Settings, read_settings
+
+
+class TestClient(testclient.TestClient):
+    """A client on this machine: without keys the API answers no other."""
+
+    def __init__(self, app: FastAPI, *, base_url: str = "http://127.0.0.1", **options: Any) -> None:
+        super().__init__(app, base_url=base_url, **options)
 
 
 def begin(folder: Path, contract: str = "transactions") -> Home:
@@ -113,10 +121,10 @@ def row(contract: Contract, **changes: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[str]:
-    """The address of an app that runs under uvicorn, as it does in use, in a thread."""
+def running(app: FastAPI, given: Settings | None = None) -> Iterator[str]:
+    """The address of an app that runs under uvicorn, as it does in use, in a thread; with the limits given."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, loop="uvloop", http="httptools", log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **options(given or Settings())))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

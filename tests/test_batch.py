@@ -13,15 +13,14 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
-from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
-from serving_home import begin, promote, publish, row, running, serving_home, settings
+from serving_home import TestClient, begin, promote, publish, row, running, serving_home, settings
 
 from processing import contract as contracts
 from serving.app import create_app
-from serving.batch_formats import ARROW, FORMATS
+from serving.batch_formats import ARROW, FORMATS, Most
 from serving.group_commit import PAUSE_SECONDS
 from serving.problems import TooLarge, Unreadable
 
@@ -124,7 +123,7 @@ def test_a_line_that_is_no_json_spoils_no_other(client: TestClient) -> None:
     body = b"\n".join([first, b"{oops", b"\xff", b"", b"[" * 9000, b"1" * 5000, b'"\xe2\x80\xa8"', last])
     answers = send(client, NDJSON, body)
     assert [answer.get("status", 200) for answer in answers] == [200, 422, 422, 422, 422, 422, 200]
-    assert "character 1" in answers[1]["error"]["message"]
+    assert "column 2" in answers[1]["error"]["message"]
 
 
 def test_arrow_columns_may_have_their_own_types(client: TestClient) -> None:
@@ -197,14 +196,42 @@ def test_another_content_type_is_a_415(client: TestClient) -> None:
 @example_settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_a_damaged_arrow_stream_is_read_or_refused(data: st.DataObject) -> None:
-    body = bytearray(as_arrow([{"a": "x", "b": 1.5, "c": None}, {"a": "yy", "b": 2.5, "c": None}]))
+    columns = {
+        "a": pa.array(["x", "yy"]),
+        "b": pa.array([1.5, 2.5]),
+        "c": pa.nulls(2),
+        "d": pa.array(["v", "v"]).dictionary_encode(),
+        "e": pa.array([1, 2], pa.timestamp("s", "UTC")),
+    }
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, pa.table(columns).schema) as stream:
+        stream.write_table(pa.table(columns))
+    body = bytearray(sink.getvalue())
     for _ in range(data.draw(st.integers(1, 3))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     try:
-        rows = FORMATS[ARROW].read(bytes(body), 1000)
+        rows = list(FORMATS[ARROW].read(bytes(body), Most(1000, 65_536, 10, 1 << 20)))
     except (TooLarge, Unreadable):
         return
     assert len(rows) <= 1000
+
+
+def test_an_arrow_value_that_cannot_be_read_is_told_in_its_place(client: TestClient) -> None:
+    rows = rows_of("arrow times", 100)
+    table = pa.Table.from_pylist(rows)
+    times = [1_750_000_000] * 100
+    times[70] = 1 << 40  # in the year 36,812
+    table = table.set_column(
+        table.schema.get_field_index("event_time"), "event_time", pa.array(times, pa.timestamp("s"))
+    )
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table, max_chunksize=30)
+    answers = send(client, ARROW, sink.getvalue())
+    assert [answer["status"] for answer in answers] == [None] * 70 + [422] + [None] * 29
+    assert [answer["transaction_id"] for answer in answers if answer["status"] is None] == [
+        each["transaction_id"] for i, each in enumerate(rows) if i != 70
+    ]
 
 
 def test_before_a_model_is_there_it_is_a_503(tmp_path: Path) -> None:
@@ -270,5 +297,5 @@ def test_the_endpoint_is_documented(client: TestClient) -> None:
     described = document["paths"]["/v1/score/batch"]["post"]
     assert set(described["requestBody"]["content"]) == set(ENCODERS)
     assert set(described["responses"]["200"]["content"]) == set(ENCODERS)
-    assert set(described["responses"]) == {"200", "401", "403", "413", "415", "422", "429", "503"}
+    assert set(described["responses"]) == {"200", "401", "403", "413", "415", "421", "422", "429", "503"}
     assert {"Transaction", "Scored", "RefusedRow"} <= set(document["components"]["schemas"])

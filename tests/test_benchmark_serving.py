@@ -39,6 +39,7 @@ def test_a_load_ends_at_its_number_of_requests_and_costs_its_server_time(bare: R
         assert (len(load["latencies_us"]), load["failed"]) == (50, [])
         assert all(latency > 0 for latency in load["latencies_us"])
     assert bare.cpu_seconds() >= before > 0
+    assert 10 < bare.peak_mib() < 10_000
 
 
 def test_a_load_at_a_rate_ends_with_its_time(bare: Running, folder: Path) -> None:

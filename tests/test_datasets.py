@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
-from serving_home import settings
+from serving_home import TestClient, settings
 
 import pipeline.run
 from pipeline.registry import Registry

@@ -23,8 +23,7 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
-from serving_home import row, running, serving_home, settings
+from serving_home import TestClient, row, running, serving_home, settings
 
 from pipeline.registry import Registry
 from processing import contract as contracts

@@ -14,8 +14,7 @@ import httpx
 import joblib
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
-from serving_home import begin, packed, promote, publish, row, running, serving_home, settings, trained
+from serving_home import TestClient, begin, packed, promote, publish, row, running, serving_home, settings, trained
 from structlog.testing import capture_logs
 
 from pipeline.registry import POINTER, CorruptModel, Latest, Published, Registry

@@ -11,13 +11,12 @@ import httpx
 import pytest
 import schemathesis
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, assume, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 from schemathesis.core.parameters import ParameterLocation
-from serving_home import row, running, serving_home, settings
+from serving_home import TestClient, row, running, serving_home, settings
 
 from pipeline.keys import SCOPES, HomeKeys, added
 from processing import contract as contracts

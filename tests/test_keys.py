@@ -14,8 +14,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 import structlog
-from fastapi.testclient import TestClient
-from serving_home import row, serving_home, settings
+from hypothesis import given
+from hypothesis import strategies as st
+from serving_home import TestClient, row, serving_home, settings
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
@@ -237,6 +238,61 @@ class TestApi:
         assert page.startswith("default-src 'self'")
 
 
+class TestHost:
+    """A page of a stranger whose name leads to this machine reaches nothing."""
+
+    @pytest.fixture
+    def client(self, tmp_path: Path) -> Iterator[TestClient]:
+        serving_home(tmp_path)
+        with TestClient(create_app(settings(tmp_path))) as client:
+            yield client
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8080", "127.9.8.7", "[::1]", "[::1]:80", "LocalHost:1"])
+    def test_this_machine_is_answered_without_keys(self, client: TestClient, host: str) -> None:
+        assert client.get("/v1/decisions", headers={"Host": host}).status_code == 200
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "evil.example",
+            "evil.example:8080",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "evil.example#localhost",
+            "user@localhost",
+            "10.0.0.1",
+            "[::2]",
+            "::1",
+            "0.0.0.0",
+            "localhost:8080:1",
+            "localhost:port",
+            "",
+        ],
+    )
+    def test_another_host_is_not(self, client: TestClient, host: str) -> None:
+        told = {"Host": host, "HX-Request": "true", "Origin": f"http://{host}"}
+        said = client.get("/v1/model", headers=told)
+        assert (said.status_code, "fraudline keys add" in said.json()["error"]["message"]) == (421, True)
+        for path in ("/", "/health/live", "/v1/decisions", "/metrics", "/nothing", "/console/sign-in"):
+            assert client.get(path, headers=told).status_code == 421
+        feedback = {"transaction_id": "x", "is_fraud": True}
+        assert client.post("/v1/feedback", json=feedback, headers=told).status_code == 421
+        assert client.post("/console/versions/x/promote", headers=told).status_code == 421
+
+    @given(st.lists(st.sampled_from([b"127.0.0.1", b"localhost:80", b"[::1]", b"evil.example", b""]), max_size=3))
+    def test_there_is_one_host(self, hosts: list[bytes]) -> None:
+        headers = [(b"accept", b"*/*"), *((b"host", host) for host in hosts), (b"x-host", b"localhost")]
+        ours = {b"127.0.0.1", b"localhost:80", b"[::1]"}
+        assert guard.names_this_machine(headers) == (len(hosts) == 1 and hosts[0] in ours)
+
+    def test_with_keys_any_host_is_answered(self, client: TestClient, tmp_path: Path) -> None:
+        keys, token = added((), "office", ["admin"])
+        (tmp_path / "keys.json").write_text(render(keys))
+        with TestClient(create_app(settings(tmp_path)), base_url="http://api.example") as client:
+            assert client.get("/v1/model", headers=shown(token)).status_code == 200
+            assert client.get("/health/ready").status_code == 200
+
+
 class TestSettings:
     def test_with_keys_others_than_this_machine_are_served(self, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="fraudline keys add"):
@@ -284,8 +340,8 @@ class TestAddress:
         told = read_settings(home=address, port=0)
         assert told.home == home.as_uri()
         assert read_settings(home=told.home, port=0) == told  # as a worker has it
-        for given in (told, Settings(home=address, port=0, host="0.0.0.0")):
-            with TestClient(create_app(given)) as client:
+        for one in (told, Settings(home=address, port=0, host="0.0.0.0")):
+            with TestClient(create_app(one)) as client:
                 assert client.get("/v1/decisions").status_code == 401
 
     @pytest.mark.parametrize("command", [["-m", "serving"], ["-m", "pipeline.command", "serve", "--home=~/a home"]])

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
-from serving_home import promote, publish, row, serving_home, settings
+from serving_home import TestClient, promote, publish, row, serving_home, settings
 from structlog.testing import capture_logs
 
 from processing import contract as contracts

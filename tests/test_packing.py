@@ -373,7 +373,7 @@ from fastapi.testclient import TestClient
 from serving.app import create_app
 from serving.settings import read_settings
 
-with TestClient(create_app(read_settings(home=sys.argv[1], port=0))) as client:
+with TestClient(create_app(read_settings(home=sys.argv[1], port=0)), base_url="http://127.0.0.1") as client:
     reply = client.post("/v1/score", json=json.loads(sys.argv[2]))
 loaded = [name for name in ("sklearn", "joblib") if name in sys.modules]
 print(json.dumps({"status": reply.status_code, "score": reply.json()["score"], "loaded": loaded}))

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from serving_home import explained_home, promote, publish, row, settings
+from serving_home import TestClient, explained_home, promote, publish, row, settings
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits

@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from fastapi.testclient import TestClient
-from serving_home import begin, explained_home, packed, promote, publish, row, serving_home, settings
+from serving_home import TestClient, begin, explained_home, packed, promote, publish, row, serving_home, settings
 
 from processing import contract as contracts
 from processing.errors import RunFailed

@@ -16,11 +16,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
-from serving_home import begin, promote, publish, row, serving_home, settings
+from serving_home import TestClient, begin, promote, publish, row, serving_home, settings
 
 from pipeline.registry import Registry
 from processing import contract as contracts
@@ -384,7 +383,7 @@ def test_every_contract_makes_a_documented_request(tmp_path: Path, name: str) ->
     optional = {*contract.numeric, *contract.categorical} | (set() if contract.id else {"transaction_id"})
     assert set(request["required"]) == asked - optional
     score = document["paths"]["/v1/score"]["post"]["responses"]
-    assert set(score) == {"200", "401", "403", "409", "413", "415", "422", "429", "503"}
+    assert set(score) == {"200", "401", "403", "409", "413", "415", "421", "422", "429", "503"}
     assert score["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Refusal")
     for shape in (request, document["components"]["schemas"]["Scored"]):
         assert shape["examples"]

@@ -5,8 +5,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from fastapi.testclient import TestClient
-from serving_home import row, serving_home, settings
+from serving_home import TestClient, row, serving_home, settings
 
 from processing import contract as contracts
 from serving.app import create_app

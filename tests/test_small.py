@@ -18,11 +18,15 @@ import json, sys
 from fastapi.testclient import TestClient
 from serving.app import create_app
 from serving.settings import read_settings
-with TestClient(create_app(read_settings(home=sys.argv[1]))) as client:
+with TestClient(create_app(read_settings(home=sys.argv[1])), base_url="http://127.0.0.1") as client:
     assert client.post("/v1/score", json=json.loads(sys.argv[2])).status_code == 200
     resident = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps([sorted({name.split(".")[0] for name in sys.modules}), int(resident.split()[1]) / 1024]))
 """
+# Measured: 180 to 204 with different kernels and allocators; 327 when scikit-learn is loaded too, which is the least
+# that a mistake in the imports costs. So this bound is crossed by a mistake, and not by the machine.
+# `fraudline benchmark serving` tells the figure of the day.
+MOST_MEBIBYTES = 300
 UNWANTED = {
     "aws_cdk",
     "boto3",
@@ -51,4 +55,4 @@ def test_a_server_loads_little_and_is_small(tmp_path: Path) -> None:
     )
     loaded, mebibytes = json.loads(done.stdout.splitlines()[-1])
     assert not set(loaded) & UNWANTED
-    assert mebibytes <= 200
+    assert mebibytes <= MOST_MEBIBYTES

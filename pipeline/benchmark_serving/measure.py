@@ -75,6 +75,7 @@ def benchmark_serving(*, peers: str, seconds: float, rounds: int, customers: int
         found = _compare(started, files, seconds, rounds, console, skipped)
         (product,) = (each for each in started if each.server.name == PRODUCT)
         swaps = disturbed(product, subject, files["transaction"], seconds, rounds, console)
+        memory = {each.server.name: round(each.peak_mib()) for each in started}
         parts = _parts(subject, files["transaction"])
     servers = {
         name: {str(callers): measured.told() for callers, measured in by_callers.items()}
@@ -85,6 +86,7 @@ def benchmark_serving(*, peers: str, seconds: float, rounds: int, customers: int
         "skipped": skipped,
         "ratios": _ratios(found),
         **swaps,
+        "memory_mib": memory,
         "parts_us": parts,
         "machine": {"cores": os.cpu_count(), "load": os.getloadavg()[0], **library_versions()},
     }

@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,19 +42,37 @@ class Running:
 
     def cpu_seconds(self) -> float:
         """The processor time of the process and of all below it, also of those that ended."""
-        parents, times = {}, {}
+        ticks = 0
+        for pid in self._processes():
+            with suppress(OSError):  # it ended
+                ticks += sum(int(value) for value in _stat(pid)[11:15])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def peak_mib(self) -> float:
+        """The most memory that the process and those below it had, each at its own time, MiB."""
+        total = 0
+        for pid in self._processes():
+            with suppress(OSError):  # it ended
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                total += sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+        return total / 1024
+
+    def _processes(self) -> set[int]:
+        """The process, and all below it."""
+        parents = {}
         for folder in Path("/proc").iterdir():
             if folder.name.isdecimal():
-                try:
-                    fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                except OSError:  # it ended
-                    continue
-                parents[int(folder.name)] = int(fields[1])
-                times[int(folder.name)] = sum(int(value) for value in fields[11:15])
+                with suppress(OSError):  # it ended
+                    parents[int(folder.name)] = int(_stat(int(folder.name))[1])
         ours = {self.pid}
         while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
             ours |= more
-        return sum(times.get(pid, 0) for pid in ours) / os.sysconf("SC_CLK_TCK")
+        return ours
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of a process from its state on: parent, ..., times of its own and of its ended children."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 @contextmanager

@@ -26,6 +26,7 @@ def table(result: dict[str, Any]) -> str:
             f"at {result['rate']:.0f} requests a second p99 is {found['p99_ms']:.2f} ms {what}, "
             f"{found['without']['p99_ms']:.2f} ms otherwise ({found['p99_ratio']:.2f}x)"
         )
+    lines.append("\nthe most memory, MiB: " + ", ".join(f"{name} {n:,}" for name, n in result["memory_mib"].items()))
     lines.append("\nwhere the processor time of a request goes, microseconds:")
     lines += [f"  {part:<30}{spent:>8,.1f}" for part, spent in result["parts_us"].items()]
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, Response
 
 from processing.errors import BadInput, FraudlineError, NotFound
 from serving.console.access import must_be_ours, refused, viewer_of
-from serving.problems import status_of
+from serving.problems import TooLarge, status_of
 from serving.routes import must_be, read_body
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
 FILES = ("console.css", "htmx.min.js", "htmx.LICENSE.txt")
 LARGEST_FORM = 65_536  # bytes
+MOST_FIELDS = 1_000  # of a form
 
 
 class PageRoute(APIRoute):
@@ -60,7 +61,10 @@ async def posted(request: Request) -> dict[str, str]:
     """The fields of a form, the last of each name. Raises UnknownMediaType and TooLarge."""
     must_be(request.headers, "application/x-www-form-urlencoded")
     body = await read_body(request.headers, request.receive, LARGEST_FORM)
-    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
+    try:
+        return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=MOST_FIELDS))
+    except ValueError:
+        raise TooLarge(f"the form has more than {MOST_FIELDS} fields") from None
 
 
 def static(name: str) -> FileResponse:
