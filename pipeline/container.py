@@ -8,13 +8,13 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-ru
 import json
 import os
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 from processing.errors import BadInput, FraudlineError
+from processing.tracebacks import shape_of, trace_of
 
 MESSAGE_LIMIT = 1024  # characters of a failure that SageMaker keeps
 
@@ -63,8 +63,8 @@ def reported_failures() -> Iterator[None]:
     except FraudlineError as error:
         fail(str(error))
     except Exception as error:
-        traceback.print_exc()
-        _report(f"{type(error).__name__}: {error}")
+        print(trace_of(error), file=sys.stderr)
+        _report(f"it ended unexpectedly: {shape_of(error)}; its log has the trace")
         raise SystemExit(1) from error
 
 

@@ -19,7 +19,7 @@ from pipeline.definition import FEATURE_OUTPUTS, build
 from pipeline.job_requests import LOCAL_ADDRESSES
 from pipeline.local import Bindings, LocalExecution, Outcome, StepEvent
 from pipeline.local.abandoned import close_abandoned
-from pipeline.local.child import run_process
+from pipeline.local.child import how_ended, run_process
 from pipeline.progress import shown
 from pipeline.registry import Registry
 from processing import children
@@ -27,7 +27,7 @@ from processing.contract import Contract
 from processing.documents import read_document
 from processing.errors import BadInput, Damaged, NotFound, RunFailed
 from processing.home import Home, LocalHome, open_home
-from processing.incoming import FOLDER, reclaim, waiting
+from processing.incoming import FOLDER, SETTLE_SECONDS, reclaim, waiting
 from processing.landing import check_file, is_readable
 from processing.lease import Lease, hold
 from processing.scratch import remove_abandoned
@@ -63,11 +63,7 @@ def run_pipeline(
         )
         folder = home.path(f"runs/{run}")
         execution = LocalExecution(local_definition(home), given, folder, run, bindings)
-        if not waiting(home) and not home.folders("warehouse/"):
-            raise BadInput(
-                f"there is nothing to take in: put .csv, .csv.gz or .parquet files into {home.path(FOLDER)}, or name "
-                "them with --data. For synthetic ones: fraudline synthesize transactions.parquet"
-            )
+        _check_input(home, given["InputDataUrl"])
 
         def checked(event: StepEvent) -> None:
             if event.status == "Executing":
@@ -75,6 +71,18 @@ def run_pipeline(
             progress(event)
 
         return execution.execute(checked)
+
+
+def _check_input(home: LocalHome, address: str) -> None:
+    """Raise BadInput for a new home if no file lies where the run is told to look."""
+    if home.folders("warehouse/") or waiting(home):
+        return
+    if not any(is_readable(entry.key) for entry in open_home(address).entries("")):
+        elsewhere = "" if address == home.url_of(FOLDER.rstrip("/")) else f" (nor is there any in {address})"
+        raise BadInput(
+            f"there is nothing to take in: put .csv, .csv.gz or .parquet files into {home.path(FOLDER)}{elsewhere}, or "
+            "name them with --data. For synthetic ones: fraudline synthesize transactions.parquet"
+        )
 
 
 def local_definition(home: LocalHome) -> dict[str, Any]:
@@ -138,7 +146,7 @@ def add_files(home: Home, files: Sequence[Path], contract: Contract) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{path.name}.part")
         shutil.copyfile(path, partial)
-        modified = datetime.now(UTC).timestamp() - 60  # it is whole: the job need not wait for it to settle
+        modified = datetime.now(UTC).timestamp() - SETTLE_SECONDS  # it is whole: the job need not wait for it to settle
         os.utime(partial, (modified, modified))
         partial.rename(target)
 
@@ -154,6 +162,6 @@ def _compute_features(message: dict[str, Any], log: TextIO, lease: Lease) -> Map
     if code:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        raise RunFailed(told[-1] if told else "\n".join(["the feature job ended unexpectedly:", *lines[-20:]]))
+        raise RunFailed(told[-1] if told else f"the feature job {how_ended(code)}; its log has more")
     done = read_document(home, f"runs/{given['run']}/features.json", AGAIN)
     return {name: str(done[name]) for name in FEATURE_OUTPUTS}

@@ -18,7 +18,7 @@ from pipeline.dataset import Dataset
 from processing.contract import Contract
 from processing.errors import BadInput
 from processing.features import FeatureSet
-from processing.landing import check_file, is_readable, read_file
+from processing.landing import UNREADABLE, check_file, is_readable, read_file
 from processing.schemas import features_schema, landed_schema
 from processing.windows import sawtooth
 
@@ -32,6 +32,9 @@ def read_transactions(path: Path, contract: Contract) -> pa.Table:
     check_file(path, contract, str(path))
     table = pa.Table.from_batches(read_file(path, contract, path.name, datetime.now(UTC)), landed_schema(contract))
     refused = table.filter(pc.is_valid(table["reason"]))
+    end = refused.filter(pc.starts_with(refused["reason"], UNREADABLE)).to_pylist()
+    if end:
+        raise BadInput(f"{path} is truncated or damaged at line {end[0]['line']} ({end[0]['reason']})")
     if len(refused) > contract.refuse_above * len(table):
         first = refused.slice(0, 1).to_pylist()[0]
         raise BadInput(

@@ -32,14 +32,32 @@ class Arrival:
 
 
 def bring_in(home: Home, source: Home, prefix: str = "") -> list[str]:
-    """Copy the files of another place into incoming/; the originals stay. Returns their names there."""
+    """Copy the files of another place into incoming/, under the paths they have there; the originals stay.
+
+    The oldest comes first, so that the newest is the last to arrive. Returns their names in incoming/. Raises
+    BadInput, before anything is copied, if another file of that name waits there, or if the place holds this home.
+    """
+    theirs, ours = f"{source.url.rstrip('/')}/", f"{home.url_of(FOLDER.rstrip('/'))}/"
+    if theirs.startswith(ours):  # they wait already
+        return []
+    if ours.startswith(theirs):
+        raise BadInput(f"{source.url} holds this home's own files; name a folder that lies apart from it")
+    here = {entry.key: entry for entry in home.entries(FOLDER)}
+    found = [entry for entry in source.entries(prefix) if is_readable(entry.key.removeprefix(prefix))]
     names = []
-    for entry in source.entries(prefix):
-        if is_readable(entry.key):
-            name = entry.key.rsplit("/", 1)[-1]
-            with source.local_file(entry.key) as path:
-                home.upload(path, FOLDER + name)
+    for entry in sorted(found, key=lambda entry: (entry.modified, entry.key)):
+        name = entry.key.removeprefix(prefix)
+        there = here.get(FOLDER + name)
+        if there is None:
             names.append(name)
+        elif there.size != entry.size or digest_of(home, there.key) != digest_of(source, entry.key):
+            raise BadInput(
+                f"{home.url_of(FOLDER + name)} waits to be taken in already, and {source.url_of(entry.key)} is another "
+                "file; nothing was copied. Rename one of them, or run without the other place first"
+            )
+    for name in names:
+        with source.local_file(prefix + name) as path:
+            home.upload(path, FOLDER + name)
     return names
 
 
@@ -122,6 +140,12 @@ def reclaim(home: Home) -> list[str]:
         keys.append(home.release(entry.key, FOLDER + name))
     home.remove(CLAIMED)  # the empty folders
     return keys
+
+
+def digest_of(home: Home, key: str) -> str:
+    """SHA-256 of an object, in hex."""
+    with home.local_file(key) as path:
+        return _digest(path)
 
 
 def _digest(path: Path) -> str:

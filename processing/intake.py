@@ -12,15 +12,19 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from processing.arrival_history import ArrivedFile
 from processing.contract import Contract
-from processing.errors import BadInput
+from processing.errors import BadInput, RunFailed
 from processing.incoming import Arrival
 from processing.landing import read_file
 from processing.schemas import landed_schema, transaction_schema
 from processing.scratch import scratch_folder
 from processing.staging import at_hand, deliver, for_reading
+from processing.tracebacks import shape_of
 from processing.windows import DAY_US
 
+FILE_READ = "rows long, refused long, failure string, accepted_file string, refused_file string"
+CLASH = "the id stands for another transaction already"
 ORIGIN = ("file", "line", "reason", "content")  # of a refused row
 
 
@@ -67,19 +71,27 @@ def land(spark: SparkSession, arrivals: Sequence[tuple[Arrival, str]], contract:
         for batch in batches:
             for row in batch.to_pylist():
                 good, bad = (_Writer(f"{folder}/{kind}-{row['number']}.parquet") for kind in ("accepted", "refused"))
-                with at_hand(row["path"]) as path:
-                    for landed in read_file(path, contract, row["name"], now):
-                        sound = pc.is_null(landed.column("reason"))
-                        good.write(landed.filter(sound))
-                        bad.write(landed.filter(pc.invert(sound)))
-                counts = {"rows": good.close() + bad.close(), "refused": bad.rows}
+                failure = ""
+                try:
+                    with at_hand(row["path"]) as path:
+                        for landed in read_file(path, contract, row["name"], now):
+                            sound = pc.is_null(landed.column("reason"))
+                            good.write(landed.filter(sound))
+                            bad.write(landed.filter(pc.invert(sound)))
+                except Exception as error:  # noqa: BLE001 (its text may hold rows; Spark would write it into the log)
+                    failure = shape_of(error)
+                counts = {"rows": good.close() + bad.close(), "refused": bad.rows, "failure": failure}
                 yield pa.RecordBatch.from_pylist([counts | {"accepted_file": good.path, "refused_file": bad.path}])
 
     if not arrivals:
         return Landed(0, 0, (), ())
     files = [(number, path, arrival.name) for number, (arrival, path) in enumerate(arrivals)]
     tasks = spark.createDataFrame(files, "number int, path string, name string").repartition(len(files))
-    found = tasks.mapInArrow(read, "rows long, refused long, accepted_file string, refused_file string").collect()
+    found = tasks.mapInArrow(read, FILE_READ).collect()
+    for row in found:
+        if row["failure"]:
+            number = int(row["accepted_file"].rpartition("-")[2].removesuffix(".parquet"))
+            raise RunFailed(f"reading {files[number][2]} failed: {row['failure']}; nothing was committed")
     return Landed(
         sum(row["rows"] for row in found),
         sum(row["refused"] for row in found),
@@ -113,19 +125,30 @@ class _Writer:
 
 
 def take(
-    spark: SparkSession, landed: Landed, existing: DataFrame | None, reported: dict[str, bool], contract: Contract
+    spark: SparkSession,
+    landed: Landed,
+    files: Sequence[ArrivedFile],
+    existing: DataFrame | None,
+    reported: dict[str, bool],
+    contract: Contract,
 ) -> Taken:
     """Compare what landed with what is there.
 
-    The first row of an id stands; another content under the same id is refused. The newest label that says
-    something stands, and one reported to the API stands over those from files. Raises BadInput for a file that
-    broke off, or when a greater share of rows than the contract allows is refused.
+    The first row of an id stands; another content under the same id is refused. The label that arrived last stands,
+    and one reported to the API stands over those from files. A file that was taken in before labels nothing anew, and
+    only a file that arrived after all of those may undo a 1. Raises BadInput for a file that is truncated, or when a
+    greater share of rows than the contract allows is refused, and RunFailed if not all rows that were read are there.
     """
     if not landed.rows and not reported:
         nothing = spark.createDataFrame([], from_arrow_schema(transaction_schema(contract)))
         return Taken(nothing, nothing, 0, 0, 0, frozenset(), frozenset())
     names = transaction_schema(contract).names
     good = read_table(spark, landed.accepted_files, landed_schema(contract)).withColumn("known", F.lit(False))
+    if (there := good.count()) != landed.rows - landed.refused:
+        raise RunFailed(
+            f"{landed.rows - landed.refused:,} rows were accepted and {there:,} of them can be read again; nothing was "
+            "committed. Is the temporary folder full, or was it cleared?"
+        )
     told = spark.createDataFrame([(key, int(label)) for key, label in reported.items()], "id string, told int")
     ids = good.select("transaction_id").unionAll(told.select("id"))
     if existing is not None:
@@ -139,10 +162,10 @@ def take(
     contested = ids.groupBy("transaction_id").count().where("count > 1").select("transaction_id").persist()
     changes = good.select(*names, F.lit(True).alias("new"))
     if contested.count():
-        judged = _judge(rows.join(contested, "transaction_id", "left_semi"), told, names).persist()
+        judged = _judge(rows.join(contested, "transaction_id", "left_semi"), told, names, files).persist()
         plain = changes.join(contested, "transaction_id", "left_anti").select(*changes.columns)
         changes = judged.where("changed").select(*names, (~F.col("known")).alias("new")).unionAll(plain)
-        twice = judged.where("clash").select(*ORIGIN[:2], F.col("clashes").alias("reason"), F.to_json(F.struct(*names)))
+        twice = judged.where("clash").select(*ORIGIN[:2], F.lit(CLASH).alias("reason"), F.to_json(F.struct(*names)))
         refused, bad = refused.unionAll(twice), bad + twice.count()
     changes = changes.withColumn("day", day_of(F.col("event_time")))
     _check(total, bad, refused, contract)
@@ -158,21 +181,31 @@ def take(
     )
 
 
-def _judge(rows: DataFrame, told: DataFrame, names: list[str]) -> DataFrame:
+def _judge(rows: DataFrame, told: DataFrame, names: list[str], files: Sequence[ArrivedFile]) -> DataFrame:
     """The rows whose id occurs more than once: which is `changed` (inserted, or labelled anew), which a `clash`."""
-    in_order = Window.partitionBy("transaction_id").orderBy(F.col("known").desc(), "file", "line")
+    spark = rows.sparkSession
+    placed = [(file.name, (file.order, file.repeated, file.late)) for file in files]
+    # A name with a blank is no column of any contract.
+    of_file = spark.createDataFrame(
+        placed, "file string, `of file` struct<order: int, repeated: boolean, late: boolean>"
+    )
+    order, repeated, late = (F.col(f"`of file`.{name}") for name in ("order", "repeated", "late"))
+    known, fraud, same = F.col("known"), F.col("is_fraud"), F.col("same")
+    in_order = Window.partitionBy("transaction_id").orderBy(known.desc(), order, "line")
     everything = in_order.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
-    first, same = F.col("place") == 1, F.col("same")
-    label = F.coalesce("told", F.last(F.when(same, F.col("is_fraud")), ignorenulls=True).over(everything))
+    first, stands = F.col("place") == 1, F.max(F.when(known, F.coalesce(fraud, F.lit(-1)))).over(everything)
+    undone = (stands == 1) & (fraud == 0) & ~late  # by an export that may be older than the 1
+    counts = same & (known | stands.isNull() | ~(repeated | undone))
+    label = F.coalesce("told", F.last(F.when(counts, fraud), ignorenulls=True).over(everything))
     judged = (
         rows.join(F.broadcast(told), F.col("transaction_id") == F.col("id"), "left")
+        .join(F.broadcast(of_file), "file", "left")
         .withColumn("content", F.struct(*[name for name in names if name != "is_fraud"]))
         .withColumn("same", F.col("content") == F.first("content").over(everything))
         .withColumn("place", F.row_number().over(in_order))
         .withColumn("label", label)
-        .withColumn("changed", first & (~F.col("known") | ~F.col("label").eqNullSafe(F.col("is_fraud"))))
-        .withColumn("clash", ~same & ~F.col("known"))
-        .withColumn("clashes", F.format_string("id %s stands for another transaction already", "transaction_id"))
+        .withColumn("changed", first & (~known | ~F.col("label").eqNullSafe(fraud)))
+        .withColumn("clash", ~same & ~known)
     )
     return judged.where("changed OR clash").withColumn("is_fraud", F.when(first, F.col("label")))
 
@@ -183,8 +216,8 @@ def _check(total: int, bad: int, refused: DataFrame, contract: Contract) -> None
     broken = refused.where("reason LIKE 'unreadable%'").first()
     if broken:
         raise BadInput(
-            f"{broken['file']} breaks off at line {broken['line']} ({broken['reason']}); nothing was committed. "
-            "Replace the file in incoming/, or take it out, and run again"
+            f"{broken['file']} is truncated or damaged at line {broken['line']} ({broken['reason']}); nothing was "
+            "committed. Replace the file in incoming/, or take it out, and run again"
         )
     if bad > contract.refuse_above * total:
         examples = "; ".join(f"{row['file']} line {row['line']}: {row['reason']}" for row in refused.limit(3).collect())

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 from processing import tables as iceberg
+from processing.arrival_history import arrived_files
 from processing.behaviour import features_of
 from processing.buckets import refresh_store
 from processing.committing import Changes, Files, commit, discarded_on
@@ -39,6 +40,7 @@ from processing.scratch import remove_abandoned, scratch_folder
 from processing.spark import start_spark, tasks_for
 from processing.split import Split, date_of, split_days
 from processing.staging import Staging, brought, stage
+from processing.tracebacks import shape_of, trace_of
 
 ATTEMPTS = 3  # to commit on top of what others commit meanwhile
 
@@ -63,6 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
     except FraudlineError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except Exception as error:  # noqa: BLE001 (a traceback would show what the error says, which may be a row's values)
+        print(trace_of(error), file=sys.stderr)
+        print(f"error: the feature job ended unexpectedly: {shape_of(error)}; its log has the trace", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -103,7 +109,13 @@ def run_job(
     done = {
         "run": run,
         "files": [
-            {"name": arrival.name, "bytes": arrival.entry.size, "sha256": arrival.sha256} for arrival in arrivals
+            {
+                "name": arrival.name,
+                "bytes": arrival.entry.size,
+                "sha256": arrival.sha256,
+                "modified": arrival.entry.modified,
+            }
+            for arrival in arrivals
         ],
         "rows_accepted": taken.accepted_rows,
         "rows_refused": taken.refused_rows,
@@ -144,9 +156,10 @@ class _Job:
         """Read the files and commit what they bring. Anew from the tables as they are, if someone else came first."""
         files_in = [(arrival, self.staging.arrived(arrival.claimed, path)) for arrival, path in self.claims.files]
         landed = land(self.spark, files_in, self.contract, self.staging.scratch)
+        arrived = arrived_files(self.home, self.claims.arrivals)
         while True:
             existing = self.transactions(self.tables.files_by_day("transactions"))
-            taken = take(self.spark, landed, existing, reports.labels, self.contract)
+            taken = take(self.spark, landed, arrived, existing, reports.labels, self.contract)
             self.new_rows = taken.new_rows
             say(f"{taken.accepted_rows:,} rows accepted ({taken.new_rows:,} new), {taken.refused_rows:,} refused")
             try:

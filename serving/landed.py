@@ -112,7 +112,7 @@ def _as_refused(rows: pa.RecordBatch) -> pa.RecordBatch:
     columns = {
         "file": rows.column("file"),
         "line": rows.column("line"),
-        "reason": pa.array([f"{reason}, found {row['transaction_id']!r}" for row in shown]),
+        "reason": pa.array([reason] * len(shown)),
         "content": pa.array([json.dumps(row, default=str, ensure_ascii=False) for row in shown]),
     }
     return pa.RecordBatch.from_arrays([columns[name] for name in REFUSED.names], schema=REFUSED)

@@ -2,9 +2,12 @@
 
 import json
 import sys
+from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import structlog
+
+from processing.tracebacks import trace_of
 
 _encode = json.JSONEncoder(default=repr).encode
 
@@ -33,6 +36,15 @@ class Lines:
     debug = info = warning = error = critical = exception = msg
 
 
+def _traced(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """An error as its trace, without local variables and texts: they may hold customers' data."""
+    given = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if given is True else given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        event["exception"] = trace_of(error)
+    return event
+
+
 def configure() -> None:
     """Set structlog up for this process."""
     structlog.configure(
@@ -40,7 +52,7 @@ def configure() -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,  # without local variables: they hold customers' data
+            _traced,
             structlog.processors.JSONRenderer(_encoded),
         ],
         logger_factory=lambda *_: Lines(sys.stdout),

@@ -65,9 +65,9 @@ def beside(path: Path) -> None:
 
 
 def pages(path: Path) -> None:
-    """Long ids that differ, in one row group that compresses well: 2.5 GB."""
-    ids = pa.chunked_array([pa.array(["C" * 500_000 + str(i) for i in range(50)])] * 100)
-    pq.write_table(columns(5_000, customer_id=ids), path, compression="zstd", use_dictionary=False)
+    """Long ids that differ, in one row group that compresses well: 1 GB."""
+    ids = pa.chunked_array([pa.array(["C" * 500_000 + str(i) for i in range(50)])] * 40)
+    pq.write_table(columns(2_000, customer_id=ids), path, compression="zstd", use_dictionary=False)
 
 
 def delta(path: Path) -> None:

@@ -1,5 +1,6 @@
 """The incoming folder: only whole files are taken in, and only files that say what they are."""
 
+import hashlib
 import os
 import threading
 import time
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from processing.arrival_history import arrived_files
 from processing.errors import BadInput
-from processing.home import Home, open_home
-from processing.incoming import Claims, reclaim, settled, waiting
+from processing.home import Entry, Home, open_home
+from processing.incoming import Arrival, Claims, bring_in, reclaim, settled, waiting
 
 
 @pytest.fixture
@@ -32,7 +34,20 @@ def drop(folder: Path, name: str, text: str = "a,b\n1,2\n", age: float = 3600) -
 def test_files_are_known_by_their_suffixes(home: Home, tmp_path: Path) -> None:
     for name in ("a.csv", "b.CSV", "c.csv.gz", "d.parquet", "2026/march/e.csv"):
         drop(tmp_path, name)
-    for name in (".f.csv", "_g.csv", ".h.csv.part", "i.csv.tmp", "j.txt", "k.gz", "l.json", "README", "2026/.m.csv"):
+    for name in (
+        ".f.csv",
+        "_g.csv",
+        ".h.csv.part",
+        "i.csv.tmp",
+        "j.txt",
+        "k.gz",
+        "l.json",
+        "README",
+        "2026/.m.csv",
+        "_temporary/0/n.csv",
+        "2026/.trash/o.csv",
+        "_delta_log/00.checkpoint.parquet",
+    ):
         drop(tmp_path, name)
     assert [entry.key.removeprefix("incoming/") for entry in waiting(home)] == [
         *("2026/march/e.csv", "a.csv", "b.CSV", "c.csv.gz", "d.parquet")
@@ -143,3 +158,74 @@ def test_what_a_killed_run_had_put_aside_waits_again(home: Home, tmp_path: Path,
     assert kept == {"2-b.csv": b"a,b\n1,2\n", "b.csv": b"a,b\n7,8\n", "more/a.csv": b"a,b\n1,2\n"}
     assert newer.exists()
     assert home.entries("claimed/") == []
+
+
+def spread(folder: Path, **files: str) -> Home:
+    """Another place, with files whose names are given with __ for a slash, the later the younger."""
+    for age, (name, text) in enumerate(files.items()):
+        path = folder / f"{name.replace('__', '/')}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (1.7e9 + age, 1.7e9 + age))
+    return open_home(folder)
+
+
+def test_parts_of_one_name_are_brought_in_side_by_side(home: Home, tmp_path: Path) -> None:
+    drop(tmp_path, "part-0.csv", "waits")
+    source = spread(tmp_path / "drop", month_04__part_0="april", month_03__part_0="march", _temporary__0__part_0="half")
+    assert bring_in(home, source) == ["month_04/part_0.csv", "month_03/part_0.csv"]
+    found = {entry.key: home.read(entry.key) for entry in waiting(home)}
+    assert found == {
+        "incoming/month_03/part_0.csv": b"march",
+        "incoming/month_04/part_0.csv": b"april",
+        "incoming/part-0.csv": b"waits",
+    }
+    by_age = sorted(waiting(home), key=lambda entry: entry.modified)[-2:]
+    assert [entry.key for entry in by_age] == ["incoming/month_04/part_0.csv", "incoming/month_03/part_0.csv"]
+
+
+def test_what_is_brought_in_replaces_no_file_that_waits(home: Home, tmp_path: Path) -> None:
+    drop(tmp_path, "b.csv", "waits")
+    source = spread(tmp_path / "drop", a="new", b="other")
+    with pytest.raises(
+        BadInput, match=r"incoming/b\.csv waits to be taken in already, and .*drop/b\.csv is another file"
+    ):
+        bring_in(home, source)
+    assert {entry.key: home.read(entry.key) for entry in waiting(home)} == {"incoming/b.csv": b"waits"}
+    drop(tmp_path, "b.csv", "other")  # as after a run that failed: the same file need not be copied again
+    assert bring_in(home, source) == ["a.csv"]
+
+
+def test_a_home_is_not_brought_into_itself(home: Home, tmp_path: Path) -> None:
+    drop(tmp_path, "a.csv")
+    assert bring_in(home, open_home(tmp_path / "incoming")) == []
+    for place in (tmp_path, tmp_path.parent):
+        with pytest.raises(BadInput, match="holds this home's own files"):
+            bring_in(home, open_home(place))
+    assert [entry.key for entry in waiting(home)] == ["incoming/a.csv"]
+
+
+def arrived(home: Home, folder: Path, **ages: float) -> dict[str, tuple[int, bool, bool]]:
+    """How files of the given ages stand to one another and to the archive."""
+    now = time.time()
+    found = []
+    for name, age in ages.items():
+        entry = Entry(f"incoming/{name.replace('_', '-')}.csv", 4, now - age)
+        found.append(Arrival(entry, entry.key, hashlib.sha256(name.encode()).hexdigest()))
+    return {file.name: (file.order, file.repeated, file.late) for file in arrived_files(home, found)}
+
+
+def test_files_are_in_the_order_of_their_arrival_and_numbers_in_names_count(home: Home, tmp_path: Path) -> None:
+    found = arrived(home, tmp_path, labels_9=60, labels_10=60, all=5, late=1)
+    assert list(found) == ["labels-9.csv", "labels-10.csv", "all.csv", "late.csv"]
+    assert [order for order, _, _ in found.values()] == [0, 1, 2, 3]
+    assert {(repeated, late) for _, repeated, late in found.values()} == {(False, True)}
+
+
+def test_what_was_archived_tells_what_comes_again_and_what_is_older(home: Home, tmp_path: Path) -> None:
+    home.write("archive/r1/some.csv", b"once")
+    os.utime(tmp_path / "archive/r1/some.csv", (time.time() - 100, time.time() - 100))
+    found = arrived(home, tmp_path, once=200, twin=50)
+    assert found == {"once.csv": (0, True, False), "twin.csv": (1, False, True)}
+    home.write("runs/r1/features.json", b'{"files": [{"name": "some.csv", "modified": %d}]}' % (time.time() - 20))
+    assert arrived(home, tmp_path, twin=50)["twin.csv"] == (0, False, False)

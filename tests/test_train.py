@@ -67,13 +67,16 @@ def with_column(table, name, values):
         (lambda t: with_column(t, "amount_minor", t["amount"]), "amount_minor is double, expected int64"),
         (lambda t: t.slice(0, 0), "holds no rows"),
         (lambda t: with_column(t, "is_fraud", pa.array([0] * len(t), pa.int8())), "not one fraud"),
-        (lambda t: with_column(t, "is_fraud", pa.array([0, 2] * (len(t) // 2), pa.int32())), "holds 2"),
+        (lambda t: with_column(t, "is_fraud", pa.array([0, 2] * (len(t) // 2), pa.int32())), "holds something else"),
         (lambda t: with_column(t, "is_fraud", pa.array([0, 999] * (len(t) // 2), pa.int32())), "is_fraud"),
         (
             lambda t: with_column(t, "is_fraud", pa.array([1, None] * (len(t) // 2), pa.int8())),
             "600 rows and not one honest",
         ),
-        (lambda t: with_column(t, "transaction_id", pa.array(["x"] * len(t))), "'x' 1200 times"),
+        (
+            lambda t: with_column(t, "transaction_id", pa.array(["x"] * len(t))),
+            r"holds 1 transaction\(s\) more than once",
+        ),
     ],
 )
 def test_a_wrong_set_is_refused_with_what_and_where(tmp_path, spoil, said):

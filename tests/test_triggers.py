@@ -77,7 +77,20 @@ def test_the_schedule_makes_a_run_even_if_nothing_waits_and_only_one() -> None:
     assert decide([{**MONTHLY, "time": "2026-12-01T03:00:00Z"}], [], [Execution("arn:1", plan.name, False)]).name
 
 
-@pytest.mark.parametrize("name", [".part.csv", "_SUCCESS", "notes.txt", "a.csv", "b/C.CSV.GZ", "c.parquet", "_x.csv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".part.csv",
+        "_SUCCESS",
+        "notes.txt",
+        "a.csv",
+        "b/C.CSV.GZ",
+        "c.parquet",
+        "_x.csv",
+        "_temporary/0/d.csv",
+        "m/.trash/e.csv",
+    ],
+)
 def test_a_file_counts_as_waiting_if_the_job_would_take_it(name: str) -> None:
     from processing.landing import is_readable
 

@@ -86,8 +86,7 @@ def decide(asked: Sequence[Mapping[str, Any]], waiting: Sequence[Entry], executi
 
 def is_readable(key: str) -> bool:
     """Whether the feature job would take a file of that name in (the rule of `processing.landing`)."""
-    base = key.rsplit("/", 1)[-1]
-    return base.lower().endswith(READABLE) and not base.startswith((".", "_"))
+    return key.lower().endswith(READABLE) and not any(part.startswith((".", "_")) for part in key.split("/"))
 
 
 def _detail(event: Mapping[str, Any]) -> Mapping[str, Any]:

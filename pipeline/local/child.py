@@ -33,3 +33,8 @@ def run_process(
             except subprocess.TimeoutExpired:
                 if stopping.is_set():
                     raise Stopped from None
+
+
+def how_ended(code: int) -> str:
+    """An exit code in words."""
+    return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"

@@ -9,7 +9,6 @@ for each step, steps/<step>/ with arguments.json, log.txt and what the step left
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from pipeline.local.references import Scope, resolve
 from pipeline.local.services import ACCOUNT, Bindings, call_back, invoke
 from pipeline.local.story import Failure, Outcome, Story, now
 from processing.errors import BadInput, FraudlineError, RunFailed
+from processing.tracebacks import shape_of, trace_of
 
 __all__ = ["Bindings", "Failure", "LocalExecution", "Outcome", "StepEvent"]
 
@@ -158,8 +158,8 @@ class LocalExecution:
             return Failure(node.name, str(error), code, log)
         except Exception as error:  # noqa: BLE001 whatever a step's code raises is that step's failure
             with log.open("a", encoding="utf-8") as file:
-                traceback.print_exc(file=file)
-            return Failure(node.name, f"{type(error).__name__}: {error}", None, log)
+                print(trace_of(error), file=file)
+            return Failure(node.name, f"it ended unexpectedly: {shape_of(error)}; its log has the trace", None, log)
         return None
 
     def _perform(self, node: Node, log: Path) -> dict[str, Any]:

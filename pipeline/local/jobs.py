@@ -12,13 +12,13 @@ from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import Any
 
-from pipeline.local.child import run_process
+from pipeline.local.child import how_ended, run_process
 from pipeline.local.staging import deliver, fetch
 from processing import children
 from processing.errors import BadInput, NotFound, RunFailed
 
 CONTAINER_ROOT = PurePosixPath("/opt/ml")
-LAST_LINES = 20
+WHY = "its log may say why"  # which is not quoted: it may hold values of the rows
 
 
 class JobFailed(RunFailed):
@@ -131,18 +131,12 @@ def _run(job: Job, program: Mapping[str, Any], contract: Mapping[str, str], envi
         command[0] = job.python
     code = run_process(command, job.folder, variables, job.log, job.stopping)
     if code != 0:
-        raise JobFailed(_said(job, "failure") or _said(job, "message") or _last_lines(job.log, code), code)
+        raise JobFailed(_said(job, "failure") or _said(job, "message") or f"the command {how_ended(code)}; {WHY}", code)
 
 
 def _said(job: Job, name: str) -> str | None:
     path = job.root / "output" / name
     return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else None
-
-
-def _last_lines(log: Path, code: int) -> str:
-    how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    lines = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-LAST_LINES:]
-    return "\n".join([f"the command {how}; it wrote nothing" if not lines else f"the command {how}:", *lines])
 
 
 def _s3(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -1,0 +1,33 @@
+"""Errors that nobody expected, told without what they say: their texts may hold the values of somebody's rows."""
+
+import sys
+import traceback
+from types import TracebackType
+
+from processing.errors import FraudlineError
+
+
+def shape_of(error: BaseException) -> str:
+    """An error in one line: its type, and where it was raised. One of our own says what it says."""
+    if isinstance(error, FraudlineError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename and not frame.filename.startswith("<")]
+    where = f" at {'/'.join(own[-1].filename.rsplit('/', 2)[-2:])}:{own[-1].lineno}, in {own[-1].name}" if own else ""
+    return f"{type(error).__name__}{where}"
+
+
+def trace_of(error: BaseException) -> str:
+    """A traceback of the error and of those that led to it, without their texts."""
+    parts = []
+    chain: BaseException | None = error
+    while chain is not None:
+        frames = "".join(traceback.format_tb(chain.__traceback__))
+        parts.append(f"Traceback (most recent call last):\n{frames}{shape_of(chain)}\n")
+        chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
+    return "\nwhich led to\n\n".join(reversed(parts))
+
+
+def print_shape(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What `sys.excepthook` can be, for a process whose output is a log."""
+    print(trace_of(error.with_traceback(trace)), file=sys.stderr, end="")
