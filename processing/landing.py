@@ -125,9 +125,13 @@ def _judge(
         refuse(true_in(pc.match_substring_regex(values, r"[\r\n]")), of, "there is a line end in it")
         return values
 
+    def identity(of: str) -> pa.Array:
+        inexact = " (floats this large are not exact: write ids as text or integers)"
+        return text(of, f"expected an id{inexact if pa.types.is_floating(raw.columns[of].type) else ''}", required=True)
+
     columns: dict[str, pa.Array] = {}
     if contract.id:
-        columns["transaction_id"] = text(contract.id, "expected an id", required=True)
+        columns["transaction_id"] = identity(contract.id)
     time = column(contract.time, lambda raw: as_time(raw, contract), time_words(contract), required=True)
     outside = pc.or_(pc.less(time, pa.scalar(EARLIEST, TIME)), pc.greater(time, pa.scalar(now + AHEAD, TIME)))
     refuse(true_in(outside), contract.time, f"expected a time from {EARLIEST:%Y} to now")
@@ -145,7 +149,7 @@ def _judge(
     else:
         columns["is_fraud"] = pa.nulls(rows, pa.int32())
     for entity in contract.entities:
-        columns[entity.name] = text(entity.column, "expected an id", required=True)
+        columns[entity.name] = identity(entity.column)
     for extra in contract.numeric:
         columns[extra] = column(extra, as_number, "expected a number", required=False)
     for extra in contract.categorical:

@@ -1,8 +1,6 @@
 """Errors that nobody expected, told without what they say: their texts may hold the values of somebody's rows."""
 
-import sys
 import traceback
-from types import TracebackType
 
 from processing.errors import FraudlineError
 
@@ -26,8 +24,3 @@ def trace_of(error: BaseException) -> str:
         parts.append(f"Traceback (most recent call last):\n{frames}{shape_of(chain)}\n")
         chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
     return "\nwhich led to\n\n".join(reversed(parts))
-
-
-def print_shape(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What `sys.excepthook` can be, for a process whose output is a log."""
-    print(trace_of(error.with_traceback(trace)), file=sys.stderr, end="")

@@ -247,6 +247,96 @@ def test_large_ids_keep_all_their_digits(tmp_path: Path) -> None:
     assert [row["card"] for row in in_csv(tmp_path, {"card_no": number})] == [str(number)]
 
 
+@pytest.mark.parametrize(
+    ("values", "kind", "keys"),
+    [
+        ([2.0**53 - 1, 2.0**53, 1e19, float("inf"), -(2.0**53)], pa.float64(), [str(2**53 - 1)] + [None] * 4),
+        ([2.0**24 - 1, 2.0**24, float("-inf")], pa.float32(), [str(2**24 - 1), None, None]),
+        ([2**53 + 1, 2**63 - 1], pa.int64(), [str(2**53 + 1), str(2**63 - 1)]),
+        ([2**64 - 1], pa.uint64(), [str(2**64 - 1)]),
+    ],
+)
+def test_a_float_that_stands_for_several_ids_is_refused(
+    values: list[float], kind: pa.DataType, keys: list[str | None], tmp_path: Path
+) -> None:
+    found = in_parquet(tmp_path, card_no=pa.array(values, kind))
+    assert [row["card"] for row in found] == keys
+    reasons = [None if key else "card_no: expected an id" for key in keys]
+    assert [row["reason"] and row["reason"].partition(" (")[0] for row in found] == reasons
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("id", "x" * 257, "longer than 256 characters"),
+        ("card_no", "ü" * 257, "longer than 256 characters"),
+        ("channel", "x" * 257, "longer than 256 characters"),
+        ("card_no", "x" * 4097, "longer than 4,096 bytes"),
+        ("value", "1" * 4097, "longer than 4,096 bytes"),
+        ("card_no", "C\n7", "there is a line end in it"),
+        ("channel", "chip\rchip", "there is a line end in it"),
+    ],
+)
+def test_what_no_value_can_be_is_refused(column: str, value: str, reason: str, form: str, tmp_path: Path) -> None:
+    rows = [GOOD | {"id": "whole", "card_no": "ü" * 256}, GOOD | {column: value}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    quoted = [row | {column: f'"{row[column]}"'} for row in rows]
+    (tmp_path / "rows.csv").write_bytes(csv_of(quoted).replace(f'"{column}"', column).encode())
+    whole, *others = read(tmp_path / f"rows.{form}")
+    assert whole["reason"] is None
+    if form == "csv" and "line end" in reason:
+        assert [row["reason"] for row in others] == ["a quote that opens in line 3 takes in lines up to 4"] * 2
+    else:
+        assert [row["reason"] for row in others] == [f"{column}: {reason}"]
+
+
+def test_text_in_parquet_that_is_no_utf8_refuses_that_row(tmp_path: Path) -> None:
+    bad = pa.Array.from_buffers(pa.string(), 2, pa.array([b"C\xff", b"C7"]).buffers())
+    first, second = in_parquet(tmp_path, card_no=bad)
+    assert (first["reason"], second["card"]) == ("card_no: expected an id", "C7")
+    assert json.loads(first["content"])["card_no"] == "C\ufffd"
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.timestamp("ms", "UTC"), pa.timestamp("ms"), pa.timestamp("us"), pa.date32()], ids=str
+)
+def test_a_time_beyond_all_clocks_is_refused(kind: pa.DataType, tmp_path: Path) -> None:
+    far = pa.array([2**30], pa.int32()) if pa.types.is_date(kind) else pa.array([2**62])
+    (row,) = in_parquet(tmp_path, at=far.cast(kind))
+    assert row["reason"].startswith("at: expected")
+    assert json.loads(row["content"])["id"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (pa.array([["C7"]]), "list<element: string>"),
+        (pa.array([{"a": 1}]), "struct<a: int64>"),
+        (pa.array([1], pa.time64("us")), r"time64\[us\]"),
+    ],
+)
+def test_a_column_that_cannot_be_read_is_named_with_its_type(column: pa.Array, kind: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=rf"^rows.parquet has the column 'card_no' of type {kind}; text, numbers, "):
+        in_parquet(tmp_path, card_no=column)
+
+
+def test_a_refused_row_of_a_parquet_file_is_kept_whole(tmp_path: Path) -> None:
+    """Also over batches and row groups, and with columns that nobody reads."""
+    rows = 40_000
+    ids = [f"t{i}" for i in range(rows)]
+    values = ["1" if i % 9_999 else "none" for i in range(rows)]
+    plain = {name: pa.array([value]).take(pa.array([0] * rows)) for name, value in GOOD.items()}
+    remarks = {"remark": pa.array([f"of {i}" for i in range(rows)]), "nested": pa.array([[i] for i in range(rows)])}
+    table = pa.table(plain | {"id": pa.array(ids), "value": pa.array(values)} | remarks)
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=25_000)
+    refused = [row for row in read(tmp_path / "rows.parquet") if row["reason"]]
+    assert [row["line"] for row in refused] == [i + 1 for i in range(0, rows, 9_999)]
+    for row in refused:
+        content = json.loads(row["content"])
+        assert content == GOOD | {"id": ids[row["line"] - 1], "value": "none", "remark": f"of {row['line'] - 1}"}
+
+
 def test_amounts_are_rounded_to_whole_minor_units(tmp_path: Path) -> None:
     amounts = {"0": 0, "0.1": 10, "1.005": 100, "19.99": 1999, "1e3": 100_000, "5000": 500_000}
     found = in_csv(tmp_path, *({"value": amount} for amount in amounts))
@@ -280,6 +370,47 @@ def test_a_missing_column_is_named_with_those_expected(tmp_path: Path) -> None:
         r"the 3 found\. It expects id, at, value",
     ):
         check_file(path, CONTRACT, "mine.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("t1,2026-03-01T12:00:00Z,12.5,0,4111111111111111,123,chip", "no column 'id': 7 of the 7"),
+        ("id,at,Value,fraud,card_no,distance,channel", r"no column 'value' \(there is 'Value'\): 1 of the 7"),
+        ("id;at;value;fraud;card_no;distance;channel", "among the 1 found. Values are separated by commas"),
+    ],
+)
+def test_what_the_header_line_holds_is_shown_only_if_it_is_like_a_column(
+    header: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.csv").write_text(f"{header}\n")
+    with pytest.raises(BadInput, match=says) as caught:
+        check_file(tmp_path / "rows.csv", CONTRACT, "mine.csv")
+    assert "4111" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", [b"\x80,a,b\n", b"\xff" * 90 + b"\n", b"d,1,2,3,4,5,6,7,\xc3\x28\n"])
+def test_a_torn_row_that_is_no_text_is_kept(line: bytes, tmp_path: Path) -> None:
+    good = csv_of([GOOD]).encode()
+    (tmp_path / "rows.csv").write_bytes(good + line + good.splitlines(keepends=True)[1].replace(b"a1", b"a2"))
+    first, last, torn = sorted(read(tmp_path / "rows.csv"), key=lambda row: str(row["reason"]))
+    assert (first["reason"], last["reason"], torn["line"]) == (None, None, 3)
+    assert (torn["reason"], torn["content"]) == ("wrong number of fields", line.decode(errors="replace").strip("\n"))
+
+
+def test_columns_of_no_name_and_of_one_name_do_no_harm(tmp_path: Path) -> None:
+    rows = csv_of([GOOD, GOOD | {"value": "x"}]).splitlines()
+    (tmp_path / "rows.csv").write_text("\n".join(f"{row},," for row in rows))
+    good, bad = read(tmp_path / "rows.csv")
+    assert (good["reason"], bad["reason"]) == (None, "value: expected a number")
+    assert json.loads(bad["content"]) == GOOD | {"value": "x", "": "", " (2)": ""}
+
+
+def test_header_names_may_be_in_any_encoding_and_on_two_lines(tmp_path: Path) -> None:
+    header, row = csv_of([GOOD | {"remark": "a"}]).encode().splitlines()
+    (tmp_path / "rows.csv").write_bytes(header.replace(b"remark", b'"caf\xe9\nno. 2"') + b"\n" + row + b"\n")
+    (found,) = read(tmp_path / "rows.csv")
+    assert (found["line"], found["reason"]) == (3, None)
 
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
@@ -400,3 +531,41 @@ def test_csv_and_parquet_of_the_same_rows_read_alike(
     assert [row["event_time"] for row in found[0]] == [row["at"] for row in rows]
     assert [row["card"] for row in found[0]] == [row["card_no"] for row in rows]
     assert [row["distance"] for row in found[0]] == [row["distance"] for row in rows]
+
+
+SECRET = "S3CR3T"
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["", "4", "\n", '"', "é", " "])), min_size=1, max_size=6),
+    st.integers(-2, 2),
+    st.booleans(),
+    st.booleans(),
+)
+def test_no_reason_and_no_error_tells_a_value(
+    tmp_path_factory: pytest.TempPathFactory, spoilt: list[tuple[int, str]], shift: int, headed: bool, parquet: bool
+) -> None:
+    """Values that are somebody's secret, in columns where they are wrong, in rows that are shifted."""
+    rows = []
+    for column, mark in spoilt:
+        values = list(GOOD.values())
+        values[column] = f"{mark}{SECRET}{mark}"
+        moved = [SECRET] * max(shift, 0) + values + [SECRET] * max(-shift, 0)
+        rows.append(moved[: len(GOOD)] if parquet else moved)
+    folder = tmp_path_factory.getbasetemp()
+    names = list(GOOD) if headed else [f"{SECRET}{i}" for i in range(len(GOOD))]
+    if parquet:
+        path = folder / "secret.parquet"
+        pq.write_table(pa.table({name: [row[i] for row in rows] for i, name in enumerate(names)}), path)
+    else:
+        path = folder / "secret.csv"
+        path.write_text("\n".join(",".join(row) for row in [names, *rows]), encoding="utf-8")
+    if not headed:
+        with pytest.raises(BadInput) as caught:
+            read(path)
+        assert SECRET not in str(caught.value)
+        return
+    refused = [row for row in read(path) if row["reason"]]
+    assert not any(SECRET in row["reason"] for row in refused)
+    assert not refused or any(SECRET in row["content"] for row in refused)
