@@ -13,12 +13,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from processing.contract import Contract
-from processing.errors import BadInput
+from processing.errors import BadInput, Damaged
 from processing.features import FeatureSet
+from processing.parquet import FAULTS, READ, first_line
 from processing.windows import DAY_US
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+REMEDY = "run `fraudline home repair`, then once more, which writes the sets anew"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def read(folder: Path, contract: Contract) -> Dataset:
 
     Columns beyond those of the set are ignored, and so are rows whose label is not known yet. Raises BadInput, naming
     file and column, for one that is missing, of another type or has nulls, and for a set without rows, without
-    frauds, or with an id twice.
+    frauds, or with an id twice; Damaged for a file that is not as it was written.
     """
     columns = _columns(contract, FeatureSet(contract))
     paths = [path for path in sorted(folder.rglob("*.parquet")) if not _hidden(path.relative_to(folder))]
@@ -135,14 +137,14 @@ def _columns(contract: Contract, features: FeatureSet) -> dict[str, tuple[str, C
 def _opened(path: Path, columns: Mapping[str, Any]) -> Any:
     """The set's columns of one file, as an Arrow table."""
     try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput(f"{path} cannot be read as Parquet: {error}") from None
-    found = file.schema_arrow.names
+        with pq.ParquetFile(path, **READ) as file:
+            found = file.schema_arrow.names
+            if not set(columns) - set(found):
+                return file.read(columns=list(columns)).select(list(columns))
+    except FAULTS as error:
+        raise Damaged(f"{path} is damaged: {first_line(error)}; {REMEDY}") from None
     missing = [name for name in columns if name not in found]
-    if missing:
-        raise BadInput(f"{path} lacks the column {', '.join(missing)}; it has {', '.join(found)}")
-    return file.read(columns=list(columns)).select(list(columns))
+    raise BadInput(f"{path} lacks the column {', '.join(missing)}; it has {', '.join(found)}")
 
 
 def _fitted(table: Any, columns: Mapping[str, tuple[str, Callable[[Any], bool]]], source: str) -> Any:

@@ -62,12 +62,12 @@ def of_home(home: Home, contract: Contract, count: int) -> tuple[Dataset, list[F
 
     if not home.folders("warehouse/"):
         raise BadInput(f"the home {home.url} has no data yet; `fraudline run` takes some in")
-    features = iceberg.open_tables(home, contract).features
-    labelled = iceberg.row_counts(features, labelled=True)
-    test = split_days(labelled, iceberg.row_counts(features), contract).test
+    tables = iceberg.open_tables(home, contract)
+    labelled = iceberg.row_counts(tables.features, labelled=True)
+    test = split_days(labelled, iceberg.row_counts(tables.features), contract).test
     first = test.start - count * contract.test_days - contract.label_delay_days - contract.train_days
-    window = f"event_time >= '{date_of(first)}T00:00:00+00:00' and event_time < '{date_of(test.start)}T00:00:00+00:00'"
-    rows = dataset.of_table(features.scan(window).to_arrow(), contract, f"the features of {home.url}")
+    window = tables.read("features", range(first, test.start))
+    rows = dataset.of_table(window, contract, f"the features of {home.url}")
     folds = [fold for fold in last_weeks(test.start, contract, count) if _usable(rows, fold, contract)]
     if not folds:
         raise BadInput(

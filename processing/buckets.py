@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from processing.contract import Contract
 from processing.online import Bucket, Event, OnlineStore
+from processing.parquet import READ
 from processing.staging import brought
 from processing.windows import HOUR_US
 
@@ -51,7 +52,7 @@ def refresh_store(
         for address in written:
             with brought(address) as paths:
                 for path in paths:
-                    for piece in pq.ParquetFile(path).iter_batches(20_000):
+                    for piece in pq.ParquetFile(path, **READ).iter_batches(20_000):
                         columns = [piece.column(name).to_pylist() for name in Bucket._fields]
                         count += len(piece)
                         yield [Bucket(*values) for values in zip(*columns, strict=True)]

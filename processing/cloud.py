@@ -21,11 +21,14 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_s3_assets as assets
 from constructs import Construct, IConstruct
 
+from processing.parquet import SPARK as CHECKSUMS
+
 DATABASE = "fraudline"  # NAMESPACE of processing.catalog
 LANDING = "fraudline_landing"
 LOG_PREFIX = "/fraudline/features"
 ROOT = Path(__file__).parents[1]
 SPARK_SETTINGS = {
+    **CHECKSUMS,
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.maxConcurrentOutputFileWriters": "64",

@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import StaticTable, Table
 
-from processing.catalog import CATALOG_KEY, make_catalog, namespace, open_catalog
+from processing.catalog import CATALOG_KEY, REPAIR, make_catalog, namespace, open_catalog
 from processing.contract import Contract
 from processing.documents import parse_document, read_document
 from processing.errors import Damaged, FraudlineError, NotFound
 from processing.home import Home, LocalHome
 from processing.incoming import FOLDER
 from processing.locations import key_of, location_of
-from processing.tables import BY_DAY, open_tables, reading
+from processing.parquet import fault_of, first_line
+from processing.tables import BY_DAY, Tables, open_tables, reading
 
 METADATA = re.compile(r"(warehouse/(?:.+/)?([^/]+))/metadata/(\d+)-[^/]+\.metadata\.json")
 NAMES = ("transactions", "features", "quarantine")
@@ -54,8 +55,7 @@ def table_problems(home: Home, contract: Contract) -> Iterator[Problem]:
         if table is None:
             continue
         try:
-            with reading(f"the table {name}"):
-                files = [task.file for task in table.scan().plan_files()]
+            files = _files(table)
         except Damaged as error:
             yield Problem(home.url_of(tables.folder(name)), str(error), lambda: _catalog_anew(home))
             return
@@ -69,24 +69,31 @@ def table_problems(home: Home, contract: Contract) -> Iterator[Problem]:
 def _fault(home: Home, key: str, rows: int) -> str:
     """What is wrong with a data file that should hold so many rows; "" if nothing is. Every page is read."""
     try:
-        with home.local_file(key) as path, pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if file.metadata.num_rows != rows:
-                return f"it holds {file.metadata.num_rows:,} rows, the table says {rows:,}"
-            found = 0
-            for batch in file.iter_batches():
-                batch.validate(full=True)
-                found += len(batch)
-            return "" if found == rows else f"{found:,} of its {rows:,} rows can be read"
+        with home.local_file(key) as path:
+            return fault_of(path, rows)
     except NotFound:
         return "it is gone"
-    except (
-        FraudlineError,
-        ArithmeticError,
-        LookupError,
-        OSError,
-        ValueError,
-    ) as error:  # Arrow's errors are among them
-        return f"it cannot be read: {(str(error).splitlines() or [''])[0]}"
+    except FraudlineError as error:
+        return f"it cannot be read: {first_line(error)}"
+
+
+def name_damage(tables: Tables, failure: Exception) -> None:
+    """Raise Damaged, which names file, fault and remedy, if Spark's `failure` names a data file that is damaged.
+
+    Whether it is says the file itself, read through once more.
+    """
+    said = f"{failure}\n{getattr(failure, '_stackTrace', '')}"  # the causes are in the latter
+    for file in [file for name in NAMES for file in _files(tables.find(name))]:
+        key = key_of(tables.home, file.file_path)
+        if key.rpartition("/")[2] in said and (fault := _fault(tables.home, key, file.record_count)):
+            raise Damaged(f"{tables.home.url_of(key)} is damaged: {fault}; {REPAIR}") from failure
+
+
+def _files(table: Table | None) -> list[DataFile]:
+    if table is None:
+        return []
+    with reading(f"the table {table.name()[-1]}"):
+        return [task.file for task in table.scan().plan_files()]
 
 
 def _mending(home: Home, contract: Contract, name: str, day: int) -> Callable[[], str]:

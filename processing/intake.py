@@ -17,6 +17,7 @@ from processing.contract import Contract
 from processing.errors import BadInput, RunFailed
 from processing.incoming import Arrival
 from processing.landing import read_file
+from processing.parquet import WRITE
 from processing.schemas import landed_schema, transaction_schema
 from processing.scratch import scratch_folder
 from processing.staging import at_hand, deliver, for_reading
@@ -112,7 +113,7 @@ class _Writer:
         if len(batch):
             if self._file is None:
                 self._local = self._scratch.enter_context(scratch_folder("rows")) / "rows.parquet"
-                self._file = pq.ParquetWriter(self._local, batch.schema)
+                self._file = pq.ParquetWriter(self._local, batch.schema, **WRITE)
             self._file.write_batch(batch)
             self.rows += len(batch)
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from processing import tables as iceberg
@@ -26,6 +28,7 @@ from processing.behaviour import features_of
 from processing.buckets import refresh_store
 from processing.committing import Changes, Files, commit, discarded_on
 from processing.contract import HOME_KEY, Contract, of_home
+from processing.damage import name_damage
 from processing.errors import BadInput, Conflict, FraudlineError
 from processing.features import FeatureSet
 from processing.home import Home, open_home
@@ -35,6 +38,7 @@ from processing.landing import check_file
 from processing.lease import hold
 from processing.leftovers import sweep
 from processing.online import OnlineStore, Reports, open_store
+from processing.parquet import READ, WRITE
 from processing.schemas import quarantine_schema, transaction_schema
 from processing.scratch import remove_abandoned, scratch_folder
 from processing.spark import start_spark, tasks_for
@@ -101,10 +105,14 @@ def run_job(
         held.callback(staging.close)
         job = _Job(home, contract, run, spark, tables, staging, claims, check)
         reports = store.reports() if store else Reports({}, 0)
-        taken = job.take_in(reports)
-        claims.archive()
-        split, counts = job.write_sets()
-        set_buckets = job.refresh(store, reports) if store else 0
+        try:
+            taken = job.take_in(reports)
+            claims.archive()
+            split, counts = job.write_sets()
+            set_buckets = job.refresh(store, reports) if store else 0
+        except (Py4JError, PySparkException) as error:
+            name_damage(job.tables, error)
+            raise
         arrivals = claims.arrivals
     done = {
         "run": run,
@@ -244,17 +252,14 @@ class _Job:
         if not taken.refused_rows:
             return None
         digests = {arrival.name: arrival.sha256 for arrival in self.claims.arrivals}
-        quarantine = self.tables.find("quarantine")
-        known: set[str] = set()
-        if quarantine is not None:
-            known = set(quarantine.scan(selected_fields=("file_sha256",)).to_arrow()["file_sha256"].to_pylist())
+        known = set(self.tables.read("quarantine", columns=["file_sha256"])["file_sha256"].to_pylist())
         refused, now = f"{self.staging.scratch}/refused{self.attempt}", datetime.now(UTC)
         taken.refused.write.parquet(refused)
         with brought(refused) as paths:
             rows = [
                 {**row, "run": self.run, "refused_at": now, "file_sha256": digests[row["file"]]}
                 for path in paths
-                for row in pq.read_table(path).to_pylist()
+                for row in pq.ParquetFile(path, **READ).read().to_pylist()
                 if digests[row["file"]] not in known
             ]
         if not rows:
@@ -262,7 +267,7 @@ class _Job:
         folder = self._folder("quarantine", changes)
         with scratch_folder("refused") as local:
             path = local / "refused.parquet"
-            pq.write_table(pa.Table.from_pylist(rows, quarantine_schema()), path, write_page_checksum=True)
+            pq.write_table(pa.Table.from_pylist(rows, quarantine_schema()), path, **WRITE)
             self.home.upload(path, f"{folder}/{path.name}")
         return f"{folder}/{path.name}"
 

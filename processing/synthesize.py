@@ -19,6 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from processing.errors import BadInput
+from processing.parquet import WRITE
 from processing.patterns import leaks, stolen, takeovers, tested
 from processing.population import (
     CHANNELS,
@@ -89,7 +90,7 @@ def write(table: pa.Table, path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     if kind == ".parquet":
-        pyarrow.parquet.write_table(table, part)
+        pyarrow.parquet.write_table(table, part, **WRITE)
     else:
         for i, column in enumerate(table.schema):
             if pa.types.is_timestamp(column.type):

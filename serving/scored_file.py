@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from processing.errors import BadInput
 from processing.landing import SUFFIXES
+from processing.parquet import WRITE
 
 SCORED = pa.schema(
     [
@@ -79,8 +80,10 @@ class Output:
             self._stream = pa.output_stream(str(self._partial), compression="gzip" if suffix.endswith(".gz") else None)
         except OSError as error:
             raise BadInput(f"{self.path} cannot be written: {error.strerror or error}") from None
-        make = pq.ParquetWriter if suffix == ".parquet" else pyarrow.csv.CSVWriter
-        self._writer = make(self._stream, self.schema)
+        if suffix == ".parquet":
+            self._writer = pq.ParquetWriter(self._stream, self.schema, **WRITE)
+        else:
+            self._writer = pyarrow.csv.CSVWriter(self._stream, self.schema)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

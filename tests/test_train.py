@@ -16,7 +16,7 @@ from pipeline import dataset, train
 from pipeline.model import Hyperparameters
 from pipeline.packing import packed_file
 from pipeline.threshold import choose
-from processing.errors import BadInput
+from processing.errors import BadInput, Damaged
 from processing.features import FeatureSet
 
 QUICK = Hyperparameters(max_iterations=20)
@@ -88,7 +88,7 @@ def test_a_wrong_set_is_refused_with_what_and_where(tmp_path, spoil, said):
 
 def test_a_file_that_is_no_parquet_is_named(tmp_path):
     (tmp_path / "a.parquet").write_text("id,amount")
-    with pytest.raises(BadInput, match=r"a\.parquet cannot be read"):
+    with pytest.raises(Damaged, match=r"a\.parquet is damaged"):
         dataset.read(tmp_path, CONTRACT)
 
 
