@@ -34,6 +34,7 @@ SPARK_SETTINGS = {
     "spark.sql.maxConcurrentOutputFileWriters": "64",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "100000",
 }
+LATEST = "latest"  # the index of decisions by time
 READS = ("GetItem", "BatchGetItem", "Query")
 ITEM_ACTIONS = (*READS, "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "ConditionCheckItem")
 
@@ -267,6 +268,7 @@ class FeatureJob(Construct):
             why="The job makes its tables, and sets those of an older definition aside under a dated name.",
         )
         allow(role, [f"dynamodb:{action}" for action in (*ITEM_ACTIONS, "DescribeTable")], online.table_arn)
+        allow(role, ["dynamodb:Query"], f"{online.table_arn}/index/{LATEST}")  # what was decided since the last run
         allow(
             role,
             ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:AssociateKmsKey"],

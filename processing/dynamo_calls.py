@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -150,12 +150,20 @@ class Calls:
     def query(self, ends: float, limit: int | None = None, **arguments: Any) -> list[Item]:
         """The items of a query, page after page; not more than `limit`."""
         found: list[Item] = []
+        for page in self.pages(lambda: ends, limit, **arguments):
+            found += page
+            if limit and len(found) >= limit:
+                break
+        return found[:limit]
+
+    def pages(self, ends: Callable[[], float], limit: int | None = None, **arguments: Any) -> Iterator[list[Item]]:
+        """The items of a query, page by page; `ends` gives the time by which the next one must be there."""
         more: dict[str, Any] = {"Limit": limit} if limit else {}
         while True:
-            page = self.call("query", ends, TableName=self.table, **arguments, **more)
-            found += page["Items"]
-            if "LastEvaluatedKey" not in page or (limit and len(found) >= limit):
-                return found[:limit]
+            page = self.call("query", ends(), TableName=self.table, **arguments, **more)
+            yield page["Items"]
+            if "LastEvaluatedKey" not in page:
+                return
             more["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
 

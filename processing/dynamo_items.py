@@ -5,24 +5,28 @@ One table; partition key `pk` and sort key `sk` (texts), time to live `expires`;
 
     pk                      sk           what it holds
     facts                   facts        contract (its digest); horizon and refresh: of the refresh that began last;
-                                         done, done_horizon: of the one that was completed last
+                                         done, done_horizon, era, read, pending: of the one that was completed last
     decision/<id>           decision     a decision (has `recorded`), and is_fraud as reported; counted: whether the
-                                         counters hold it as a fraud, since the refresh `basis`; tail: the horizon at
-                                         which the data's last hour counted it, which may be without a decision
+                                         counters hold it as a fraud, since the refresh `basis`; tail: the hour of the
+                                         data's event of this id that a refresh counted from its horizon on, which may
+                                         be without a decision, and content: its digest; era: where it is counted;
+                                         displaced: the decision is not, as the data has another transaction for the id
     day/<entity>/<day>      hours        n13 s13 q13 f13 g13: that hour's counters; refresh, until: of the refresh that
                                          set the hours before `until`
     day/<entity>/<day>      <slot>       n<t> s<t> q<t>: what happened t microseconds into the day, for each t of ten
                                          minutes: an event sees those of its hour before it, not those at its time
-    frauds/<shard>          frauds       ids: digests of the ids that the data says are fraud
-    reports                 <number>     a report: id and is_fraud
+    frauds/<shard>          frauds       ids: digests of the events before the horizon that are counted as fraud
+    reports                 <number>     a report: is_fraud, and the event that was decided
     counter                 reports      next: the number of the next report
 
 A day is an item so that a write costs one unit and a read of a look-back fits one BatchGetItem; the days of an entity
 are partitions of their own, so that no entity is bound to one partition's throughput. An item holds 400 KB: some
-10,000 distinct times of one entity in ten minutes.
+10,000 distinct times of one entity in ten minutes. A refresh whose horizon goes back begins an era: counters of its own
+(`hours.7`, `slot003.7` in the era that refresh 7 began), filled while the API goes on with those before.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,14 +44,14 @@ LONGEST_BYTES = 512  # of a value in a key, where the service allows 2048 in all
 FRAUD_SHARDS = 256  # so that millions fit
 SHARDS = 8  # of the index: 1000 writes a second each
 FACTS = {"pk": {"S": "facts"}, "sk": {"S": "facts"}}
+FACT_NAMES = ("horizon", "refresh", "done", "done_horizon", "era", "read", "pending")
 COUNTER = {"pk": {"S": "counter"}, "sk": {"S": "reports"}}
 REPORTS = "reports"
 
 
 def new_facts(contract: str) -> Item:
     """The facts of a new store."""
-    names = ("horizon", "refresh", "done", "done_horizon")
-    return FACTS | {"contract": {"S": contract}} | {name: number(0) for name in names}
+    return FACTS | {"contract": {"S": contract}} | {name: number(0) for name in FACT_NAMES}
 
 
 def number(value: int) -> dict[str, str]:
@@ -70,23 +74,32 @@ def decision_key(transaction_id: str) -> Item:
     return {"pk": {"S": f"decision/{_named(transaction_id)}"}, "sk": {"S": "decision"}}
 
 
-def day_key(entity: int, key: str, day: int) -> Item:
-    return {"pk": {"S": f"day/{entity}/{_named(key)}/{day}"}, "sk": {"S": "hours"}}
+def day_key(entity: int, key: str, day: int, era: int = 0) -> Item:
+    return {"pk": {"S": f"day/{entity}/{_named(key)}/{day}"}, "sk": {"S": _in_era("hours", era)}}
 
 
-def slot_key(entity: int, key: str, time_us: int) -> Item:
+def slot_key(entity: int, key: str, time_us: int, era: int = 0) -> Item:
     day, within = divmod(time_us, DAY_US)
-    return day_key(entity, key, day) | {"sk": {"S": f"slot{within // SLOT_US:03}"}}
+    return day_key(entity, key, day) | {"sk": {"S": _in_era(f"slot{within // SLOT_US:03}", era)}}
+
+
+def _in_era(name: str, era: int) -> str:
+    return f"{name}.{era}" if era else name
 
 
 def frauds_key(shard: int) -> Item:
     return {"pk": {"S": f"frauds/{shard}"}, "sk": {"S": "frauds"}}
 
 
-def fraud_mark(transaction_id: str) -> tuple[int, str]:
-    """Where an id stands among the data's frauds: the shard, and the digest in it."""
-    digest = hashlib.sha256(transaction_id.encode()).hexdigest()
-    return int(digest[:8], 16) % FRAUD_SHARDS, digest[:20]
+def shard_of(transaction_id: str) -> int:
+    """Where an id's event stands among the data's frauds."""
+    return int(hashlib.sha256(transaction_id.encode()).hexdigest()[:8], 16) % FRAUD_SHARDS
+
+
+def content_of(event: Event) -> str:
+    """A digest of an event, its id included."""
+    content = json.dumps([event.transaction_id, event.time_us, event.amount, *event.keys])
+    return hashlib.sha256(content.encode()).hexdigest()[:20]
 
 
 def report_key(report: int) -> Item:
@@ -98,6 +111,12 @@ def address(item: Mapping[str, Any]) -> tuple[str, str]:
     return item["pk"]["S"], item["sk"]["S"]
 
 
+def as_seen(item: Mapping[str, Any], names: Iterable[str]) -> tuple[str, Item]:
+    """The condition that attributes still are what they were in `item`, and its values."""
+    conditions = [f"#{name} = :seen_{name}" if name in item else f"attribute_not_exists(#{name})" for name in names]
+    return " AND ".join(conditions), {f":seen_{name}": item[name] for name in names if name in item}
+
+
 @dataclass(frozen=True)
 class Facts:
     """How far the data reaches. Hours before `horizon` are the data's to tell, as soon as a refresh has begun."""
@@ -107,6 +126,9 @@ class Facts:
     refresh: int
     done: int
     done_horizon: int
+    era: int  # in which the counters count; 0 or the number of the refresh that began it
+    read: int  # decisions recorded up to this time, in ns, have been compared with the data
+    pending: int  # when the first of them was recorded that the data lacks
 
     @property
     def settled(self) -> bool:
@@ -115,8 +137,7 @@ class Facts:
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> "Facts":
-        names = ("horizon", "refresh", "done", "done_horizon")
-        return cls(item["contract"]["S"], *(integer(item, name) for name in names))
+        return cls(item["contract"]["S"], *(integer(item, name) for name in FACT_NAMES))
 
 
 def hours_of(day: int, item: Mapping[str, Any], facts: Facts) -> Iterator[list[int]]:
@@ -144,13 +165,9 @@ def earlier_of(items: Iterable[Mapping[str, Any]], event: Event) -> tuple[int, i
 
 def decision_item(decision: Decision, recorded: int) -> Item:
     """The attributes of a decision. Floats are kept as texts that give the same bits again."""
-    event = decision.event
     reasons = {} if decision.reasons is None else {"reasons": {"S": decision.reasons}}
     return reasons | {
-        "id": {"S": event.transaction_id},
-        "time_us": number(event.time_us),
-        "amount": number(event.amount),
-        "keys": {"L": [{"S": key} for key in event.keys]},
+        **event_item(decision.event),
         "decision": {"S": decision.decision},
         "score": {"S": repr(float(decision.score))},
         "threshold": {"S": repr(float(decision.threshold))},
@@ -158,7 +175,7 @@ def decision_item(decision: Decision, recorded: int) -> Item:
         "features": {"B": decision.features},
         "decided_at": {"S": decision.decided_at.isoformat()},
         "recorded": number(recorded),
-        "feed": {"S": feed_of(fraud_mark(event.transaction_id)[0] % SHARDS)},
+        "feed": {"S": feed_of(shard_of(decision.event.transaction_id) % SHARDS)},
     }
 
 
@@ -166,13 +183,51 @@ def feed_of(shard: int) -> str:
     return f"feed{shard}"
 
 
+def event_item(event: Event) -> Item:
+    """The attributes of an event."""
+    return {
+        "id": {"S": event.transaction_id},
+        "time_us": number(event.time_us),
+        "amount": number(event.amount),
+        "keys": {"L": [{"S": key} for key in event.keys]},
+    }
+
+
+def event_of(item: Mapping[str, Any]) -> Event:
+    """The event that a decision or a report is of."""
+    keys = tuple(key["S"] for key in item["keys"]["L"])
+    return Event(item["id"]["S"], integer(item, "time_us"), integer(item, "amount"), keys)
+
+
+def is_counted(item: Mapping[str, Any], facts: Facts, in_data: bool) -> bool:
+    """Whether a decided event is among those counted, as the refresh that was completed last knows.
+
+    `in_data`: it is among the frauds of the data.
+    """
+    if "displaced" in item:
+        return False
+    if integer(item, "time_us") // HOUR_US >= facts.done_horizon:
+        return integer(item, "era") == facts.era
+    labelled = "counted" in item and integer(item, "basis", -1) == facts.done
+    return in_data or labelled or integer(item, "recorded") <= facts.read
+
+
+def counted_as_fraud(item: Mapping[str, Any], facts: Facts, in_data: bool) -> bool:
+    """Whether the counters hold a counted event as a fraud.
+
+    What a refresh sets holds what the data says (`in_data`); from then on, and after the horizon, reports count.
+    """
+    since = integer(item, "basis", -1) == facts.done or integer(item, "time_us") // HOUR_US >= facts.done_horizon
+    counted: bool = item["counted"]["BOOL"] if since and "counted" in item else in_data
+    return counted
+
+
 def decision_of(item: Mapping[str, Any] | None) -> Decision | None:
     """The decision that an item holds, if it holds one."""
     if item is None or "recorded" not in item:
         return None
-    keys = tuple(key["S"] for key in item["keys"]["L"])
     return Decision(
-        Event(item["id"]["S"], integer(item, "time_us"), integer(item, "amount"), keys),
+        event_of(item),
         item["decision"]["S"],
         float(item["score"]["S"]),
         float(item["threshold"]["S"]),

@@ -1,6 +1,6 @@
 """Taking data in, in Spark: which landed rows are new, which bring a label, which are refused."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from processing.contract import Contract
 from processing.errors import BadInput, RunFailed
 from processing.incoming import Arrival
 from processing.landing import read_file
+from processing.online import Report
 from processing.parquet import WRITE
 from processing.schemas import landed_schema, transaction_schema
 from processing.scratch import scratch_folder
@@ -40,6 +41,7 @@ class Taken:
     new_rows: int
     new_days: frozenset[int]
     label_days: frozenset[int]
+    reports_set_aside: int = 0  # labels reported for other transactions than those of their ids
 
 
 def day_of(time: Column) -> Column:
@@ -130,15 +132,16 @@ def take(
     landed: Landed,
     files: Sequence[ArrivedFile],
     existing: DataFrame | None,
-    reported: dict[str, bool],
+    reported: Mapping[str, Report],
     contract: Contract,
 ) -> Taken:
     """Compare what landed with what is there.
 
     The first row of an id stands; another content under the same id is refused. The label that arrived last stands,
-    and one reported to the API stands over those from files. A file that was taken in before labels nothing anew, and
-    only a file that arrived after all of those may undo a 1. Raises BadInput for a file that is truncated, or when a
-    greater share of rows than the contract allows is refused, and RunFailed if not all rows that were read are there.
+    and one reported to the API stands over those from files, if it is of the transaction that was decided. A file that
+    was taken in before labels nothing anew, and only a file that arrived after all of those may undo a 1. Raises
+    BadInput for a file that is truncated, or when a greater share of rows than the contract allows is refused, and
+    RunFailed if not all rows that were read are there.
     """
     if not landed.rows and not reported:
         nothing = spark.createDataFrame([], from_arrow_schema(transaction_schema(contract)))
@@ -150,7 +153,7 @@ def take(
             f"{landed.rows - landed.refused:,} rows were accepted and {there:,} of them can be read again; nothing was "
             "committed. Is the temporary folder full, or was it cleared?"
         )
-    told = spark.createDataFrame([(key, int(label)) for key, label in reported.items()], "id string, told int")
+    told = _told(spark, reported, contract)
     ids = good.select("transaction_id").unionAll(told.select("id"))
     if existing is not None:
         ids = ids.unionAll(existing.select("transaction_id"))
@@ -161,9 +164,11 @@ def take(
     refused = read_table(spark, landed.refused_files, landed_schema(contract)).select(*ORIGIN)
     total, bad = landed.rows, landed.refused
     contested = ids.groupBy("transaction_id").count().where("count > 1").select("transaction_id").persist()
-    changes = good.select(*names, F.lit(True).alias("new"))
+    changes, set_aside = good.select(*names, F.lit(True).alias("new")), 0
     if contested.count():
-        judged = _judge(rows.join(contested, "transaction_id", "left_semi"), told, names, files).persist()
+        several = rows.join(contested, "transaction_id", "left_semi")
+        judged = _judge(several, told, names, files, contract).persist()
+        set_aside = judged.where("set_aside").count()
         plain = changes.join(contested, "transaction_id", "left_anti").select(*changes.columns)
         changes = judged.where("changed").select(*names, (~F.col("known")).alias("new")).unionAll(plain)
         twice = judged.where("clash").select(*ORIGIN[:2], F.lit(CLASH).alias("reason"), F.to_json(F.struct(*names)))
@@ -179,11 +184,23 @@ def take(
         new_rows=sum(row["count"] for row in days if row["new"]),
         new_days=frozenset(row["day"] for row in days if row["new"]),
         label_days=frozenset(row["day"] for row in days if not row["new"]),
+        reports_set_aside=set_aside,
     )
 
 
-def _judge(rows: DataFrame, told: DataFrame, names: list[str], files: Sequence[ArrivedFile]) -> DataFrame:
-    """The rows whose id occurs more than once: which is `changed` (inserted, or labelled anew), which a `clash`."""
+def _told(spark: SparkSession, reported: Mapping[str, Report], contract: Contract) -> DataFrame:
+    """What was reported: id, told (the label), and decided (the transaction's content)."""
+    keys = "".join(f", `{entity.name}`: string" for entity in contract.entities)
+    schema = f"id string, told int, decided struct<us: long, amount_minor: long{keys}>"
+    rows = [(key, int(label), (event.time_us, event.amount, *event.keys)) for key, (event, label) in reported.items()]
+    return spark.createDataFrame(rows, schema)
+
+
+def _judge(
+    rows: DataFrame, told: DataFrame, names: list[str], files: Sequence[ArrivedFile], contract: Contract
+) -> DataFrame:
+    """The rows whose id occurs more than once: which is `changed` (inserted, or labelled anew), which a `clash`, and
+    for which a report is `set_aside`, because another transaction was decided under its id."""
     spark = rows.sparkSession
     placed = [(file.name, (file.order, file.repeated, file.late)) for file in files]
     # A name with a blank is no column of any contract.
@@ -197,7 +214,11 @@ def _judge(rows: DataFrame, told: DataFrame, names: list[str], files: Sequence[A
     first, stands = F.col("place") == 1, F.max(F.when(known, F.coalesce(fraud, F.lit(-1)))).over(everything)
     undone = (stands == 1) & (fraud == 0) & ~late  # by an export that may be older than the 1
     counts = same & (known | stands.isNull() | ~(repeated | undone))
-    label = F.coalesce("told", F.last(F.when(counts, fraud), ignorenulls=True).over(everything))
+    decided = F.struct(
+        F.unix_micros("event_time").alias("us"), "amount_minor", *(entity.name for entity in contract.entities)
+    )
+    reported = F.when(decided == F.col("decided"), F.col("told"))
+    label = F.coalesce(reported, F.last(F.when(counts, fraud), ignorenulls=True).over(everything))
     judged = (
         rows.join(F.broadcast(told), F.col("transaction_id") == F.col("id"), "left")
         .join(F.broadcast(of_file), "file", "left")
@@ -207,8 +228,9 @@ def _judge(rows: DataFrame, told: DataFrame, names: list[str], files: Sequence[A
         .withColumn("label", label)
         .withColumn("changed", first & (~known | ~F.col("label").eqNullSafe(fraud)))
         .withColumn("clash", ~same & ~known)
+        .withColumn("set_aside", first & F.col("told").isNotNull() & reported.isNull())
     )
-    return judged.where("changed OR clash").withColumn("is_fraud", F.when(first, F.col("label")))
+    return judged.where("changed OR clash OR set_aside").withColumn("is_fraud", F.when(first, F.col("label")))
 
 
 def _check(total: int, bad: int, refused: DataFrame, contract: Contract) -> None:

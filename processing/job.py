@@ -25,7 +25,7 @@ from pyspark.sql import DataFrame, SparkSession
 from processing import tables as iceberg
 from processing.arrival_history import arrived_files
 from processing.behaviour import features_of
-from processing.buckets import refresh_store
+from processing.buckets import first_day, refresh_store
 from processing.committing import Changes, Files, commit, discarded_on
 from processing.contract import HOME_KEY, Contract, of_home
 from processing.damage import name_damage
@@ -128,6 +128,7 @@ def run_job(
         "rows_accepted": taken.accepted_rows,
         "rows_refused": taken.refused_rows,
         "rows_new": job.added,
+        "reports_set_aside": taken.reports_set_aside,
         "online_buckets": set_buckets,
         "features": list(FeatureSet(contract).names),
         "snapshots": {
@@ -167,9 +168,14 @@ class _Job:
         arrived = arrived_files(self.home, self.claims.arrivals)
         while True:
             existing = self.transactions(self.tables.files_by_day("transactions"))
-            taken = take(self.spark, landed, arrived, existing, reports.labels, self.contract)
+            taken = take(self.spark, landed, arrived, existing, reports.newest, self.contract)
             self.new_rows = taken.new_rows
             say(f"{taken.accepted_rows:,} rows accepted ({taken.new_rows:,} new), {taken.refused_rows:,} refused")
+            if taken.reports_set_aside:
+                say(
+                    f"{taken.reports_set_aside:,} report(s) set aside: the transaction of that id has another time, "
+                    "amount or entity than the one that was decided"
+                )
             try:
                 self.commit(taken)
                 return taken
@@ -290,10 +296,12 @@ class _Job:
 
     def refresh(self, store: OnlineStore, reports: Reports) -> int:
         files = self.tables.files_by_day("transactions")
-        first = max(files) - 1 - -(-self.contract.lookback_hours // 24)
+        first = first_day(self._counts(), self.contract, datetime.now(UTC))
         rows = self.transactions({day: names for day, names in files.items() if day >= first})
+        everything = self.transactions(files)
         assert rows is not None
-        count = refresh_store(store, rows, self.contract, reports.mark, self.staging.scratch)
+        assert everything is not None
+        count = refresh_store(store, rows, self.contract, reports, self.staging.scratch, everything=everything)
         say(f"online store brought up to date: {count:,} hour buckets")
         return count
 

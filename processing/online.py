@@ -3,6 +3,11 @@
 The feature job *sets* the buckets of the hours its data covers (idempotent); the API *adds* to the hours after.
 The store also holds what was decided, so that the same transaction is never counted or decided twice, and what
 investigators reported, until the next run takes it in.
+
+What is counted, as of the last refresh: every transaction of the data, and every decided one whose id the data lacks.
+Where the data has another transaction under the id of a decision, the data's stands, and the decision is *displaced*:
+it is counted no more, and a report of it changes no window. A decision dated before the horizon is counted from the
+next refresh on, because only a run knows whether the data has it.
 """
 
 import os
@@ -71,12 +76,56 @@ class Bucket(NamedTuple):
     g: int
 
 
+class Report(NamedTuple):
+    """A label reported through the API, and the transaction as it was decided."""
+
+    event: Event
+    is_fraud: bool
+
+
 @dataclass(frozen=True)
 class Reports:
-    """Labels reported through the API: the newest for each transaction id, and how far was read."""
+    """What was reported through the API: the newest report of each transaction, by its id, and how far was read."""
 
-    labels: dict[str, bool]
+    newest: dict[str, Report]
     mark: int
+
+    @property
+    def labels(self) -> dict[str, bool]:
+        """The newest label of each transaction id."""
+        return {key: report.is_fraud for key, report in self.newest.items()}
+
+
+class Recorded(NamedTuple):
+    """A decided transaction, and its place in the order of recording."""
+
+    number: int
+    event: Event
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Decided transactions in batches, and the number up to which they were read."""
+
+    batches: Iterator[Sequence[Recorded]]
+    read: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a run found when it compared decided transactions with its data.
+
+    `read` is that of the recordings; `pending` the number of the first one whose id the data lacks (one more than
+    `read` if it lacks none): the next run compares from there on. `displaced` are the ids that the data has for
+    another transaction.
+    """
+
+    read: int = 0
+    pending: int = 0
+    displaced: Collection[str] = ()
+
+
+NOT_COMPARED = Comparison()
 
 
 class Ledger(Protocol):
@@ -132,20 +181,29 @@ class OnlineStore(ABC):
         """Everything reported so far."""
 
     @abstractmethod
+    def recorded(self, since_us: int) -> Recordings:
+        """The decided transactions of that time or later which the data may lack; some that it has may be among them.
+
+        A run reads them after the reports, so that it knows every transaction that it has a report of.
+        """
+
+    @abstractmethod
     def refresh(
         self,
         horizon: int,
         buckets: Iterable[Sequence[Bucket]],
         tail: Sequence[Event],
         mark: int,
-        frauds: Collection[str] = (),
+        frauds: Collection[Event] = (),
+        comparison: Comparison = NOT_COMPARED,
     ) -> None:
         """Set all buckets of the hours before `horizon` (those not given are dropped), while the API goes on.
 
-        `tail` are the data's events of the hour `horizon` itself, which may not be over: each is counted unless
-        it was. Reports newer than `mark`, which the buckets cannot contain yet, are kept on top of them. `frauds`
-        are the ids that the data says are fraud, so that a report of one of them counts it no second time; those
-        reported up to `mark` are known.
+        The buckets hold the data's transactions and the decided ones that the data lacks, with all reports up to
+        `mark`; reports newer than that are kept on top of them. `tail` are the data's events from the hour `horizon`
+        on, which may not be over: each is counted unless it was. `frauds` are the events among all of these that are
+        fraud, so that a report of one of them counts it no second time. The horizon may go back; the hours that the
+        store then holds too much of are counted anew, from `tail` and the decisions.
         """
 
     def tidy(self) -> None:  # noqa: B027 - most stores need none

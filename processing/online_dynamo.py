@@ -7,7 +7,7 @@ condition on the items themselves decides.
 """
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -25,28 +25,46 @@ from processing.dynamo_items import (
     Facts,
     Item,
     address,
+    as_seen,
+    content_of,
+    counted_as_fraud,
     day_key,
     decision_item,
     decision_key,
     decision_of,
     earlier_of,
+    event_item,
+    event_of,
     feed_of,
-    fraud_mark,
     frauds_key,
     hours_of,
     integer,
+    is_counted,
     new_facts,
     number,
     report_key,
+    shard_of,
     slot_key,
 )
 from processing.errors import BadInput, NotFound
 from processing.features import FeatureSet
-from processing.online import Bucket, Decision, Event, OnlineStore, Reports
+from processing.online import (
+    NOT_COMPARED,
+    Bucket,
+    Comparison,
+    Decision,
+    Event,
+    OnlineStore,
+    Recorded,
+    Recordings,
+    Report,
+    Reports,
+)
 from processing.windows import DAY_US, HOUR_US, state_at
 
 SPARE_DAYS = 30  # that counters are kept beyond the look-back, by the time of their last change
 KEPT_DAYS = 400  # decisions and reports: longer than a cardholder may take to complain
+LAG_NS = 600_000_000_000  # by which the index may be late, and clocks may differ
 NEW = "attribute_not_exists(#recorded)"
 
 
@@ -87,15 +105,18 @@ class DynamoStore(OnlineStore):
         return self._facts
 
     def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
-        keys = [FACTS, decision_key(event.transaction_id)]
-        for entity, key in enumerate(event.keys):
-            keys += self._needed(entity, key, event)
-        found = self.calls.get(keys, self.calls.ends())
-        self._facts = facts = Facts.of(found[address(FACTS)])
+        ends, own = self.calls.ends(), decision_key(event.transaction_id)
+        while True:
+            era = self._facts.era
+            keys = [key for entity, value in enumerate(event.keys) for key in self._needed(entity, value, event, era)]
+            found = self.calls.get([FACTS, own, *keys], ends)
+            self._facts = facts = Facts.of(found[address(FACTS)])
+            if facts.era == era:
+                break
         state: list[int] = []
         for entity, key in enumerate(event.keys):
             state += self._state(entity, key, event, found, facts)
-        return decision_of(found.get(address(keys[1]))), state
+        return decision_of(found.get(address(own))), state
 
     def _days(self, entity: int, event: Event) -> range:
         """The days whose hours an event's windows need."""
@@ -106,68 +127,81 @@ class DynamoStore(OnlineStore):
         """The slots, by their begin, in which its hour had events before it."""
         return list(range(event.hour * HOUR_US, event.time_us, SLOT_US))
 
-    def _needed(self, entity: int, key: str, event: Event) -> list[Item]:
-        keys = [day_key(entity, key, day) for day in self._days(entity, event)]
-        keys += [slot_key(entity, key, begin) for begin in self._slots(event)]
+    def _needed(self, entity: int, key: str, event: Event, era: int) -> list[Item]:
+        keys = [day_key(entity, key, day, era) for day in self._days(entity, event)]
+        keys += [slot_key(entity, key, begin, era) for begin in self._slots(event)]
         return keys
 
     def _state(
         self, entity: int, key: str, event: Event, found: dict[tuple[str, str], Item], facts: Facts
     ) -> list[int]:
-        windows = self.windows[entity]
+        windows, era = self.windows[entity], facts.era
         rows = [
             row
             for day in self._days(entity, event)
-            if (item := found.get(address(day_key(entity, key, day))))
+            if (item := found.get(address(day_key(entity, key, day, era))))
             for row in hours_of(day, item, facts)
             if event.hour - windows.lookback_hours <= row[0] < event.hour
         ]
-        slots = [found.get(address(slot_key(entity, key, begin)), {}) for begin in self._slots(event)]
+        slots = [found.get(address(slot_key(entity, key, begin, era)), {}) for begin in self._slots(event)]
         earlier = earlier_of(slots, event) if event.hour >= facts.done_horizon else (0, 0, 0)
         return state_at(windows, event.hour, event.amount, np.array(rows, np.int64).reshape(-1, 6), earlier)
 
     def record(self, decision: Decision) -> Decision:
         ends, recorded = self.calls.ends(), time.time_ns()
         event, facts = decision.event, self._facts  # as `recall` saw them; the conditions catch what came later
-        item = decision_item(decision, recorded) | {"expires": expiry(KEPT_DAYS)}
+        item = decision_item(decision, recorded) | {"expires": expiry(KEPT_DAYS), "era": number(facts.era)}
         key = decision_key(event.transaction_id)
         values = {f":{name}": value for name, value in item.items()}
-        setting = "SET " + ", ".join(f"#{name} = :{name}" for name in item)
+        setting = {name: f"#{name} = :{name}" for name in item}
+        tail: Item = {}
         if event.hour >= facts.horizon:
             untold = f"{NEW} AND (attribute_not_exists(#tail) OR #tail < :data)"
-            own = self.calls.update(key, setting, values | {":data": number(facts.done_horizon)}, untold)
+            data = {":data": number(facts.done_horizon)}
+            own = self.calls.update(key, "SET " + ", ".join(setting.values()), values | data, untold)
             try:
-                changes = [{"Update": update} for update in (own, *self.counting(event))]
+                changes = [{"Update": update} for update in (own, *self.counting(event, facts.era))]
                 self.calls.call("transact_write_items", ends, TransactItems=changes)
                 return decision
             except Refused as refused:
-                standing = _standing(refused.items.get(0), decision, recorded)
+                tail = refused.items.get(0, {})
+                standing = _standing(tail, decision, recorded)
                 if standing:
                     return standing
-        # What lies before the horizon is the data's to tell; what came with the data's last hour is counted.
+        # Before the horizon only a run knows what the data has; what came with the data's tail is counted.
+        setting["era"] = "#era = if_not_exists(#era, :era)"
+        if tail.get("content", {"S": content_of(event)})["S"] != content_of(event):
+            setting["displaced"], values[":displaced"] = "#displaced = :displaced", {"BOOL": True}
         try:
-            self.calls.call("update_item", ends, **self.calls.update(key, setting, values, NEW))
+            plain = self.calls.update(key, "SET " + ", ".join(setting.values()), values, NEW)
+            self.calls.call("update_item", ends, **plain)
             return decision
         except Refused as refused:
             standing = _standing(refused.items[0], decision, recorded)
             assert standing is not None
             return standing
 
-    def counting(self, event: Event) -> list[Item]:
-        """The updates that count an event, refused where the data tells its hour by now."""
+    def counting(self, event: Event, era: int, *, by: int = 1, frauds: int = 0) -> list[Item]:
+        """The updates that count an event, or with `by` -1 take it back; refused where the data tells its hour by now.
+
+        `frauds` more, by its amount, are counted with it.
+        """
         within, moment = event.hour % DAY_HOURS, event.time_us % DAY_US
-        square = event.amount * event.amount
-        values = {":one": number(1), ":s": number(event.amount), ":q": number(square), ":end": self.counters_expiry()}
+        sums = {":one": by, ":s": by * event.amount, ":q": by * event.amount * event.amount}
+        values = {name: number(value) for name, value in sums.items()} | {":end": self.counters_expiry()}
+        of_fraud = {":f": number(frauds), ":g": number(frauds * event.amount)} if frauds else {}
         updates = []
         for entity, key in enumerate(event.keys):
             for place, item in (
-                (within, day_key(entity, key, event.time_us // DAY_US)),
-                (moment, slot_key(entity, key, event.time_us)),
+                (within, day_key(entity, key, event.time_us // DAY_US, era)),
+                (moment, slot_key(entity, key, event.time_us, era)),
             ):
                 add = f"SET #expires = :end ADD #n{place} :one, #s{place} :s, #q{place} :q"
-                if item["sk"]["S"] == "hours":
+                if item["sk"]["S"].startswith("hours"):
+                    add += f", #f{place} :f, #g{place} :g" if frauds else ""
                     open_hour = "(attribute_not_exists(#until) OR #until <= :hour)"
-                    updates.append(self.calls.update(item, add, values | {":hour": number(event.hour)}, open_hour))
+                    more = of_fraud | {":hour": number(event.hour)}
+                    updates.append(self.calls.update(item, add, values | more, open_hour))
                 else:
                     updates.append(self.calls.update(item, add, values))
         return updates
@@ -178,8 +212,7 @@ class DynamoStore(OnlineStore):
 
     def report(self, transaction_id: str, is_fraud: bool) -> None:
         ends, attempt = self.calls.ends(), 0
-        key = decision_key(transaction_id)
-        shard, mark = fraud_mark(transaction_id)
+        key, shard = decision_key(transaction_id), shard_of(transaction_id)
         while True:
             found = self.calls.get([key, COUNTER, FACTS, frauds_key(shard)], ends)
             item = found.get(address(key), {})
@@ -187,18 +220,20 @@ class DynamoStore(OnlineStore):
             if known is None:
                 raise NotFound(f"no decision is recorded for transaction {transaction_id!r}; check the id")
             facts = Facts.of(found[address(FACTS)])
-            in_data = mark in found.get(address(frauds_key(shard)), {}).get("ids", {}).get("SS", ())
-            changes = self._noting(transaction_id, is_fraud, integer(found.get(address(COUNTER), {}), "next", 1))
+            in_data = content_of(known.event) in found.get(address(frauds_key(shard)), {}).get("ids", {}).get("SS", ())
+            count = integer(found.get(address(COUNTER), {}), "next", 1)
+            changes = self._noting(event_item(known.event) | {"is_fraud": {"BOOL": is_fraud}}, count)
             told = {":refresh": number(facts.refresh), ":done": number(facts.done)}
             changes.append(self.calls.check(FACTS, "#refresh = :refresh AND #done = :done", told))
             setting = "SET #is_fraud = :label"
             values: Item = {":label": {"BOOL": is_fraud}}
-            if facts.settled:  # else the refresh that is under way counts it
-                counted = counted_as_fraud(item, facts.done, facts.done_horizon, in_data)
-                changes += self.moving(known.event, int(is_fraud) - int(counted))
+            if facts.settled and is_counted(item, facts, in_data):  # else a refresh counts it
+                counted = counted_as_fraud(item, facts, in_data)
+                changes += self.moving(known.event, int(is_fraud) - int(counted), facts.era)
                 setting += ", #counted = :label, #basis = :done"
                 values[":done"] = number(facts.done)
-            changes.append({"Update": self.calls.update(key, setting, values)})
+            unchanged, seen = as_seen(item, ("era", "displaced"))
+            changes.append({"Update": self.calls.update(key, setting, values | seen, unchanged)})
             try:
                 self.calls.call("transact_write_items", ends, TransactItems=changes)
                 return
@@ -206,17 +241,16 @@ class DynamoStore(OnlineStore):
                 self.calls.pause(attempt, ends, None)
                 attempt += 1
 
-    def _noting(self, transaction_id: str, is_fraud: bool, count: int) -> list[Item]:
+    def _noting(self, told: Item, count: int) -> list[Item]:
         """The changes that keep a report under its number, refused if that was taken meanwhile."""
-        told = {"id": {"S": transaction_id}, "is_fraud": {"BOOL": is_fraud}, "expires": expiry(KEPT_DAYS)}
         numbers = {":this": number(count), ":next": number(count + 1)}
         free = "attribute_not_exists(#next) OR #next = :this"
         return [
             {"Update": self.calls.update(COUNTER, "SET #next = :next", numbers, free)},
-            {"Put": {"TableName": self.calls.table, "Item": report_key(count) | told}},
+            {"Put": {"TableName": self.calls.table, "Item": report_key(count) | told | {"expires": expiry(KEPT_DAYS)}}},
         ]
 
-    def moving(self, event: Event, change: int) -> list[Item]:
+    def moving(self, event: Event, change: int, era: int) -> list[Item]:
         """The changes of an event's fraud counters by so many."""
         if not change:
             return []
@@ -224,7 +258,7 @@ class DynamoStore(OnlineStore):
         values = {":change": number(change), ":amount": amount, ":end": self.counters_expiry()}
         add = f"SET #expires = :end ADD #f{hour} :change, #g{hour} :amount"
         return [
-            {"Update": self.calls.update(day_key(entity, key, day), add, values)}
+            {"Update": self.calls.update(day_key(entity, key, day, era), add, values)}
             for day in [event.time_us // DAY_US]
             for entity, key in enumerate(event.keys)
         ]
@@ -245,18 +279,48 @@ class DynamoStore(OnlineStore):
         return [made for item in found[:limit] if (made := decision_of(item))]
 
     def reports(self) -> Reports:
-        told = self.told(self.calls.ends(60.0))  # many pages, and nobody waits at a till
-        return Reports({key: label for _, key, label in told}, told[-1][0] if told else 0)
+        ends = self.calls.ends(60.0)  # many pages, and nobody waits at a till
+        told = self.told(ends)
+        newest = {item["id"]["S"]: item for _, item in told}
+        without = [key for key, item in newest.items() if "keys" not in item]  # reported to an earlier version
+        found = self.calls.get([decision_key(key) for key in without], ends)
+        for key in without:
+            newest[key] = (
+                newest[key] | found.get(address(decision_key(key)), {}) | {"is_fraud": newest[key]["is_fraud"]}
+            )
+        reports = {
+            key: Report(event_of(item), item["is_fraud"]["BOOL"]) for key, item in newest.items() if "keys" in item
+        }
+        return Reports(reports, told[-1][0] if told else 0)
 
-    def told(self, ends: float) -> list[tuple[int, str, bool]]:
-        """All reports by their numbers: number, id, label."""
+    def told(self, ends: float) -> list[tuple[int, Item]]:
+        """The items of all reports by their numbers."""
         items = self.calls.query(
             ends,
             KeyConditionExpression="pk = :reports",
             ExpressionAttributeValues={":reports": {"S": REPORTS}},
             ConsistentRead=True,
         )
-        return [(int(item["sk"]["S"]), item["id"]["S"], item["is_fraud"]["BOOL"]) for item in items]
+        return [(int(item["sk"]["S"]), item) for item in items]
+
+    def recorded(self, since_us: int) -> Recordings:
+        read = time.time_ns()
+        pending = self.facts(self.calls.ends()).pending
+        return Recordings(self._recorded(max(0, pending - LAG_NS), since_us), read)
+
+    def _recorded(self, first: int, since_us: int) -> Iterator[list[Recorded]]:
+        for shard in range(SHARDS):
+            pages = self.calls.pages(
+                lambda: self.calls.ends(60.0),
+                IndexName="latest",
+                KeyConditionExpression="feed = :feed AND recorded >= :first",
+                ExpressionAttributeValues={":feed": {"S": feed_of(shard)}, ":first": number(first)},
+                ExpressionAttributeNames={f"#{name}": name for name in ("id", "time_us", "amount", "keys", "recorded")},
+                ProjectionExpression="#id, #time_us, #amount, #keys, #recorded",
+            )
+            for page in pages:
+                events = ((integer(item, "recorded"), event_of(item)) for item in page)
+                yield [Recorded(count, event) for count, event in events if event.time_us >= since_us]
 
     def refresh(
         self,
@@ -264,25 +328,16 @@ class DynamoStore(OnlineStore):
         buckets: Iterable[Sequence[Bucket]],
         tail: Sequence[Event],
         mark: int,
-        frauds: Collection[str] = (),
+        frauds: Collection[Event] = (),
+        comparison: Comparison = NOT_COMPARED,
     ) -> None:
         from processing.dynamo_refresh import Refresh
 
-        Refresh(self, horizon).run(buckets, tail, mark, frauds)
+        Refresh(self, horizon, comparison).run(buckets, tail, mark, frauds)
         self.facts(self.calls.ends())
 
     def close(self) -> None:
         self.calls.close()
-
-
-def counted_as_fraud(item: Item, basis: int, horizon: int, in_data: bool) -> bool:
-    """Whether the counters hold a decided transaction as a fraud, after the refresh `basis` up to `horizon`.
-
-    What a refresh sets holds what the data says (`in_data`); from then on, and after the horizon, reports count.
-    """
-    since = integer(item, "basis", -1) == basis or integer(item, "time_us") // HOUR_US >= horizon
-    counted: bool = item["counted"]["BOOL"] if since and "counted" in item else in_data
-    return counted
 
 
 def expiry(days: int) -> Item:

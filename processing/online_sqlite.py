@@ -12,10 +12,36 @@ from pathlib import Path
 from processing.contract import Contract
 from processing.errors import BadInput, NotFound
 from processing.features import FeatureSet
-from processing.online import Bucket, Decision, Event, Ledger, OnlineStore, Reports, StoreBusy, StoreUnavailable
-from processing.sqlite_ledger import DECISION, SCHEMA, Open, count_report, decision_of, known_decision
+from processing.online import (
+    NOT_COMPARED,
+    Bucket,
+    Comparison,
+    Decision,
+    Event,
+    Ledger,
+    OnlineStore,
+    Recorded,
+    Recordings,
+    Report,
+    Reports,
+    StoreBusy,
+    StoreUnavailable,
+)
+from processing.sqlite_ledger import (
+    DECISION,
+    FACTS,
+    SCHEMA,
+    Open,
+    count_report,
+    decision_of,
+    event_of,
+    fact,
+    known_decision,
+    migrate,
+)
 from processing.sqlite_refresh import refresh
 
+READ_AT_ONCE = 5_000
 COLUMNS = {"buckets": "g", "decisions": "reasons"}  # the newest of a table
 LOG_PAGES = 4_000  # of the write-ahead log, at which a commit copies them itself if nobody else did
 
@@ -45,15 +71,15 @@ class SqliteStore(OnlineStore):
         with self._answering() as db:
             if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'facts'").fetchone():
                 self._check_columns(db)
-                return  # opening a store that is there must not wait for whoever is writing
+                if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'labels'").fetchone():
+                    return  # opening a store that is there must not wait for whoever is writing
             self._write_ahead(db)
         with self._writing() as db:
             for statement in SCHEMA.split(";"):
                 db.execute(statement)
-            db.execute(
-                "INSERT OR IGNORE INTO facts VALUES ('contract', ?), ('horizon', 0), ('refresh', 0)",
-                [contract.digest],
-            )
+            db.execute("INSERT OR IGNORE INTO facts VALUES ('contract', ?)", [contract.digest])
+            db.executemany("INSERT OR IGNORE INTO facts VALUES (?, 0)", [(name,) for name in FACTS])
+            migrate(db)
 
     def _check_columns(self, db: sqlite3.Connection) -> None:
         """Raise BadInput for a store whose tables are not those of this version."""
@@ -151,8 +177,25 @@ class SqliteStore(OnlineStore):
 
     def reports(self) -> Reports:
         with self._answering() as db:
-            rows = db.execute("SELECT number, transaction_id, is_fraud FROM reports ORDER BY number").fetchall()
-        return Reports({key: bool(label) for _, key, label in rows}, rows[-1][0] if rows else 0)
+            rows = db.execute(
+                "SELECT reports.number, reports.is_fraud, transaction_id, time_us, amount, keys"
+                " FROM reports JOIN decisions USING (transaction_id) ORDER BY reports.number"
+            ).fetchall()
+        newest = {row[2]: Report(event_of(row[2:]), bool(row[1])) for row in rows}
+        return Reports(newest, rows[-1][0] if rows else 0)
+
+    def recorded(self, since_us: int) -> Recordings:
+        with self._answering() as db:
+            pending = fact(db, "pending")
+            (read,) = db.execute("SELECT ifnull(max(number), 0) FROM decisions").fetchone()
+        return Recordings(self._recorded(pending, read, since_us), read)
+
+    def _recorded(self, first: int, last: int, since_us: int) -> Iterator[list[Recorded]]:
+        page = "SELECT number, transaction_id, time_us, amount, keys FROM decisions WHERE number >= ? AND number < ?"
+        for start in range(first, last + 1, READ_AT_ONCE):
+            with self._answering() as db:
+                rows = db.execute(page, (start, min(start + READ_AT_ONCE, last + 1))).fetchall()
+            yield [Recorded(row[0], event_of(row[1:])) for row in rows if row[2] >= since_us]
 
     def refresh(
         self,
@@ -160,9 +203,10 @@ class SqliteStore(OnlineStore):
         buckets: Iterable[Sequence[Bucket]],
         tail: Sequence[Event],
         mark: int,
-        frauds: Collection[str] = (),
+        frauds: Collection[Event] = (),
+        comparison: Comparison = NOT_COMPARED,
     ) -> None:
-        refresh(self._writing, horizon, buckets, tail, mark, frauds)
+        refresh(self._writing, horizon, buckets, tail, mark, frauds, comparison)
 
     def tidy(self) -> None:
         """Copy what was committed from the write-ahead log into the database, so that no commit has to."""

@@ -9,7 +9,7 @@ from processing.contract import Contract
 from processing.errors import FraudlineError
 from processing.online import Event
 from processing.online_sqlite import SqliteStore
-from processing.sqlite_ledger import UNCOUNTED, Open, count_event, known_decision
+from processing.sqlite_ledger import UNCOUNTED, Open, content_of, count_event, known_decision
 
 SEEN = "CREATE TABLE seen (transaction_id TEXT PRIMARY KEY, content TEXT) WITHOUT ROWID"
 UNSEEN = """SELECT EXISTS (SELECT 1 FROM json_each(?) AS given
@@ -42,7 +42,7 @@ class Replay(SqliteStore):
         with self._writing() as db:
             for event in events:
                 known = known_decision(db, event.transaction_id)
-                content = _content(known.event if known else event)
+                content = content_of(known.event if known else event)
                 new = db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (event.transaction_id, content)).rowcount
                 if new and not known and db.execute(UNCOUNTED, (event.hour, event.transaction_id)).fetchone()[0]:
                     count_event(db, event)
@@ -66,14 +66,10 @@ class Replay(SqliteStore):
 
     def _state_of(self, db: sqlite3.Connection, event: Event) -> list[int] | None:
         (content,) = db.execute("SELECT content FROM seen WHERE transaction_id = ?", [event.transaction_id]).fetchone()
-        if content != _content(event):
+        if content != content_of(event):
             return None
         store = Open(self.windows, db)
         return [number for entity, key in enumerate(event.keys) for number in store.state(entity, key, event)]
-
-
-def _content(event: Event) -> str:
-    return json.dumps([event.time_us, event.amount, *event.keys])
 
 
 def _copy(store: Path, path: Path) -> None:

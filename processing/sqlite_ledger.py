@@ -1,4 +1,15 @@
-"""The tables of the SQLite store, and what is read and written within one transaction of it."""
+"""The tables of the SQLite store, and what is read and written within one transaction of it.
+
+facts        contract (its digest); of the last refresh its horizon and number, and read and pending of its Comparison
+buckets      an entity's hours
+ticks        its moments from the horizon on: an event sees those of its hour before it, not those at its time
+tail         the data's events from the horizon on
+decisions    what was decided, by the order of recording, with the label reported last
+displaced    ids of decisions that do not count, because the data has another transaction under their id
+labels       which counted events the buckets hold as fraud, or did until a report said otherwise
+reports      what was reported, in order
+reported     what reports since the data was read change in the buckets that a refresh is about to set
+"""
 
 import functools
 import json
@@ -19,12 +30,15 @@ CREATE TABLE IF NOT EXISTS buckets (
 CREATE TABLE IF NOT EXISTS ticks (
     entity INTEGER, key TEXT, time_us INTEGER, n INTEGER, s INTEGER, q INTEGER,
     PRIMARY KEY (entity, key, time_us)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS tail (transaction_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tail (transaction_id TEXT PRIMARY KEY, content TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS displaced (transaction_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS decisions (
     number INTEGER PRIMARY KEY, transaction_id TEXT UNIQUE, time_us INTEGER, amount INTEGER, keys TEXT,
     decision TEXT, score REAL, threshold REAL, model_version TEXT, features BLOB, decided_at REAL, is_fraud INTEGER,
     reasons TEXT);
-CREATE TABLE IF NOT EXISTS frauds (transaction_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS labels (
+    transaction_id TEXT, content TEXT, time_us INTEGER, fraud INTEGER, PRIMARY KEY (transaction_id, content))
+    WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS reports (number INTEGER PRIMARY KEY, transaction_id TEXT, is_fraud INTEGER);
 CREATE TABLE IF NOT EXISTS reported (
     entity INTEGER, key TEXT, hour INTEGER, f INTEGER, g INTEGER, PRIMARY KEY (entity, key, hour)) WITHOUT ROWID;
@@ -33,6 +47,7 @@ DECISION = (
     "transaction_id, time_us, amount, keys, decision, score, threshold, model_version, features, decided_at, is_fraud,"
     " reasons"
 )
+FACTS = ("horizon", "refresh", "read", "pending")
 UNCOUNTED = (
     "SELECT value <= ? AND NOT EXISTS (SELECT 1 FROM tail WHERE transaction_id = ?) FROM facts WHERE name = 'horizon'"
 )
@@ -86,10 +101,25 @@ class Open:
             standing = known_decision(db, event.transaction_id)
             assert standing is not None
             return standing
-        # What lies before the horizon is the data's to tell; what came with the data's last hour is counted.
+        # Before the horizon only a run knows what the data has; what came with the data's tail is counted.
         if db.execute(UNCOUNTED, (event.hour, event.transaction_id)).fetchone()[0]:
             count_event(db, event)
+            return decision
+        tail = db.execute("SELECT content FROM tail WHERE transaction_id = ?", [event.transaction_id]).fetchone()
+        if tail and tail[0] not in (content_of(event), None):
+            db.execute("INSERT OR IGNORE INTO displaced VALUES (?)", [event.transaction_id])
         return decision
+
+
+def content_of(event: Event) -> str:
+    """What tells apart two transactions of one id."""
+    return json.dumps([event.time_us, event.amount, *event.keys])
+
+
+def fact(db: sqlite3.Connection, name: str) -> int:
+    """One of FACTS."""
+    value: int = db.execute("SELECT value FROM facts WHERE name = ?", [name]).fetchone()[0]
+    return value
 
 
 def known_decision(db: sqlite3.Connection, transaction_id: str) -> Decision | None:
@@ -141,24 +171,56 @@ def count_event(db: sqlite3.Connection, event: Event) -> None:
         db.execute(statement, (event.time_us, event.hour, event.amount, event.amount * event.amount, *event.keys))
 
 
+def uncount_event(db: sqlite3.Connection, event: Event) -> None:
+    """Take an event back that was counted from the horizon on."""
+    mark(db, event, False)
+    db.execute("DELETE FROM labels WHERE transaction_id = ? AND content = ?", (event.transaction_id, content_of(event)))
+    for table, column, place in (("buckets", "hour", event.hour), ("ticks", "time_us", event.time_us)):
+        for entity, key in enumerate(event.keys):
+            db.execute(
+                f"UPDATE {table} SET n = n - 1, s = s - ?, q = q - ? WHERE entity = ? AND key = ? AND {column} = ?",
+                (event.amount, event.amount * event.amount, entity, key, place),
+            )
+
+
 def count_report(db: sqlite3.Connection, event: Event, is_fraud: bool) -> None:
-    """Count a decided event as a fraud or as none, now and after the buckets are set anew."""
-    if change := mark(db, event, is_fraud):
+    """Count a decided event as a fraud or as none, now and after the buckets are set anew, if it is counted itself."""
+    if is_counted(db, event) and (change := mark(db, event, is_fraud)):
         note(db, event, change)
+
+
+def is_counted(db: sqlite3.Connection, event: Event) -> bool:
+    """Whether a decided event is among those counted, as far as the store knows."""
+    counted = (
+        "SELECT NOT EXISTS (SELECT 1 FROM displaced WHERE transaction_id = ?1) AND ("
+        " ?2 >= (SELECT value FROM facts WHERE name = 'horizon')"
+        " OR (SELECT number FROM decisions WHERE transaction_id = ?1)"
+        "  <= (SELECT value FROM facts WHERE name = 'read')"
+        " OR EXISTS (SELECT 1 FROM labels WHERE transaction_id = ?1 AND content = ?3))"
+    )
+    (found,) = db.execute(counted, (event.transaction_id, event.hour, content_of(event))).fetchone()
+    return bool(found)
 
 
 def mark(db: sqlite3.Connection, event: Event, is_fraud: bool) -> int:
     """Count an event as a fraud or as none, if it is not so already; returns by how much that changed its buckets."""
-    if is_fraud:
-        change = db.execute("INSERT OR IGNORE INTO frauds VALUES (?)", [event.transaction_id]).rowcount
-    else:
-        change = -db.execute("DELETE FROM frauds WHERE transaction_id = ?", [event.transaction_id]).rowcount
+    change = relabel(db, event, is_fraud)
     if change:
         for entity, key in enumerate(event.keys):
             db.execute(
                 "UPDATE buckets SET f = f + ?, g = g + ? WHERE entity = ? AND key = ? AND hour = ?",
                 (change, change * event.amount, entity, key, event.hour),
             )
+    return change
+
+
+def relabel(db: sqlite3.Connection, event: Event, is_fraud: bool) -> int:
+    """Note whether an event counts as a fraud; returns the change."""
+    at = (event.transaction_id, content_of(event))
+    before = db.execute("SELECT fraud FROM labels WHERE transaction_id = ? AND content = ?", at).fetchone()
+    change = int(is_fraud) - (before[0] if before else 0)
+    if change:
+        db.execute("INSERT OR REPLACE INTO labels VALUES (?, ?, ?, ?)", (*at, event.time_us, is_fraud))
     return change
 
 
@@ -170,6 +232,23 @@ def note(db: sqlite3.Connection, event: Event, change: int) -> None:
             " ON CONFLICT DO UPDATE SET f = f + excluded.f, g = g + excluded.g",
             (entity, key, event.hour, change, change * event.amount),
         )
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring the tables of an earlier version to what SCHEMA says."""
+    if not any(name == "content" for _, name, *_ in db.execute("PRAGMA table_info(tail)")):
+        db.execute("ALTER TABLE tail ADD COLUMN content TEXT")
+    if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'frauds'").fetchone():
+        for (key,) in db.execute("SELECT transaction_id FROM frauds").fetchall():
+            if decision := known_decision(db, key):
+                relabel(db, decision.event, True)
+        db.execute("DROP TABLE frauds")
+
+
+def event_of(row: Sequence[Any]) -> Event:
+    """The event of a row of id, time, amount and keys."""
+    transaction_id, time_us, amount, keys = row
+    return Event(transaction_id, time_us, amount, tuple(json.loads(keys)))
 
 
 def decision_of(row: tuple[Any, ...]) -> Decision:
@@ -188,7 +267,7 @@ def decision_of(row: tuple[Any, ...]) -> Decision:
         reasons,
     ) = row
     return Decision(
-        Event(transaction_id, time_us, amount, tuple(json.loads(keys))),
+        event_of((transaction_id, time_us, amount, keys)),
         decision,
         score,
         threshold,

@@ -5,14 +5,24 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 
-from processing.errors import BadInput
-from processing.online import Bucket, Event
-from processing.sqlite_ledger import count_event, known_decision, mark, note
+from processing.online import Bucket, Comparison, Event
+from processing.sqlite_ledger import (
+    content_of,
+    count_event,
+    fact,
+    is_counted,
+    known_decision,
+    mark,
+    note,
+    relabel,
+    uncount_event,
+)
 from processing.windows import HOUR_US
 
 Transaction = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 CHUNK = 5_000  # buckets set in one transaction: the API waits some milliseconds at most
+EVENTS = 500  # of the tail
 
 
 def refresh(
@@ -21,22 +31,24 @@ def refresh(
     buckets: Iterable[Sequence[Bucket]],
     tail: Sequence[Event],
     reports_read: int,
-    frauds: Collection[str],
+    frauds: Collection[Event],
+    comparison: Comparison,
 ) -> None:
     """See `OnlineStore.refresh`. Each `transaction` is one that writes; others may come in between."""
+    known = set(frauds)
     with transaction() as db:  # first the horizon: from here on the API leaves the hours before it alone
-        (previous,) = db.execute("SELECT value FROM facts WHERE name = 'horizon'").fetchone()
+        previous, pending = fact(db, "horizon"), fact(db, "pending")
+        _displace(db, horizon, comparison.displaced)
         if horizon < previous:
-            raise BadInput(f"the online store already holds hours up to {previous}, the data ends at {horizon}")
-        db.execute("UPDATE facts SET value = ? WHERE name = 'horizon'", [horizon])
+            _count_anew(db, horizon, pending, tail)
+        facts = {"horizon": horizon, "read": comparison.read, "pending": comparison.pending}
+        db.executemany("UPDATE facts SET value = ? WHERE name = ?", [(value, name) for name, value in facts.items()])
         db.execute("UPDATE facts SET value = value + 1 WHERE name = 'refresh'")
-        (number,) = db.execute("SELECT value FROM facts WHERE name = 'refresh'").fetchone()
-        for event in tail:
-            known = db.execute("SELECT 1 FROM decisions WHERE transaction_id = ?", [event.transaction_id]).fetchone()
-            new = db.execute("INSERT OR IGNORE INTO tail VALUES (?)", [event.transaction_id]).rowcount
-            if new and not known:
-                count_event(db, event)
-        _relabel(db, horizon, tail, reports_read, frauds)
+        number = fact(db, "refresh")
+        _relabel(db, horizon, reports_read, known)
+    for start in range(0, len(tail), EVENTS):
+        with transaction() as db:
+            _count_tail(db, tail[start : start + EVENTS], horizon, reports_read, known)
     reported = "FROM reported WHERE entity = ?1 AND key = ?2 AND hour = ?3"
     for batch in buckets:
         for start in range(0, len(batch), CHUNK):
@@ -52,32 +64,78 @@ def refresh(
     with transaction() as db:
         db.execute("DELETE FROM buckets WHERE hour < ? AND refresh <> ?", (horizon, number))
         db.execute("DELETE FROM ticks WHERE time_us < ?", [horizon * HOUR_US])
-        db.execute("DELETE FROM tail WHERE transaction_id NOT IN (SELECT value FROM json_each(?))", [_ids(tail)])
+        ids = json.dumps([event.transaction_id for event in tail])
+        db.execute("DELETE FROM tail WHERE transaction_id NOT IN (SELECT value FROM json_each(?))", [ids])
 
 
-def _relabel(
-    db: sqlite3.Connection, horizon: int, tail: Sequence[Event], reports_read: int, frauds: Collection[str]
-) -> None:
-    """From here on the data's labels count, and on top of them what the reports newer than those change."""
-    known: set[str] = set(frauds)
-    newer: dict[str, bool] = {}
-    for number, key, label in db.execute("SELECT number, transaction_id, is_fraud FROM reports ORDER BY number"):
-        if number > reports_read:
-            newer[key] = bool(label)
-        else:  # the run has read it, and so its data says the same
-            (known.add if label else known.discard)(key)
-    counted = known.difference(newer) | {key for key, label in newer.items() if label}
-    for event in tail:  # their buckets are not set anew
-        mark(db, event, event.transaction_id in counted)
-    since = "SELECT transaction_id FROM decisions WHERE is_fraud AND time_us >= ?"
-    db.execute(f"DELETE FROM frauds WHERE transaction_id NOT IN ({since})", [horizon * HOUR_US])
-    db.executemany("INSERT OR IGNORE INTO frauds VALUES (?)", [(key,) for key in counted])
-    db.execute("DELETE FROM reported")
-    for key in counted ^ known:
+def _displace(db: sqlite3.Connection, horizon: int, ids: Iterable[str]) -> None:
+    """Let decisions count no more, as the data has other transactions under their ids."""
+    for key in ids:
+        decision = known_decision(db, key)
+        if decision and _newly_displaced(db, key) and decision.event.hour >= horizon:
+            uncount_event(db, decision.event)
+
+
+def _count_anew(db: sqlite3.Connection, horizon: int, pending: int, tail: Sequence[Event]) -> None:
+    """Count the hours from an earlier horizon on: what the data has of them, and the decisions that it lacks."""
+    for table, column in (("buckets", "hour"), ("ticks", "time_us"), ("labels", "time_us")):
+        db.execute(f"DELETE FROM {table} WHERE {column} >= ?", [horizon * (1 if column == "hour" else HOUR_US)])
+    db.execute("DELETE FROM tail")
+    for event in tail:
+        db.execute("INSERT INTO tail VALUES (?, ?)", (event.transaction_id, content_of(event)))
+        count_event(db, event)
+    live = (
+        "SELECT transaction_id FROM decisions WHERE number >= ? AND time_us >= ?"
+        " AND transaction_id NOT IN (SELECT transaction_id FROM displaced)"
+        " AND transaction_id NOT IN (SELECT transaction_id FROM tail)"
+    )
+    for (key,) in db.execute(live, (pending, horizon * HOUR_US)).fetchall():
+        decision = known_decision(db, key)
+        assert decision is not None
+        count_event(db, decision.event)
+        mark(db, decision.event, bool(decision.is_fraud))
+
+
+def _newer(db: sqlite3.Connection, reports_read: int) -> dict[Event, bool]:
+    """The labels reported since the data was read, of the decided events that are counted."""
+    told = "SELECT transaction_id, is_fraud FROM reports WHERE number > ? ORDER BY number"
+    newer: dict[Event, bool] = {}
+    for key, label in dict(db.execute(told, [reports_read])).items():
         decision = known_decision(db, key)
         assert decision is not None  # what is not decided cannot be reported
-        note(db, decision.event, 1 if key in counted else -1)
+        if is_counted(db, decision.event):
+            newer[decision.event] = bool(label)
+    return newer
 
 
-def _ids(events: Sequence[Event]) -> str:
-    return json.dumps([event.transaction_id for event in events])
+def _relabel(db: sqlite3.Connection, horizon: int, reports_read: int, known: set[Event]) -> None:
+    """From here on the data's labels count, and on top of them what the reports newer than those change."""
+    db.execute("DELETE FROM labels WHERE time_us < ?", [horizon * HOUR_US])
+    db.execute("DELETE FROM reported")
+    for event in known:
+        if event.hour < horizon:
+            relabel(db, event, True)
+    for event, label in _newer(db, reports_read).items():
+        if event.hour < horizon and (change := relabel(db, event, label)):
+            note(db, event, change)
+
+
+def _count_tail(
+    db: sqlite3.Connection, events: Sequence[Event], horizon: int, reports_read: int, known: set[Event]
+) -> None:
+    """Count the data's events from the horizon on that were not; their buckets are not set anew, nor their labels."""
+    newer = _newer(db, reports_read)
+    for event in events:
+        key = event.transaction_id
+        if not db.execute("SELECT 1 FROM tail WHERE transaction_id = ?", [key]).fetchone():
+            decision = known_decision(db, key)
+            if decision and decision.event != event and _newly_displaced(db, key) and decision.event.hour >= horizon:
+                uncount_event(db, decision.event)
+            if not decision or decision.event != event:
+                count_event(db, event)
+        db.execute("INSERT OR REPLACE INTO tail VALUES (?, ?)", (key, content_of(event)))
+        mark(db, event, newer.get(event, event in known))
+
+
+def _newly_displaced(db: sqlite3.Connection, key: str) -> bool:
+    return bool(db.execute("INSERT OR IGNORE INTO displaced VALUES (?)", [key]).rowcount)

@@ -15,11 +15,10 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secrets
 from constructs import Construct
 
-from processing.cloud import ITEM_ACTIONS, Data, acknowledge, allow, service_role
+from processing.cloud import ITEM_ACTIONS, LATEST, Data, acknowledge, allow, service_role
 
 CIDR = "10.42.0.0/16"
 PORT = 8080
-LATEST = "latest"
 NOBODY = '{"keys": []}'  # a keys document that lets no caller in
 USER = "10001"  # the image's own; no root
 MAX_TASKS = 10

@@ -15,8 +15,8 @@ from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from processing.cloud import Data, acknowledge, allow, service_role
-from serving.cloud import LATEST, USER, Api
+from processing.cloud import LATEST, Data, acknowledge, allow, service_role
+from serving.cloud import USER, Api
 
 
 class DriftWatch(Construct):

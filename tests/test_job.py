@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from processing.errors import BadInput
 from processing.home import LocalHome, open_home
 from processing.job import run_job
 from processing.leftovers import referenced
-from processing.online import Decision, Event, open_store
+from processing.online import Decision, Event, OnlineStore, open_store
 from processing.spark import start_spark, tasks_for
 from processing.synthesize import synthesize, write
 
@@ -275,15 +275,15 @@ def test_runs_over_increments_make_the_features_of_one_run_over_all(
     by_steps.drop(days(first, 0, 12), "first.csv")
     by_steps.run()
     before = by_steps.table("features")
-    reported = days(with_labels(rows, unlabelled), 10, 11).filter(pc.field("is_fraud").is_null())["transaction_id"]
+    reported = days(with_labels(rows, unlabelled), 10, 11).filter(pc.field("is_fraud").is_null())
     fraud = dict(zip(rows["transaction_id"].to_pylist(), rows["is_fraud"].to_pylist(), strict=True))
     store = open_store(by_steps.home, CONTRACT)
-    for key in reported.to_pylist():
-        event = Event(key, 1_770_000_000_000_000, 100, ("C1", "T1"))
-        store.record(Decision(event, "legit", 0.1, 0.5, "v", b"", datetime.now(UTC)))
-        store.report(key, bool(fraud[key]))
+    accepted = {row["transaction_id"]: row for row in by_steps.table("transactions").to_pylist()}
+    for key in reported["transaction_id"].to_pylist():
+        decide_and_report(store, event_of(accepted[key]), bool(fraud[key]))
     store.close()
-    assert by_steps.run()["rows_new"] == 0
+    done = by_steps.run()
+    assert (done["rows_new"], done["reports_set_aside"]) == (0, 0)
     after = by_steps.table("features")
     # A label moves its own day, and features from the delay on until the windows have passed.
     day = [(moment.date() - START).days for moment in before["event_time"].to_pylist()]
@@ -303,6 +303,44 @@ def test_runs_over_increments_make_the_features_of_one_run_over_all(
     at_once.run()
     assert by_steps.table("transactions").equals(at_once.table("transactions"))
     assert bits(by_steps.table("features")) == bits(at_once.table("features"))
+
+
+def event_of(row: dict[str, Any]) -> Event:
+    """An accepted transaction as the API sees it."""
+    time_us = int(row["event_time"].timestamp()) * 1_000_000 + row["event_time"].microsecond
+    return Event(row["transaction_id"], time_us, row["amount_minor"], (row["customer"], row["terminal"]))
+
+
+def decide_and_report(store: OnlineStore, event: Event, is_fraud: bool) -> None:
+    store.record(Decision(event, "legit", 0.1, 0.5, "v", b"", datetime.now(UTC)))
+    store.report(event.transaction_id, is_fraud)
+
+
+def test_a_report_counts_only_for_the_transaction_that_was_decided(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever scores the id of a fraud with other content, and reports that as legitimate, changes no label."""
+    rows = installation.table("transactions").to_pylist()
+    frauds = [row for row in rows if row["is_fraud"]][:4]
+    honest = next(row for row in rows if row["is_fraud"] == 0)
+    before = installation.table("transactions")
+    store = open_store(installation.home, CONTRACT)
+    changes: list[dict[str, Any]] = [{"amount_minor": 1}, {"customer": "C0"}, {"terminal": "T0"}]
+    changes.append({"event_time": frauds[3]["event_time"] + timedelta(seconds=1)})
+    for row, change in zip(frauds, changes, strict=True):
+        decide_and_report(store, event_of(row | change), False)
+    decide_and_report(store, event_of(honest), True)
+    decide_and_report(store, replace(event_of(honest), transaction_id="in no file yet"), True)
+    store.close()
+    for _ in range(2):
+        assert installation.run()["reports_set_aside"] == 4
+        assert "4 report(s) set aside" in capsys.readouterr().out
+    labels = ("transaction_id", "is_fraud")
+    after = installation.table("transactions").select(labels).to_pylist()
+    expected = before.select(labels).to_pylist()
+    for row in expected:
+        row["is_fraud"] = 1 if row["transaction_id"] == honest["transaction_id"] else row["is_fraud"]
+    assert after == expected
 
 
 def test_a_crash_between_both_commits_is_healed_by_the_next_run(

@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 from botocore.awsrequest import AWSResponse
+from feature_job import bring_up_to_date
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processing import contract as contracts
 from processing.contract import Contract
-from processing.dynamo_items import hours_of
+from processing.dynamo_items import day_key, hours_of
 from processing.errors import BadInput, NotFound
 from processing.features import FeatureSet
 from processing.home import Home, LocalHome, open_home
-from processing.online import Bucket, Decision, Event, OnlineStore, StoreUnavailable, open_store
+from processing.online import Decision, Event, OnlineStore, StoreUnavailable, open_store
 from processing.online_dynamo import DynamoStore
 from processing.online_sqlite import SqliteStore
 from processing.windows import HOUR_US, sawtooth
@@ -81,18 +82,6 @@ def store(home: Home) -> Iterator[OnlineStore]:
     store.close()
 
 
-def buckets_of(events: list[Event], frauds: tuple[str, ...] = ()) -> list[list[Bucket]]:
-    """The hour buckets of events, as the feature job makes them."""
-    sums: dict[tuple[int, str, int], list[int]] = {}
-    for e in events:
-        for entity, key in enumerate(e.keys):
-            row = sums.setdefault((entity, key, e.hour), [0, 0, 0, 0, 0])
-            fraud = int(e.transaction_id in frauds)
-            for i, more in enumerate((1, e.amount, e.amount**2, fraud, fraud * e.amount)):
-                row[i] += more
-    return [[Bucket(*at, *row)] for at, row in sums.items()]
-
-
 def contents(store: OnlineStore) -> list[list[Any]]:
     """All buckets that count, whichever refresh set them."""
     if isinstance(store, SqliteStore):
@@ -103,7 +92,7 @@ def contents(store: OnlineStore) -> list[list[Any]]:
     for page in store.calls.dynamodb.get_paginator("scan").paginate(TableName=store.calls.table):
         for item in page["Items"]:
             kind, *place = item["pk"]["S"].split("/")
-            if kind == "day" and item["sk"]["S"] == "hours":
+            if kind == "day" and item["sk"]["S"] == day_key(0, "", 0, facts.era)["sk"]["S"]:
                 entity, key, day = place
                 found += [[int(entity), key, *row] for row in hours_of(int(day), item, facts)]
     return sorted(found)
@@ -311,6 +300,7 @@ class TestReports:
             store.report("a", said)
             assert state(store, event("b", HOUR + DELAY + 1))["terminal_delayed_f_24h"] == int(said)
         assert store.reports().labels == {"a": False}
+        assert store.reports().newest["a"].event == event("a")
         assert store.reports().mark == 6
 
     def test_an_unknown_id_is_refused(self, store: OnlineStore) -> None:
@@ -325,8 +315,11 @@ class TestRefresh:
     data = (event("d1", HOUR - 3, cents=500), event("d2", HOUR - 1, cents=700), event("d3", HOUR - 1, cents=900))
     tail = (event("d4", HOUR, us=10, cents=1100),)
 
-    def refresh(self, store: OnlineStore, mark: int = 0) -> None:
-        store.refresh(HOUR, buckets_of(list(self.data)), self.tail, mark)
+    def refresh(
+        self, store: OnlineStore, *more: Event, horizon: int = HOUR, frauds: tuple[str, ...] = (), **while_it_runs: Any
+    ) -> None:
+        rows = {e: int(e.transaction_id in frauds) for e in (*self.data, *self.tail, *more)}
+        bring_up_to_date(store, rows, horizon, CONTRACT, **while_it_runs)
 
     def test_sets_what_the_data_says_however_often(self, store: OnlineStore) -> None:
         store.record(decided(self.data[0]))  # counted by the API before the data came
@@ -348,7 +341,7 @@ class TestRefresh:
 
     @pytest.mark.parametrize("when", ["before", "after"])
     def test_counts_tail_events_once(self, store: OnlineStore, when: str) -> None:
-        """An event of the data's last hour may reach the API too, before the refresh or after it."""
+        """An event of the data's last hours may reach the API too, before the refresh or after it."""
         if when == "before":
             store.record(decided(self.tail[0]))
         self.refresh(store)
@@ -358,36 +351,86 @@ class TestRefresh:
         assert state(store, event("next", us=11))["customer_n_24h"] == 5
         assert state(store, event("next", HOUR + 1))["customer_n_24h"] == 5
 
-    def test_drops_what_the_data_does_not_know(self, store: OnlineStore) -> None:
-        store.record(decided(event("withdrawn", HOUR - 2, customer="C9", cents=333)))
-        self.refresh(store)
-        assert state(store, event("next", customer="C9", terminal="T9"))["customer_n_24h"] == 1
+    def test_counts_events_ahead_once_and_when_their_time_has_come(self, store: OnlineStore) -> None:
+        """A row with a wrong clock lies ahead of the horizon over several runs."""
+        ahead = event("ahead", HOUR + 20, cents=3)
+        for horizon in (HOUR, HOUR + 1, HOUR + 2):
+            self.refresh(store, ahead, horizon=horizon)
+            for i in range(5):
+                store.record(decided(event(f"{horizon}-{i}", horizon + 1, us=i)))
+        assert state(store, event("next", HOUR + 4))["customer_n_24h"] == 4 + 15 + 1
+        for horizon in (HOUR + 2, HOUR + 20, HOUR + 21):
+            seen = state(store, event("next", HOUR + 21))
+            assert (seen["customer_n_720h"], seen["customer_s_720h"]) == (4 + 15 + 2, 3200 + 1500 + 3 + 100)
+            self.refresh(store, ahead, horizon=horizon)
 
-    def test_what_comes_late_is_left_to_the_data(self, store: OnlineStore) -> None:
+    def test_keeps_what_was_decided_and_the_data_lacks(self, store: OnlineStore) -> None:
+        """A second source is late: what the API counted of it stays counted, and once when it has landed."""
+        second = [event(f"s{i}", HOUR - 2, us=i, cents=10) for i in range(3)]
+        for e in second:
+            store.record(decided(e))
+        store.report("s0", True)
+        for more in ((), (), (second[0],), second, second):
+            self.refresh(store, *more)
+            seen = state(store, event("next", us=11))
+            assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (8, 3200 + 30 + 100)
+            assert state(store, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
+
+    def test_the_row_stands_that_lands_under_the_id_of_another_decision(self, store: OnlineStore) -> None:
+        for hour in (HOUR - 2, HOUR + 1):
+            store.record(decided(event(f"at {hour}", hour, customer="C7", terminal="T7", cents=3)))
+            store.report(f"at {hour}", True)
+        self.refresh(store)
+        assert state(store, event("next", HOUR + 2, customer="C7"))["customer_n_24h"] == 3
+        self.refresh(store, event(f"at {HOUR - 2}", HOUR - 2), event(f"at {HOUR + 1}", HOUR, us=3))
+        other = state(store, event("next", HOUR + DELAY + 2, customer="C7", terminal="T7"))
+        assert (other["customer_n_720h"], other["terminal_delayed_f_720h"]) == (1, 0)
+        assert state(store, event("next", HOUR + 2))["customer_n_24h"] == 4 + 2 + 1
+        store.report(f"at {HOUR + 1}", False)
+        store.report(f"at {HOUR - 2}", True)
+        assert state(store, event("next", HOUR + DELAY + 2, customer="C7", terminal="T7")) == other
+
+    def test_a_report_of_another_transaction_than_the_datas_moves_no_label(self, store: OnlineStore) -> None:
+        """The id is that of a fraud of the data; what was decided and reported under it is another payment."""
+        self.refresh(store, frauds=("d1", "d4"))
+        late = event("next", HOUR + DELAY + 1)
+        store.record(decided(event("d1", HOUR - 3, terminal="T8")))
+        store.record(decided(event("d4", HOUR, us=10, cents=1)))
+        for _ in range(2):
+            for key in ("d1", "d4"):
+                store.report(key, False)
+            assert state(store, late)["terminal_delayed_f_24h"] == 2
+            assert state(store, replace(late, keys=("C1", "T8")))["terminal_delayed_f_720h"] == 0
+            self.refresh(store, frauds=("d1", "d4"))
+        assert {key: report.event.amount for key, report in store.reports().newest.items()} == {"d1": 100, "d4": 1}
+
+    def test_what_comes_late_is_counted_by_the_next_run(self, store: OnlineStore) -> None:
         self.refresh(store)
         before = contents(store)
         assert store.record(decided(event("late", HOUR - 1))) == decided(event("late", HOUR - 1))
+        store.report("late", True)
         assert contents(store) == before
         assert store.decisions(1)[0].event.transaction_id == "late"
+        self.refresh(store)
+        assert state(store, event("next", us=11))["customer_n_24h"] == 6
+        assert state(store, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
 
     def test_keeps_reports_that_the_data_cannot_hold_yet(self, store: OnlineStore) -> None:
         for e in self.data:
             store.record(decided(e))
         store.report("d1", True)
-        mark = store.reports().mark  # the run reads so far, ...
-        store.report("d2", True)  # ... and this one comes while it runs
-        store.refresh(HOUR, buckets_of(list(self.data), ("d1",)), self.tail, mark)
+        self.refresh(store, meanwhile=lambda: store.report("d2", True))
         late = event("next", HOUR + DELAY)
         assert state(store, late)["terminal_delayed_f_24h"] == 2
         store.report("d1", False)
         assert state(store, late)["terminal_delayed_f_24h"] == 1
-        store.refresh(HOUR, buckets_of(list(self.data), ("d2",)), self.tail, store.reports().mark)
+        self.refresh(store)
         assert state(store, late)["terminal_delayed_f_24h"] == 1
 
     def test_a_report_of_what_the_data_knows_counts_no_second_time(self, store: OnlineStore) -> None:
         late = event("next", HOUR + DELAY + 1)
         known = ("d1", "d4")
-        store.refresh(HOUR, buckets_of(list(self.data), known), self.tail, 0, known)
+        self.refresh(store, frauds=known)
         for e in (*self.data, *self.tail):
             store.record(decided(e))
         assert state(store, late)["terminal_delayed_f_24h"] == 2
@@ -395,27 +438,57 @@ class TestRefresh:
             for name in known:
                 store.report(name, said)
             assert state(store, late)["terminal_delayed_f_24h"] == frauds
-        store.report("d2", True)
+        store.report("d2", True)  # which the data may have otherwise: a run finds out
+        assert state(store, late)["terminal_delayed_f_24h"] == 2
+        self.refresh(store, frauds=known)
         assert state(store, late)["terminal_delayed_f_24h"] == 3
 
-    def test_refuses_data_that_ends_earlier(self, store: OnlineStore) -> None:
-        self.refresh(store)
-        before = contents(store)
-        with pytest.raises(BadInput, match="already holds hours up to"):
-            store.refresh(HOUR - 1, buckets_of(list(self.data)), (), 0)
-        assert contents(store) == before
+    def test_the_horizon_goes_back_to_where_the_data_is_settled(self, store: OnlineStore) -> None:
+        """A store whose horizon a row ahead had moved counts again, and what it left out meanwhile."""
+        ahead = event("ahead", HOUR + 20)
+        store.record(decided(event("first", HOUR + 1)))
+        store.report("first", True)
+        self.refresh(store, ahead, horizon=HOUR + 20)
+        for i in range(3):
+            store.record(decided(event(f"left out {i}", HOUR + 2, us=i)))
+        store.record(decided(event("beyond", HOUR + 21)))
+        self.refresh(store, ahead, horizon=HOUR)
+        assert state(store, event("next", HOUR + 3))["customer_n_24h"] == 4 + 1 + 3 + 1
+        for i in range(3):
+            store.record(decided(event(f"counted {i}", HOUR + 3, us=i)))
+        assert state(store, event("next", HOUR + 3, us=9))["customer_n_24h"] == 4 + 1 + 3 + 3 + 1
+        seen = state(store, event("next", HOUR + 22))
+        assert seen["customer_n_720h"] == 4 + 1 + 3 + 3 + 2 + 1
+        for horizon in (HOUR, HOUR + 3, HOUR + 20, HOUR - 1):
+            self.refresh(store, ahead, horizon=horizon)
+            assert state(store, event("next", HOUR + 22)) == seen
+            assert state(store, event("next", HOUR + DELAY + 3))["terminal_delayed_f_24h"] == 1
 
     def test_the_api_goes_on_meanwhile(self, store: OnlineStore) -> None:
         """Between two batches of buckets a decision is recorded, and counted after the horizon."""
+        live: list[int] = []
 
-        def batches() -> Iterator[list[Bucket]]:
-            for i, batch in enumerate(buckets_of(list(self.data))):
-                store.record(decided(event(f"live{i}", HOUR + 1, us=i)))
-                yield batch
+        def decide(batch: int) -> None:
+            live.append(batch)
+            store.record(decided(event(f"live{batch}", HOUR + 1, us=batch)))
 
-        many = len(buckets_of(list(self.data)))
-        store.refresh(HOUR, batches(), self.tail, 0)
-        assert state(store, event("next", HOUR + 2))["customer_n_24h"] == 5 + many
+        self.refresh(store, between=decide)
+        assert live
+        assert state(store, event("next", HOUR + 2))["customer_n_24h"] == 5 + len(live)
+
+    @pytest.mark.parametrize("before", [HOUR - 1, HOUR + 5])
+    def test_what_is_decided_while_a_run_reads_is_not_forgotten(self, store: OnlineStore, before: int) -> None:
+        """Before its horizon or after, whether that moves on or back."""
+        self.refresh(store, horizon=before)
+
+        def decide(*_: int) -> None:
+            store.record(decided(event(f"late{time.time_ns()}", HOUR - 1, us=1)))
+            store.record(decided(event(f"live{time.time_ns()}", HOUR + 1, us=1)))
+
+        self.refresh(store, meanwhile=decide)
+        assert state(store, event("next", HOUR + 2))["customer_n_24h"] in (6, 7)
+        self.refresh(store)
+        assert state(store, event("next", HOUR + 2))["customer_n_24h"] == 7
 
 
 @pytest.mark.cloud
@@ -455,7 +528,8 @@ class TestDynamoDB:
         twice = replace(decided(event("twice")), decision="fraud")
         assert decide(event("twice"), lambda: other.record(twice)) == twice
         late, tail = event("late", HOUR - 1), event("tail", HOUR, us=5)
-        decide(late, lambda: other.refresh(HOUR, buckets_of([event("d", HOUR - 1, us=9)]), [tail], 0))
+        rows = {event("d", HOUR - 1, us=9): 0, tail: 0}
+        decide(late, lambda: bring_up_to_date(other, rows, HOUR, CONTRACT))
         assert state(dynamo, event("next", HOUR, us=9))["customer_n_24h"] == 4  # twice, d, tail and itself
         decide(tail, lambda: None)
         assert state(dynamo, event("next", HOUR, us=9))["customer_n_24h"] == 4
@@ -508,15 +582,13 @@ class TestDynamoDB:
         for e in data:
             other.record(decided(e))
 
-        def batches() -> Iterator[list[Bucket]]:
-            for i, batch in enumerate(buckets_of(data)):
-                if i == 1:
-                    other.report("d1", True)
-                    other.report("d2", True)
-                    other.report("d2", False)
-                yield batch
+        def report(batch: int) -> None:
+            if batch == 1:
+                other.report("d1", True)
+                other.report("d2", True)
+                other.report("d2", False)
 
-        dynamo.refresh(HOUR, batches(), (), 0, ())
+        bring_up_to_date(dynamo, dict.fromkeys(data, 0), HOUR, CONTRACT, between=report)
         assert state(other, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
         other.report("d1", True)
         assert state(other, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1

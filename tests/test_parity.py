@@ -7,6 +7,7 @@ date. It may also bring payments that the API never saw, and labels that nobody 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from feature_job import bring_up_to_date
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
@@ -24,11 +26,12 @@ from processing.buckets import refresh_store
 from processing.contract import Contract, parse
 from processing.features import FeatureSet
 from processing.intake import read_table
-from processing.online import Bucket, Event
+from processing.online import Event, Reports
 from processing.online_sqlite import SqliteStore
 from processing.parsing import TIME
 from processing.schemas import transaction_schema
 from processing.spark import start_spark
+from processing.sqlite_ledger import fact
 from processing.windows import HOUR_US, sawtooth
 from serving.decide import Decider
 from serving.scorer import LoadedModel
@@ -96,8 +99,8 @@ def table_of(payments: list[Payment], labels: list[int | None], contract: Contra
     return pa.Table.from_pylist(rows, plain).cast(schema)
 
 
-# How the store is brought up to date: the store, what the data holds and its labels, how far reports are read in it.
-Refresh = Callable[[SqliteStore, list[Payment], list[int | None], int], None]
+# How the store is brought up to date: the store, what the data holds and its labels, the reports that are in these.
+Refresh = Callable[[SqliteStore, list[Payment], list[int | None], Reports], None]
 
 
 @dataclass
@@ -139,7 +142,7 @@ class Replay:
             own = payment.fraud if payment.in_file or payment.id not in self.decided else None
             labels.append(own if told is None else int(told))
         self.hear(until_us)
-        refresh(self.store, data, labels, reports.mark)
+        refresh(self.store, data, labels, reports)
 
 
 def replayed(
@@ -164,22 +167,10 @@ def replayed(
 
 def plainly(contract: Contract) -> Refresh:
     """The job's refresh without Spark, for many small streams."""
-    hours = contract.lookback_hours
 
-    def refresh(store: SqliteStore, data: list[Payment], labels: list[int | None], mark: int) -> None:
-        horizon = data[-1].event.hour
-        sums: dict[tuple[int, str, int], list[int]] = {}
-        for payment, label in zip(data, labels, strict=True):
-            if horizon - hours <= payment.event.hour < horizon:
-                for entity, key in enumerate(payment.event.keys):
-                    row = sums.setdefault((entity, key, payment.event.hour), [0, 0, 0, 0, 0])
-                    fraud = label or 0
-                    for i, more in enumerate((1, payment.cents, payment.cents**2, fraud, fraud * payment.cents)):
-                        row[i] += more
-        buckets = [Bucket(*at, *row) for at, row in sums.items()]
-        tail = [payment.event for payment in data if payment.event.hour == horizon]
-        frauds = [payment.id for payment, label in zip(data, labels, strict=True) if label]
-        store.refresh(horizon, [buckets[::2], buckets[1::2]], tail, mark, frauds)
+    def refresh(store: SqliteStore, data: list[Payment], labels: list[int | None], reports: Reports) -> None:
+        rows = {payment.event: label for payment, label in zip(data, labels, strict=True)}
+        bring_up_to_date(store, rows, data[-1].event.hour, contract, reports=reports)
 
     return refresh
 
@@ -317,9 +308,9 @@ class TestWithSpark:
     ) -> None:
         """The job runs twice meanwhile, each time in the middle of an hour; what lies between is in files only."""
 
-        def refresh(store: SqliteStore, data: list[Payment], labels: list[int | None], mark: int) -> None:
+        def refresh(store: SqliteStore, data: list[Payment], labels: list[int | None], reports: Reports) -> None:
             rows, _ = in_spark(spark, tmp_path / "data", data, labels)
-            refresh_store(store, rows, DELAYED, mark, tmp_path)
+            refresh_store(store, rows, DELAYED, reports, tmp_path)
 
         cuts = [len(STREAM) // 2, len(STREAM) * 3 // 4]
         for cut in cuts:
@@ -356,3 +347,32 @@ class TestWithSpark:
         assert len(features) == len(payments)
         for key, row in zip(rows.ids, rows.X, strict=True):
             assert np.array_equal(row, np.frombuffer(features[key]), equal_nan=True)
+
+    def test_a_few_rows_ahead_move_no_horizon_and_what_the_tables_lack_stays_counted(
+        self, spark: SparkSession, tmp_path: Path
+    ) -> None:
+        """The refresh in Spark does to the store what the plain one does, which the model of test_counted follows."""
+        past = STREAM[: len(STREAM) // 2]
+        newest = past[-1].time_us
+        ahead = [replace(p, id=f"ahead {p.id}", time_us=newest + 20 * HOUR_US) for p in past[:5]]
+        lacking = past[-900::3]  # decided, and in no file; some lie after the horizon
+        other = replace(past[-1000], id="other", cents=7)  # decided otherwise than it is in the data
+        data = [p for p in past if p not in lacking] + [*ahead, replace(other, cents=8)]
+        labels: list[int | None] = [None] * len(data)
+        stores = [Replay(DELAYED, tmp_path / name) for name in ("spark", "plain")]
+        for replayed_ in stores:
+            for payment in [*past[-1200:], other]:
+                replayed_.pay(replace(payment, mistaken=False))
+            for payment in [*lacking[:10], other]:
+                replayed_.decider.report(payment.id, True)
+        rows, _ = in_spark(spark, tmp_path / "data", data, labels)
+        first, second = (replayed_.store for replayed_ in stores)
+        now = datetime.fromtimestamp((newest + 2 * DAY_US) / 1e6, UTC)
+        assert refresh_store(first, rows, DELAYED, first.reports(), tmp_path, now=now) > 0
+        with first._answering() as db:
+            horizon = fact(db, "horizon")
+        assert newest - DAY_US < horizon * HOUR_US <= newest
+        bring_up_to_date(second, dict(zip((p.event for p in data), labels, strict=True)), horizon, DELAYED)
+        probes = [replace(p, time_us=(horizon + hours) * HOUR_US + 5) for p in past[-300:] for hours in (0, 1, 22, 49)]
+        for probe in probes:
+            assert first.recall(probe.event)[1] == second.recall(probe.event)[1]

@@ -41,6 +41,7 @@ NEEDS = {
         ("s3:PutObject", "warehouse/features/data/a.parquet"),
         ("s3:PutObject", "runs/r/train/a.parquet"),
         ("dynamodb:UpdateItem", "table"),
+        ("dynamodb:Query", "index"),
         ("kms:GenerateDataKey", "key"),
         ("glue:UpdateTable", "catalog-table"),
     ],
