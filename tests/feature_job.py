@@ -26,8 +26,7 @@ def bring_up_to_date(
 ) -> None:
     """A run over `rows`, all of the data, which read `reports` (by default those there are).
 
-    Calls `meanwhile` when it has read what it needs of the store, and `between` before each batch of buckets that it
-    sets.
+    Calls `meanwhile` when it has read what it needs of the store, `between` before each batch of buckets it sets.
     """
     reports, recordings = reports or store.reports(), store.recorded(0)
     recorded = [one for batch in recordings.batches for one in batch]

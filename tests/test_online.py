@@ -614,3 +614,51 @@ def test_a_store_of_an_older_kind_is_refused_with_what_to_do(tmp_path: Path) -> 
         db.execute("ALTER TABLE decisions DROP COLUMN reasons")
     with pytest.raises(BadInput, match="move it away"):
         SqliteStore(path, CONTRACT)
+
+
+def make_older(store: OnlineStore) -> None:
+    """Turn a store into one of the version before, which knew frauds and the tail by their ids alone."""
+    if isinstance(store, SqliteStore):
+        with contextlib.closing(sqlite3.connect(store.path)) as db, db:
+            db.execute("CREATE TABLE frauds (transaction_id TEXT PRIMARY KEY) WITHOUT ROWID")
+            db.execute("INSERT INTO frauds SELECT transaction_id FROM labels WHERE fraud")
+            db.execute("ALTER TABLE tail DROP COLUMN content")
+            db.execute("DELETE FROM facts WHERE name IN ('read', 'pending')")
+            for table in ("labels", "displaced"):
+                db.execute(f"DROP TABLE {table}")
+        return
+    assert isinstance(store, DynamoStore)
+    dynamodb, table = store.calls.dynamodb, store.calls.table
+    for item in dynamodb.scan(TableName=table)["Items"]:
+        newer = {"facts": {"era", "read", "pending"}, "reports": {"time_us", "amount", "keys"}}
+        gone = newer.get(item["pk"]["S"], {"era", "content"})
+        dynamodb.put_item(TableName=table, Item={name: value for name, value in item.items() if name not in gone})
+
+
+def test_a_store_of_the_version_before_goes_on(home: Home) -> None:
+    """Its horizon may lie ahead, and it may have left out what was decided before that."""
+    store = open_store(home, CONTRACT, timeout=PATIENT)
+    data = [event(f"d{i}", HOUR - i, us=i) for i in range(4)]
+    rows: dict[Event, int | None] = dict.fromkeys(data, None) | {event("ahead", HOUR + 9): 0}
+    for e in (data[0], data[1], event("live", HOUR + 10)):
+        store.record(decided(e))
+        store.report(e.transaction_id, True)
+    bring_up_to_date(store, rows, HOUR + 9, CONTRACT)
+    store.record(decided(event("left out", HOUR + 1)))
+    store.close()
+    make_older(store)
+
+    store = open_store(home, CONTRACT, timeout=PATIENT)
+    store.record(decided(event("ahead", HOUR + 9)))
+    store.report("live", True)  # once more
+    assert state(store, event("next", HOUR + 10 + DELAY + 1))["terminal_delayed_f_24h"] == 3
+    assert {key: report.event.hour for key, report in store.reports().newest.items()} == {
+        "d0": HOUR,
+        "d1": HOUR - 1,
+        "live": HOUR + 10,
+    }
+    for _ in range(2):
+        bring_up_to_date(store, rows, HOUR, CONTRACT)
+        assert state(store, event("next", HOUR + 11))["customer_n_24h"] == 4 + 3 + 1
+        assert state(store, event("next", HOUR + 10 + DELAY + 1))["terminal_delayed_f_24h"] == 3
+    store.close()
