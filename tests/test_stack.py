@@ -653,7 +653,7 @@ def test_joblib_models_are_loaded_only_where_they_were_asked_for(template: Templ
         assert (evaluate["Environment"].get("FRAUDLINE_MODELS") == "packed") == (models == "packed")
 
 
-def test_the_pipeline_may_pass_its_jobs_roles_and_no_other(template: Template) -> None:
+def test_the_pipeline_may_pass_its_jobs_role_and_no_other(template: Template) -> None:
     passes = [(who, one) for who, one in statements(template) if "iam:PassRole" in listed(one["Action"])]
     for who, one in passes:  # whoever starts a task hands it its roles; nobody else passes any on
         if who.startswith("DriftStarterRole"):
