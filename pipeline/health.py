@@ -5,13 +5,15 @@ runs. For who knows that no run goes on.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from pipeline.registry import Registry
 from processing.contract import HOME_KEY, Contract, parse
 from processing.damage import Problem, table_problems
 from processing.documents import read_document
 from processing.errors import BadInput, Damaged, FraudlineError, NotFound
-from processing.home import Home
+from processing.home import Home, LocalHome
+from processing.store_repair import STORE_KEY, rebuilt, store_fault
 
 RUN_RECORDS = ("outcome.json", "features.json")
 MENDS = 1_000  # of one repair: each damaged file is one
@@ -26,6 +28,8 @@ def problems(home: Home) -> Iterator[Problem]:
         yield Problem(home.url_of(HOME_KEY), str(error), _contract_again(home))
     if contract is not None:
         yield from table_problems(home, contract)
+        if isinstance(home, LocalHome) and (fault := store_fault(home)):
+            yield Problem(home.url_of(STORE_KEY), fault, partial(rebuilt, home, contract))
     for said in Registry(home).problems():
         yield Problem("models", said)
     yield from _runs(home)

@@ -52,7 +52,7 @@ def table_problems(home: Home, contract: Contract) -> Iterator[Problem]:
         return
     for name in NAMES:
         table = tables.find(name)
-        if table is None:
+        if table is None or (name == "features" and not tables.features_are_current):  # which are computed anew
             continue
         try:
             files = _files(table)

@@ -147,6 +147,20 @@ def run_job(
     return done
 
 
+def refresh_only(home: Home, contract: Contract, scratch: Path, held: ExitStack) -> int:
+    """Bring the online store up to date with the tables as they are; how many hour buckets were set."""
+    tables = iceberg.open_tables(home, contract)
+    if not tables.find("transactions"):
+        return 0
+    store = open_store(home, contract)
+    held.callback(store.close)
+    spark = start_spark(scratch)
+    staging = stage(home, "refresh", scratch, spark)
+    held.callback(staging.close)
+    job = _Job(home, contract, "refresh", spark, tables, staging, Claims(home, "refresh", held), lambda: None)
+    return job.refresh(store, store.reports())
+
+
 @dataclass
 class _Job:
     home: Home

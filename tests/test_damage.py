@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from table_home import CONTRACT, FIRST, at, begin, ids, put, written
 from processing.damage import Problem, table_problems
 from processing.errors import BadInput, Damaged
 from processing.home import LocalHome
-from processing.tables import open_tables, row_counts
+from processing.online import Decision, Event, open_store
+from processing.store_repair import rebuilt, store_fault
+from processing.tables import open_tables, row_counts, snapshot_id
+from processing.windows import DAY_US
 
 
 @pytest.fixture
@@ -20,7 +24,8 @@ def home(tmp_path: Path) -> LocalHome:
     put(home, "two", ["b", "c"], FIRST + 1)
     tables = open_tables(home, CONTRACT)
     files = written(home, tables, "features", "two", {FIRST: ["a"], FIRST + 1: ["b", "c"]})
-    tables.replace_days("features", files, [key for keys in files.values() for key in keys], made_from=1)
+    keys = [key for keys in files.values() for key in keys]
+    tables.replace_days("features", files, keys, made_from=snapshot_id(tables.transactions))
     for run in ("one", "two"):
         home.write(f"archive/{run}/{run}.csv", run.encode())
     snapshots = [snapshot.snapshot_id for snapshot in tables.transactions.snapshots()]
@@ -98,6 +103,7 @@ def test_damaged_features_are_computed_anew(home: LocalHome, damage: Callable[[P
     assert problem.mend is not None
     problem.mend()
     assert not open_tables(home, CONTRACT).features_are_current
+    assert problems(home) == []
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, flip_a_value])
@@ -130,3 +136,33 @@ def test_a_flipped_bit_in_the_metadata_is_never_read_as_other_rows(home: LocalHo
         except (Damaged, BadInput):
             told += 1
     assert told > 20
+
+
+@pytest.mark.spark
+def test_a_damaged_store_is_made_anew_and_keeps_what_can_be_read(home: LocalHome) -> None:
+    assert store_fault(home) == ""
+    store = open_store(home, CONTRACT)
+    later = (FIRST + 3) * DAY_US
+    for i in range(400):
+        event = Event(f"e{i:03}", later + i, 5, ("C", "T"))
+        store.record(Decision(event, "legit", 0.1, 0.5, "v", b"x" * 300, datetime.now(UTC)))
+    store.report("e001", True)
+    store.report("e398", False)
+    store.tidy()
+    store.close()
+    path = home.path("online/store.sqlite")
+    data = bytearray(path.read_bytes())
+    middle = data.index(b"e200") // 4096 * 4096
+    data[middle : middle + 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    assert store_fault(home)
+    assert "counters were set from the tables" in rebuilt(home, CONTRACT)
+    assert store_fault(home) == ""
+    store = open_store(home, CONTRACT)
+    kept = {made.event.transaction_id for made in store.decisions(1000)}
+    assert {"e001", "e398"} <= kept
+    assert 200 < len(kept) < 400
+    assert {key: label for key, (_, label) in store.reports().newest.items()} == {"e001": True, "e398": False}
+    _, state = store.recall(Event("probe", later + 1_000, 5, ("C", "T")))
+    assert state[0] >= len(kept)  # of the last day, the tables' having passed
+    store.close()
