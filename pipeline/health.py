@@ -22,10 +22,14 @@ MENDS = 1_000  # of one repair: each damaged file is one
 def problems(home: Home) -> Iterator[Problem]:
     """All that is wrong with a home, as it is found."""
     contract = None
+    kept = _kept_contract(home)
     try:
         contract = _contract(home)
+        if kept and kept.text != contract.text:  # a truncated contract can be a valid one, of another dataset
+            contract = None
+            yield Problem(home.url_of(HOME_KEY), "it is not the contract of the last run", _put_back(home, kept))
     except (BadInput, NotFound) as error:
-        yield Problem(home.url_of(HOME_KEY), str(error), _contract_again(home))
+        yield Problem(home.url_of(HOME_KEY), str(error), _put_back(home, kept) if kept else None)
     if contract is not None:
         yield from table_problems(home, contract)
         if isinstance(home, LocalHome) and (fault := store_fault(home)):
@@ -59,22 +63,23 @@ def _contract(home: Home) -> Contract:
         raise BadInput(f"it is not UTF-8 at byte {error.start}") from None
 
 
-def _contract_again(home: Home) -> Callable[[], str] | None:
-    """What puts the contract of the newest run back; None if no run has kept a sound one."""
+def _kept_contract(home: Home) -> Contract | None:
+    """The contract of the newest run that has kept a sound one."""
     for run in reversed(home.folders("runs/")):
         key = f"runs/{run}/contract/{HOME_KEY}"
         try:
-            kept = home.read(key)
-            parse(kept.decode(), key)
+            return parse(home.read(key).decode(), key)
         except (FraudlineError, UnicodeDecodeError):
             continue
-
-        def mend(kept: bytes = kept, key: str = key) -> str:
-            home.write(HOME_KEY, kept)
-            return f"it is again the one of {key}"
-
-        return mend
     return None
+
+
+def _put_back(home: Home, kept: Contract) -> Callable[[], str]:
+    def mend() -> str:
+        home.write(HOME_KEY, kept.text.encode())
+        return "it is again the contract of the last run that kept a copy"
+
+    return mend
 
 
 def _runs(home: Home) -> Iterator[Problem]:
