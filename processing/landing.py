@@ -135,7 +135,7 @@ def _judge(
     time = column(contract.time, lambda raw: as_time(raw, contract), time_words(contract), required=True)
     outside = pc.or_(pc.less(time, pa.scalar(EARLIEST, TIME)), pc.greater(time, pa.scalar(now + AHEAD, TIME)))
     refuse(true_in(outside), contract.time, f"expected a time from {EARLIEST:%Y} to now")
-    columns["event_time"] = time
+    columns["event_time"] = pc.if_else(outside, pa.scalar(None, TIME), time)  # null where it is
     amount = column(contract.amount, as_number, "expected a number", required=True).to_numpy(False)
     refuse(amount < 0, contract.amount, "an amount is not negative")
     refuse(

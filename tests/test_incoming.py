@@ -7,12 +7,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline.definition import build
+from pipeline.job_requests import LOCAL_ADDRESSES
 from processing.arrival_history import arrived_files
 from processing.errors import BadInput
-from processing.home import Entry, Home, open_home
+from processing.home import Entry, Home, LocalHome, open_home
 from processing.incoming import Arrival, Claims, bring_in, reclaim, settled, waiting
 
 
@@ -227,3 +230,21 @@ def test_what_was_archived_tells_what_comes_again_and_what_is_older(home: Home, 
     assert found == {"once.csv": (0, True, False), "twin.csv": (1, False, True)}
     home.write("runs/r1/features.json", b'{"files": [{"name": "some.csv", "modified": %d}]}' % (time.time() - 20))
     assert arrived(home, tmp_path, twin=50)["twin.csv"] == (0, False, False)
+
+
+def test_a_run_in_a_new_home_looks_where_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline import run
+    from pipeline.local import LocalExecution
+
+    monkeypatch.setattr(LocalExecution, "execute", lambda self, progress: dict(self.parameters))
+    monkeypatch.setattr(run, "local_definition", lambda home: build(LOCAL_ADDRESSES))
+    home = open_home(tmp_path / "home")
+    assert isinstance(home, LocalHome)
+    elsewhere = spread(tmp_path / "drop")
+    with pytest.raises(BadInput, match=r"nothing to take in: .*\(nor is there any in file:.*/drop\)"):
+        run.run_pipeline(home, {"InputDataUrl": elsewhere.url}, lambda event: None)
+    with pytest.raises(BadInput, match=r"nothing to take in: put .*/incoming, or name them"):
+        run.run_pipeline(home, {}, lambda event: None)
+    spread(tmp_path / "drop", month_03__part_0="march")
+    outcome: Any = run.run_pipeline(home, {"InputDataUrl": elsewhere.url}, lambda event: None)
+    assert outcome["InputDataUrl"] == elsewhere.url

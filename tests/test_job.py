@@ -63,15 +63,15 @@ class Installation:
         assert isinstance(home, LocalHome)
         return home
 
-    def drop(self, rows: pa.Table | str, name: str) -> Path:
-        """Put a file into incoming/, as if it had been there for long."""
+    def drop(self, rows: pa.Table | str, name: str, *, later: float = 0) -> Path:
+        """Put a file into incoming/, as if it had been there for long. `later` is in seconds, to others."""
         path = self.folder / "incoming" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(rows, str):
             path.write_text(rows, encoding="utf-8")
         else:
             write(rows, path)
-        os.utime(path, (1.7e9, 1.7e9))
+        os.utime(path, (1.7e9 + later, 1.7e9 + later))
         return path
 
     def run(self) -> dict[str, Any]:
@@ -182,6 +182,38 @@ def test_the_same_file_again_changes_nothing(installation: Installation, season:
     assert f"archive/run{installation.runs}/again.csv" in installation.files()
 
 
+def test_a_fraud_stands_until_what_is_newer_says_otherwise(
+    new: Callable[[str], Installation], season: pa.Table
+) -> None:
+    """Not the export that was taken in before, nor another of its age; of two newer files the one that came last."""
+    labels = new("labels")
+    march = days(season, 0, 9)
+    place = march["is_fraud"].to_pylist().index(0)
+    victim = march["transaction_id"][place].as_py()
+
+    def label() -> int | None:
+        rows = labels.table("transactions").to_pylist()
+        (found,) = [row["is_fraud"] for row in rows if row["transaction_id"] == victim]
+        return found  # type: ignore[no-any-return]
+
+    def says(value: int, name: str, later: float) -> None:
+        labels.drop(with_labels(march.slice(place, 1), [value]), name, later=later)
+
+    labels.drop(march, "march.csv")
+    labels.run()
+    says(1, "chargeback.csv", 100)
+    labels.run()
+    assert label() == 1
+    labels.drop(march, "march.csv", later=200)  # the same bytes
+    labels.drop(march.slice(0, place + 5), "export.csv", later=50)
+    assert labels.run()["rows_new"] == 0
+    assert label() == 1
+    says(1, "labels-9.csv", 300)
+    says(0, "labels-10.csv", 300)
+    labels.run()
+    assert label() == 0
+
+
 def test_another_transaction_under_a_known_id_goes_to_quarantine_once(
     installation: Installation, season: pa.Table
 ) -> None:
@@ -195,7 +227,7 @@ def test_another_transaction_under_a_known_id_goes_to_quarantine_once(
         assert len(quarantine) == before + 1
     (row,) = [row for row in quarantine if row["file"] == "clash.csv"]
     assert (row["line"], row["run"]) == (41, f"run{installation.runs - 1}")
-    assert row["reason"] == f"id {identity} stands for another transaction already"
+    assert row["reason"] == "the id stands for another transaction already"
     assert identity in row["content"]
     assert str(round(changed["amount"][39].as_py() * 100)) in row["content"]
     assert installation.snapshots() == snapshots
