@@ -36,6 +36,7 @@ SHIPPED = (  # what the functions are made of, beside Powertools; the rest of th
     "processing/errors.py",
     "processing/home.py",
     "processing/home_s3.py",
+    "processing/scratch.py",
     "triggers/__init__.py",
     "triggers/approve.py",
     "triggers/finish_features.py",
