@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from processing.errors import BadInput
 from processing.file_limits import CELL_BYTES, CHUNK_BYTES, COLUMNS, ROWS_FREE, ROWS_PER_BYTE, bounded_memory
-from processing.parquet import READ
+from processing.parquet import FAULTS, READ
 from processing.parsing import is_text, short
 from processing.raw_rows import RawRows, as_content
 from processing.records import Unreadable
@@ -72,7 +72,7 @@ class ParquetFile:
                 raise Unreadable(row, f"it says that it has {self.metadata.num_rows:,} rows, and has {row - 1:,}")
         except MemoryError:
             raise Unreadable(row, "it expands to more than the memory that reading may take") from None
-        except (pa.ArrowException, OSError) as error:  # the text of which may hold values
+        except (*FAULTS, pa.ArrowException) as error:  # the text of which may hold values
             raise Unreadable(row, f"it is truncated or damaged ({type(error).__name__})") from None
 
     def batches(self, group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
