@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from pyspark.sql import SparkSession
 from processing import intake, tables
 from processing.contract import Contract, load, parse
 from processing.errors import BadInput
+from processing.features import FeatureSet
 from processing.home import LocalHome, open_home
 from processing.job import run_job
 from processing.leftovers import referenced
@@ -349,18 +351,21 @@ def decide_and_report(store: OnlineStore, event: Event, is_fraud: bool) -> None:
 
 
 def test_a_report_counts_only_for_the_transaction_that_was_decided(
-    installation: Installation, capsys: pytest.CaptureFixture[str]
+    new: Callable[[str], Installation], season: pa.Table, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whoever scores the id of a fraud with other content, and reports that as legitimate, changes no label."""
+    installation = new("reported")
+    installation.drop(with_labels(season, np.arange(len(season)) % 3 == 0), "first.csv")
+    installation.run()
     rows = installation.table("transactions").to_pylist()
-    frauds = [row for row in rows if row["is_fraud"]][:4]
-    honest = next(row for row in rows if row["is_fraud"] == 0)
+    fraud = next(row for row in rows if row["is_fraud"] == 1)
+    honest, *others = [row for row in rows if row["is_fraud"] == 0][:4]
     before = installation.table("transactions")
     store = open_store(installation.home, CONTRACT)
     changes: list[dict[str, Any]] = [{"amount_minor": 1}, {"customer": "C0"}, {"terminal": "T0"}]
-    changes.append({"event_time": frauds[3]["event_time"] + timedelta(seconds=1)})
-    for row, change in zip(frauds, changes, strict=True):
-        decide_and_report(store, event_of(row | change), False)
+    changes.append({"event_time": others[-1]["event_time"] + timedelta(seconds=1)})
+    for row, change in zip([fraud, *others], changes, strict=True):
+        decide_and_report(store, event_of(row | change), not row["is_fraud"])
     decide_and_report(store, event_of(honest), True)
     decide_and_report(store, replace(event_of(honest), transaction_id="in no file yet"), True)
     store.close()
@@ -373,6 +378,40 @@ def test_a_report_counts_only_for_the_transaction_that_was_decided(
     for row in expected:
         row["is_fraud"] = 1 if row["transaction_id"] == honest["transaction_id"] else row["is_fraud"]
     assert after == expected
+
+
+def test_a_row_ahead_and_a_source_that_is_late_take_nothing_out_of_the_windows(
+    new: Callable[[str], Installation],
+) -> None:
+    home, now = new("ahead"), datetime.now(UTC)
+    rows = synthesize(now.date() - timedelta(days=16), 16, customers=40, terminals=30)
+    busiest = Counter(rows["customer_id"].to_pylist()[-60:]).most_common(1)[0][0]
+    recent = pc.greater(rows["event_time"], pa.scalar(now - timedelta(hours=48)).cast(rows["event_time"].type))
+    late = pc.and_(recent, pc.equal(rows["customer_id"], busiest))
+    wrong = rows.slice(0, 1).to_pylist()[0] | {"transaction_id": "ahead", "event_time": now + timedelta(hours=20)}
+    home.drop(rows.filter(pc.invert(late)), "first.csv")
+    home.drop(pa.Table.from_pylist([wrong], rows.schema), "ahead.parquet")
+    second = rows.filter(late)
+    store = open_store(home.home, CONTRACT)
+    for row in second.to_pylist():
+        row |= {"amount_minor": round(row["amount"] * 100), "customer": row["customer_id"]}
+        decide_and_report(store, event_of(row | {"terminal": row["terminal_id"]}), False)
+    home.run()
+
+    def count(name: str, seconds: int) -> int:
+        event = Event(name, int(now.timestamp() + seconds) * 1_000_000, 100, (busiest, "T-none"))
+        known, state = store.recall(event)
+        if known is None:
+            store.record(Decision(event, "legit", 0.1, 0.5, "v", b"", now))
+        return state[FeatureSet(CONTRACT).state_names.index("customer_n_72h")]
+
+    before = count("p0", 0)
+    assert before > len(second)
+    assert [count(f"p{i}", i) for i in range(1, 50)] == [before + i for i in range(1, 50)]
+    home.drop(second, "second.csv")
+    home.run()
+    assert count("p50", 50) == before + 50
+    store.close()
 
 
 def test_a_crash_between_both_commits_is_healed_by_the_next_run(

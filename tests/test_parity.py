@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feature_job import bring_up_to_date
+from feature_job import bring_up_to_date, with_reports
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
@@ -358,21 +358,23 @@ class TestWithSpark:
         lacking = past[-900::3]  # decided, and in no file; some lie after the horizon
         other = replace(past[-1000], id="other", cents=7)  # decided otherwise than it is in the data
         data = [p for p in past if p not in lacking] + [*ahead, replace(other, cents=8)]
-        labels: list[int | None] = [None] * len(data)
-        stores = [Replay(DELAYED, tmp_path / name) for name in ("spark", "plain")]
-        for replayed_ in stores:
+        apis = []
+        for name in ("spark", "plain"):
+            (tmp_path / name).mkdir()
+            apis.append(Replay(DELAYED, tmp_path / name))
             for payment in [*past[-1200:], other]:
-                replayed_.pay(replace(payment, mistaken=False))
+                apis[-1].pay(replace(payment, mistaken=False))
             for payment in [*lacking[:10], other]:
-                replayed_.decider.report(payment.id, True)
-        rows, _ = in_spark(spark, tmp_path / "data", data, labels)
-        first, second = (replayed_.store for replayed_ in stores)
+                apis[-1].decider.report(payment.id, True)
+        first, second = (api.store for api in apis)
+        labels = with_reports(dict.fromkeys((p.event for p in data), None), first.reports())
+        rows, _ = in_spark(spark, tmp_path / "data", data, list(labels.values()))
         now = datetime.fromtimestamp((newest + 2 * DAY_US) / 1e6, UTC)
         assert refresh_store(first, rows, DELAYED, first.reports(), tmp_path, now=now) > 0
         with first._answering() as db:
             horizon = fact(db, "horizon")
         assert newest - DAY_US < horizon * HOUR_US <= newest
-        bring_up_to_date(second, dict(zip((p.event for p in data), labels, strict=True)), horizon, DELAYED)
+        bring_up_to_date(second, labels, horizon, DELAYED)
         probes = [replace(p, time_us=(horizon + hours) * HOUR_US + 5) for p in past[-300:] for hours in (0, 1, 22, 49)]
         for probe in probes:
             assert first.recall(probe.event)[1] == second.recall(probe.event)[1]
