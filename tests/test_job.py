@@ -493,11 +493,9 @@ def test_an_early_report_does_not_move_the_test_days(new: Callable[[str], Instal
     labels = [*days(season, 0, 11)["is_fraud"].to_pylist(), *[None] * len(days(season, 11, 16))]
     home.drop(with_labels(season, labels), "all.parquet")
     first = home.run()
-    newest = season["transaction_id"][-1].as_py()
+    (newest,) = season.sort_by("event_time").slice(len(season) - 1).to_pylist()
     store = open_store(home.home, CONTRACT)
-    event = Event(newest, 1_770_000_000_000_000, 100, ("C1", "T1"))
-    store.record(Decision(event, "legit", 0.1, 0.5, "v", b"", datetime.now(UTC)))
-    store.report(newest, True)
+    decide_and_report(store, event_of(newest), True)
     store.close()
     second = home.run()
     assert first["days"] == {"train": ["2026-03-01", "2026-03-06"], "test": ["2026-03-09", "2026-03-11"]}
