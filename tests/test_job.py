@@ -493,7 +493,7 @@ def test_an_early_report_does_not_move_the_test_days(new: Callable[[str], Instal
     labels = [*days(season, 0, 11)["is_fraud"].to_pylist(), *[None] * len(days(season, 11, 16))]
     home.drop(with_labels(season, labels), "all.parquet")
     first = home.run()
-    (newest,) = season.sort_by("event_time").slice(len(season) - 1).to_pylist()
+    newest = home.table("transactions").sort_by("event_time").to_pylist()[-1]
     store = open_store(home.home, CONTRACT)
     decide_and_report(store, event_of(newest), True)
     store.close()
