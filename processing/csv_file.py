@@ -13,7 +13,7 @@ from processing.file_limits import COLUMNS, EXPANSION, EXPANSION_FREE, HEADER_BY
 from processing.raw_rows import RawRows, as_content
 from processing.records import FIELDS, Block, Records, Unreadable, fields
 
-CHUNK = 4 << 20  # bytes that are read at a time
+CHUNK = 1 << 20  # bytes that are read at a time
 MARK = b"\xef\xbb\xbf"  # some tools begin UTF-8 with it
 
 

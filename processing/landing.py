@@ -6,7 +6,7 @@ names the column and what was expected there, never what was found: values are i
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,7 +24,7 @@ from processing.file_limits import CELL_BYTES, TEXT_LENGTH
 from processing.parquet_file import ParquetFile
 from processing.parsing import TIME, Mask, as_label, as_number, as_text, as_time, short, time_words, true_in
 from processing.raw_rows import RawRows, shortened
-from processing.records import Unreadable
+from processing.records import Torn, Unreadable
 from processing.schemas import landed_schema
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -65,10 +65,10 @@ def read_file(
         for rows in _open(path).raw_rows(_expected(contract, labelled)):
             if len(rows.lines):
                 yield _judge(rows, contract, name, now, seen, labelled)
-            for torn in rows.torn:
-                yield _refusal(contract, name, torn.line, torn.reason, shortened(torn.raw.decode(errors="replace")))
+            if rows.torn:
+                yield _refused(contract, name, rows.torn)
     except Unreadable as error:
-        yield _refusal(contract, name, error.line, f"{UNREADABLE}: {error}", "")
+        yield _refused(contract, name, [Torn(error.line, f"{UNREADABLE}: {error}", b"")])
 
 
 def _open(path: Path) -> CsvFile | ParquetFile:
@@ -165,9 +165,16 @@ def _judge(
     return pa.RecordBatch.from_arrays([columns[f.name].cast(f.type) for f in schema], schema=schema)
 
 
-def _refusal(contract: Contract, name: str, line: int, reason: str, content: str) -> pa.RecordBatch:
-    row = {"file": name, "line": line, "reason": reason, "content": content}
-    return pa.RecordBatch.from_pylist([row], landed_schema(contract))
+def _refused(contract: Contract, name: str, torn: Sequence[Torn]) -> pa.RecordBatch:
+    """Lines that are no rows, as rows that are refused."""
+    columns: dict[str, pa.Array] = {
+        "file": pa.array([name] * len(torn)),
+        "line": pa.array([line.line for line in torn], pa.int64()),
+        "reason": pa.array([line.reason for line in torn]),
+        "content": pa.array([shortened(line.raw.decode(errors="replace")) for line in torn]),
+    }
+    schema = landed_schema(contract)
+    return pa.RecordBatch.from_arrays([columns.get(f.name, pa.nulls(len(torn), f.type)) for f in schema], schema=schema)
 
 
 def _derived_ids(columns: dict[str, pa.Array], seen: Counter[str]) -> pa.Array:

@@ -103,8 +103,9 @@ class Records:
                 continue
             if kind == BROKEN:
                 return match.start()
-            ends = 1 if b'"' not in raw else len(raw.splitlines())
-            self._check_lengths([raw])
+            ends = _line_ends(raw)
+            if kind != BLANK:
+                self._check_lengths([raw])
             if kind == ROW and (ends == 1 or not self._suspect(raw)):
                 block.rows.append(raw)
                 block.lines.append(self.line)
@@ -145,6 +146,10 @@ class Records:
             self.line += 1
 
 
+def _line_ends(raw: bytes) -> int:
+    return raw.count(b"\n") + raw.count(b"\r") - raw.count(b"\r\n")
+
+
 def fields(row: bytes) -> list[bytes]:
     """The values of a row, without their quotes. The row ends in a line end."""
     return [_plain(match[1]) for match in FIELDS.finditer(row)]
@@ -156,10 +161,10 @@ def _plain(value: bytes) -> bytes:
 
 @cache
 def _pattern(width: int) -> re.Pattern[bytes]:
-    """Matches, wherever a row may begin: rows without quotes, a blank line, a row, a torn one, or none of these."""
+    """Matches, wherever a row may begin: rows without quotes, blank lines, a row, a torn one, or none of these."""
     value = rb'[^",\r\n]*+'
     plain = rb"(?:(?!,*+[\r\n])" + value + rb"(?:,%s){%d}" % (value, width - 1) + END + rb")++"
-    blank = rb'(?:"")?+(?:,(?:"")?+)*+' + END
+    blank = rb'(?:(?:"")?+(?:,(?:"")?+)*+%s)++' % END
     row = FIELD + rb"(?:,%s){%d}" % (FIELD, width - 1) + END
     torn = FIELD + rb"(?:,%s)*+" % FIELD + END
     return re.compile(rb"(%s)|(%s)|(%s)|(%s)|()" % (plain, blank, row, torn))

@@ -65,9 +65,9 @@ def beside(path: Path) -> None:
 
 
 def pages(path: Path) -> None:
-    """Long ids that differ, in one row group that compresses well: 1 GB."""
-    ids = pa.chunked_array([pa.array(["C" * 500_000 + str(i) for i in range(50)])] * 40)
-    pq.write_table(columns(2_000, customer_id=ids), path, compression="zstd", use_dictionary=False)
+    """Many long ids in one row group that compresses well: 2.5 GB."""
+    ids = pa.chunked_array([pa.array(["C" * 500_000 + str(i) for i in range(50)])] * 100)
+    pq.write_table(columns(5_000, customer_id=ids), path, compression="zstd", use_dictionary=False)
 
 
 def delta(path: Path) -> None:
@@ -103,9 +103,14 @@ def names(path: Path) -> None:
     path.write_text(f"{HEADER}{',' * COLUMNS}\n")
 
 
+def scraps(path: Path) -> None:
+    """Torn rows: each is kept, but not all at a time."""
+    path.write_text(f"{HEADER}\n" + "x\n" * 200_000)
+
+
 def expanding(path: Path) -> None:
     with gzip.open(path, "wb") as file:
-        for _ in range(200):
+        for _ in range(160):
             file.write(b"\n" * (1 << 20))
     text = gzip.compress(f"{HEADER}\n".encode()) + path.read_bytes()
     path.write_bytes(text)
@@ -120,13 +125,14 @@ def endless(path: Path) -> None:
     [
         ("a.parquet", dictionary, {"customer_id: longer than 4,096 bytes": 32_768}),
         ("a.parquet", beside, {"amount: expected a number": 32_768}),
-        ("a.parquet", pages, {"unreadable: ": 1}),
+        ("a.parquet", pages, {"a.parquet has a row group with more than 1,073,741,824 bytes of 'customer_id'": 1}),
         ("a.parquet", delta, {"unreadable: ": 1}),
         ("a.parquet", nulls, {"a.parquet says that it has 20,000,000 rows, more than the ": 1}),
         ("a.parquet", wide, {f"a.parquet has {COLUMNS + 7:,} columns; at most {COLUMNS:,} are read": 1}),
         ("a.parquet", nested, {"a.parquet has the column 'amount' of type list<element: double>; text, numbers": 1}),
         ("a.csv", header, {f"a.csv cannot be read as CSV: its header line is longer than {HEADER_BYTES:,} bytes": 1}),
         ("a.csv", names, {f"a.csv has {COLUMNS + 7:,} columns; at most {COLUMNS:,} are read": 1}),
+        ("a.csv", scraps, {"wrong number of fields": 200_000}),
         ("a.csv.gz", expanding, {f"unreadable: its text is more than {EXPANSION} times as long as the file": 1}),
         ("a.csv.gz", endless, {"unreadable: a row is longer than 1,048,576 bytes": 1}),
     ],
