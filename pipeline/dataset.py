@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from processing.contract import Contract
 from processing.errors import BadInput, Damaged
 from processing.features import FeatureSet
-from processing.parquet import FAULTS, READ, first_line
+from processing.parquet import FAULTS, READ, check_footer, first_line
 from processing.windows import DAY_US
 
 Floats = NDArray[np.float64]
@@ -140,6 +140,7 @@ def _opened(path: Path, columns: Mapping[str, Any]) -> Any:
         with pq.ParquetFile(path, **READ) as file:
             found = file.schema_arrow.names
             if not set(columns) - set(found):
+                check_footer(file)
                 return file.read(columns=list(columns)).select(list(columns))
     except FAULTS as error:
         raise Damaged(f"{path} is damaged: {first_line(error)}; {REMEDY}") from None

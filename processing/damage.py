@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.manifest import DataFile
@@ -61,16 +62,16 @@ def table_problems(home: Home, contract: Contract) -> Iterator[Problem]:
             return
         for file in files:
             key = key_of(home, file.file_path)
-            if fault := _fault(home, key, file.record_count):
+            if fault := _fault(home, key, tables.schemas[name], file.record_count):
                 day = int(file.partition[0]) if name in BY_DAY else 0
                 yield Problem(home.url_of(key), fault, _mending(home, contract, name, day))
 
 
-def _fault(home: Home, key: str, rows: int) -> str:
+def _fault(home: Home, key: str, schema: pa.Schema, rows: int) -> str:
     """What is wrong with a data file that should hold so many rows; "" if nothing is. Every page is read."""
     try:
         with home.local_file(key) as path:
-            return fault_of(path, rows)
+            return fault_of(path, schema, rows)
     except NotFound:
         return "it is gone"
     except FraudlineError as error:
@@ -83,10 +84,13 @@ def name_damage(tables: Tables, failure: Exception) -> None:
     Whether it is says the file itself, read through once more.
     """
     said = f"{failure}\n{getattr(failure, '_stackTrace', '')}"  # the causes are in the latter
-    for file in [file for name in NAMES for file in _files(tables.find(name))]:
-        key = key_of(tables.home, file.file_path)
-        if key.rpartition("/")[2] in said and (fault := _fault(tables.home, key, file.record_count)):
-            raise Damaged(f"{tables.home.url_of(key)} is damaged: {fault}; {REPAIR}") from failure
+    for name in NAMES:
+        for file in _files(tables.find(name)):
+            key = key_of(tables.home, file.file_path)
+            if key.rpartition("/")[2] not in said:
+                continue
+            if fault := _fault(tables.home, key, tables.schemas[name], file.record_count):
+                raise Damaged(f"{tables.home.url_of(key)} is damaged: {fault}; {REPAIR}") from failure
 
 
 def _files(table: Table | None) -> list[DataFile]:

@@ -1,5 +1,6 @@
 """Taking data in, in Spark: which landed rows are new, which bring a label, which are refused."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,16 +33,27 @@ ORIGIN = ("file", "line", "reason", "content")  # of a refused row
 
 @dataclass(frozen=True)
 class Taken:
-    """What a run takes in. `changes` has the columns of a transaction and `new`: a row to insert, or a label to set."""
+    """What a run takes in. `changes` has the columns of a transaction and `new`: a row to insert, or a label to set.
+
+    `new` counts the rows to insert by day; `labelled` the rows with a label that are new or had none, likewise.
+    """
 
     changes: DataFrame
     refused: DataFrame
     accepted_rows: int
     refused_rows: int
-    new_rows: int
-    new_days: frozenset[int]
+    new: Mapping[int, int]
+    labelled: Mapping[int, int]
     label_days: frozenset[int]
     reports_set_aside: int = 0  # labels reported for other transactions than those of their ids
+
+    @property
+    def new_rows(self) -> int:
+        return sum(self.new.values())
+
+    @property
+    def new_days(self) -> frozenset[int]:
+        return frozenset(self.new)
 
 
 def day_of(time: Column) -> Column:
@@ -145,7 +157,7 @@ def take(
     """
     if not landed.rows and not reported:
         nothing = spark.createDataFrame([], from_arrow_schema(transaction_schema(contract)))
-        return Taken(nothing, nothing, 0, 0, 0, frozenset(), frozenset())
+        return Taken(nothing, nothing, 0, 0, {}, {}, frozenset())
     names = transaction_schema(contract).names
     good = read_table(spark, landed.accepted_files, landed_schema(contract)).withColumn("known", F.lit(False))
     if (there := good.count()) != landed.rows - landed.refused:
@@ -164,25 +176,29 @@ def take(
     refused = read_table(spark, landed.refused_files, landed_schema(contract)).select(*ORIGIN)
     total, bad = landed.rows, landed.refused
     contested = ids.groupBy("transaction_id").count().where("count > 1").select("transaction_id").persist()
-    changes, set_aside = good.select(*names, F.lit(True).alias("new")), 0
+    gains = F.col("is_fraud").isNotNull().alias("gains")
+    changes, set_aside = good.select(*names, F.lit(True).alias("new"), gains), 0
     if contested.count():
         several = rows.join(contested, "transaction_id", "left_semi")
         judged = _judge(several, told, names, files, contract).persist()
         set_aside = judged.where("set_aside").count()
         plain = changes.join(contested, "transaction_id", "left_anti").select(*changes.columns)
-        changes = judged.where("changed").select(*names, (~F.col("known")).alias("new")).unionAll(plain)
+        changes = judged.where("changed").select(*names, (~F.col("known")).alias("new"), "gains").unionAll(plain)
         twice = judged.where("clash").select(*ORIGIN[:2], F.lit(CLASH).alias("reason"), F.to_json(F.struct(*names)))
         refused, bad = refused.unionAll(twice), bad + twice.count()
     changes = changes.withColumn("day", day_of(F.col("event_time")))
     _check(total, bad, refused, contract)
-    days = changes.groupBy("day", "new").count().collect()
+    days = changes.groupBy("day", "new").agg(F.count("*").alias("rows"), F.count_if("gains").alias("gains")).collect()
+    labelled: Counter[int] = Counter()
+    for row in days:
+        labelled[row["day"]] += row["gains"]
     return Taken(
         changes=changes,
         refused=refused,
         accepted_rows=total - bad,
         refused_rows=bad,
-        new_rows=sum(row["count"] for row in days if row["new"]),
-        new_days=frozenset(row["day"] for row in days if row["new"]),
+        new={row["day"]: row["rows"] for row in days if row["new"]},
+        labelled=labelled,
         label_days=frozenset(row["day"] for row in days if not row["new"]),
         reports_set_aside=set_aside,
     )
@@ -226,6 +242,7 @@ def _judge(
         .withColumn("same", F.col("content") == F.first("content").over(everything))
         .withColumn("place", F.row_number().over(in_order))
         .withColumn("label", label)
+        .withColumn("gains", F.col("label").isNotNull() & (~known | fraud.isNull()))
         .withColumn("changed", first & (~known | ~F.col("label").eqNullSafe(fraud)))
         .withColumn("clash", ~same & ~known)
         .withColumn("set_aside", first & F.col("told").isNotNull() & reported.isNull())

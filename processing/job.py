@@ -9,6 +9,7 @@ import json
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -190,6 +191,7 @@ class _Job:
                     f"{taken.reports_set_aside:,} report(s) set aside: the transaction of that id has another time, "
                     "amount or entity than the one that was decided"
                 )
+            self._check_enough(taken)
             try:
                 self.commit(taken)
                 return taken
@@ -201,10 +203,20 @@ class _Job:
                 say(f"{conflict}; taking in again, on top of it")
                 self.tables = iceberg.open_tables(self.home, self.contract)
 
+    def _check_enough(self, taken: Taken) -> None:
+        """Raise BadInput if no sets could be made of what the tables would hold, before anything is committed."""
+        labelled = Counter(iceberg.row_counts(self.tables.find("transactions"), labelled=True))
+        try:
+            split_days(labelled + Counter(taken.labelled), Counter(self._counts()) + Counter(taken.new), self.contract)
+        except BadInput as error:
+            stay = "the files stay in incoming/, for a run that finds more there"
+            raise BadInput(f"{error}. Nothing was committed; {stay}") from None
+
     def transactions(self, files: Files) -> DataFrame | None:
         """The rows of these files; None if there are none."""
         if not files:
             return None
+        self.tables.check_footers("transactions", _all(files))
         return read_table(self.spark, self.staging.reachable(_all(files)), transaction_schema(self.contract))
 
     def commit(self, taken: Taken) -> None:

@@ -1,12 +1,13 @@
 """Parquet with checksums: a byte that has changed in a stored file is an error, never another value.
 
 Every page that is written, here or by Spark, carries its CRC, and every reader verifies it. A file of before, without
-them, is read as it is. The footer has none: a row count is held against the table's, and no rows are passed over on
-the word of its statistics.
+them, is read as it is. The footer has no checksum: it is held against what is known of our files, and no rows are
+passed over on the word of its statistics.
 """
 
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 WRITE = {"write_page_checksum": True}  # for ParquetWriter and write_table
@@ -17,15 +18,34 @@ SPARK = {
     "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
     "spark.sql.parquet.filterPushdown": "false",
 }
+SPARKS = "parquet-mr"  # the library by which Spark writes
 FAULTS = (ArithmeticError, LookupError, OSError, ValueError)  # what Arrow raises over damage; its own are among them
 
 
-def fault_of(path: Path, rows: int) -> str:
-    """What is wrong with a file that should hold so many rows; "" if nothing is. Every page is read."""
+def check_footer(file: pq.ParquetFile, schema: pa.Schema | None = None, rows: int | None = None) -> None:
+    """Raise ValueError unless a footer is that of a sound file: with these columns and so many rows, if given.
+
+    Spark writes every column as one that may have nulls. Were a footer of its to say otherwise, what tells the nulls
+    would be read as values.
+    """
+    if rows not in (None, file.metadata.num_rows):
+        raise ValueError(f"it holds {file.metadata.num_rows:,} rows, the table says {rows:,}")
+    for column in range(file.metadata.num_columns):
+        found = file.schema.column(column)
+        if found.max_definition_level == 0 and file.metadata.created_by.startswith(SPARKS):
+            raise ValueError(f"its footer says that the column {found.name} cannot be null")
+    for field in schema or ():
+        at = file.schema_arrow.get_field_index(field.name)
+        kind = file.schema_arrow.field(at).type if at >= 0 else None
+        if kind != field.type:
+            raise ValueError(f"the column {field.name} is {kind or 'missing'}, expected {field.type}")
+
+
+def fault_of(path: Path, schema: pa.Schema, rows: int) -> str:
+    """What is wrong with a file that should have these columns and so many rows; "" if nothing is. Reads every page."""
     try:
         with pq.ParquetFile(path, **READ) as file:
-            if file.metadata.num_rows != rows:
-                return f"it holds {file.metadata.num_rows:,} rows, the table says {rows:,}"
+            check_footer(file, schema, rows)
             found = 0
             for batch in file.iter_batches():
                 batch.validate(full=True)

@@ -15,17 +15,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from processing import intake, tables
 from processing.contract import Contract, load, parse
-from processing.errors import BadInput
+from processing.errors import BadInput, Damaged
 from processing.features import FeatureSet
 from processing.home import LocalHome, open_home
 from processing.job import run_job
 from processing.leftovers import referenced
 from processing.online import Decision, Event, OnlineStore, open_store
 from processing.spark import start_spark, tasks_for
+from processing.split import split_days
 from processing.synthesize import synthesize, write
 
 pytestmark = pytest.mark.spark
@@ -46,6 +49,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory, partitions: int) -> Iterator
     session = start_spark(tmp_path_factory.mktemp("spark"), cores="2")
     session.conf.set("spark.sql.codegen.wholeStage", "false")  # compiling takes longer than running here
     session.conf.set("spark.sql.shuffle.partitions", str(partitions))
+    session.conf.set("spark.sql.adaptive.coalescePartitions.enabled", str(partitions > 4).lower())  # as under Glue
     with pytest.MonkeyPatch.context() as patched:  # as with many rows: that many tasks
         patched.setattr("processing.spark.ROWS_WORTH_A_TASK", 1)
         yield session  # which other modules go on with; it ends with the process
@@ -294,6 +298,7 @@ def new(tmp_path: Path) -> Callable[[str], Installation]:
     return lambda name: Installation(tmp_path / name)
 
 
+@pytest.mark.usefixtures("projections")
 def test_runs_over_increments_make_the_features_of_one_run_over_all(
     new: Callable[[str], Installation], season: pa.Table
 ) -> None:
@@ -447,12 +452,39 @@ def test_without_data_it_says_where_to_put_files(new: Callable[[str], Installati
         new("empty").run()
 
 
-def test_too_little_history_is_told_and_what_came_is_kept(new: Callable[[str], Installation], season: pa.Table) -> None:
+def test_too_little_history_is_told_and_nothing_is_committed(
+    new: Callable[[str], Installation], season: pa.Table
+) -> None:
+    """Files wait until there is enough with them. What is too little for one run is not for the next."""
     few = new("few")
     few.drop(days(season, 0, 4), "few.csv")
-    with pytest.raises(BadInput, match=r"at least 6 days .*found 2026-03-01 to 2026-03-04.*Add older files"):
+    before = few.files()
+    with pytest.raises(BadInput, match=r"at least 6 days .*found 2026-03-01 to 2026-03-04.*Nothing was committed; "):
         few.run()
-    assert len(few.table("features")) == len(days(season, 0, 4))
+    assert few.files() == before
+    few.drop(with_labels(days(season, 4, 16), [None] * len(days(season, 4, 16))), "unlabelled.csv")
+    with pytest.raises(BadInput, match=r"found 2026-03-01 to 2026-03-04.*Nothing was committed"):
+        few.run()
+    few.drop(days(season, 4, 7), "labels.csv")
+    done = few.run()
+    assert done["rows_new"] == len(season)
+    assert done["days"]["test"] == ["2026-03-05", "2026-03-07"]
+
+
+@pytest.fixture
+def projections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In every run, what was foreseen before the commit is what the sets are made of after it."""
+    given: list[tuple[dict[int, int], dict[int, int]]] = []
+
+    def noting(labelled: Any, rows: Any, contract: Contract) -> Any:
+        given.append(({day: count for day, count in labelled.items() if count}, dict(rows)))
+        return split_days(labelled, rows, contract)
+
+    monkeypatch.setattr("processing.job.split_days", noting)
+    yield
+    assert len(given) >= 2
+    for foreseen, found in zip(given[::2], given[1::2], strict=True):
+        assert foreseen == found
 
 
 def test_a_dataset_without_entities_and_ids_needs_no_online_store(new: Callable[[str], Installation]) -> None:
@@ -525,3 +557,47 @@ def test_tasks_are_worth_starting_and_fit_into_memory(spark: SparkSession, rows:
         found = tasks_for(rows, spark)
     spark.conf.set("spark.sql.shuffle.partitions", str(setting))
     assert found == tasks
+
+
+def test_a_changed_byte_stops_the_run_which_names_the_file(
+    new: Callable[[str], Installation], season: pa.Table
+) -> None:
+    home = new("damaged")
+    home.drop(days(season, 0, 15), "first.csv")
+    home.run()
+    (key,) = tables.open_tables(home.home, CONTRACT).files_by_day("transactions")[(START - EPOCH).days + 14]
+    path = home.folder / key
+    sound = path.read_bytes()
+    home.drop(days(season, 15, 16), "next.csv")
+    before = home.files(), home.snapshots()
+    for place in range(len(sound) // 8, len(sound) * 3 // 4, len(sound) // 4):  # in one column or another
+        changed = bytearray(sound)
+        changed[place] ^= 4
+        path.write_bytes(changed)
+        with pytest.raises(Damaged, match=rf"{path.name} is damaged: it cannot be read: .*`fraudline home repair`"):
+            home.run()
+        assert (home.files(), home.snapshots()) == before
+    path.write_bytes(sound)
+    assert home.run()["rows_new"] == len(days(season, 15, 16))
+
+
+def test_spark_reads_no_changed_bit_as_another_value(spark: SparkSession, season: pa.Table, tmp_path: Path) -> None:
+    """Of values, of a page's header or of the footer; a few of many places, others each time the seed is changed."""
+    schema = pa.schema([("transaction_id", pa.string()), ("amount", pa.float64()), ("is_fraud", pa.int32())])
+    write(season.slice(0, 60).select(schema.names).cast(schema), tmp_path / "season.parquet")
+    spark.read.parquet(str(tmp_path / "season.parquet")).write.parquet(str(tmp_path / "sound"))
+    (path,) = (tmp_path / "sound").glob("*.parquet")
+    sound, random, told = path.read_bytes(), np.random.default_rng(3), 0
+    wanted = sorted(intake.read_table(spark, [str(path)], schema).where("is_fraud < 2").collect())
+    footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
+    for i, place in enumerate([*random.integers(4, footer, 10), *random.integers(footer, len(sound), 10)]):
+        changed, file = bytearray(sound), tmp_path / f"{i}.parquet"
+        changed[place] ^= 1 << random.integers(8)
+        file.write_bytes(changed)
+        try:
+            found = sorted(intake.read_table(spark, [str(file)], schema).where("is_fraud < 2").collect())
+        except (Py4JError, PySparkException):
+            told += 1
+            continue
+        assert found == wanted, place
+    assert told > 5

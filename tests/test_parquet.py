@@ -68,7 +68,7 @@ def test_a_set_that_is_damaged_names_file_and_remedy(written: tuple[Path, bytes]
 def test_a_file_of_before_without_checksums_is_read(tmp_path: Path) -> None:
     pq.write_table(ROWS, tmp_path / "old.parquet")
     assert dataset.read(tmp_path, CONTRACT).rows == len(ROWS)
-    assert fault_of(tmp_path / "old.parquet", len(ROWS)) == ""
+    assert fault_of(tmp_path / "old.parquet", ROWS.schema, len(ROWS)) == ""
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_file_with_other_rows_than_committed_is_damaged(features: Any) -> None
         return bytes(sink.getvalue())
 
     _, tables = features(halved)
-    with pytest.raises(Damaged, match="has 11 rows, the table says 30"):
+    with pytest.raises(Damaged, match="holds 11 rows, the table says 30"):
         tables.read("features")
 
 
