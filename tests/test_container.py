@@ -54,10 +54,17 @@ def test_a_users_error_ends_the_job_with_its_message_and_no_traceback(
 
 def test_an_error_of_the_program_ends_the_job_and_shows_where(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="1"), container.reported_failures():
-        raise ZeroDivisionError("x" * 5000)
-    assert (root / "output/failure").read_text().startswith("ZeroDivisionError: xxx")
-    assert len((root / "output/failure").read_text()) == 1024  # as much as SageMaker keeps
-    assert "Traceback" in capfd.readouterr().err
+        raise ZeroDivisionError("4111" + "1" * 12)  # somebody's card number
+    reason, log = (root / "output/failure").read_text(), capfd.readouterr().err
+    assert reason.startswith("it ended unexpectedly: ZeroDivisionError at tests/test_container.py:")
+    assert "Traceback" in log
+    assert "4111111111111111" not in reason + log
+
+
+def test_as_much_of_a_failure_is_kept_as_sagemaker_keeps(root: Path) -> None:
+    with pytest.raises(SystemExit, match="1"), container.reported_failures():
+        raise BadInput("x" * 5000)
+    assert (root / "output/failure").read_text() == "x" * 1024
 
 
 def test_a_job_that_ends_well_leaves_no_failure(root: Path) -> None:

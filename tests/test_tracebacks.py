@@ -1,9 +1,13 @@
 """Errors that nobody expected are told by type and place: what they say may be somebody's card number."""
 
+import json
+
 import pytest
+import structlog
 
 from processing.errors import BadInput
 from processing.tracebacks import shape_of, trace_of
+from serving.logs import configure
 
 CARD = "4111111111111111"
 
@@ -34,3 +38,14 @@ def test_type_and_place_are_told_and_no_value(chained: bool) -> None:
 
 def test_our_own_errors_say_what_they_say() -> None:
     assert shape_of(BadInput("march.csv has no column 'amount'")) == "march.csv has no column 'amount'"
+
+
+def test_the_log_of_the_api_tells_no_value_either(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    try:
+        structlog.get_logger().error("request_failed", exc_info=raised(chained=True))
+    finally:
+        structlog.reset_defaults()
+    line = json.loads(capsys.readouterr().out)
+    assert "KeyError at tests/test_tracebacks.py:" in line["exception"]
+    assert CARD not in json.dumps(line)
