@@ -1,7 +1,7 @@
 """A training or test set: the folder of Parquet files that the feature job writes for a run."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from processing.contract import Contract
 from processing.errors import BadInput, Damaged
 from processing.features import FeatureSet
 from processing.parquet import FAULTS, READ, check_footer, first_line
+from processing.schemas import features_schema
 from processing.windows import DAY_US
 
 Floats = NDArray[np.float64]
@@ -74,7 +75,8 @@ def read(folder: Path, contract: Contract) -> Dataset:
     """
     columns = _columns(contract, FeatureSet(contract))
     paths = [path for path in sorted(folder.rglob("*.parquet")) if not _hidden(path.relative_to(folder))]
-    tables = [_fitted(_opened(path, columns), columns, str(path)) for path in paths]
+    never_null = [field.name for field in features_schema(contract) if not field.nullable]
+    tables = [_fitted(_opened(path, columns, never_null), columns, str(path)) for path in paths]
     if not any(table.num_rows for table in tables):
         raise BadInput(f"{folder} holds no rows: found {len(paths)} Parquet files; give it a longer time of data")
     return _dataset(pa.concat_tables(tables), contract, str(folder))
@@ -134,13 +136,13 @@ def _columns(contract: Contract, features: FeatureSet) -> dict[str, tuple[str, C
     }
 
 
-def _opened(path: Path, columns: Mapping[str, Any]) -> Any:
+def _opened(path: Path, columns: Mapping[str, Any], never_null: Sequence[str]) -> Any:
     """The set's columns of one file, as an Arrow table."""
     try:
         with pq.ParquetFile(path, **READ) as file:
             found = file.schema_arrow.names
             if not set(columns) - set(found):
-                check_footer(file)
+                check_footer(file, never_null=never_null)
                 return file.read(columns=list(columns)).select(list(columns))
     except FAULTS as error:
         raise Damaged(f"{path} is damaged: {first_line(error)}; {REMEDY}") from None
@@ -151,7 +153,11 @@ def _opened(path: Path, columns: Mapping[str, Any]) -> Any:
 def _fitted(table: Any, columns: Mapping[str, tuple[str, Callable[[Any], bool]]], source: str) -> Any:
     """The labelled rows of a table, in the types that all tables are joined in."""
     for name, (expected, fits) in columns.items():
-        if not fits(table.schema.field(name).type):
+        try:
+            fitting = fits(table.schema.field(name).type)
+        except UnicodeDecodeError:  # of a time zone
+            raise Damaged(f"{source} is damaged: the type of the column {name} cannot be read; {REMEDY}") from None
+        if not fitting:
             raise BadInput(f"{source}: column {name} is {table.schema.field(name).type}, expected {expected}")
     types = {"transaction_id": pa.large_string(), "event_time": pa.timestamp("us", "UTC"), "is_fraud": pa.int8()}
     target = [pa.field(f.name, types.get(f.name, _widest(f.type))) for f in table.schema]

@@ -5,6 +5,7 @@ them, is read as it is. The footer has no checksum: it is held against what is k
 passed over on the word of its statistics.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,22 +23,27 @@ SPARKS = "parquet-mr"  # the library by which Spark writes
 FAULTS = (ArithmeticError, LookupError, OSError, ValueError)  # what Arrow raises over damage; its own are among them
 
 
-def check_footer(file: pq.ParquetFile, schema: pa.Schema | None = None, rows: int | None = None) -> None:
+def check_footer(
+    file: pq.ParquetFile, schema: pa.Schema | None = None, rows: int | None = None, *, never_null: Collection[str] = ()
+) -> None:
     """Raise ValueError unless a footer is that of a sound file: with these columns and so many rows, if given.
 
-    Spark writes every column as one that may have nulls. Were a footer of its to say otherwise, what tells the nulls
+    Spark writes the columns that are `never_null` (those of the schema, if it is given) all alike: as required ones, or
+    as ones that may have nulls, as all others are. Were a footer to say otherwise of a column, what tells its nulls
     would be read as values.
     """
     if rows not in (None, file.metadata.num_rows):
         raise ValueError(f"it holds {file.metadata.num_rows:,} rows, the table says {rows:,}")
-    for column in range(file.metadata.num_columns):
-        found = file.schema.column(column)
-        if found.max_definition_level == 0 and file.metadata.created_by.startswith(SPARKS):
-            raise ValueError(f"its footer says that the column {found.name} cannot be null")
+    if file.metadata.created_by.startswith(SPARKS):
+        columns = [file.schema.column(place) for place in range(file.metadata.num_columns)]
+        required = {column.name for column in columns if column.max_definition_level == 0}
+        full = {field.name for field in schema if not field.nullable} if schema is not None else set(never_null)
+        if required and required != full:
+            raise ValueError(f"its footer is wrong about nulls in {', '.join(sorted(required ^ full))}")
     for field in schema or ():
         at = file.schema_arrow.get_field_index(field.name)
         kind = file.schema_arrow.field(at).type if at >= 0 else None
-        if kind != field.type:
+        if kind != field.type and not (pa.types.is_string(field.type) and kind == pa.large_string()):
             raise ValueError(f"the column {field.name} is {kind or 'missing'}, expected {field.type}")
 
 

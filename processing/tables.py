@@ -139,7 +139,7 @@ class Tables:
                 try:
                     with reading(where), self.home.local_file(key) as path, pq.ParquetFile(path, **READ) as file:
                         check_footer(file, schema, task.file.record_count)
-                        parts.append(file.read(columns=loose.names).select(loose.names))
+                        parts.append(file.read(columns=loose.names).select(loose.names).cast(loose))
                 except NotFound:
                     raise Damaged(f"{where} is gone; {REPAIR}") from None
         return pa.concat_tables(parts) if parts else loose.empty_table()

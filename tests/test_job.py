@@ -21,12 +21,15 @@ from pyspark.sql import SparkSession
 
 from processing import intake, tables
 from processing.contract import Contract, load, parse
+from processing.damage import table_problems
 from processing.errors import BadInput, Damaged
 from processing.features import FeatureSet
 from processing.home import LocalHome, open_home
 from processing.job import run_job
 from processing.leftovers import referenced
 from processing.online import Decision, Event, OnlineStore, open_store
+from processing.parquet import check_footer
+from processing.schemas import features_schema
 from processing.spark import start_spark, tasks_for
 from processing.split import split_days
 from processing.synthesize import synthesize, write
@@ -168,6 +171,14 @@ def test_sets_are_split_by_time_with_the_delay_between(begun: tuple[Installation
         wanted = features.filter(inside)
         assert len(made) == done["rows"][name] == len(wanted)
         assert bits(made.sort_by("transaction_id")) == bits(wanted)
+
+
+def test_what_a_run_leaves_is_sound(begun: tuple[Installation, dict[str, Any]]) -> None:
+    installation, _ = begun
+    assert list(table_problems(installation.home, CONTRACT)) == []
+    for path in (installation.folder / "runs/run1").rglob("*.parquet"):
+        with pq.ParquetFile(path) as file:
+            check_footer(file, features_schema(CONTRACT))
 
 
 def bits(features: pa.Table) -> dict[str, Any]:
