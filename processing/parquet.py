@@ -7,6 +7,7 @@ passed over on the word of its statistics.
 
 from collections.abc import Collection
 from pathlib import Path
+from zlib import crc32
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -56,9 +57,26 @@ def fault_of(path: Path, schema: pa.Schema, rows: int) -> str:
             for batch in file.iter_batches():
                 batch.validate(full=True)
                 found += len(batch)
-            return "" if found == rows else f"{found:,} of its {rows:,} rows can be read"
+            if found != rows:
+                return f"{found:,} of its {rows:,} rows can be read"
+        return "" if _is_as_beside(path) else "it cannot be read: its bytes do not have the checksums beside it"
     except FAULTS as error:
         return f"it cannot be read: {first_line(error)}"
+
+
+def _is_as_beside(path: Path) -> bool:
+    """Whether a file's bytes, the footer's too, have the checksums that Spark wrote beside it on a laptop.
+
+    Those are in `.<name>.crc`: after a word of 4 bytes, how many bytes each is of, then a CRC-32 each. Spark itself
+    refuses to read a file that differs. True if there are none.
+    """
+    beside = path.with_name(f".{path.name}.crc")
+    if not beside.is_file():
+        return True
+    stored, content = beside.read_bytes(), path.read_bytes()
+    size = int.from_bytes(stored[4:8], "big") or len(content)
+    pieces = (content[at : at + size] for at in range(0, len(content), size))
+    return stored[8:] == b"".join(crc32(piece).to_bytes(4, "big") for piece in pieces)
 
 
 def first_line(error: BaseException) -> str:

@@ -152,7 +152,8 @@ class Tables:
 
         def check(task: FileScanTask) -> None:
             assert table is not None
-            with reading(task.file.file_path), table.io.new_input(task.file.file_path).open() as stream:
+            where = self.home.url_of(key_of(self.home, task.file.file_path))
+            with reading(where), table.io.new_input(task.file.file_path).open() as stream:
                 check_footer(pq.ParquetFile(stream), self.schemas[name], task.file.record_count)
 
         wanted, table = set(keys) - self._checked, self.find(name)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -69,6 +70,18 @@ def test_a_file_of_before_without_checksums_is_read(tmp_path: Path) -> None:
     pq.write_table(ROWS, tmp_path / "old.parquet")
     assert dataset.read(tmp_path, CONTRACT).rows == len(ROWS)
     assert fault_of(tmp_path / "old.parquet", ROWS.schema, len(ROWS)) == ""
+
+
+def test_the_checksums_that_spark_wrote_beside_a_file_cover_its_footer_too(tmp_path: Path) -> None:
+    path = tmp_path / "day.parquet"
+    pq.write_table(ROWS, path)
+    whole = path.read_bytes()
+    pieces = (whole[at : at + 512] for at in range(0, len(whole), 512))
+    sums = b"".join(crc32(piece).to_bytes(4, "big") for piece in pieces)
+    (tmp_path / ".day.parquet.crc").write_bytes(b"crc\0" + (512).to_bytes(4, "big") + sums)
+    assert fault_of(path, ROWS.schema, len(ROWS)) == ""
+    path.write_bytes(whole.replace(b"parquet-cpp-arrow", b"parquet-cpp-Arrow"))
+    assert "checksums beside it" in fault_of(path, ROWS.schema, len(ROWS))
 
 
 @pytest.fixture
