@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from serving.problems import TooLarge, UnknownMediaType, Unreadable
 
+IN_NUMBERS = "0123456789.eE+-"
 BLANKS = re.compile(r"[ \t\r\n]*")
 BOM = b"\xef\xbb\xbf"
 SLACK = 16  # characters before the end of a cut text in which an error may be due to the cut
@@ -145,7 +146,7 @@ def _length(text: str, at: int, *, cut: bool) -> int:
     """How long the JSON value is that a text begins with. `at` is the text's place in the body."""
     try:
         end: int = SCAN(text)[1]
-        if not cut or end < len(text):
+        if not cut or text[end:].strip(IN_NUMBERS):  # else it may be a number of which the rest was cut off
             return end
     except json.JSONDecodeError as error:
         if not cut or (error.pos < len(text) - SLACK and not error.msg.startswith("Unterminated string")):

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from serving_home import begin, packed, promote, publish, row
 
-from pipeline.registry import Registry
+from pipeline.registry import Published, Registry
 from pipeline.traffic import Traffic
 from processing import contract as contracts
 from processing.home import Home
@@ -108,7 +108,7 @@ def test_models_change_and_corrupted_ones_are_refused_without_a_failed_request(
     registry = Registry(home)
     first, second = promote(home, model(home, 0)), model(home, 1)
     refused = corrupted(home)
-    monkeypatch.setattr(Registry, "verify", lambda *_: None)  # as if they were damaged after their promotion
+    monkeypatch.setattr(Published, "verify", lambda *_: None)  # as if they were damaged after their promotion
     with serving(tmp_path, log) as address, busy(address) as traffic:
         wait_until(lambda: traffic.versions[first] > 20)
         promote(home, second)
