@@ -139,7 +139,12 @@ def test_a_flipped_bit_in_the_metadata_is_never_read_as_other_rows(home: LocalHo
 
 
 @pytest.mark.spark
-def test_a_damaged_store_is_made_anew_and_keeps_what_can_be_read(home: LocalHome) -> None:
+def test_a_damaged_store_is_made_anew_and_keeps_what_can_be_read(
+    home: LocalHome, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from processing.spark import start_spark
+
+    start_spark(tmp_path_factory.mktemp("spark"), cores="2")  # which the tests after this one go on with
     assert store_fault(home) == ""
     store = open_store(home, CONTRACT)
     later = (FIRST + 3) * DAY_US
