@@ -56,14 +56,14 @@ def commit(
     pending = dict(changes.folders)
     with discarded_on(Conflict, lambda: list(pending.values()), discard):
         if changes.transactions:
-            days, files = set(changes.transactions), _all(changes.transactions)
+            days, files = set(changes.transactions), keys_of(changes.transactions)
             check()
             tables.replace_days("transactions", days, files)
             pending.pop("transactions", None)
             _check_committed(tables, changes)
         if changes.features or changes.features_stale:
             made_from = iceberg.snapshot_id(tables.find("transactions"))
-            days, files = set(changes.features), _all(changes.features)
+            days, files = set(changes.features), keys_of(changes.features)
             check()
             tables.replace_days("features", days, files, made_from=made_from)
             pending.pop("features", None)
@@ -83,5 +83,6 @@ def _check_committed(tables: iceberg.Tables, changes: Changes) -> None:
         )
 
 
-def _all(files: Files) -> list[str]:
+def keys_of(files: Files) -> list[str]:
+    """The keys of all days."""
     return [name for names in files.values() for name in names]

@@ -27,7 +27,7 @@ from processing import tables as iceberg
 from processing.arrival_history import arrived_files
 from processing.behaviour import features_of
 from processing.buckets import first_day, refresh_store
-from processing.committing import Changes, Files, commit, discarded_on
+from processing.committing import Changes, Files, commit, discarded_on, keys_of
 from processing.contract import HOME_KEY, Contract, of_home
 from processing.damage import name_damage
 from processing.errors import BadInput, Conflict, FraudlineError
@@ -216,8 +216,8 @@ class _Job:
         """The rows of these files; None if there are none."""
         if not files:
             return None
-        self.tables.check_footers("transactions", _all(files))
-        return read_table(self.spark, self.staging.reachable(_all(files)), transaction_schema(self.contract))
+        self.tables.check_footers("transactions", keys_of(files))
+        return read_table(self.spark, self.staging.reachable(keys_of(files)), transaction_schema(self.contract))
 
     def commit(self, taken: Taken) -> None:
         """Write what changes, then commit it. Raises as `processing.committing.commit` does."""
@@ -341,10 +341,6 @@ def affected_days(taken: Taken, contract: Contract) -> set[int]:
 def say(text: str) -> None:
     """One line of progress, into the step's log."""
     print(f"{datetime.now(UTC):%H:%M:%S} {text}", flush=True)
-
-
-def _all(files: Files) -> list[str]:
-    return [name for names in files.values() for name in names]
 
 
 if __name__ == "__main__":
