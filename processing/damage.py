@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.manifest import DataFile
 from pyiceberg.table import StaticTable, Table
 
 from processing.catalog import CATALOG_KEY, REPAIR, make_catalog, namespace, open_catalog
@@ -26,7 +25,7 @@ from processing.home import Home, LocalHome
 from processing.incoming import FOLDER
 from processing.locations import key_of, location_of
 from processing.parquet import fault_of, first_line
-from processing.tables import BY_DAY, Tables, open_tables, reading
+from processing.tables import BY_DAY, Tables, open_tables, planned, reading
 
 METADATA = re.compile(r"(warehouse/(?:.+/)?([^/]+))/metadata/(\d+)-[^/]+\.metadata\.json")
 NAMES = ("transactions", "features", "quarantine")
@@ -56,14 +55,14 @@ def table_problems(home: Home, contract: Contract) -> Iterator[Problem]:
         if table is None or (name == "features" and not tables.features_are_current):  # which are computed anew
             continue
         try:
-            files = _files(table)
+            tasks = planned(table)
         except Damaged as error:
             yield Problem(home.url_of(tables.folder(name)), str(error), lambda: _catalog_anew(home))
             return
-        for file in files:
-            key = key_of(home, file.file_path)
-            if fault := _fault(home, key, tables.schemas[name], file.record_count):
-                day = int(file.partition[0]) if name in BY_DAY else 0
+        for task in tasks:
+            key = key_of(home, task.file.file_path)
+            if fault := _fault(home, key, tables.schemas[name], task.file.record_count):
+                day = int(task.file.partition[0]) if name in BY_DAY else 0
                 yield Problem(home.url_of(key), fault, _mending(home, contract, name, day))
 
 
@@ -85,19 +84,12 @@ def name_damage(tables: Tables, failure: Exception) -> None:
     """
     said = f"{failure}\n{getattr(failure, '_stackTrace', '')}"  # the causes are in the latter
     for name in NAMES:
-        for file in _files(tables.find(name)):
-            key = key_of(tables.home, file.file_path)
+        for task in planned(tables.find(name)):
+            key = key_of(tables.home, task.file.file_path)
             if key.rpartition("/")[2] not in said:
                 continue
-            if fault := _fault(tables.home, key, tables.schemas[name], file.record_count):
+            if fault := _fault(tables.home, key, tables.schemas[name], task.file.record_count):
                 raise Damaged(f"{tables.home.url_of(key)} is damaged: {fault}; {REPAIR}") from failure
-
-
-def _files(table: Table | None) -> list[DataFile]:
-    if table is None:
-        return []
-    with reading(f"the table {table.name()[-1]}"):
-        return [task.file for task in table.scan().plan_files()]
 
 
 def _mending(home: Home, contract: Contract, name: str, day: int) -> Callable[[], str]:

@@ -92,7 +92,7 @@ class Tables:
     def files_by_day(self, name: str) -> dict[int, list[str]]:
         """The keys of a table's files, by day, as of the newest commit."""
         days: dict[int, list[str]] = {}
-        for task in _planned(self.find(name)):
+        for task in planned(self.find(name)):
             days.setdefault(int(task.file.partition[0]), []).append(key_of(self.home, task.file.file_path))
         return dict(sorted(days.items()))
 
@@ -132,7 +132,7 @@ class Tables:
         """
         schema, parts = self.schemas[name], []
         loose = pa.schema([schema.field(column).with_nullable(True) for column in columns or schema.names])
-        for task in _planned(self.find(name)):
+        for task in planned(self.find(name)):
             if days is None or int(task.file.partition[0]) in days:
                 key = key_of(self.home, task.file.file_path)
                 where = self.home.url_of(key)
@@ -157,7 +157,7 @@ class Tables:
                 check_footer(pq.ParquetFile(stream), self.schemas[name], task.file.record_count)
 
         wanted, table = set(keys) - self._checked, self.find(name)
-        tasks = [task for task in _planned(table) if key_of(self.home, task.file.file_path) in wanted] if wanted else []
+        tasks = [task for task in planned(table) if key_of(self.home, task.file.file_path) in wanted] if wanted else []
         with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
             list(pool.map(check, tasks))
         self._checked |= wanted
@@ -165,7 +165,7 @@ class Tables:
     def rows_read_back(self, name: str, days: Collection[int]) -> int:
         """How many rows the files of some days hold, read from the files that the catalog names by now."""
         table = self._load(name)
-        tasks = [task for task in _planned(table) if int(task.file.partition[0]) in days]
+        tasks = [task for task in planned(table) if int(task.file.partition[0]) in days]
         count = 0
         for task in tasks:
             assert table is not None
@@ -234,9 +234,15 @@ class Tables:
         return None
 
     def _refuse_lost(self, name: str) -> None:
-        """Raise Damaged for a table that has snapshots in the home and is in no catalog."""
-        kept = f"/{name}/metadata/snap-"
-        if any(kept in entry.key for entry in self.home.entries("warehouse/")):
+        """Raise Damaged for a table that has snapshots in the home and is in no catalog, not even set aside."""
+        folders = (
+            f"warehouse/{self.space}/{name}/metadata/",
+            f"warehouse/{name}/metadata/",
+        )  # the second is Glue's own
+        if not any("/snap-" in entry.key for folder in folders for entry in self.home.entries(folder)):
+            return
+        listed = self._catalog.list_tables(self.space) if self._catalog else []
+        if not any(identifier[-1].startswith(f"{name}_") for identifier in listed):
             raise Damaged(
                 f"the catalog of the home {self.home.url} does not know the table {name}, of which files are there; "
                 f"{REPAIR}"
@@ -266,13 +272,14 @@ def row_counts(table: Table | None, *, labelled: bool = False) -> dict[int, int]
         return {}
     label = table.schema().find_field("is_fraud").field_id
     days: dict[int, int] = {}
-    for task in _planned(table):
+    for task in planned(table):
         day, unlabelled = int(task.file.partition[0]), (task.file.null_value_counts or {}).get(label, 0)
         days[day] = days.get(day, 0) + task.file.record_count - (unlabelled if labelled else 0)
     return dict(sorted(days.items()))
 
 
-def _planned(table: Table | None) -> list[FileScanTask]:
+def planned(table: Table | None) -> list[FileScanTask]:
+    """The data files of the newest snapshot, each as a task. Raises Damaged."""
     if table is None:
         return []
     with reading(f"the table {table.name()[-1]}, {table.metadata_location}"):

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from table_home import CONTRACT, FIRST, at, begin, ids, put, written
 
@@ -12,6 +14,7 @@ from processing.damage import Problem, table_problems
 from processing.errors import BadInput, Damaged
 from processing.home import LocalHome
 from processing.online import Decision, Event, open_store
+from processing.schemas import quarantine_schema
 from processing.store_repair import rebuilt, store_fault
 from processing.tables import open_tables, row_counts, snapshot_id
 from processing.windows import DAY_US
@@ -116,6 +119,21 @@ def test_days_of_damaged_transactions_are_read_again(home: LocalHome, damage: Ca
     assert ids(home) == ["a"]
     assert waiting(home) == {"one", "two"}
     assert b'"files": []' in home.read("runs/two/features.json")
+
+
+def test_damaged_refused_rows_are_set_aside_and_a_new_quarantine_is_begun(home: LocalHome) -> None:
+    tables = open_tables(home, CONTRACT)
+    key = f"{tables.folder('quarantine')}/data/two/refused.parquet"
+    home.path(key).parent.mkdir(parents=True)
+    refused = pa.Table.from_pylist([{"run": "two", "line": 1}], quarantine_schema())
+    pq.write_table(refused, home.path(key))
+    tables.append("quarantine", key)
+    cut(home.path(key))
+    (problem,) = problems(home)
+    assert problem.mend is not None
+    problem.mend()
+    assert problems(home) == []
+    assert open_tables(home, CONTRACT).find("quarantine") is None
 
 
 @pytest.mark.parametrize("what", ["*.metadata.json", "*-m0.avro", "snap-*.avro"])
