@@ -340,6 +340,8 @@ def test_a_pointer_changed_by_hand_is_noticed(registry):
     registry.promote(a, "me", "first")
     registry.home.write(POINTER, registry.home.read(POINTER).replace(a.encode(), b.encode()))
     assert sum("latest.json is not what" in problem for problem in registry.problems()) == 1
+    registry.home.write(POINTER, registry.home.read(POINTER).replace(b'"serial": 1', b'"serial": 3'))
+    assert sum("latest.json is at change 3, but" in problem for problem in registry.problems()) == 1
 
 
 # Pins
