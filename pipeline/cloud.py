@@ -2,7 +2,7 @@
 
 import json
 
-from aws_cdk import RemovalPolicy, Stack
+from aws_cdk import Duration, RemovalPolicy, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
@@ -16,7 +16,7 @@ from pipeline.job_requests import Addresses
 from processing.cloud import Data, allow, deny, deny_overwriting, service_role
 
 NAME = "fraudline"  # of the pipeline, as Studio shows it, and of its model package group
-KEPT_IMAGES = 30
+UNTAGGED_DAYS = 30  # that an image without a tag is kept
 KINDS = ("Training", "Processing")  # of jobs
 
 
@@ -38,7 +38,10 @@ class Training(Construct):
             image_tag_mutability=ecr.TagMutability.IMMUTABLE,
             encryption=ecr.RepositoryEncryption.KMS,
             encryption_key=data.key,
-            lifecycle_rules=[ecr.LifecycleRule(max_image_count=KEPT_IMAGES)],
+            # A tagged image may be the one in use, however old it is: the rule knows only when it was pushed.
+            lifecycle_rules=[
+                ecr.LifecycleRule(tag_status=ecr.TagStatus.UNTAGGED, max_image_age=Duration.days(UNTAGGED_DAYS))
+            ],
             removal_policy=RemovalPolicy.DESTROY,
             empty_on_delete=True,  # an image is built again from the repository
         )
@@ -85,6 +88,7 @@ class Training(Construct):
     def _job_permissions(self, role: iam.Role, data: Data) -> None:
         stack = Stack.of(self)
         _allow_volumes(role, data)
+        allow(role, ["kms:Encrypt"], data.key.key_arn)  # as SageMaker's documentation asks for a job's outputs
         pull = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"]
         allow(role, pull, self.repository.repository_arn)
         allow(role, ["ecr:GetAuthorizationToken"], "*", why="The token is the registry's; the call knows no resources.")
@@ -152,6 +156,7 @@ class RunPipeline(Construct):
                 home_url=data.home_url,
                 input_url=f"{data.home_url}/incoming/",
                 packed_only=packed_only,
+                region=Stack.of(self).region,
                 kms_key=data.key.key_arn,
                 subnets=tuple(subnet.subnet_id for subnet in training.subnets),
                 security_groups=(training.security_group.security_group_id,),

@@ -10,10 +10,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pipeline import account, deployment
 from pipeline.registry import Registry
 from processing.aws import region
 from processing.errors import FraudlineError
@@ -113,18 +115,29 @@ def deploy(
     """Show what would change, ask, and deploy; the stack's outputs, empty if the answer was no.
 
     `image_tag`: of the image in the stack's repository, from now on. `settings`: FRAUDLINE_* variables, see
-    `pipeline.app`. `assembly`: the folder of what was synthesized already. `shown`: as it goes on.
+    `pipeline.deployment`; those that are not given stay as they are deployed. `assembly`: the folder of what was
+    synthesized already. `shown`: as it goes on.
 
     The API gets tasks once there are an image and a model: before, it could not become healthy, and the deployment
-    would be rolled back. Raises FraudlineError.
+    would be rolled back. After that it keeps as many as it was scaled to. Raises FraudlineError.
     """
     check_bootstrapped(target)
-    tasks = TASKS if has_model(outputs(target)) else 0
-    cdk = Cdk(target, settings or {}, assembly)
+    before, clients = outputs(target), partial(_session().client, region_name=target.region)
+    settings = _settings(target, settings or {}, before, clients, say)
+    if not before:
+        asked(account.check_databases, clients=clients, names=account.DATABASES)
+    elif image_tag:
+        asked(account.check_image, clients=clients, repository=before["Repository"], tag=image_tag)
+    tasks = TASKS if has_model(before) else 0
+    left = tasks and asked(account.desired_tasks, clients=clients, outputs=before) > 0
+    cdk = Cdk(target, settings, assembly)
     say(cdk.run("diff", STACK, shown=False))
     if not confirm(f"Deploy this to account {target.account} in {target.region}?"):
         return {}
-    parameters = [f"ServingTasks={tasks}", *([f"ImageTag={image_tag}"] if image_tag else [])]
+    if not before:
+        asked(account.create_linked_roles, clients=clients, say=say)
+    parameters = [f"ServingTasks={tasks}", f"StartTasks={'' if left else tasks}"]
+    parameters += [f"ImageTag={image_tag}"] if image_tag else []
     given = [word for parameter in parameters for word in ("--parameters", f"{STACK}:{parameter}")]
     cdk.run("deploy", STACK, "--require-approval", "never", *given, shown=shown)
     found = outputs(target)
@@ -135,6 +148,31 @@ def deploy(
             "when the run has promoted its model"
         )
     return found
+
+
+def _settings(
+    target: Target,
+    given: Mapping[str, str],
+    before: Mapping[str, str],
+    clients: account.Clients,
+    say: Callable[[str], None],
+) -> dict[str, str]:
+    """The settings to deploy with: those given, also in the environment, and those of the stack as it is deployed."""
+    names = [deployment.PREFIX + name for name in deployment.NAMES]
+    given = {name: os.environ[name] for name in names if os.environ.get(name)} | dict(given)
+    settings = deployment.merged(given, before)
+    zones = f"{deployment.PREFIX}ZONES"
+    if zones not in settings:  # which stacks of earlier versions do not tell either: they are in these two
+        chosen = (
+            [f"{target.region}{letter}" for letter in "ab"] if before else account.choose_zones(clients, target.region)
+        )
+        settings[zones] = ",".join(chosen)
+    if kept := sorted(f"{name}={value}" for name, value in settings.items() if name not in given and before):
+        say(f"As it is deployed: {' '.join(kept)}")
+    deployment.from_settings(
+        target.account, target.region, settings
+    )  # so that what is wrong is said before Node starts
+    return settings
 
 
 def destroy(
@@ -151,6 +189,7 @@ def destroy(
     """
     found = deployed(target)
     kept = [found["HomeUrl"], f"s3://{found['LogsBucket']}", f"the table {found['OnlineTable']}", found["KeyArn"]]
+    kept.append(f"the Glue databases {' and '.join(account.DATABASES)}")
     say(f"What holds data stays, and costs what it did, until you delete it: {', '.join(kept)}. All else goes.")
     if not confirm(f"Take {STACK} down in account {target.account}, {target.region}?"):
         return False

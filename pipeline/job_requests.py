@@ -23,6 +23,7 @@ class Addresses:
     training_role_arn: the role of training, which runs an experiment's own code
     evaluation_role_arn: the role of evaluation, which alone publishes models and their verdicts
     packed_only: whether evaluation refuses models that would have to be unpickled; else its environment decides
+    region: of the jobs, whose containers need not be told it by SageMaker
     kms_key, subnets, security_groups: put on the jobs where given
     """
 
@@ -36,6 +37,7 @@ class Addresses:
     home_url: str | None = None
     input_url: str | None = None
     packed_only: bool = False
+    region: str | None = None
     kms_key: str | None = None
     subnets: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
@@ -79,7 +81,7 @@ def training_request(
         "OutputDataConfig": output,
         "ResourceConfig": resources,
         "StoppingCondition": {"MaxRuntimeInSeconds": 7200},
-        "Environment": dict(ENVIRONMENT),
+        "Environment": _environment(addresses),
     }
     if addresses.subnets:
         request["VpcConfig"] = _network(addresses)
@@ -133,7 +135,7 @@ def evaluation_request(
         "ProcessingOutputConfig": output,
         "ProcessingResources": {"ClusterConfig": cluster},
         "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
-        "Environment": {**ENVIRONMENT, **({"FRAUDLINE_MODELS": "packed"} if addresses.packed_only else {})},
+        "Environment": _environment(addresses) | ({"FRAUDLINE_MODELS": "packed"} if addresses.packed_only else {}),
     }
     if addresses.subnets:
         request["NetworkConfig"] = {"VpcConfig": _network(addresses)}
@@ -171,6 +173,10 @@ def package_request(
 
 def _whole_prefix() -> dict[str, str]:
     return {"S3DataType": "S3Prefix", "S3DataDistributionType": "FullyReplicated"}
+
+
+def _environment(addresses: Addresses) -> dict[str, str]:
+    return ENVIRONMENT | ({"AWS_DEFAULT_REGION": addresses.region} if addresses.region else {})
 
 
 def _network(addresses: Addresses) -> dict[str, list[str]]:

@@ -135,7 +135,9 @@ class Pointer:
                 f"`fraudline models promote {latest.version}` pins what is there now"
             )
         elif latest.serial not in self._serials():
-            found.append(f"{where} is at change {latest.serial}, but {record} is missing; `fraudline home repair` writes it")
+            found.append(
+                f"{where} is at change {latest.serial}, but {record} is missing; `fraudline home repair` writes it"
+            )
         elif latest.serial not in self._broken() and self._recorded(latest.serial) != latest:
             found.append(f"{where} is not what {record} says it was changed to; promote the version that should serve")
         return found

@@ -1,15 +1,16 @@
 """The one stack: every part's construct, put together, and what others need to know of them as outputs."""
 
-from dataclasses import dataclass
+import json
 from pathlib import Path
 from typing import Any
 
-from aws_cdk import App, CfnCondition, CfnOutput, CfnParameter, Environment, Fn, Stack, Tags, Token, Validations
+from aws_cdk import App, Aws, CfnCondition, CfnOutput, CfnParameter, Environment, Fn, Stack, Tags, Token, Validations
 from cdk_nag import AwsSolutionsChecks
 
 from pipeline.cloud import NAME, RunPipeline, Training
+from pipeline.deployment import OUTPUT, Deployment
 from processing.cloud import Data, FeatureJob
-from serving.cloud import CIDR, MAX_TASKS, Api, Load, Network, OnlineTable
+from serving.cloud import MAX_TASKS, Api, Load, Network, OnlineTable
 from serving.cloud_drift import DriftWatch
 from triggers.cloud import Triggers
 from triggers.cloud_alarms import Alarms
@@ -19,6 +20,7 @@ NO_IMAGE = "none"
 FLAGS = {  # today's behaviour of the CDK, where its default is an older one
     "@aws-cdk/aws-ec2:restrictDefaultSecurityGroup": False,
     "@aws-cdk/aws-iam:minimizePolicies": True,
+    "@aws-cdk/aws-s3:createDefaultLoggingPolicy": True,
     "@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy": True,
     "@aws-cdk/aws-ecs:disableExplicitDeploymentControllerForCircuitBreaker": True,
     "@aws-cdk/core:checkSecretUsage": True,
@@ -27,33 +29,8 @@ FLAGS = {  # today's behaviour of the CDK, where its default is an older one
 }
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """Where and how the stack is deployed.
-
-    contract: the shipped contract that the home is begun with; an installation keeps the one it has
-    certificate_arn: of the load balancer; without one it speaks plain http inside the network
-    clients: who may call the API, as CIDR blocks; the stack's own network if none are given
-    alarm_email: who is told of alarms
-    event_sources: further sources of events, for an emulator
-    settle_seconds: how long a burst of files is waited for before a run starts
-    allow_joblib: whether evaluation and the API also load models that are not packed, which run as code
-    """
-
-    account: str
-    region: str
-    contract: str = "transactions"
-    certificate_arn: str | None = None
-    clients: tuple[str, ...] = (CIDR,)
-    alarm_email: str | None = None
-    max_glue_workers: int = 10
-    event_sources: tuple[str, ...] = ()
-    settle_seconds: int = 60
-    allow_joblib: bool = False
-
-
 class FraudlineStack(Stack):
-    """Everything. Two parameters may change between deployments and keep their last value: ImageTag, ServingTasks."""
+    """Everything. ImageTag, ServingTasks and StartTasks may change between deployments; see `_load`."""
 
     def __init__(self, scope: App, name: str, deployment: Deployment) -> None:
         super().__init__(
@@ -65,8 +42,7 @@ class FraudlineStack(Stack):
         )
         load = self._load()
         data = Data(self, "Data")
-        zones = [f"{deployment.region}{zone}" for zone in "ab"]
-        network = Network(self, "Network", zones=zones, logs_bucket=data.logs)
+        network = Network(self, "Network", zones=deployment.zones, logs_bucket=data.logs)
         online = OnlineTable(self, "Online")
         job = FeatureJob(
             self,
@@ -145,6 +121,7 @@ class FraudlineStack(Stack):
             PromoteFunction=triggers.promote.function_name,
             PromoteRole=triggers.promote_role.role_arn,
         )
+        self._outputs(**{OUTPUT: json.dumps(deployment.settings())})
         for reaction in triggers.reactions:
             label = reaction.function.node.id
             self._outputs(
@@ -158,7 +135,11 @@ class FraudlineStack(Stack):
         Tags.of(self).add("application", "fraudline")
 
     def _load(self) -> Load:
-        """The image and the number of tasks. As long as there is no image, no task is asked for."""
+        """The image and the number of tasks. As long as there is no image, no task is asked for.
+
+        ServingTasks are the fewest that scaling leaves; StartTasks is how many this deployment asks for. The service
+        that is there keeps the number that it was scaled to if that is left empty.
+        """
         tag = CfnParameter(
             self,
             "ImageTag",
@@ -176,12 +157,23 @@ class FraudlineStack(Stack):
             max_value=MAX_TASKS,
             description="Tasks of the API at least; 0 as long as no model was promoted",
         )
-        pushed = self._pushed = CfnCondition(
-            self, "HasImage", expression=Fn.condition_not(Fn.condition_equals(tag, ""))
+        start = CfnParameter(
+            self,
+            "StartTasks",
+            type="String",
+            default="0",
+            allowed_pattern="[0-9]{0,2}",
+            description="Tasks that the API is set to now; empty to leave it at as many as it has",
         )
+        has_tag = Fn.condition_not(Fn.condition_equals(tag, ""))
+        pushed = self._pushed = CfnCondition(self, "HasImage", expression=has_tag)
+        left = CfnCondition(self, "LeaveTasks", expression=Fn.condition_and(has_tag, Fn.condition_equals(start, "")))
         return Load(
             Token.as_string(Fn.condition_if(pushed.logical_id, tag.value_as_string, NO_IMAGE)),
             int(Token.as_number(Fn.condition_if(pushed.logical_id, tasks.value_as_number, 0))),
+            Fn.condition_if(
+                left.logical_id, Aws.NO_VALUE, Fn.condition_if(pushed.logical_id, start.value_as_string, "0")
+            ),
         )
 
     def _outputs(self, **values: str) -> None:

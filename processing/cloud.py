@@ -34,6 +34,16 @@ SPARK_SETTINGS = {
     "spark.sql.maxConcurrentOutputFileWriters": "64",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "100000",
 }
+# Services that say for which account they assume a role, and where AWS shows a trust policy that asks for it. Of others
+# that is not known (prowler-cloud/prowler#2810), Glue among them, and a role that asks in vain cannot be assumed.
+TOOLKIT = "github.com/aws/agent-toolkit-for-aws/tree/main/skills/specialized-skills/serverless-skills"
+GUIDE = "docs.aws.amazon.com"
+SAYS_ACCOUNT = {
+    "ecs-tasks.amazonaws.com": f"{TOOLKIT}/processing-s3-uploads-with-step-functions/scripts/ecs-trust-policy.json",
+    "events.amazonaws.com": f"{GUIDE}/eventbridge/latest/userguide/cross-service-confused-deputy-prevention.html",
+    "lambda.amazonaws.com": f"{TOOLKIT}/deploying-custom-domain-rest-api/scripts/lambda-trust-policy.json",
+    "sagemaker.amazonaws.com": f"{GUIDE}/sagemaker/latest/dg/security-confused-deputy-prevention.html",
+}
 LATEST = "latest"  # the index of decisions by time
 READS = ("GetItem", "BatchGetItem", "Query")
 ITEM_ACTIONS = (*READS, "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "ConditionCheckItem")
@@ -77,8 +87,11 @@ def deny_overwriting(role: iam.Role, data: "Data", *keys: str) -> None:
 
 
 def service_role(scope: Construct, name: str, service: str, description: str) -> iam.Role:
-    """A role without permissions, which a service may assume for this account only."""
-    account = {"StringEquals": {"aws:SourceAccount": Stack.of(scope).account}}
+    """A role without permissions, which a service may assume: for this account only, where it says for which.
+
+    Only principals of the account can pass a role to a service, whatever its trust policy says.
+    """
+    account = {"StringEquals": {"aws:SourceAccount": Stack.of(scope).account}} if service in SAYS_ACCOUNT else None
     return iam.Role(scope, name, assumed_by=iam.ServicePrincipal(service, conditions=account), description=description)
 
 
@@ -87,7 +100,15 @@ class Data(Construct):
 
     def __init__(self, scope: Construct, name: str) -> None:
         super().__init__(scope, name)
-        self.key = kms.Key(self, "Key", enable_key_rotation=True, description="Fraudline's data at rest")
+        # What holds data stays when the stack goes, but not when its first deployment is rolled back: nothing is in it
+        # then, and it would stand in the way of the next.
+        self.key = kms.Key(
+            self,
+            "Key",
+            enable_key_rotation=True,
+            description="Fraudline's data at rest",
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
+        )
         self.logs = s3.Bucket(
             self,
             "Logs",
@@ -96,7 +117,7 @@ class Data(Construct):
             enforce_ssl=True,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             lifecycle_rules=[s3.LifecycleRule(expiration=Duration.days(400))],
-            removal_policy=RemovalPolicy.RETAIN,
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         acknowledge(self.logs, "S1", "It is where the access logs go; logging its own access would never end.")
         self.bucket = s3.Bucket(
@@ -112,7 +133,7 @@ class Data(Construct):
             server_access_logs_bucket=self.logs,
             server_access_logs_prefix="s3/",
             lifecycle_rules=_lifecycle(),
-            removal_policy=RemovalPolicy.RETAIN,
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         # The L2's own flag would add a Lambda function with rights on every bucket to do this.
         raw = self.bucket.node.default_child
@@ -170,7 +191,7 @@ class FeatureJob(Construct):
         self.name = f"{stack.stack_name.lower()}-features"
         self.arn = stack.format_arn(service="glue", resource="job", resource_name=self.name)
         for database, folder in ((DATABASE, "warehouse"), (LANDING, "incoming")):
-            glue.CfnDatabase(
+            resource = glue.CfnDatabase(
                 self,
                 "Database" if database == DATABASE else "Landing",
                 catalog_id=stack.account,
@@ -178,6 +199,8 @@ class FeatureJob(Construct):
                     name=database, location_uri=f"{data.home_url}/{folder}"
                 ),
             )
+            # Its tables would go with it: where the current state of each is, is written nowhere else.
+            resource.apply_removal_policy(RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE)
         self.role = service_role(self, "Role", "glue.amazonaws.com", "The feature job")
         security = self._security(data.key)
         with tempfile.TemporaryDirectory() as folder:
@@ -254,6 +277,8 @@ class FeatureJob(Construct):
         data.allow_objects(role, everything, "warehouse/*", "runs/*", "claimed/*", why=files)
         data.allow_objects(role, ["s3:GetObject", "s3:PutObject"], "contract.toml")
         data.allow_list(role, "incoming/", "claimed/", "archive/", "warehouse/", "runs/", "contract.toml")
+        # S3A, by which Spark writes in Glue 5.1, looks for uploads that were begun and not ended.
+        allow(role, ["s3:ListBucketMultipartUploads"], data.bucket.bucket_arn)
 
         def catalog(kind: str, what: str | None = None) -> str:
             return stack.format_arn(service="glue", resource=kind, resource_name=what)

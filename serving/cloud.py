@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aws_cdk import Duration, RemovalPolicy, SecretValue, Stack
 from aws_cdk import aws_certificatemanager as acm
@@ -15,11 +16,12 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secrets
 from constructs import Construct
 
+from pipeline.deployment import CIDR
 from processing.cloud import ITEM_ACTIONS, LATEST, Data, acknowledge, allow, service_role
 
-CIDR = "10.42.0.0/16"
 PORT = 8080
 NOBODY = '{"keys": []}'  # a keys document that lets no caller in
+IDLE = Duration.seconds(60)  # of the load balancer's connections; the server must keep them longer
 USER = "10001"  # the image's own; no root
 MAX_TASKS = 10
 REQUESTS_PER_MINUTE = 12_000  # that one task is to take before another is added
@@ -27,10 +29,14 @@ REQUESTS_PER_MINUTE = 12_000  # that one task is to take before another is added
 
 @dataclass(frozen=True)
 class Load:
-    """The image's tag and the number of tasks, which a deployment may be told later: values or tokens."""
+    """What a deployment may be told later, as tokens.
+
+    image_tag: of the image; tasks: the fewest of the API; desired: the tasks that the service is set to, or no value
+    """
 
     image_tag: str
     tasks: int
+    desired: Any
 
 
 class Network(Construct):
@@ -86,7 +92,8 @@ class OnlineTable(Construct):
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=True
             ),
-            removal_policy=RemovalPolicy.RETAIN,  # decisions and what investigators reported are nowhere else
+            # Decisions, and what investigators reported, are nowhere else.
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         self.table.add_global_secondary_index(
             index_name=LATEST,
@@ -153,6 +160,10 @@ class Api(Construct):
             health_check_grace_period=Duration.seconds(60),
             propagate_tags=ecs.PropagatedTagSource.SERVICE,
         )
+        # A number in the template would undo scaling at each deployment.
+        raw = self.service.node.default_child
+        assert isinstance(raw, ecs.CfnService)
+        raw.add_property_override("DesiredCount", load.desired)
         self._front(data, network, certificate_arn, clients)
         self._scaling(load.tasks)
         self._permissions(data, table)
@@ -214,6 +225,7 @@ class Api(Construct):
             internet_facing=False,
             security_group=front,
             drop_invalid_header_fields=True,
+            idle_timeout=IDLE,
         )
         self.balancer.log_access_logs(data.logs, "alb")
         listener = self.balancer.add_listener(

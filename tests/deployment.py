@@ -92,6 +92,7 @@ def deployed_stack(folder: Path) -> Iterator[Deployment]:
 def synthesize(folder: Path) -> Path:
     """The assembly, as `fraudline deploy` makes it."""
     given = {"CDK_DEFAULT_ACCOUNT": ACCOUNT, "CDK_DEFAULT_REGION": REGION}
+    given |= {"FRAUDLINE_ZONES": f"{REGION}a,{REGION}b"}
     given |= {"FRAUDLINE_EVENT_SOURCES": SOURCE, "FRAUDLINE_SETTLE_SECONDS": "2", **deploy.node_environment()}
     with patch.dict(os.environ, given):
         from pipeline.app import from_environment

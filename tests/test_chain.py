@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chain import CONTRACT, FIRST_DAY, Chain, payment, until
@@ -16,7 +17,7 @@ from deployment import deployed_stack
 from emulator import ACCOUNT
 from sagemaker_service import put_event
 
-from pipeline import deploy
+from pipeline import account, deploy
 from processing.aws import client
 from processing.errors import FraudlineError
 
@@ -206,6 +207,24 @@ def test_a_function_that_lost_a_permission_ends_in_the_dead_letter_queue_and_fai
     assert chain.registry.latest() == served
 
 
+def test_deploying_again_leaves_settings_and_tasks_as_they_are(chain: Chain) -> None:
+    target, said, outputs = deploy.find_target(), list[str](), chain.outputs
+    assembly = chain.deployment.folder / "assembly"
+    quiet: dict[str, Any] = {"confirm": lambda question: True, "say": said.append, "shown": False}
+    with pytest.raises(FraudlineError, match="no image 'never-pushed'"):
+        deploy.deploy(target, assembly=assembly, image_tag="never-pushed", **quiet)
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json"})
+    repository = outputs["Repository"].partition("/")[2]
+    client("ecr").put_image(repositoryName=repository, imageManifest=manifest, imageTag="pushed")
+    deploy.deploy(target, assembly=assembly, image_tag="pushed", **quiet)
+    service = {"cluster": outputs["ClusterName"], "service": outputs["ServiceName"]}
+    assert account.desired_tasks(client, outputs) == 2  # a model and an image are there
+    client("ecs").update_service(**service, desiredCount=5)  # as scaling does
+    deploy.deploy(target, assembly=assembly, **quiet)
+    assert any("FRAUDLINE_SETTLE_SECONDS=2" in line for line in said)  # told by nobody this time
+    assert account.desired_tasks(client, outputs) == 5
+
+
 def test_what_is_taken_down_leaves_the_data(chain: Chain) -> None:
     target, served, said = deploy.find_target(), chain.registry.latest(), list[str]()
     assembly = chain.deployment.folder / "assembly"
@@ -220,6 +239,10 @@ def test_what_is_taken_down_leaves_the_data(chain: Chain) -> None:
         deploy.deployed(target)
     assert not client("lambda").list_functions()["Functions"]
     assert client("dynamodb").describe_table(TableName=chain.outputs["OnlineTable"])
+    tables = client("glue").get_tables(DatabaseName="fraudline")["TableList"]
+    assert {"transactions", "features"} <= {table["Name"] for table in tables}
+    with pytest.raises(FraudlineError, match=r"Glue database 'fraudline', of s3://.*, is there already"):
+        deploy.deploy(target, confirm=lambda question: True, say=said.append, assembly=assembly, shown=False)
     assert served is not None
     assert chain.registry.latest() == served
     assert chain.registry.manifest(served.version)

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.cloud
 
 Template = dict[str, Any]
 ACCOUNT, REGION = "111122223333", "eu-west-1"
+ZONES = ("eu-west-1a", "eu-west-1c")
 PREFIX = f"{REGION}:{ACCOUNT}"
 
 
@@ -29,10 +30,11 @@ PREFIX = f"{REGION}:{ACCOUNT}"
 def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The assembly; synthesizing fails if cdk-nag finds anything."""
     os.environ.update(deploy.node_environment())  # before the CDK's library is imported
-    from pipeline.stack import Deployment, make_app
+    from pipeline.deployment import Deployment
+    from pipeline.stack import make_app
 
     folder = tmp_path_factory.mktemp("assembly")
-    make_app(Deployment(ACCOUNT, REGION, alarm_email="team@example.com"), folder).synth()
+    make_app(Deployment(ACCOUNT, REGION, ZONES, alarm_email="team@example.com"), folder).synth()
     return folder
 
 
@@ -45,11 +47,12 @@ def template(synthesized: Path) -> Template:
 @pytest.fixture(scope="session")
 def emulated(synthesized: Path, tmp_path_factory: pytest.TempPathFactory) -> Template:
     """With a certificate, a source of events beside AWS, and joblib models allowed."""
-    from pipeline.stack import Deployment, make_app
+    from pipeline.deployment import Deployment
+    from pipeline.stack import make_app
 
     certificate = f"arn:aws:acm:{PREFIX}:certificate/1"
     folder = tmp_path_factory.mktemp("other")
-    given = Deployment(ACCOUNT, REGION, certificate_arn=certificate, event_sources=("test",))
+    given = Deployment(ACCOUNT, REGION, ZONES, certificate_arn=certificate, event_sources=("test",))
     make_app(replace(given, contract="handbook", allow_joblib=True), folder).synth()
     document: Template = json.loads((folder / "Fraudline.template.json").read_text())
     return document
@@ -136,10 +139,12 @@ def test_buckets_queues_and_topic_refuse_what_does_not_come_over_tls(template: T
 
 
 def test_what_holds_data_outlives_the_stack(template: Template) -> None:
-    kept = {name for name, found in template["Resources"].items() if found.get("DeletionPolicy") == "Retain"}
-    starts = ("DataBucket", "DataKey", "DataLogs", "OnlineTable")
+    policies = {name: found.get("DeletionPolicy") for name, found in template["Resources"].items()}
+    kept = {name for name, policy in policies.items() if policy == "RetainExceptOnCreate"}
+    starts = ("DataBucket", "DataKey", "DataLogs", "FeaturesDatabase", "FeaturesLanding", "OnlineTable")
     assert {name for name in kept if not name.startswith(starts)} == set()
-    assert len([name for name in kept if "Policy" not in name]) == 4
+    assert len([name for name in kept if "Policy" not in name]) == 6
+    assert "Retain" not in policies.values()  # which a first deployment that is rolled back would leave behind
 
 
 def test_every_access_to_an_object_is_recorded(template: Template) -> None:
@@ -229,6 +234,16 @@ def test_the_online_table(template: Template) -> None:
     )
 
 
+def test_flow_logs_may_be_delivered_to_the_bucket_of_logs(template: Template) -> None:
+    [policy] = [
+        one["PolicyDocument"]["Statement"]
+        for one in of_type(template, "AWS::S3::BucketPolicy").values()
+        if words(one["Bucket"]).startswith("<DataLogs")
+    ]
+    delivered = [one for one in policy if one["Principal"] == {"Service": "delivery.logs.amazonaws.com"}]
+    assert {action for one in delivered for action in listed(one["Action"])} >= {"s3:PutObject", "s3:GetBucketAcl"}
+
+
 # Training
 
 
@@ -278,6 +293,17 @@ def test_one_image_trains_evaluates_and_serves(template: Template) -> None:
     repository = the(template, "AWS::ECR::Repository")
     assert repository["ImageTagMutability"] == "IMMUTABLE"
     assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
+    for one in json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]:
+        assert one["selection"]["tagStatus"] == "untagged"  # a tagged one may be in use, however old it is
+
+
+def test_jobs_are_told_their_region_and_may_encrypt_what_they_deliver(template: Template) -> None:
+    body = json.loads(words(the(template, "AWS::SageMaker::Pipeline")["PipelineDefinition"]["PipelineDefinitionBody"]))
+    steps = {step["Name"]: step["Arguments"] for step in body["Steps"]}
+    for name in ("Train", "Evaluate"):
+        assert steps[name]["Environment"]["AWS_DEFAULT_REGION"] == REGION
+    for role in ("TrainingJobRole", "TrainingEvaluationRole"):
+        assert "kms:Encrypt" in {action for action, resource in permissions(template, role) if "DataKey" in resource}
 
 
 # Serving
@@ -286,13 +312,15 @@ def test_one_image_trains_evaluates_and_serves(template: Template) -> None:
 def test_two_tasks_in_two_zones_with_a_deployment_that_rolls_back(template: Template) -> None:
     service = the(template, "AWS::ECS::Service")
     assert template["Parameters"]["ServingTasks"]["Default"] == 2
-    assert service["DesiredCount"] == {"Fn::If": ["HasImage", {"Ref": "ServingTasks"}, 0]}
+    asked = {"Fn::If": ["HasImage", {"Ref": "StartTasks"}, "0"]}
+    assert service["DesiredCount"] == {"Fn::If": ["LeaveTasks", {"Ref": "AWS::NoValue"}, asked]}
+    assert template["Parameters"]["StartTasks"]["Default"] == "0"
     assert service["LaunchType"] == "FARGATE"
     assert service["DeploymentConfiguration"]["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
     network = service["NetworkConfiguration"]["AwsvpcConfiguration"]
     assert network["AssignPublicIp"] == "DISABLED"
     zones = {one["AvailabilityZone"] for one in of_type(template, "AWS::EC2::Subnet").values()}
-    assert zones == {"eu-west-1a", "eu-west-1b"}
+    assert zones == set(ZONES)
     assert len(network["Subnets"]) == 2
 
 
@@ -312,6 +340,17 @@ def test_the_container_is_read_only_not_root_and_logged(template: Template) -> N
         "FRAUDLINE_ONLINE_TABLE",
         "FRAUDLINE_PORT",
     }
+
+
+def test_the_server_keeps_connections_longer_than_the_load_balancer(template: Template) -> None:
+    from serving.settings import Settings
+
+    balancer = the(template, "AWS::ElasticLoadBalancingV2::LoadBalancer")
+    told = {one["Key"]: one["Value"] for one in balancer["LoadBalancerAttributes"]}
+    [container] = the(template, "AWS::ECS::TaskDefinition", "Api")["ContainerDefinitions"]
+    assert "FRAUDLINE_IDLE_SECONDS" not in {variable["Name"] for variable in container["Environment"]}
+    # The balancer would otherwise send a request into a connection that is just being closed: a 502.
+    assert Settings.model_fields["idle_seconds"].default > float(told["idle_timeout.timeout_seconds"])
 
 
 def test_tasks_are_added_for_cpu_and_for_requests(template: Template) -> None:
@@ -542,11 +581,17 @@ def test_no_role_may_do_any_action_or_use_any_resource_unless_the_service_knows_
 
 
 def test_there_are_no_managed_policies_and_each_role_is_one_parts_own(template: Template) -> None:
+    from processing.cloud import SAYS_ACCOUNT
+
     roles = of_type(template, "AWS::IAM::Role")
     for role in roles.values():
         assert "ManagedPolicyArns" not in role
         [statement] = role["AssumeRolePolicyDocument"]["Statement"]
-        assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+        service = statement["Principal"]["Service"]
+        # Only where AWS shows that the service says so: a role that asks in vain cannot be assumed.
+        assert service in (*SAYS_ACCOUNT, "glue.amazonaws.com")
+        asked = {"StringEquals": {"aws:SourceAccount": ACCOUNT}} if service in SAYS_ACCOUNT else None
+        assert statement.get("Condition") == asked, service
     used = [words(one["Role"]) for one in of_type(template, "AWS::Lambda::Function").values()]
     used += [words(one["Role"]) for one in of_type(template, "AWS::Glue::Job").values()]
     task = the(template, "AWS::ECS::TaskDefinition", "Api")
@@ -580,6 +625,10 @@ def test_the_api_reads_models_and_no_data(template: Template) -> None:
     assert of_objects(allowed, "s3:GetObject") == {"models/*", "contract.toml"}
     assert {action for action, _ in allowed if action.startswith("s3:")} == {"s3:GetObject", "s3:ListBucket"}
     assert all("<OnlineTable" in resource for action, resource in allowed if action.startswith("dynamodb:"))
+
+
+def test_the_feature_job_may_look_for_uploads_that_were_not_ended(template: Template) -> None:
+    assert ("s3:ListBucketMultipartUploads", "data") in permissions(template, "FeaturesRole")
 
 
 def test_the_feature_job_cannot_touch_models_or_the_landing_database(template: Template) -> None:
@@ -682,9 +731,10 @@ def test_cfn_lint_finds_no_errors(synthesized: Path) -> None:
 def test_cdk_nag_would_tell(synthesized: Path, tmp_path: Path) -> None:
     from aws_cdk import aws_iam as iam
 
-    from pipeline.stack import Deployment, make_app
+    from pipeline.deployment import Deployment
+    from pipeline.stack import make_app
 
-    app = make_app(Deployment(ACCOUNT, REGION), tmp_path)
+    app = make_app(Deployment(ACCOUNT, REGION, ZONES), tmp_path)
     stack = app.node.find_child("Fraudline")
     role = iam.Role(stack, "Loose", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
     role.add_to_policy(iam.PolicyStatement(actions=["s3:*"], resources=["*"]))
@@ -716,6 +766,8 @@ def test_the_size_of_the_stack_and_its_outputs(template: Template) -> None:
     assert custom == []
     names = {"HomeUrl", "PipelineName", "ApiUrl", "OnlineTable", "GlueJobName", "StartRunQueueUrl", "StartRunDeadUrl"}
     assert names <= set(template["Outputs"])
+    kept = json.loads(template["Outputs"]["Settings"]["Value"])
+    assert kept == {"FRAUDLINE_ALARM_EMAIL": "team@example.com", "FRAUDLINE_ZONES": ",".join(ZONES)}
     assert {"FeatureJobRole", "TrainingRole", "EvaluationRole", "PipelineRole", "ApproveRole"} <= set(
         template["Outputs"]
     )

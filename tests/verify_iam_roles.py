@@ -38,6 +38,7 @@ NEEDS = {
         ("s3:GetObject", "incoming/a.csv"),
         ("s3:DeleteObject", "incoming/a.csv"),
         ("s3:PutObject", "archive/a.csv"),
+        ("s3:ListBucketMultipartUploads", "bucket"),
         ("s3:PutObject", "warehouse/features/data/a.parquet"),
         ("s3:PutObject", "runs/r/train/a.parquet"),
         ("dynamodb:UpdateItem", "table"),
@@ -48,6 +49,7 @@ NEEDS = {
     "TrainingRole": [
         ("s3:GetObject", "runs/r/train/a.parquet"),
         ("s3:PutObject", "runs/r/train-output/a/output/model.tar.gz"),
+        ("kms:Encrypt", "key"),
         ("kms:GenerateDataKey", "key"),
     ],
     "EvaluationRole": [
@@ -55,6 +57,7 @@ NEEDS = {
         ("s3:GetObject", "models/latest.json"),
         ("s3:PutObject", "runs/r/evaluation/evaluation.json"),
         ("s3:PutObject", "models/v/manifest.json"),
+        ("kms:Encrypt", "key"),
         ("kms:GenerateDataKey", "key"),
     ],
     "PipelineRole": [

@@ -27,7 +27,7 @@ def deploy(
     ] = None,
     certificate: Annotated[
         str | None,
-        typer.Option(envvar="FRAUDLINE_CERTIFICATE_ARN", help="ARN of the load balancer's certificate; without: http."),
+        typer.Option(envvar="FRAUDLINE_CERTIFICATE_ARN", help="ARN of the load balancer's certificate, for https."),
     ] = None,
     clients: Annotated[
         str | None, typer.Option(envvar="FRAUDLINE_CLIENTS", help="Who may call the API: CIDR blocks, with commas.")
@@ -36,17 +36,19 @@ def deploy(
         str | None, typer.Option(envvar="FRAUDLINE_ALARM_EMAIL", help="Who is written to when an alarm goes off.")
     ] = None,
     allow_joblib: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--allow-joblib",
+            "--allow-joblib/--no-allow-joblib",
             envvar="FRAUDLINE_ALLOW_JOBLIB",
             help="Also load models that cannot be packed; a joblib model runs code that training made.",
         ),
-    ] = False,
+    ] = None,
     bootstrap: Annotated[bool, typer.Option("--bootstrap", help="Prepare account and region first, once.")] = False,
     yes: YesOption = False,
 ) -> None:
     """Deploy to AWS, or bring what is deployed up to date: shows the difference, asks, deploys.
+
+    What is not given stays as it is deployed; `none` takes a setting back to its default.
 
     Example: fraudline deploy --email team@example.com
     """
@@ -55,7 +57,8 @@ def deploy(
     target = aws.find_target()
     named = {"CONTRACT": contract, "CERTIFICATE_ARN": certificate, "CLIENTS": clients, "ALARM_EMAIL": email}
     settings = {f"FRAUDLINE_{name}": value for name, value in named.items() if value}
-    settings["FRAUDLINE_ALLOW_JOBLIB"] = str(allow_joblib).lower()
+    if allow_joblib is not None:
+        settings["FRAUDLINE_ALLOW_JOBLIB"] = str(allow_joblib).lower()
     with stoppable(f"What CloudFormation had begun goes on, or is rolled back. {SEE}, and deploy again after that."):
         if bootstrap:
             aws.bootstrap(target)

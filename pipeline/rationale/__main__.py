@@ -24,10 +24,14 @@ def rationale(template: dict[str, Any]) -> bytes:
 def synthesized() -> dict[str, Any]:
     """The template of the stack, for an account and region that stand for any."""
     os.environ.update(node_environment())  # before the CDK's library is imported
-    from pipeline.stack import STACK, Deployment, make_app
+    from pipeline.deployment import Deployment
+    from pipeline.stack import STACK, make_app
 
     with tempfile.TemporaryDirectory() as folder:
-        make_app(Deployment("111122223333", "eu-central-1", alarm_email="team@example.com"), Path(folder)).synth()
+        zones = ("eu-central-1a", "eu-central-1b")
+        make_app(
+            Deployment("111122223333", "eu-central-1", zones, alarm_email="team@example.com"), Path(folder)
+        ).synth()
         template: dict[str, Any] = json.loads(Path(folder, f"{STACK}.template.json").read_text(encoding="utf-8"))
     return template
 
