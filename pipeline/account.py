@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from pipeline.deployment import PREFIX
 from processing.errors import BadInput, FraudlineError
 
 # Services act by a role that they make at their first use, and that they often cannot assume in its first seconds.
@@ -66,7 +65,7 @@ def choose_zones(clients: Clients, region: str) -> tuple[str, ...]:
     except (errors.ClientError, errors.BotoCoreError) as error:
         raise FraudlineError(
             f"AWS does not say which zones the account has in {region}: {error}. Allow ec2:DescribeAvailabilityZones "
-            f"and ec2:DescribeVpcEndpointServices, or name two zones: {PREFIX}ZONES={region}a,{region}b"
+            f"and ec2:DescribeVpcEndpointServices, or name two zones: --zones {region}a,{region}b"
         ) from error
     known = {
         zone["ZoneName"]: zone["ZoneId"]

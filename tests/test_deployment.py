@@ -75,7 +75,7 @@ def test_an_account_without_two_zones_or_that_does_not_say_is_told_what_to_do(aw
     with pytest.raises(FraudlineError, match=r"no 2 zones in ap-northeast-1 .*deploy to another region"):
         account.choose_zones(aws, REGION)
     aws.refuses("ec2", "describe_availability_zones", "UnauthorizedOperation")
-    with pytest.raises(FraudlineError, match=f"FRAUDLINE_ZONES={REGION}a,{REGION}b"):
+    with pytest.raises(FraudlineError, match=f"--zones {REGION}a,{REGION}b"):
         account.choose_zones(aws, REGION)
 
 

@@ -269,6 +269,7 @@ def test_the_pipeline_is_the_definition_with_this_deployments_addresses(template
             training_role_arn=train["RoleArn"],
             evaluation_role_arn=evaluate["RoleArn"],
             packed_only=True,
+            region=REGION,
             home_url=home,
             input_url=f"{home}/incoming/",
             kms_key=train["ResourceConfig"]["VolumeKmsKeyId"],

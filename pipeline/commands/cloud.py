@@ -35,6 +35,10 @@ def deploy(
     email: Annotated[
         str | None, typer.Option(envvar="FRAUDLINE_ALARM_EMAIL", help="Who is written to when an alarm goes off.")
     ] = None,
+    zones: Annotated[
+        str | None,
+        typer.Option(envvar="FRAUDLINE_ZONES", help="Two availability zones, with a comma; else the account is asked."),
+    ] = None,
     allow_joblib: Annotated[
         bool | None,
         typer.Option(
@@ -55,7 +59,13 @@ def deploy(
     from pipeline import deploy as aws
 
     target = aws.find_target()
-    named = {"CONTRACT": contract, "CERTIFICATE_ARN": certificate, "CLIENTS": clients, "ALARM_EMAIL": email}
+    named = {
+        "CONTRACT": contract,
+        "CERTIFICATE_ARN": certificate,
+        "CLIENTS": clients,
+        "ALARM_EMAIL": email,
+        "ZONES": zones,
+    }
     settings = {f"FRAUDLINE_{name}": value for name, value in named.items() if value}
     if allow_joblib is not None:
         settings["FRAUDLINE_ALLOW_JOBLIB"] = str(allow_joblib).lower()
