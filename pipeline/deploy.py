@@ -136,7 +136,7 @@ def deploy(
         return {}
     if not before:
         asked(account.create_linked_roles, clients=clients, say=say)
-    parameters = [f"ServingTasks={tasks}", f"StartTasks={'' if left else tasks}"]
+    parameters = [f"ServingTasks={tasks}", f"StartTasks={deployment.LEAVE_TASKS if left else tasks}"]
     parameters += [f"ImageTag={image_tag}"] if image_tag else []
     given = [word for parameter in parameters for word in ("--parameters", f"{STACK}:{parameter}")]
     cdk.run("deploy", STACK, "--require-approval", "never", *given, shown=shown)

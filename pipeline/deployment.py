@@ -16,6 +16,7 @@ OUTPUT = "Settings"  # of the stack
 NONE = "none"  # takes a setting back to its default
 CIDR = "10.42.0.0/16"  # of the stack's own network
 MAX_SETTLE_SECONDS = 900
+LEAVE_TASKS = "-1"  # the stack's parameter StartTasks, for a service that keeps as many tasks as it has
 NAMES = (
     "ALARM_EMAIL",
     "ALLOW_JOBLIB",

@@ -8,7 +8,7 @@ from aws_cdk import App, Aws, CfnCondition, CfnOutput, CfnParameter, Environment
 from cdk_nag import AwsSolutionsChecks
 
 from pipeline.cloud import NAME, RunPipeline, Training
-from pipeline.deployment import OUTPUT, Deployment
+from pipeline.deployment import LEAVE_TASKS, OUTPUT, Deployment
 from processing.cloud import Data, FeatureJob
 from serving.cloud import MAX_TASKS, Api, Load, Network, OnlineTable
 from serving.cloud_drift import DriftWatch
@@ -138,7 +138,7 @@ class FraudlineStack(Stack):
         """The image and the number of tasks. As long as there is no image, no task is asked for.
 
         ServingTasks are the fewest that scaling leaves; StartTasks is how many this deployment asks for. The service
-        that is there keeps the number that it was scaled to if that is left empty.
+        that is there keeps the number that it was scaled to if that is LEAVE_TASKS.
         """
         tag = CfnParameter(
             self,
@@ -160,19 +160,22 @@ class FraudlineStack(Stack):
         start = CfnParameter(
             self,
             "StartTasks",
-            type="String",
-            default="0",
-            allowed_pattern="[0-9]{0,2}",
-            description="Tasks that the API is set to now; empty to leave it at as many as it has",
+            type="Number",
+            default=0,
+            min_value=int(LEAVE_TASKS),
+            max_value=MAX_TASKS,
+            description=f"Tasks that the API is set to now; {LEAVE_TASKS} to leave it at as many as it has",
         )
         has_tag = Fn.condition_not(Fn.condition_equals(tag, ""))
         pushed = self._pushed = CfnCondition(self, "HasImage", expression=has_tag)
-        left = CfnCondition(self, "LeaveTasks", expression=Fn.condition_and(has_tag, Fn.condition_equals(start, "")))
+        left = CfnCondition(
+            self, "LeaveTasks", expression=Fn.condition_and(has_tag, Fn.condition_equals(start, LEAVE_TASKS))
+        )
         return Load(
             Token.as_string(Fn.condition_if(pushed.logical_id, tag.value_as_string, NO_IMAGE)),
             int(Token.as_number(Fn.condition_if(pushed.logical_id, tasks.value_as_number, 0))),
             Fn.condition_if(
-                left.logical_id, Aws.NO_VALUE, Fn.condition_if(pushed.logical_id, start.value_as_string, "0")
+                left.logical_id, Aws.NO_VALUE, Fn.condition_if(pushed.logical_id, start.value_as_number, 0)
             ),
         )
 

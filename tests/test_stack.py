@@ -313,9 +313,9 @@ def test_jobs_are_told_their_region_and_may_encrypt_what_they_deliver(template: 
 def test_two_tasks_in_two_zones_with_a_deployment_that_rolls_back(template: Template) -> None:
     service = the(template, "AWS::ECS::Service")
     assert template["Parameters"]["ServingTasks"]["Default"] == 2
-    asked = {"Fn::If": ["HasImage", {"Ref": "StartTasks"}, "0"]}
+    asked = {"Fn::If": ["HasImage", {"Ref": "StartTasks"}, 0]}
     assert service["DesiredCount"] == {"Fn::If": ["LeaveTasks", {"Ref": "AWS::NoValue"}, asked]}
-    assert template["Parameters"]["StartTasks"]["Default"] == "0"
+    assert template["Parameters"]["StartTasks"]["Default"] == 0
     assert service["LaunchType"] == "FARGATE"
     assert service["DeploymentConfiguration"]["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
     network = service["NetworkConfiguration"]["AwsvpcConfiguration"]
