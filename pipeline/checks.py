@@ -41,6 +41,7 @@ CONSTANT, RELATION, LEAK, LABELS, DRIFT = (
     "label rate",
     "feature drift",
 )
+REASONS = "reasons for decisions"  # looked at by evaluation, which has the model
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ WELL = {
     RELATION: "every feature that told much of the label still does",
     LEAK: f"no feature alone reaches an area under the ROC curve of {AUC_SUSPICIOUS}",
     LABELS: f"the share of frauds is within {LABEL_RATE_WARNING:g} times the champion's, up or down, or within chance",
+    REASONS: "it says of each decision which features spoke for fraud",
     DRIFT: f"no feature has a PSI of {PSI_GREAT} or more against the champion's reference",
 }
 

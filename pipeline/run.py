@@ -22,6 +22,7 @@ from pipeline.local.abandoned import close_abandoned
 from pipeline.local.child import how_ended, run_process
 from pipeline.progress import shown
 from pipeline.registry import Registry
+from pipeline.versions import waits
 from processing import children
 from processing.contract import Contract
 from processing.documents import read_document
@@ -117,10 +118,19 @@ def run_shown(home: LocalHome, console: Console, parameters: dict[str, str]) -> 
     serving = latest.version if latest else None
     for said in (evaluation["gate"]["reason"], evaluation["in_words"]):
         console.print(said, highlight=False, markup=False, style="dim")
+    for note in evaluation["gate"].get("notes", ()):
+        console.print(note, highlight=False, markup=False, style="yellow")
     became = "serves now" if serving == evaluation["version"] else f"does not serve; {serving or 'no version'} does"
     console.print(
         f"Model [bold]{evaluation['version']}[/] {became}. The run's story: {home.path('runs') / outcome.run}"
     )
+    if waits(evaluation["gate"]):
+        console.print(
+            f"It waits for a person's approval: fraudline models promote {evaluation['version']} --home {home.folder}",
+            highlight=False,
+            markup=False,
+            style="yellow",
+        )
     return {"run": outcome.run, "status": outcome.status, "serving": serving, **evaluation}
 
 

@@ -43,7 +43,8 @@ def run_on_aws(target: Target, parameters: Mapping[str, str], console: Console) 
     home = open_home(outputs["HomeUrl"])
     evaluation = json.loads(home.read(f"runs/{run.id}/evaluation/evaluation.json"))
     latest = Registry(home).latest()
-    console.print(evaluation["gate"]["reason"], highlight=False, style="dim")
+    for said in (evaluation["gate"]["reason"], *evaluation["gate"].get("notes", ())):
+        console.print(said, highlight=False, markup=False, style="dim")
     return {"run": run.id, "status": "Succeeded", "serving": latest.version if latest else None, **evaluation}
 
 

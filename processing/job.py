@@ -30,6 +30,7 @@ from processing.buckets import first_day, refresh_store
 from processing.committing import Changes, Files, commit, discarded_on, keys_of
 from processing.contract import HOME_KEY, Contract, of_home
 from processing.damage import name_damage
+from processing.earlier import folder_of, served_contracts
 from processing.errors import BadInput, Conflict, FraudlineError
 from processing.features import FeatureSet
 from processing.home import Home, open_home
@@ -110,6 +111,7 @@ def run_job(
             taken = job.take_in(reports)
             claims.archive()
             split, counts = job.write_sets()
+            job.write_earlier(split.test)
             set_buckets = job.refresh(store, reports) if store else 0
         except (Py4JError, PySparkException) as error:
             name_damage(job.tables, error)
@@ -243,18 +245,18 @@ class _Job:
         days = set(now) if changes.features_stale else affected_days(taken, self.contract) & set(now)
         say(f"{len(changed)} day(s) of transactions change, {len(days)} day(s) of features to compute")
         if days:
-            changes.features = self._write("features", self._features(now, days), changes)
+            changes.features = self._write("features", self._features(now, days, self.contract), changes)
         changes.refused = self._refused(taken, changes)
 
     def _counts(self) -> dict[int, int]:
         return iceberg.row_counts(self.tables.find("transactions"))
 
-    def _features(self, files: Files, days: Collection[int]) -> DataFrame:
-        reach = -(-self.contract.lookback_hours // 24)
+    def _features(self, files: Files, days: Collection[int], contract: Contract) -> DataFrame:
+        reach = -(-contract.lookback_hours // 24)
         needed = {day - back for day in days for back in range(reach + 1)}
         rows = self.transactions({day: names for day, names in files.items() if day in needed})
         assert rows is not None
-        return features_of(rows, self.contract, days, self._partitions())
+        return features_of(rows.select(*transaction_schema(contract).names), contract, days, self._partitions())
 
     def _partitions(self) -> int:
         return tasks_for(sum(self._counts().values()) + self.new_rows, self.spark)
@@ -319,6 +321,15 @@ class _Job:
             counts[name] = sum(labelled.get(day, 0) for day in days)
         say(f"sets written: {counts['train']:,} rows to train on, {counts['test']:,} to test on")
         return split, counts
+
+    def write_earlier(self, days: range) -> None:
+        """Put the test rows into the run's folder as models of before see them, if not as the new one will."""
+        for theirs in served_contracts(self.home, self.contract, say):
+            folder, started = folder_of(self.run, theirs), time.monotonic()
+            rows = self._features(self.tables.files_by_day("transactions"), days, theirs)
+            rows.write.parquet(self.staging.target(folder), mode="overwrite")
+            self.staging.publish(folder)
+            say(f"test rows written under a contract of before ({folder}) in {time.monotonic() - started:.0f} s")
 
     def refresh(self, store: OnlineStore, reports: Reports) -> int:
         files = self.tables.files_by_day("transactions")

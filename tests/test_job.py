@@ -1,5 +1,6 @@
 """The feature job, with real Spark and real tables: it commits or leaves no trace, in whatever steps data comes."""
 
+import json
 import os
 import tempfile
 from collections import Counter
@@ -19,9 +20,11 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from pipeline import dataset
 from processing import intake, tables
 from processing.contract import Contract, load, parse
 from processing.damage import table_problems
+from processing.earlier import folder_of
 from processing.errors import BadInput, Damaged
 from processing.features import FeatureSet
 from processing.home import LocalHome, open_home
@@ -555,6 +558,37 @@ def test_a_dataset_with_one_shop_is_taken_in(new: Callable[[str], Installation],
     shop.drop(season.set_column(place, "terminal_id", pa.array(["T1"] * len(season))), "all.parquet")
     assert shop.run()["rows_new"] == len(season)
     assert pc.max(shop.table("features")["terminal_count_3d"]).as_py() > 50
+
+
+WIDER = parse(CONTRACT.text.replace("[1, 3]", "[1, 2, 5]").replace("delay_days = 2", "delay_days = 3"))
+
+
+def test_the_test_rows_get_the_features_of_the_champions_contract_too(
+    new: Callable[[str], Installation], season: pa.Table
+) -> None:
+    """The same bits as a home of that contract computes for these rows, in the same order."""
+    ours, theirs = new("ours"), new("theirs")
+    theirs.contract = WIDER
+    for installation in (ours, theirs):
+        installation.drop(season, "all.parquet")
+    theirs.run()
+    done = ours.run()
+    assert not (ours.folder / "runs/run1/earlier").exists()  # no model serves yet
+    version = "20261122T103000Z-baf3f"
+    manifest = {"contract": {"text": WIDER.text}}
+    ours.home.write(f"models/{version}/manifest.json", json.dumps(manifest).encode())
+    ours.home.write("models/latest.json", json.dumps({"version": version, "previous": []}).encode())
+    again = ours.run()
+    assert again["days"] == done["days"]
+
+    test = dataset.read(ours.folder / "runs/run2/test", CONTRACT)
+    found = dataset.read(ours.folder / folder_of("run2", WIDER), WIDER)
+    for name in ("ids", "day", "y", "amount"):
+        assert np.array_equal(getattr(found, name), getattr(test, name))
+    expected = theirs.table("features").to_pylist()
+    rows = {row["transaction_id"]: [row[name] for name in FeatureSet(WIDER).names] for row in expected}
+    wanted = np.array([rows[one] for one in found.ids], np.float64)
+    assert np.array_equal(found.X.view(np.int64), np.where(np.isnan(wanted), np.nan, wanted).view(np.int64))
 
 
 @pytest.mark.parametrize(

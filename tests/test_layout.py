@@ -62,6 +62,7 @@ def test_serving_imports_of_the_pipeline_the_registry_the_packed_scorer_and_the_
         "pipeline.packed",
         "pipeline.keys",
         "pipeline.contributions",
+        "pipeline.needs",
     }
     assert not roots(path) & {"sagemaker", "pyspark", "pandas", "aws_cdk", "pyiceberg"}
 
@@ -76,7 +77,7 @@ def test_the_packed_scorer_needs_no_more_than_numpy_and_numba() -> None:
 def test_lambda_code_needs_powertools_and_the_registry_alone(path: Path) -> None:
     assert roots(path) - {"processing"} <= LAMBDA
     ours = {name for name in imports(path) if name.split(".")[0] in ("pipeline", "processing")}
-    assert ours <= {"pipeline.registry", "processing.errors", "processing.home"}
+    assert ours <= {"pipeline.registry", "pipeline.servable", "processing.errors", "processing.home"}
 
 
 LOADED = """
