@@ -41,7 +41,7 @@ def list_models(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) ->
 
 def _show_list(listed: list[Listed]) -> None:
     table = Table("version", "status", "contract", "average precision", "recall at budget", box=None, pad_edge=False)
-    table.columns[0].no_wrap = True
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for item in listed:
         table.add_row(item.version, item.status, item.contract, *(_figure(item, name) for name in FIGURES))
     console = Console()
