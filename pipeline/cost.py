@@ -79,7 +79,7 @@ STACK = Shape(
     volume_gb=30,
     queues=5,
     function_gb=0.5,
-    alarms=15,
+    alarms=20,
     dashboards=1,
     keys=1,
     secrets=1,
@@ -117,7 +117,7 @@ class Assumed:
     requests_a_run: float = 20_000
     invocations_a_run: float = 20
     invocations: float = 31
-    metrics: float = 25
+    metrics: float = 33
     images: float = 5
     image_gb: float = 0.33
 

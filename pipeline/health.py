@@ -13,7 +13,7 @@ from processing.damage import Problem, table_problems
 from processing.documents import read_document
 from processing.errors import BadInput, Damaged, FraudlineError, NotFound
 from processing.home import Home, LocalHome
-from processing.store_repair import STORE_KEY, rebuilt, store_fault
+from processing.store_repair import STORE_KEY, rebuilt, refilled, store_fault, store_lag
 
 RUN_RECORDS = ("outcome.json", "features.json")
 MENDS = 1_000  # of one repair: each damaged file is one
@@ -34,6 +34,8 @@ def problems(home: Home) -> Iterator[Problem]:
         yield from table_problems(home, contract)
         if isinstance(home, LocalHome) and (fault := store_fault(home)):
             yield Problem(home.url_of(STORE_KEY), fault, partial(rebuilt, home, contract))
+        elif isinstance(home, LocalHome) and contract.entities and (lag := store_lag(home, contract)):
+            yield Problem(home.url_of(STORE_KEY), lag, partial(refilled, home, contract))
     for said in Registry(home).problems():
         yield Problem("models", said)
     yield from _runs(home)

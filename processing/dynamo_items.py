@@ -5,7 +5,9 @@ One table; partition key `pk` and sort key `sk` (texts), time to live `expires`;
 
     pk                      sk           what it holds
     facts                   facts        contract (its digest); horizon and refresh: of the refresh that began last;
-                                         done, done_horizon, era, read, pending: of the one that was completed last
+                                         done, done_horizon, era, read, pending: of the one that was completed last;
+                                         began: when the one did that began last (us since 1970); labelled: the time of
+                                         the data's newest transaction whose label is known
     decision/<id>           decision     a decision (has `recorded`), and is_fraud as reported; counted: whether the
                                          counters hold it as a fraud, since the refresh `basis`; tail: the hour of the
                                          data's event of this id that a refresh counted from its horizon on, which may
@@ -17,7 +19,8 @@ One table; partition key `pk` and sort key `sk` (texts), time to live `expires`;
                                          minutes: an event sees those of its hour before it, not those at its time
     frauds/<shard>          frauds       ids: digests of the events before the horizon that are counted as fraud
     reports                 <number>     a report: is_fraud, and the event that was decided
-    counter                 reports      next: the number of the next report
+    counter                 reports      next: the number of the next report; labelled: the time of the newest
+                                         transaction that was reported
 
 A day is an item so that a write costs one unit and a read of a look-back fits one BatchGetItem; the days of an entity
 are partitions of their own, so that no entity is bound to one partition's throughput. An item holds 400 KB: some
@@ -44,7 +47,7 @@ LONGEST_BYTES = 512  # of a value in a key, where the service allows 2048 in all
 FRAUD_SHARDS = 256  # so that millions fit
 SHARDS = 8  # of the index: 1000 writes a second each
 FACTS = {"pk": {"S": "facts"}, "sk": {"S": "facts"}}
-FACT_NAMES = ("horizon", "refresh", "done", "done_horizon", "era", "read", "pending")
+FACT_NAMES = ("horizon", "refresh", "done", "done_horizon", "era", "read", "pending", "began", "labelled")
 COUNTER = {"pk": {"S": "counter"}, "sk": {"S": "reports"}}
 REPORTS = "reports"
 
@@ -129,6 +132,8 @@ class Facts:
     era: int  # in which the counters count; 0 or the number of the refresh that began it
     read: int  # decisions recorded up to this time, in ns, have been compared with the data
     pending: int  # when the first of them was recorded that the data lacks
+    began: int  # the refresh that began last
+    labelled: int  # the time of the data's newest transaction whose label is known
 
     @property
     def settled(self) -> bool:

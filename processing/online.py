@@ -128,6 +128,20 @@ class Comparison:
 NOT_COMPARED = Comparison()
 
 
+class StoreState(NamedTuple):
+    """How far a store reaches, and whether it is whole. Times are in microseconds since 1970.
+
+    `filled` is whether any refresh was finished in it or is under way, `horizon_us` up to when the data's transactions
+    are counted. `labelled_us` is the time of the newest transaction whose label is known, 0 while none is.
+    `unfinished_since_us` says when the refresh began that is not finished; None if all are.
+    """
+
+    filled: bool
+    horizon_us: int
+    labelled_us: int
+    unfinished_since_us: int | None
+
+
 class Ledger(Protocol):
     """Where a decision finds what was before it, and where it is recorded."""
 
@@ -196,6 +210,7 @@ class OnlineStore(ABC):
         mark: int,
         frauds: Collection[Event] = (),
         comparison: Comparison = NOT_COMPARED,
+        labelled_us: int = 0,
     ) -> None:
         """Set all buckets of the hours before `horizon` (those not given are dropped), while the API goes on.
 
@@ -203,8 +218,13 @@ class OnlineStore(ABC):
         `mark`; reports newer than that are kept on top of them. `tail` are the data's events from the hour `horizon`
         on, which may not be over: each is counted unless it was. `frauds` are the events among all of these that are
         fraud, so that a report of one of them counts it no second time. The horizon may go back; the hours that the
-        store then holds too much of are counted anew, from `tail` and the decisions.
+        store then holds too much of are counted anew, from `tail` and the decisions. `labelled_us` is the time of the
+        data's newest transaction whose label is known, 0 if none is.
         """
+
+    @abstractmethod
+    def state(self) -> StoreState:
+        """How far the store reaches, as of now."""
 
     def tidy(self) -> None:  # noqa: B027 - most stores need none
         """Housekeeping that takes milliseconds; a server has it done every so often, in a thread."""

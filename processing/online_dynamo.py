@@ -59,6 +59,7 @@ from processing.online import (
     Recordings,
     Report,
     Reports,
+    StoreState,
 )
 from processing.windows import DAY_US, HOUR_US, state_at
 
@@ -221,8 +222,8 @@ class DynamoStore(OnlineStore):
                 raise NotFound(f"no decision is recorded for transaction {transaction_id!r}; check the id")
             facts = Facts.of(found[address(FACTS)])
             in_data = content_of(known.event) in found.get(address(frauds_key(shard)), {}).get("ids", {}).get("SS", ())
-            count = integer(found.get(address(COUNTER), {}), "next", 1)
-            changes = self._noting(event_item(known.event) | {"is_fraud": {"BOOL": is_fraud}}, count)
+            counter = found.get(address(COUNTER), {})
+            changes = self._noting(event_item(known.event) | {"is_fraud": {"BOOL": is_fraud}}, counter)
             told = {":refresh": number(facts.refresh), ":done": number(facts.done)}
             changes.append(self.calls.check(FACTS, "#refresh = :refresh AND #done = :done", told))
             setting = "SET #is_fraud = :label"
@@ -241,12 +242,14 @@ class DynamoStore(OnlineStore):
                 self.calls.pause(attempt, ends, None)
                 attempt += 1
 
-    def _noting(self, told: Item, count: int) -> list[Item]:
+    def _noting(self, told: Item, counter: Item) -> list[Item]:
         """The changes that keep a report under its number, refused if that was taken meanwhile."""
-        numbers = {":this": number(count), ":next": number(count + 1)}
+        count = integer(counter, "next", 1)
+        labelled = max(integer(counter, "labelled"), integer(told, "time_us"))
+        numbers = {":this": number(count), ":next": number(count + 1), ":labelled": number(labelled)}
         free = "attribute_not_exists(#next) OR #next = :this"
         return [
-            {"Update": self.calls.update(COUNTER, "SET #next = :next", numbers, free)},
+            {"Update": self.calls.update(COUNTER, "SET #next = :next, #labelled = :labelled", numbers, free)},
             {"Put": {"TableName": self.calls.table, "Item": report_key(count) | told | {"expires": expiry(KEPT_DAYS)}}},
         ]
 
@@ -330,11 +333,18 @@ class DynamoStore(OnlineStore):
         mark: int,
         frauds: Collection[Event] = (),
         comparison: Comparison = NOT_COMPARED,
+        labelled_us: int = 0,
     ) -> None:
         from processing.dynamo_refresh import Refresh
 
-        Refresh(self, horizon, comparison).run(buckets, tail, mark, frauds)
+        Refresh(self, horizon, comparison, labelled_us).run(buckets, tail, mark, frauds)
         self.facts(self.calls.ends())
+
+    def state(self) -> StoreState:
+        found = self.calls.get([FACTS, COUNTER], self.calls.ends())
+        facts = Facts.of(found[address(FACTS)]) if address(FACTS) in found else Facts.of(new_facts(""))
+        labelled = max(facts.labelled, integer(found.get(address(COUNTER), {}), "labelled"))
+        return StoreState(facts.refresh > 0, facts.horizon * HOUR_US, labelled, None if facts.settled else facts.began)
 
     def close(self) -> None:
         self.calls.close()

@@ -1,5 +1,6 @@
 """The online store of a laptop: SQLite in WAL mode, shared by any number of processes on one machine."""
 
+import os
 import sqlite3
 import threading
 import time
@@ -25,6 +26,7 @@ from processing.online import (
     Report,
     Reports,
     StoreBusy,
+    StoreState,
     StoreUnavailable,
 )
 from processing.sqlite_ledger import (
@@ -38,8 +40,10 @@ from processing.sqlite_ledger import (
     fact,
     known_decision,
     migrate,
+    note_labelled,
 )
 from processing.sqlite_refresh import refresh
+from processing.windows import HOUR_US
 
 READ_AT_ONCE = 5_000
 COLUMNS = {"buckets": "g", "decisions": "reasons"}  # the newest of a table
@@ -58,7 +62,9 @@ class SqliteStore(OnlineStore):
         self._one_writer = threading.Lock()
         self._idle: deque[sqlite3.Connection] = deque()
         self._prompt: deque[sqlite3.Connection] = deque()  # those that do not wait for other writers
+        self._file: tuple[int, int] | None = None  # which file it is, once it is open
         self._create(contract)
+        self._file = self._found()
         with self._answering() as db:
             (digest,) = db.execute("SELECT value FROM facts WHERE name = 'contract'").fetchone()
         if digest != contract.digest:
@@ -105,6 +111,11 @@ class SqliteStore(OnlineStore):
     @contextmanager
     def _answering(self, wait: bool = True) -> Iterator[sqlite3.Connection]:
         idle = self._idle if wait else self._prompt
+        if self._file is not None and self._found() != self._file:
+            raise StoreUnavailable(
+                f"the online store {self.path} was removed or replaced while it was open; restart what uses it, after "
+                "`fraudline home repair` if it is gone"
+            )
         try:
             db = idle.pop() if idle else self._connect(self.timeout if wait else 0.0)
             try:
@@ -119,10 +130,20 @@ class SqliteStore(OnlineStore):
             raise kind(f"the online store {self.path} does not answer: {error}") from error
 
     def _connect(self, timeout: float) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=timeout, isolation_level=None, check_same_thread=False)
+        mode = "rwc" if self._file is None else "rw"  # a store that is gone must not begin anew, empty
+        address = f"{self.path.absolute().as_uri()}?mode={mode}"
+        db = sqlite3.connect(address, timeout=timeout, isolation_level=None, check_same_thread=False, uri=True)
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         return db
+
+    def _found(self) -> tuple[int, int] | None:
+        """Which file lies at the path now."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     @contextmanager
     def _writing(self, wait: bool = True) -> Iterator[sqlite3.Connection]:
@@ -168,6 +189,7 @@ class SqliteStore(OnlineStore):
             db.execute("INSERT INTO reports VALUES (NULL, ?, ?)", (transaction_id, is_fraud))
             db.execute("UPDATE decisions SET is_fraud = ? WHERE transaction_id = ?", (is_fraud, transaction_id))
             count_report(db, known.event, is_fraud)
+            note_labelled(db, known.event.time_us)
 
     def decisions(self, limit: int, since: datetime | None = None) -> list[Decision]:
         latest = f"SELECT {DECISION} FROM decisions WHERE decided_at >= ? ORDER BY number DESC LIMIT ?"
@@ -205,8 +227,17 @@ class SqliteStore(OnlineStore):
         mark: int,
         frauds: Collection[Event] = (),
         comparison: Comparison = NOT_COMPARED,
+        labelled_us: int = 0,
     ) -> None:
-        refresh(self._writing, horizon, buckets, tail, mark, frauds, comparison)
+        refresh(self._writing, horizon, buckets, tail, mark, frauds, comparison, labelled_us)
+
+    def state(self) -> StoreState:
+        with self._answering() as db:
+            facts: dict[str, int] = dict(db.execute("SELECT name, value FROM facts WHERE name <> 'contract'"))
+        number = facts["refresh"]
+        finished = facts.get("done", number) == number  # a store of an earlier version does not say
+        since = None if finished else facts["began"]
+        return StoreState(number > 0, facts["horizon"] * HOUR_US, facts.get("labelled", 0), since)
 
     def tidy(self) -> None:
         """Copy what was committed from the write-ahead log into the database, so that no commit has to."""

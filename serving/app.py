@@ -31,13 +31,14 @@ from serving import batch, logs, problems, replies
 from serving.console import routes as console
 from serving.decide import Answer, Asked, Decider
 from serving.follow import Follower, Served
-from serving.group_commit import GroupCommit
+from serving.group_commit import GroupCommit, late_after
 from serving.guard import Guard, KeyRing, Rates
 from serving.metrics import EmbeddedMetrics, Metrics
 from serving.requests import Requests
 from serving.routes import JsonRoute
 from serving.schema import request_model, to_event
 from serving.settings import Settings, keys_file, read_settings
+from serving.watch import StoreWatch
 
 TITLE = "Fraudline"
 SWITCH_SECONDS = 0.0005  # for which a thread that loads a model or reads a batch may keep the requests from going on
@@ -58,9 +59,11 @@ class Service:
     ring: KeyRing
     rates: Rates
     metrics: Metrics
+    watch: StoreWatch
 
     def close(self) -> None:
         self.decisions.close()
+        self.watch.close()
         if self.decider.store is not None:
             self.decider.store.close()
 
@@ -81,10 +84,14 @@ def open_service(settings: Settings) -> Service:
     decider = Decider(features, store)
     keys = settings.api_keys.get_secret_value() if settings.api_keys else None
     ring = KeyRing(keys, keys_file(home))
-    metrics = Metrics(follower)
-    decisions = GroupCommit(decider, without_store=settings.without_store, metrics=metrics)
+    late = late_after(settings.store_timeout_seconds)
+    watch = StoreWatch(store, contract, follower, every_seconds=10 * settings.follow_seconds, patience_seconds=late)
+    metrics = Metrics(follower, watch)
+    decisions = GroupCommit(
+        decider, without_store=settings.without_store, metrics=metrics, watch=watch, late_seconds=late
+    )
     rates = Rates(settings.requests_per_second)
-    return Service(features, decider, decisions, follower, ring, rates, metrics)
+    return Service(features, decider, decisions, follower, ring, rates, metrics, watch)
 
 
 def contract_of(home: Home) -> Contract:
@@ -121,7 +128,8 @@ def create_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(service.follower.look)  # so that a server with a model is ready as it starts
-        tasks = [asyncio.create_task(service.follower.run())]
+        await asyncio.to_thread(service.watch.look)  # and answers nothing from a store that is lost
+        tasks = [asyncio.create_task(run()) for run in (service.follower.run, service.watch.run, service.ring.run)]
         if settings.embedded_metrics_seconds:
             tasks.append(asyncio.create_task(_tell(service.metrics, settings.embedded_metrics_seconds)))
         try:
@@ -152,6 +160,7 @@ def _scoring_routes(app: FastAPI, service: Service, settings: Settings) -> conso
         event, extras = to_event(transaction, service.features)
         answer = await service.decisions.answer(Asked(event, extras, served.model))
         service.metrics.decided(answer)
+        service.watch.decided(event.time_us)
         _log_decision(log, answer, began)
         return answer
 
@@ -196,7 +205,7 @@ def _scoring_routes(app: FastAPI, service: Service, settings: Settings) -> conso
             decisions=[replies.past(made, contract) for made in decider.decisions(asked.limit)]
         )
 
-    return console.Desk(contract, request, decide_now, feedback, decider, service.follower, service.ring)
+    return console.Desk(contract, request, decide_now, feedback, decider, service.follower, service.ring, service.watch)
 
 
 def _model_routes(app: FastAPI, service: Service) -> None:
@@ -222,7 +231,9 @@ def _model_routes(app: FastAPI, service: Service) -> None:
     @app.get("/health/ready", response_model=replies.Ready, responses=problems.refusals(503, guarded=False))
     async def ready() -> Any:
         """Whether transactions can be scored: a model is loaded."""
-        return replies.Ready(model_version=follower.current().model.version, trouble=follower.trouble)
+        version, standing = follower.current().model.version, service.watch.troubles.standing()
+        troubles = [replies.Trouble(**trouble._asdict()) for trouble in standing]
+        return replies.Ready(model_version=version, trouble=follower.trouble, troubles=troubles)
 
 
 def _metrics_route(app: FastAPI, metrics: Metrics) -> None:
@@ -232,7 +243,7 @@ def _metrics_route(app: FastAPI, metrics: Metrics) -> None:
         responses={**problems.refusals(), 200: {"content": {CONTENT_TYPE_PLAIN_0_0_4: {}}}},
         dependencies=[KEY],
     )
-    def told() -> Response:
+    async def told() -> Response:  # on the loop: threads may all wait for a disk
         """What this process measured, in Prometheus' text format. For admin keys: it tells how much fraud there is."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
@@ -242,7 +253,7 @@ async def _tell(metrics: Metrics, every_seconds: float) -> None:
     embedded, lines = EmbeddedMetrics(metrics), logs.Lines(sys.stdout)
     while True:
         await asyncio.sleep(every_seconds)
-        lines.msg(json.dumps(embedded.line()))
+        await asyncio.to_thread(lines.msg, json.dumps(embedded.line()))
 
 
 def _log_decision(log: Any, answer: Answer, began: float) -> None:

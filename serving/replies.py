@@ -142,14 +142,23 @@ class Live(BaseModel):
     status: Literal["live"] = "live"
 
 
+class Trouble(BaseModel):
+    """Something that is amiss while transactions are answered."""
+
+    name: str
+    message: str
+    since: datetime
+
+
 class Ready(BaseModel):
     """Transactions can be scored."""
 
-    model_config = _examples(status="ready", model_version=VERSION, trouble=None)
+    model_config = _examples(status="ready", model_version=VERSION, trouble=None, troubles=[])
 
     status: Literal["ready"] = "ready"
     model_version: str
-    trouble: str | None
+    trouble: str | None = Field(description="Why a model that was promoted since does not serve")
+    troubles: list[Trouble] = Field(description="What is amiss with the online store, runs or labels")
 
 
 def scored(answer: Answer) -> Scored:

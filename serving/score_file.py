@@ -37,6 +37,7 @@ from processing.scratch import remove_abandoned, scratch_folder
 from serving.landed import Scoring, events_of
 from serving.scored_file import REFUSED, SCORED, Output, beside, suffix_of
 from serving.scorer import LoadedModel, load_model
+from serving.watch import LOST, lost
 
 CHUNK = 5_000  # rows whose state is at hand at a time
 
@@ -73,6 +74,8 @@ def score_file(path: Path, home: Home, output: Path | None, version: str | None,
     with ExitStack() as stack:
         shown = stack.enter_context(_progress(console))
         replay = _replay(stack, home, contract)
+        if replay is not None and lost(replay.state(), model.manifest):
+            raise BadInput(f"{home.url}: {LOST}")
         now = datetime.now(UTC)
         source = _Source(path, contract, now)
         rows = source.count(replay, shown)

@@ -521,6 +521,11 @@ def test_the_alarms_all_reach_the_topic(template: Template) -> None:
         "ModelAgeDays",
         "ModelRefused",
         "StoreFailures",
+        "StoreRefusals",
+        "StoreLost",
+        "RefreshUnfinished",
+        "HorizonOld",
+        "LabelsOld",
         "FeatureDrift",
         "ScoreDrift",
     }

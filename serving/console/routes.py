@@ -21,6 +21,7 @@ from serving.follow import Follower
 from serving.guard import KeyRing
 from serving.problems import field_problems, status_of
 from serving.replies import PastDecision
+from serving.watch import StoreWatch
 
 SHOWN = 50  # decisions on the page
 SEARCHED = 500  # of the latest decisions, when a filter is set
@@ -37,6 +38,7 @@ class Desk:
     decider: Decider
     follower: Follower
     ring: KeyRing
+    watch: StoreWatch
 
 
 class Wanted(BaseModel):
@@ -107,7 +109,8 @@ def _looking(pages: APIRouter, desk: Desk) -> None:
 
     @pages.get("/console/serving")
     def serving(request: Request) -> Response:
-        return rendered(request, "serving.html", **operation.serving(desk.follower))
+        troubles = desk.watch.troubles.standing()
+        return rendered(request, "serving.html", **operation.serving(desk.follower), troubles=troubles)
 
 
 def _deciding(pages: APIRouter, desk: Desk) -> None:
