@@ -26,6 +26,7 @@ from processing.dynamo_items import (
     number,
     shard_of,
 )
+from processing.dynamo_lookup import unlisted
 from processing.dynamo_tail import Overtaken, Tail
 from processing.errors import BadInput
 from processing.online import Bucket, Comparison, Event
@@ -63,7 +64,9 @@ class Refresh:
         era = number if self.new_era else seen.era
         # As they will be when it is done:
         compared, labelled = (comparison.read, comparison.pending), max(seen.labelled, labelled_us)
-        self.facts = Facts(seen.contract, horizon, number, number, horizon, era, *compared, self.began, labelled)
+        self.facts = Facts(
+            seen.contract, horizon, number, number, horizon, era, *compared, self.began, labelled, seen.listed
+        )
         self.tail = Tail(store, self.facts, self._ends)
 
     def _begin(self) -> Facts:
@@ -111,6 +114,7 @@ class Refresh:
                 if self.new_era:  # decisions that came meanwhile were counted in the era before
                     time.sleep(min(self.calls.timeout, STRAY_SECONDS))
                     self._catch_up(pool)
+                self._list(pool)
         except Overtaken:
             raise BadInput(
                 "another run began to bring the online store up to date before this one was through; "
@@ -119,6 +123,13 @@ class Refresh:
 
     def _ends(self) -> float:
         return self.calls.ends(PATIENCE_SECONDS)
+
+    def _list(self, pool: ThreadPoolExecutor) -> None:
+        """Put what servers of an earlier version wrote into the lists by which decisions are looked up."""
+        now = time.time_ns()
+        _all(pool, ((self._put, (items,)) for items in unlisted(self.store, self._ends)))
+        listed = self.calls.update(FACTS, "SET #listed = :now", {":now": number(now)})
+        self.calls.call("update_item", self._ends(), **listed)
 
     def _catch_up(self, pool: ThreadPoolExecutor) -> None:
         """Count in the new era what was decided from the horizon on."""

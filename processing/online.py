@@ -17,12 +17,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from processing.contract import Contract
 from processing.errors import FraudlineError
 from processing.home import Home, LocalHome
 from processing.windows import HOUR_US
+
+if TYPE_CHECKING:
+    from processing.lookup import Page, Search
 
 
 class StoreUnavailable(FraudlineError):
@@ -189,6 +192,14 @@ class OnlineStore(ABC):
     @abstractmethod
     def decisions(self, limit: int, since: datetime | None = None) -> list[Decision]:
         """The latest decisions, newest first; with `since`, those made at that time or later."""
+
+    @abstractmethod
+    def search(self, search: "Search", limit: int, after: str | None = None, *, newer: bool = False) -> "Page":
+        """A page of recorded decisions: at most `limit` of those that a search is for, the newest ones.
+
+        `after` is a position of an earlier page of the same search: its `last` to go on to older ones, or with
+        `newer` its `first` to go back to those that came after it, the nearest ones.
+        """
 
     @abstractmethod
     def reports(self) -> Reports:

@@ -8,7 +8,7 @@ condition on the items themselves decides.
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 
 import numpy as np
@@ -19,6 +19,7 @@ from processing.dynamo_items import (
     COUNTER,
     DAY_HOURS,
     FACTS,
+    LAG_NS,
     REPORTS,
     SHARDS,
     SLOT_US,
@@ -46,8 +47,10 @@ from processing.dynamo_items import (
     shard_of,
     slot_key,
 )
+from processing.dynamo_lookup import entries_of, label_entry, rows
 from processing.errors import BadInput, NotFound
 from processing.features import FeatureSet
+from processing.lookup import Page, Search, page_of
 from processing.online import (
     NOT_COMPARED,
     Bucket,
@@ -65,7 +68,6 @@ from processing.windows import DAY_US, HOUR_US, state_at
 
 SPARE_DAYS = 30  # that counters are kept beyond the look-back, by the time of their last change
 KEPT_DAYS = 400  # decisions and reports: longer than a cardholder may take to complain
-LAG_NS = 600_000_000_000  # by which the index may be late, and clocks may differ
 NEW = "attribute_not_exists(#recorded)"
 
 
@@ -92,7 +94,7 @@ class DynamoStore(OnlineStore):
         try:
             return self.facts(ends)
         except NotFound:
-            begin = {"TableName": self.calls.table, "Item": new_facts(contract.digest)}
+            begin = {"TableName": self.calls.table, "Item": new_facts(contract.digest, time.time_ns())}
             with suppress(Refused):  # another process came first
                 self.calls.call("put_item", ends, **begin, ConditionExpression="attribute_not_exists(pk)")
             return self.facts(ends)
@@ -153,6 +155,7 @@ class DynamoStore(OnlineStore):
         event, facts = decision.event, self._facts  # as `recall` saw them; the conditions catch what came later
         item = decision_item(decision, recorded) | {"expires": expiry(KEPT_DAYS), "era": number(facts.era)}
         key = decision_key(event.transaction_id)
+        entries = [{"Put": {"TableName": self.calls.table, "Item": entry}} for entry in entries_of(item)]
         values = {f":{name}": value for name, value in item.items()}
         setting = {name: f"#{name} = :{name}" for name in item}
         tail: Item = {}
@@ -162,7 +165,7 @@ class DynamoStore(OnlineStore):
             own = self.calls.update(key, "SET " + ", ".join(setting.values()), values | data, untold)
             try:
                 changes = [{"Update": update} for update in (own, *self.counting(event, facts.era))]
-                self.calls.call("transact_write_items", ends, TransactItems=changes)
+                self.calls.call("transact_write_items", ends, TransactItems=changes + entries)
                 return decision
             except Refused as refused:
                 tail = refused.items.get(0, {})
@@ -175,7 +178,7 @@ class DynamoStore(OnlineStore):
             setting["displaced"], values[":displaced"] = "#displaced = :displaced", {"BOOL": True}
         try:
             plain = self.calls.update(key, "SET " + ", ".join(setting.values()), values, NEW)
-            self.calls.call("update_item", ends, **plain)
+            self.calls.call("transact_write_items", ends, TransactItems=[{"Update": plain}, *entries])
             return decision
         except Refused as refused:
             standing = _standing(refused.items[0], decision, recorded)
@@ -223,7 +226,8 @@ class DynamoStore(OnlineStore):
             facts = Facts.of(found[address(FACTS)])
             in_data = content_of(known.event) in found.get(address(frauds_key(shard)), {}).get("ids", {}).get("SS", ())
             counter = found.get(address(COUNTER), {})
-            changes = self._noting(event_item(known.event) | {"is_fraud": {"BOOL": is_fraud}}, counter)
+            reported = event_item(known.event) | {"is_fraud": {"BOOL": is_fraud}, "listed": {"BOOL": True}}
+            changes = self._noting(reported, counter)
             told = {":refresh": number(facts.refresh), ":done": number(facts.done)}
             changes.append(self.calls.check(FACTS, "#refresh = :refresh AND #done = :done", told))
             setting = "SET #is_fraud = :label"
@@ -233,7 +237,8 @@ class DynamoStore(OnlineStore):
                 changes += self.moving(known.event, int(is_fraud) - int(counted), facts.era)
                 setting += ", #counted = :label, #basis = :done"
                 values[":done"] = number(facts.done)
-            unchanged, seen = as_seen(item, ("era", "displaced"))
+            changes += self._relisting(item, is_fraud)
+            unchanged, seen = as_seen(item, ("era", "displaced", "is_fraud"))
             changes.append({"Update": self.calls.update(key, setting, values | seen, unchanged)})
             try:
                 self.calls.call("transact_write_items", ends, TransactItems=changes)
@@ -241,6 +246,17 @@ class DynamoStore(OnlineStore):
             except Refused:  # another report came first, or a refresh began or ended
                 self.calls.pause(attempt, ends, None)
                 attempt += 1
+
+    def _relisting(self, item: Item, label: bool) -> list[Item]:
+        """The changes that take a decision into the list of a label, and out of that of the other."""
+        if "expires" not in item:
+            return []
+        own = [{"Put": {"TableName": self.calls.table, "Item": label_entry(item, label)}}]
+        if item.get("is_fraud", {"BOOL": label})["BOOL"] == label:
+            return own
+        before = label_entry(item, not label)
+        key = {name: before[name] for name in ("pk", "sk")}
+        return [*own, {"Delete": {"TableName": self.calls.table, "Key": key}}]
 
     def _noting(self, told: Item, counter: Item) -> list[Item]:
         """The changes that keep a report under its number, refused if that was taken meanwhile."""
@@ -280,6 +296,15 @@ class DynamoStore(OnlineStore):
             )
         found.sort(key=lambda item: integer(item, "recorded"), reverse=True)
         return [made for item in found[:limit] if (made := decision_of(item))]
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether all decisions are in lists; False in a table of an earlier version, until the next run."""
+        return self._facts.listed > 0
+
+    def search(self, search: Search, limit: int, after: str | None = None, *, newer: bool = False) -> Page:
+        with closing(rows(self, search, limit, after, newer=newer)) as found:
+            return page_of(found, search, limit, newer=newer)
 
     def reports(self) -> Reports:
         ends = self.calls.ends(60.0)  # many pages, and nobody waits at a till

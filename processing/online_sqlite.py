@@ -1,18 +1,20 @@
 """The online store of a laptop: SQLite in WAL mode, shared by any number of processes on one machine."""
 
+import logging
 import os
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from processing.contract import Contract
 from processing.errors import BadInput, NotFound
 from processing.features import FeatureSet
+from processing.lookup import Page, Search, page_of
 from processing.online import (
     NOT_COMPARED,
     Bucket,
@@ -42,11 +44,14 @@ from processing.sqlite_ledger import (
     migrate,
     note_labelled,
 )
+from processing.sqlite_lookup import missing_indexes, rows
 from processing.sqlite_refresh import refresh
 from processing.windows import HOUR_US
 
 READ_AT_ONCE = 5_000
 COLUMNS = {"buckets": "g", "decisions": "reasons"}  # the newest of a table
+INDEX_SECONDS = 600.0  # that whoever opens a store waits for the process that is making its indexes
+MANY = 100_000  # decisions, whose indexes take a moment to make: some 9 seconds for a million
 LOG_PAGES = 4_000  # of the write-ahead log, at which a commit copies them itself if nobody else did
 
 
@@ -72,6 +77,7 @@ class SqliteStore(OnlineStore):
                 f"the online store {path} was made for another contract than {contract.name!r} as it reads now; "
                 "use the contract of this home, or another home"
             )
+        self._index(len(contract.entities))
 
     def _create(self, contract: Contract) -> None:
         with self._answering() as db:
@@ -86,6 +92,29 @@ class SqliteStore(OnlineStore):
             db.execute("INSERT OR IGNORE INTO facts VALUES ('contract', ?)", [contract.digest])
             db.executemany("INSERT OR IGNORE INTO facts VALUES (?, 0)", [(name,) for name in FACTS])
             migrate(db)
+
+    def _index(self, entities: int) -> None:
+        """Make the indexes that a new store lacks, or one of an earlier version, each in a transaction of its own.
+
+        Others write in between. For one index of a million decisions they wait three seconds.
+        """
+        with self._answering() as db:
+            missing = missing_indexes(db, entities)
+            (decided,) = db.execute("SELECT ifnull(max(number), 0) FROM decisions").fetchone()
+        if missing and decided > MANY:
+            logging.getLogger(__name__).warning(
+                "the online store %s is given indexes of its %s decisions, once; other processes may wait for seconds",
+                self.path,
+                f"{decided:,}",
+            )
+        for statement in missing:
+            try:
+                with closing(self._connect(max(self.timeout, INDEX_SECONDS))) as patient:
+                    patient.execute("BEGIN IMMEDIATE")
+                    patient.execute(statement)
+                    patient.execute("COMMIT")
+            except sqlite3.DatabaseError as error:
+                raise StoreUnavailable(f"the online store {self.path} could not be given an index: {error}") from error
 
     def _check_columns(self, db: sqlite3.Connection) -> None:
         """Raise BadInput for a store whose tables are not those of this version."""
@@ -196,6 +225,10 @@ class SqliteStore(OnlineStore):
         with self._answering() as db:
             rows = db.execute(latest, [since.timestamp() if since else 0.0, limit]).fetchall()
         return [decision_of(row) for row in rows]
+
+    def search(self, search: Search, limit: int, after: str | None = None, *, newer: bool = False) -> Page:
+        with self._answering() as db, closing(rows(db, search, after, newer=newer)) as found:
+            return page_of(found, search, limit, newer=newer)
 
     def reports(self) -> Reports:
         with self._answering() as db:
