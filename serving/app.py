@@ -19,6 +19,7 @@ from fastapi.responses import PlainTextResponse, Response
 from fastapi.security import HTTPBearer
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from pydantic import BaseModel
+from starlette.requests import Request
 
 from pipeline.registry import Registry
 from processing import contract as contracts
@@ -33,6 +34,7 @@ from serving.decide import Answer, Asked, Decider
 from serving.follow import Follower, Served
 from serving.group_commit import GroupCommit, late_after
 from serving.guard import Guard, KeyRing, Rates
+from serving.lookup import Listing, Lookup, said_once
 from serving.metrics import EmbeddedMetrics, Metrics
 from serving.requests import Requests
 from serving.routes import JsonRoute
@@ -196,16 +198,26 @@ def _scoring_routes(app: FastAPI, service: Service, settings: Settings) -> conso
         )
         app.router.routes.insert(0, route)  # the one that matters is looked for first
 
-    @app.get(
-        "/v1/decisions", response_model=replies.PastDecisions, responses=problems.refusals(422, 503), dependencies=[KEY]
-    )
-    def decisions(asked: Annotated[replies.Listing, Query()]) -> Any:
-        """The latest decisions, newest first. None for a contract without entities: those are not recorded."""
+    lookup = Lookup(contract, service.follower.registry.home.url, decider.search)
+
+    def decisions(asked: Listing, request: Request) -> Any:
+        """The decisions that meet all filters, newest first. None for a contract without entities: those are not
+        recorded."""
+        said_once(request.query_params)
+        page = lookup.page(asked)
         return replies.PastDecisions(
-            decisions=[replies.past(made, contract) for made in decider.decisions(asked.limit)]
+            decisions=[replies.past(made, contract) for made in page.decisions],
+            next=lookup.cursor(asked, page.last) if page.more else None,
+            reached=page.reached,
         )
 
-    return console.Desk(contract, request, decide_now, feedback, decider, service.follower, service.ring, service.watch)
+    decisions.__annotations__["asked"] = Annotated[lookup.request, Query()]
+    app.get(
+        "/v1/decisions", response_model=replies.PastDecisions, responses=problems.refusals(422, 503), dependencies=[KEY]
+    )(decisions)
+    return console.Desk(
+        contract, request, decide_now, feedback, decider, lookup, service.follower, service.ring, service.watch
+    )
 
 
 def _model_routes(app: FastAPI, service: Service) -> None:

@@ -122,18 +122,15 @@ class PastDecision(BaseModel):
     reasons: list[Reason] | None = Field(description=REASONS)
 
 
-class Listing(BaseModel):
-    """Which of the latest decisions are asked for."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    limit: int = Field(50, ge=1, le=1000)
-
-
 class PastDecisions(BaseModel):
-    """The latest decisions, newest first."""
+    """A page of decisions, newest first.
+
+    It reads a bounded number of decisions, so it may be short, or empty, and still have a `next`.
+    """
 
     decisions: list[PastDecision]
+    next: str | None = Field(description="The cursor of the page of older ones; null: there are none")
+    reached: datetime | None = Field(description="When the oldest decision that was read for this page was made")
 
 
 class Live(BaseModel):
