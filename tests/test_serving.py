@@ -366,7 +366,7 @@ class TestStateless:
             reply = client.post("/v1/feedback", json={"transaction_id": "mine", "is_fraud": True})
             assert reply.status_code == 404
             assert "no entities" in reply.json()["error"]["message"]
-            assert client.get("/v1/decisions").json() == {"decisions": []}
+            assert client.get("/v1/decisions").json() == {"decisions": [], "next": None, "reached": None}
         assert not (tmp_path / "online").exists()
 
 
