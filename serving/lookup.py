@@ -138,8 +138,7 @@ class Lookup:
         """The cursor that goes on from a position of a search."""
         if position is None:
             return None
-        content = self._digest(self.search_of(asked), position) + position.encode()
-        return base64.urlsafe_b64encode(content).decode().rstrip("=")
+        return _written(self._digest(self.search_of(asked), position) + position.encode())
 
     def _position(self, search: Search, cursor: str) -> str:
         try:
@@ -147,13 +146,17 @@ class Lookup:
             position = content[DIGEST_BYTES:].decode("ascii")
         except (ValueError, binascii.Error):
             raise _wrong() from None
-        if content[:DIGEST_BYTES] != self._digest(search, position):
+        if content[:DIGEST_BYTES] != self._digest(search, position) or cursor != _written(content):
             raise _wrong()
         return position
 
     def _digest(self, search: Search, position: str) -> bytes:
         content = repr((self._home, self.contract.digest, search, position))
         return hashlib.sha256(content.encode(errors="replace")).digest()[:DIGEST_BYTES]
+
+
+def _written(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
 
 
 def said_once(query: QueryParams) -> None:

@@ -90,11 +90,11 @@ def test_pages_stay_as_they_were_while_decisions_come(client: TestClient) -> Non
     assert ids == [f"t{i:03}" for i in range(631, 631 - 6 * 70, -70)]
 
 
-@examples(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_an_altered_cursor_is_refused(client: TestClient, data: st.DataObject) -> None:
     cursor = client.get("/v1/decisions", params={"limit": 3}).json()["next"]
-    place = data.draw(st.integers(0, len(cursor) - 2))  # the last character may have bits that nobody reads
+    place = data.draw(st.integers(0, len(cursor) - 1))
     other = data.draw(st.characters(min_codepoint=33, max_codepoint=126).filter(lambda one: one != cursor[place]))
     for wrong in (cursor[:place] + other + cursor[place + 1 :], cursor[:place], cursor + other):
         if wrong:
