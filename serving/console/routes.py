@@ -7,21 +7,24 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from processing.contract import Contract
-from processing.errors import FraudlineError
+from processing.errors import FraudlineError, NotFound
 from serving import replies
-from serving.console import documentation, form, operation, stream
-from serving.console.access import SIGN_IN, forget, keep, viewer_of
+from serving.console import documentation, form, operation
+from serving.console.access import SIGN_IN, by_browser, forget, keep, refused, viewer_of
 from serving.console.pages import PageRoute, posted, rendered, static
 from serving.decide import Answer, Decider
 from serving.follow import Follower
 from serving.guard import KeyRing
-from serving.lookup import Lookup
-from serving.problems import field_problems, status_of
-from serving.watch import StoreWatch
+from serving.problems import field_problems, http_problem, status_of
+from serving.replies import PastDecision
+
+SHOWN = 50  # decisions on the page
+SEARCHED = 500  # of the latest decisions, when a filter is set
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,14 @@ def install(app: FastAPI, desk: Desk) -> None:
     operation.install(pages, desk.follower)
     documentation.install(pages, app)
     app.include_router(pages)
+    app.add_exception_handler(HTTPException, _no_page)
+
+
+def _no_page(request: Request, error: Exception) -> Response:
+    """The answer to an address that nothing has: to a person's browser a page that leads on, else as the API has it."""
+    if isinstance(error, HTTPException) and error.status_code == 404 and by_browser(request.headers):
+        return refused(request.scope, NotFound(f"there is no page {request.url.path}"))
+    return http_problem(request, error)
 
 
 def _looking(pages: APIRouter, desk: Desk) -> None:
