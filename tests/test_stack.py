@@ -446,7 +446,7 @@ def test_the_rules_watch_exactly_what_may_start_or_answer_a_run(template: Templa
                 "detail-type": ["Glue Job State Change"],
                 "detail": {
                     "jobName": ["fraudline-features"],
-                    "state": ["SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED", "ERROR"],
+                    "state": ["SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED", "ERROR", "EXPIRED"],
                 },
             },
             "FinishFeatures",

@@ -21,10 +21,10 @@ from constructs import Construct
 from pipeline.cloud import NAME, pipeline_arn
 from processing.cloud import LANDING, ROOT, Data, FeatureJob, allow, deny_overwriting, service_role
 from processing.errors import FraudlineError
+from triggers.glue_runs import ENDED
 
 ATTEMPTS = 4
 TIMEOUT = Duration.seconds(60)
-ENDED = ("SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED", "ERROR")
 SHIPPED = (  # what the functions are made of, beside Powertools; the rest of the packages stays here
     "pipeline/__init__.py",
     "pipeline/pointer.py",
