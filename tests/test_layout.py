@@ -22,7 +22,9 @@ def modules(folder: str) -> list[Path]:
     """The files of a folder, without those that describe cloud resources."""
     files = [path.relative_to(ROOT) for path in sorted((ROOT / folder).rglob("*.py"))]
     return [
-        path for path in files if not path.stem.startswith(DEPLOYING[0]) and not str(path).startswith(DEPLOYING[1:])
+        path
+        for path in files
+        if not (path.stem.startswith(DEPLOYING[0]) and len(path.parts) == 2) and not str(path).startswith(DEPLOYING[1:])
     ]
 
 
