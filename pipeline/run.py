@@ -19,7 +19,7 @@ from pipeline.definition import FEATURE_OUTPUTS, build
 from pipeline.job_requests import LOCAL_ADDRESSES
 from pipeline.local import Bindings, LocalExecution, Outcome, StepEvent
 from pipeline.local.abandoned import close_abandoned
-from pipeline.local.child import how_ended, run_process
+from pipeline.local.child import run_process
 from pipeline.progress import shown
 from pipeline.registry import Registry
 from pipeline.versions import waits
@@ -168,10 +168,10 @@ def _compute_features(message: dict[str, Any], log: TextIO, lease: Lease) -> Map
     command = children.module("processing.job", "--home", given["home"], "--run", given["run"])
     command += ["--input-url", given["input_url"]]
     path = Path(log.name)
-    code = run_process(command, path.parent, children.environment(**lease.environment()), path, threading.Event())
-    if code:
+    ended = run_process(command, path.parent, children.environment(**lease.environment()), path, threading.Event())
+    if ended.code:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        raise RunFailed(told[-1] if told else f"the feature job {how_ended(code)}; its log has more")
+        raise RunFailed(told[-1] if told else f"the feature job {ended}; its log has more")
     done = read_document(home, f"runs/{given['run']}/features.json", AGAIN)
     return {name: str(done[name]) for name in FEATURE_OUTPUTS}

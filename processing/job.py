@@ -43,7 +43,7 @@ from processing.online import OnlineStore, Reports, open_store
 from processing.parquet import READ, WRITE
 from processing.schemas import quarantine_schema, transaction_schema
 from processing.scratch import remove_abandoned, scratch_folder
-from processing.spark import start_spark, tasks_for
+from processing.spark import memory_trouble, start_spark, tasks_for
 from processing.split import Split, date_of, split_days
 from processing.staging import Staging, brought, stage
 from processing.tracebacks import shape_of, trace_of
@@ -73,7 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except Exception as error:  # noqa: BLE001 (a traceback would show what the error says, which may be a row's values)
         print(trace_of(error), file=sys.stderr)
-        print(f"error: the feature job ended unexpectedly: {shape_of(error)}; its log has the trace", file=sys.stderr)
+        what = memory_trouble(error) or f"the feature job ended unexpectedly: {shape_of(error)}; its log has the trace"
+        print(f"error: {what}", file=sys.stderr)
         return 1
     return 0
 
