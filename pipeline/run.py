@@ -24,11 +24,11 @@ from pipeline.progress import shown
 from pipeline.registry import Registry
 from pipeline.versions import waits
 from processing import children
-from processing.contract import Contract
+from processing.contract import HOME_KEY, Contract
 from processing.documents import read_document
 from processing.errors import BadInput, Damaged, NotFound, RunFailed
 from processing.home import Home, LocalHome, open_home
-from processing.incoming import FOLDER, SETTLE_SECONDS, reclaim, waiting
+from processing.incoming import CLAIMED, FOLDER, SETTLE_SECONDS, reclaim, waiting
 from processing.landing import check_file, is_readable
 from processing.lease import Lease, hold
 from processing.scratch import remove_abandoned
@@ -41,13 +41,16 @@ def run_pipeline(
     parameters: Mapping[str, str],
     progress: Callable[[StepEvent], None],
     say: Callable[[str], None] = lambda line: None,
+    contract: Contract | None = None,
 ) -> Outcome:
     """Execute the pipeline over what is in incoming/; its folder is runs/<run>/ in the home.
 
-    It first puts in order what runs that were killed left behind; `say` is told of that, a line each. Raises Conflict
+    It first puts in order what runs that were killed left behind; `say` is told of that, a line each. `contract`: what
+    the home is to go by from this run's commit on, as `processing.home_contract.contract_for` gives it. Raises Conflict
     if a run is going on in this home, BadInput if there is nothing to take in and never was, or for a parameter that
     does not exist or fit.
     """
+    _check_input(home, parameters.get("InputDataUrl", home.url_of(FOLDER.rstrip("/"))))
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     remove_abandoned()
     with hold(home, run, say=say) as lease:
@@ -59,12 +62,11 @@ def run_pipeline(
             **parameters,
         }
         bindings = Bindings(
-            callbacks={LOCAL_ADDRESSES.features_queue_url: partial(_compute_features, lease=lease)},
+            callbacks={LOCAL_ADDRESSES.features_queue_url: partial(_compute_features, lease=lease, contract=contract)},
             lambdas={LOCAL_ADDRESSES.promote_function_arn: "triggers.promote:handler"},
         )
         folder = home.path(f"runs/{run}")
         execution = LocalExecution(local_definition(home), given, folder, run, bindings)
-        _check_input(home, given["InputDataUrl"])
 
         def checked(event: StepEvent) -> None:
             if event.status == "Executing":
@@ -76,7 +78,7 @@ def run_pipeline(
 
 def _check_input(home: LocalHome, address: str) -> None:
     """Raise BadInput for a new home if no file lies where the run is told to look."""
-    if home.folders("warehouse/") or waiting(home):
+    if home.folders("warehouse/") or waiting(home) or home.entries(CLAIMED):
         return
     if not any(is_readable(entry.key) for entry in open_home(address).entries("")):
         elsewhere = "" if address == home.url_of(FOLDER.rstrip("/")) else f" (nor is there any in {address})"
@@ -102,14 +104,16 @@ def local_definition(home: LocalHome) -> dict[str, Any]:
     return definition
 
 
-def run_shown(home: LocalHome, console: Console, parameters: dict[str, str]) -> dict[str, Any]:
-    """A run with its steps shown; what came of it, printed and returned. Raises RunFailed."""
+def run_shown(
+    home: LocalHome, console: Console, parameters: dict[str, str], contract: Contract | None = None
+) -> dict[str, Any]:
+    """A run with its steps shown; what came of it, printed and returned. Raises RunFailed, else as `run_pipeline`."""
 
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, style="yellow")
 
     with shown(console) as progress:
-        outcome = run_pipeline(home, parameters, progress, say)
+        outcome = run_pipeline(home, parameters, progress, say, contract)
     if outcome.failure:
         raise RunFailed(f"{outcome.failure.step}: {outcome.failure.reason}\nIts log: {outcome.failure.log}")
     outcome.require_success()
@@ -161,12 +165,19 @@ def add_files(home: Home, files: Sequence[Path], contract: Contract) -> None:
         partial.rename(target)
 
 
-def _compute_features(message: dict[str, Any], log: TextIO, lease: Lease) -> Mapping[str, str]:
+def _compute_features(
+    message: dict[str, Any], log: TextIO, lease: Lease, contract: Contract | None
+) -> Mapping[str, str]:
     """What the Callback step's queue leads to in AWS (a Lambda function, then Glue): the feature job, run here."""
     given = message["arguments"]
     home = open_home(given["home"])
+    assert isinstance(home, LocalHome)
     command = children.module("processing.job", "--home", given["home"], "--run", given["run"])
     command += ["--input-url", given["input_url"]]
+    if contract is not None:
+        key = f"runs/{given['run']}/{HOME_KEY}"
+        home.write(key, contract.text.encode())
+        command += ["--contract", str(home.path(key))]
     path = Path(log.name)
     ended = run_process(command, path.parent, children.environment(**lease.environment()), path, threading.Event())
     if ended.code:

@@ -4,11 +4,9 @@ One table; partition key `pk` and sort key `sk` (texts), time to live `expires`;
 `recorded` (number). An entity is `<place in the contract>/<value>`; numbers hold 38 digits, so sums stay exact.
 
     pk                      sk           what it holds
-    facts                   facts        contract (its digest); horizon and refresh: of the refresh that began last;
-                                         done, done_horizon, era, read, pending: of the one that was completed last;
-                                         began: when the one did that began last (us since 1970); labelled: the time of
-                                         the data's newest transaction whose label is known
-                                         listed: up to when all decisions are known to be in lists, in ns
+    facts                   facts        contract (its digest), fingerprint (of its entries that the store is bound to);
+                                         horizon and refresh: of the refresh that began last;
+                                         done, done_horizon, era, read, pending: of the one that was completed last
     decision/<id>           decision     a decision (has `recorded`), and is_fraud as reported; counted: whether the
                                          counters hold it as a fraud, since the refresh `basis`; tail: the hour of the
                                          data's event of this id that a refresh counted from its horizon on, which may
@@ -40,6 +38,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from processing.contract import Contract
 from processing.online import Decision, Event
 from processing.windows import DAY_US, HOUR_US
 
@@ -57,10 +56,10 @@ COUNTER = {"pk": {"S": "counter"}, "sk": {"S": "reports"}}
 REPORTS = "reports"
 
 
-def new_facts(contract: str, now_ns: int) -> Item:
+def new_facts(contract: Contract) -> Item:
     """The facts of a new store."""
-    facts = dict.fromkeys(FACT_NAMES, 0) | {"listed": now_ns}
-    return FACTS | {"contract": {"S": contract}} | {name: number(value) for name, value in facts.items()}
+    bound = {"contract": {"S": contract.digest}, "fingerprint": {"S": contract.fingerprint}}
+    return FACTS | bound | {name: number(0) for name in FACT_NAMES}
 
 
 def number(value: int) -> dict[str, str]:
@@ -154,9 +153,7 @@ class Facts:
     era: int  # in which the counters count; 0 or the number of the refresh that began it
     read: int  # decisions recorded up to this time, in ns, have been compared with the data
     pending: int  # when the first of them was recorded that the data lacks
-    began: int  # the refresh that began last
-    labelled: int  # the time of the data's newest transaction whose label is known
-    listed: int  # 0 in a table of an earlier version, until a run has put its decisions into lists
+    fingerprint: str | None = None  # of the contract; stores of a time before have its digest alone
 
     @property
     def settled(self) -> bool:
@@ -165,7 +162,9 @@ class Facts:
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> "Facts":
-        return cls(item["contract"]["S"], *(integer(item, name) for name in FACT_NAMES))
+        facts = {name: integer(item, name) for name in FACT_NAMES}
+        fingerprint = item["fingerprint"]["S"] if "fingerprint" in item else None
+        return cls(contract=item["contract"]["S"], fingerprint=fingerprint, **facts)
 
 
 def hours_of(day: int, item: Mapping[str, Any], facts: Facts) -> Iterator[list[int]]:

@@ -28,12 +28,13 @@ from processing.arrival_history import arrived_files
 from processing.behaviour import features_of
 from processing.buckets import first_day, refresh_store
 from processing.committing import Changes, Files, commit, discarded_on, keys_of
-from processing.contract import HOME_KEY, Contract, of_home
+from processing.contract import HOME_KEY, Contract
 from processing.damage import name_damage
 from processing.earlier import folder_of, served_contracts
 from processing.errors import BadInput, Conflict, FraudlineError
 from processing.features import FeatureSet
-from processing.home import Home, open_home
+from processing.home import Home, LocalHome, open_home
+from processing.home_contract import adopt, contract_for
 from processing.incoming import FOLDER, Claims, bring_in, reclaim, settled
 from processing.intake import Taken, land, read_table, rewritten, take
 from processing.landing import check_file
@@ -56,18 +57,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", required=True, help="folder of the installation")
     parser.add_argument("--run", required=True, help="name of the run")
+    parser.add_argument("--contract", help="what the home is to go by from now on: a shipped contract or a file")
     parser.add_argument("--default-contract", default="transactions", help="for a new home: a shipped contract's name")
     parser.add_argument("--input-url", help="a folder to take files from that is not the home's incoming/")
     options, _ = parser.parse_known_args(arguments)  # Glue adds arguments of its own
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a job told to stop cleans up as one that failed
     try:
         home = open_home(options.home)
-        contract = of_home(home, default=options.default_contract)
+        contract = contract_for(home, options.contract, options.default_contract)
         remove_abandoned()
         with hold(home, options.run, say=say) as lease, scratch_folder("job") as scratch, ExitStack() as held:
             if options.input_url and options.input_url.rstrip("/") != home.url_of(FOLDER).rstrip("/"):
                 say(f"{len(bring_in(home, open_home(options.input_url)))} file(s) copied from {options.input_url}")
-            run_job(home, contract, options.run, scratch, held, lease.check)
+            given = options.contract is not None
+            run_job(home, contract, options.run, scratch, held, lease.check, replace_contract=given)
     except FraudlineError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -80,12 +83,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run_job(
-    home: Home, contract: Contract, run: str, scratch: Path, held: ExitStack, check: Callable[[], None] = lambda: None
+    home: Home,
+    contract: Contract,
+    run: str,
+    scratch: Path,
+    held: ExitStack,
+    check: Callable[[], None] = lambda: None,
+    *,
+    replace_contract: bool = False,
 ) -> dict[str, Any]:
     """One run of the job; what it did, as in runs/<run>/features.json. Raises FraudlineError.
 
     Nobody else may run on the home meanwhile: `check` is called right before each commit, and raises Conflict if
     somebody may. `held` keeps local copies of the files until the caller is done.
+    `replace_contract`: the home goes by this contract from the commit on, whichever it went by before.
     """
     tables = iceberg.open_tables(home, contract)
     if returned := reclaim(home):
@@ -106,7 +117,7 @@ def run_job(
         say(f"Spark {spark.version} started; {len(claims.files)} file(s) to take in")
         staging = stage(home, run, scratch, spark)
         held.callback(staging.close)
-        job = _Job(home, contract, run, spark, tables, staging, claims, check)
+        job = _Job(home, contract, run, spark, tables, staging, claims, check, replace_contract)
         reports = store.reports() if store else Reports({}, 0)
         try:
             taken = job.take_in(reports)
@@ -175,6 +186,7 @@ class _Job:
     staging: Staging
     claims: Claims
     check: Callable[[], None]
+    replace_contract: bool = False
     new_rows: int = 0
     added: int = 0  # rows that are committed by now
     attempt: int = 0
@@ -213,7 +225,10 @@ class _Job:
             split_days(labelled + Counter(taken.labelled), Counter(self._counts()) + Counter(taken.new), self.contract)
         except BadInput as error:
             stay = "the files stay in incoming/, for a run that finds more there"
-            raise BadInput(f"{error}. Nothing was committed; {stay}") from None
+            key = f"runs/{self.run}/{HOME_KEY}"
+            self.home.write(key, self.contract.text.encode())
+            where = self.home.path(key) if isinstance(self.home, LocalHome) else self.home.url_of(key)
+            raise BadInput(f"{error}. This run's contract is {where}. Nothing was committed; {stay}") from None
 
     def transactions(self, files: Files) -> DataFrame | None:
         """The rows of these files; None if there are none."""
@@ -228,6 +243,10 @@ class _Job:
         with discarded_on(BaseException, lambda: list(changes.folders.values()), self.staging.discard):
             self._write_changes(taken, changes)
             self.claims.check_unchanged()
+            self.check()
+            # Before the rows, which could not be read without it.
+            for change in adopt(self.home, self.contract, replace=self.replace_contract):
+                say(change)
         if commit(self.tables, changes, self.staging.discard, self.check):
             self.added += taken.new_rows
         say("committed")

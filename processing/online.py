@@ -12,8 +12,8 @@ next refresh on, because only a run knows whether the data has it.
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -129,6 +129,18 @@ class Comparison:
 
 
 NOT_COMPARED = Comparison()
+Former = Callable[[], Iterable[str]]  # the digests of contracts that a home went by before, and may follow one another
+
+
+def is_bound_to(contract: Contract, digest: str, fingerprint: str | None, former: Former) -> bool:
+    """Whether a store is of a contract, by what it holds of its own.
+
+    A store of a time before fingerprints holds the digest of the contract's text alone, which may have changed since
+    in what no store depends on.
+    """
+    if fingerprint is not None:
+        return fingerprint == contract.fingerprint
+    return digest == contract.digest or digest in former()
 
 
 class StoreState(NamedTuple):
@@ -250,10 +262,18 @@ def open_store(home: Home, contract: Contract, *, timeout: float = 2.0) -> Onlin
 
     A home in S3 has it in the DynamoDB table that FRAUDLINE_ONLINE_TABLE names (`fraudline` if it is not set).
     """
+
+    def former() -> Iterator[str]:
+        from processing.home_contract import former_digests
+
+        with suppress(FraudlineError):  # who may not look at the runs knows of no former contract
+            yield from former_digests(home, contract)
+
     if not isinstance(home, LocalHome):
         from processing.online_dynamo import DynamoStore
 
-        return DynamoStore(os.environ.get("FRAUDLINE_ONLINE_TABLE") or "fraudline", contract, timeout=timeout)
+        name = os.environ.get("FRAUDLINE_ONLINE_TABLE") or "fraudline"
+        return DynamoStore(name, contract, timeout=timeout, former=former)
     from processing.online_sqlite import SqliteStore
 
     folder: Path = home.path("online")
@@ -261,4 +281,4 @@ def open_store(home: Home, contract: Contract, *, timeout: float = 2.0) -> Onlin
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnavailable(f"the folder of the online store cannot be made: {error}") from error
-    return SqliteStore(folder / "store.sqlite", contract, timeout=timeout)
+    return SqliteStore(folder / "store.sqlite", contract, timeout=timeout, former=former)

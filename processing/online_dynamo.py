@@ -57,12 +57,14 @@ from processing.online import (
     Comparison,
     Decision,
     Event,
+    Former,
     OnlineStore,
     Recorded,
     Recordings,
     Report,
     Reports,
-    StoreState,
+    StoreBusy,
+    is_bound_to,
 )
 from processing.windows import DAY_US, HOUR_US, state_at
 
@@ -78,23 +80,43 @@ class DynamoStore(OnlineStore):
     of another contract, and StoreUnavailable.
     """
 
-    def __init__(self, table: str, contract: Contract, *, timeout: float = 2.0) -> None:
+    def __init__(self, table: str, contract: Contract, *, timeout: float = 2.0, former: Former = tuple) -> None:
         self.calls = Calls(table, timeout)
         self.contract = contract
         self.windows = list(FeatureSet(contract).windows.values())
         self._facts = self._begun(contract)
-        if self._facts.contract != contract.digest:
+        if self._facts.fingerprint != contract.fingerprint:
+            self._bind(contract, former)
+
+    def _bind(self, contract: Contract, former: Former) -> None:
+        """Note the contract of a table that holds nothing yet, or none but its digest. BadInput for any other table."""
+        kept = self._facts
+        empty = not kept.refresh and not self.decisions(1)
+        if not (empty or is_bound_to(contract, kept.contract, kept.fingerprint, former)):
             raise BadInput(
-                f"the online store (DynamoDB table {table}) was made for another contract than {contract.name!r} as "
-                "it reads now; use the contract of this home, or set FRAUDLINE_ONLINE_TABLE to another table"
+                f"the online store (DynamoDB table {self.calls.table}) was made for another contract than "
+                f"{contract.name!r} as it reads now; use the contract of this home, or set FRAUDLINE_ONLINE_TABLE to "
+                "another table"
             )
+        now = {":contract": {"S": contract.digest}, ":fingerprint": {"S": contract.fingerprint}}
+        seen = {":seen": {"S": kept.contract}, ":refresh": number(kept.refresh)}
+        change = self.calls.update(
+            FACTS,
+            "SET #contract = :contract, #fingerprint = :fingerprint",
+            now | seen,
+            "#contract = :seen AND #refresh = :refresh",
+        )
+        with suppress(Refused):  # another process came first, or a refresh began: looked at below
+            self.calls.call("update_item", self.calls.ends(), **change)
+        if self.facts(self.calls.ends()).fingerprint != contract.fingerprint:
+            raise StoreBusy(f"the online store (DynamoDB table {self.calls.table}) is being changed; try again")
 
     def _begun(self, contract: Contract) -> Facts:
         ends = self.calls.ends()
         try:
             return self.facts(ends)
         except NotFound:
-            begin = {"TableName": self.calls.table, "Item": new_facts(contract.digest, time.time_ns())}
+            begin = {"TableName": self.calls.table, "Item": new_facts(contract)}
             with suppress(Refused):  # another process came first
                 self.calls.call("put_item", ends, **begin, ConditionExpression="attribute_not_exists(pk)")
             return self.facts(ends)

@@ -21,6 +21,7 @@ from processing.online import (
     Comparison,
     Decision,
     Event,
+    Former,
     Ledger,
     OnlineStore,
     Recorded,
@@ -30,6 +31,7 @@ from processing.online import (
     StoreBusy,
     StoreState,
     StoreUnavailable,
+    is_bound_to,
 )
 from processing.sqlite_ledger import (
     DECISION,
@@ -60,7 +62,7 @@ class SqliteStore(OnlineStore):
 
     near = True
 
-    def __init__(self, path: Path, contract: Contract, *, timeout: float = 2.0) -> None:
+    def __init__(self, path: Path, contract: Contract, *, timeout: float = 2.0, former: Former = tuple) -> None:
         self.path, self.timeout = path, timeout
         self.windows = list(FeatureSet(contract).windows.values())
         # Not one per thread: a server's pool ends idle threads and starts others, each of which would open its own.
@@ -71,13 +73,22 @@ class SqliteStore(OnlineStore):
         self._create(contract)
         self._file = self._found()
         with self._answering() as db:
-            (digest,) = db.execute("SELECT value FROM facts WHERE name = 'contract'").fetchone()
-        if digest != contract.digest:
-            raise BadInput(
-                f"the online store {path} was made for another contract than {contract.name!r} as it reads now; "
-                "use the contract of this home, or another home"
-            )
-        self._index(len(contract.entities))
+            kept = db.execute("SELECT value FROM facts WHERE name = 'fingerprint'").fetchone()
+        if kept != (contract.fingerprint,):
+            self._bind(contract, former)
+
+    def _bind(self, contract: Contract, former: Former) -> None:
+        """Note the contract of a store that holds nothing yet, or none but its digest. BadInput for any other store."""
+        with self._writing() as db:
+            kept = dict(db.execute("SELECT name, value FROM facts").fetchall())
+            empty = not fact(db, "refresh") and not db.execute("SELECT 1 FROM decisions LIMIT 1").fetchone()
+            if not (empty or is_bound_to(contract, kept.get("contract", ""), kept.get("fingerprint"), former)):
+                raise BadInput(
+                    f"the online store {self.path} was made for another contract than {contract.name!r} as it reads "
+                    "now; use the contract of this home, or another home"
+                )
+            now = {"contract": contract.digest, "fingerprint": contract.fingerprint}
+            db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", now.items())
 
     def _create(self, contract: Contract) -> None:
         with self._answering() as db:

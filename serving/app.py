@@ -22,11 +22,9 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from pipeline.registry import Registry
-from processing import contract as contracts
-from processing.contract import HOME_KEY, Contract
-from processing.errors import BadInput, NotFound
+from processing.contract import of_home
 from processing.features import FeatureSet
-from processing.home import Home, open_home
+from processing.home import open_home
 from processing.online import open_store
 from serving import batch, logs, problems, replies
 from serving.console import routes as console
@@ -77,7 +75,7 @@ def open_service(settings: Settings) -> Service:
     StoreUnavailable.
     """
     home = open_home(settings.home)
-    contract = contract_of(home)
+    contract = of_home(home)
     features = FeatureSet(contract)
     store = open_store(home, contract, timeout=settings.store_timeout_seconds) if contract.entities else None
     follower = Follower(
@@ -94,18 +92,6 @@ def open_service(settings: Settings) -> Service:
     )
     rates = Rates(settings.requests_per_second)
     return Service(features, decider, decisions, follower, ring, rates, metrics, watch)
-
-
-def contract_of(home: Home) -> Contract:
-    """The contract of a home that was begun. Unlike the pipeline, a server begins none: BadInput."""
-    try:
-        text = home.read(HOME_KEY)
-    except NotFound:
-        raise BadInput(
-            f"the home {home.url} has no {HOME_KEY} yet, so there is nothing to serve: run `fraudline run` first, "
-            "or set FRAUDLINE_HOME to the home you mean"
-        ) from None
-    return contracts.parse(text.decode(), home.url_of(HOME_KEY))
 
 
 def from_environment() -> FastAPI:

@@ -28,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipeline.packed import packed_only
 from pipeline.registry import Registry
-from processing.contract import Contract
+from processing.contract import Contract, of_home
 from processing.errors import BadInput, FraudlineError, NotFound, RunFailed
 from processing.home import Home, LocalHome, open_home
 from processing.landing import check_file, read_file
@@ -39,6 +39,7 @@ from serving.scored_file import REFUSED, SCORED, Output, beside, suffix_of
 from serving.scorer import LoadedModel, load_model
 from serving.watch import LOST, lost
 
+RENAMED = "The model was trained for this contract: rename the file's columns, or name another --home"
 CHUNK = 5_000  # rows whose state is at hand at a time
 
 
@@ -61,11 +62,9 @@ def score_file(path: Path, home: Home, output: Path | None, version: str | None,
 
     Raises BadInput for a file or a home that cannot be scored, and RunFailed if the file changes meanwhile.
     """
-    from serving.app import contract_of
-
     suffix_of(path)
-    contract = contract_of(home)
-    check_file(path, contract, path.name, labelled=False)
+    contract = of_home(home)
+    check_file(path, contract, path.name, labelled=False, remedy=RENAMED)
     target = output or beside(path, "scored")
     if target.resolve() == path.resolve():
         raise BadInput(f"{path} would be replaced by its own scores; give another --output")

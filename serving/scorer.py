@@ -17,7 +17,7 @@ from pipeline.contributions import Contributions
 from pipeline.needs import lacking
 from pipeline.packed import COVER, SCORER_FILE, PackedScorer, UnusableScorer, load
 from pipeline.registry import MODEL_FILE, Latest, Published, Registry
-from processing.contract import Contract
+from processing.contract import Contract, parse
 from processing.errors import FraudlineError
 from processing.features import FeatureSet
 from serving.reasons import Reason, Reasons
@@ -112,11 +112,13 @@ def load_published(found: Published, contract: Contract, *, packed_only: bool = 
 def _check(version: str, manifest: dict[str, Any], features: FeatureSet) -> None:
     contract = features.contract
     if manifest["contract"]["digest"] != contract.digest:
-        raise CannotServe(
-            f"model {version} was trained for the contract {manifest['contract']['name']!r} with digest "
-            f"{manifest['contract']['digest'][:12]}, the home's contract.toml ({contract.name!r}) has "
-            f"{contract.digest[:12]}; train a model in this home"
-        )
+        trained_for = parse(manifest["contract"]["text"], f"the contract of model {version}")
+        if differ := contract.changes(trained_for, bound=True):
+            raise CannotServe(
+                f"model {version} was trained for the contract {trained_for.name!r}, and the home's contract.toml "
+                f"({contract.name!r}) differs from it in what features are made of: {'; '.join(differ)}; train a model "
+                "in this home"
+            )
     trained, expected = list(manifest["features"]), list(features.names)
     if trained != expected:
         differ = [f"{a!r} for {b!r}" for a, b in zip(trained, expected, strict=False) if a != b]
