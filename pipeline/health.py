@@ -14,7 +14,7 @@ from processing.documents import read_document
 from processing.errors import BadInput, Damaged, FraudlineError, NotFound
 from processing.home import Home, LocalHome
 from processing.home_contract import has_transactions
-from processing.store_repair import STORE_KEY, rebuilt, store_fault
+from processing.store_repair import STORE_KEY, rebuilt, refilled, store_fault, store_lag
 
 RUN_RECORDS = ("outcome.json", "features.json")
 MENDS = 1_000  # of one repair: each damaged file is one

@@ -6,7 +6,10 @@ One table; partition key `pk` and sort key `sk` (texts), time to live `expires`;
     pk                      sk           what it holds
     facts                   facts        contract (its digest), fingerprint (of its entries that the store is bound to);
                                          horizon and refresh: of the refresh that began last;
-                                         done, done_horizon, era, read, pending: of the one that was completed last
+                                         done, done_horizon, era, read, pending: of the one that was completed last;
+                                         began: when the one did that began last (us since 1970); labelled: the time of
+                                         the data's newest transaction whose label is known;
+                                         listed: up to when all decisions are known to be in lists, in ns
     decision/<id>           decision     a decision (has `recorded`), and is_fraud as reported; counted: whether the
                                          counters hold it as a fraud, since the refresh `basis`; tail: the hour of the
                                          data's event of this id that a refresh counted from its horizon on, which may
@@ -56,10 +59,11 @@ COUNTER = {"pk": {"S": "counter"}, "sk": {"S": "reports"}}
 REPORTS = "reports"
 
 
-def new_facts(contract: Contract) -> Item:
+def new_facts(contract: Contract, now_ns: int) -> Item:
     """The facts of a new store."""
     bound = {"contract": {"S": contract.digest}, "fingerprint": {"S": contract.fingerprint}}
-    return FACTS | bound | {name: number(0) for name in FACT_NAMES}
+    facts = dict.fromkeys(FACT_NAMES, 0) | {"listed": now_ns}
+    return FACTS | bound | {name: number(value) for name, value in facts.items()}
 
 
 def number(value: int) -> dict[str, str]:
@@ -153,6 +157,9 @@ class Facts:
     era: int  # in which the counters count; 0 or the number of the refresh that began it
     read: int  # decisions recorded up to this time, in ns, have been compared with the data
     pending: int  # when the first of them was recorded that the data lacks
+    began: int  # the refresh that began last
+    labelled: int  # the time of the data's newest transaction whose label is known
+    listed: int  # 0 in a table of an earlier version, until a run has put its decisions into lists
     fingerprint: str | None = None  # of the contract; stores of a time before have its digest alone
 
     @property

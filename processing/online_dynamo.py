@@ -64,6 +64,7 @@ from processing.online import (
     Report,
     Reports,
     StoreBusy,
+    StoreState,
     is_bound_to,
 )
 from processing.windows import DAY_US, HOUR_US, state_at
@@ -116,7 +117,7 @@ class DynamoStore(OnlineStore):
         try:
             return self.facts(ends)
         except NotFound:
-            begin = {"TableName": self.calls.table, "Item": new_facts(contract)}
+            begin = {"TableName": self.calls.table, "Item": new_facts(contract, time.time_ns())}
             with suppress(Refused):  # another process came first
                 self.calls.call("put_item", ends, **begin, ConditionExpression="attribute_not_exists(pk)")
             return self.facts(ends)
@@ -389,7 +390,7 @@ class DynamoStore(OnlineStore):
 
     def state(self) -> StoreState:
         found = self.calls.get([FACTS, COUNTER], self.calls.ends())
-        facts = Facts.of(found[address(FACTS)]) if address(FACTS) in found else Facts.of(new_facts(""))
+        facts = Facts.of(found.get(address(FACTS), {"contract": {"S": ""}}))
         labelled = max(facts.labelled, integer(found.get(address(COUNTER), {}), "labelled"))
         return StoreState(facts.refresh > 0, facts.horizon * HOUR_US, labelled, None if facts.settled else facts.began)
 

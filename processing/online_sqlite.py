@@ -76,6 +76,7 @@ class SqliteStore(OnlineStore):
             kept = db.execute("SELECT value FROM facts WHERE name = 'fingerprint'").fetchone()
         if kept != (contract.fingerprint,):
             self._bind(contract, former)
+        self._index(len(contract.entities))
 
     def _bind(self, contract: Contract, former: Former) -> None:
         """Note the contract of a store that holds nothing yet, or none but its digest. BadInput for any other store."""

@@ -1,7 +1,8 @@
 """The tables of the SQLite store, and what is read and written within one transaction of it.
 
 facts        contract (its digest), fingerprint (of its entries that the store is bound to); of the last refresh its
-             horizon and number, and read and pending of its Comparison
+             horizon and number, and read and pending of its Comparison; began: when it did (us since 1970); done: the
+             number of the last one that was finished; labelled: the time of the newest transaction whose label is known
 buckets      an entity's hours
 ticks        its moments from the horizon on: an event sees those of its hour before it, not those at its time
 tail         the data's events from the horizon on

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from pipeline.packed import packed_only
 from pipeline.registry import Registry
+from processing.contract import of_home
 from processing.errors import FraudlineError
 from processing.home import open_home
-from serving.app import contract_of
 from serving.scorer import check_loadable
 
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         home = open_home(given.home)
-        check_loadable(Registry(home).open(given.version), contract_of(home), packed_only=packed_only())
+        check_loadable(Registry(home).open(given.version), of_home(home), packed_only=packed_only())
     except FraudlineError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

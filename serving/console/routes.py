@@ -14,17 +14,15 @@ from starlette.responses import RedirectResponse, Response
 from processing.contract import Contract
 from processing.errors import FraudlineError, NotFound
 from serving import replies
-from serving.console import documentation, form, operation
+from serving.console import documentation, form, operation, stream
 from serving.console.access import SIGN_IN, by_browser, forget, keep, refused, viewer_of
 from serving.console.pages import PageRoute, posted, rendered, static
 from serving.decide import Answer, Decider
 from serving.follow import Follower
 from serving.guard import KeyRing
+from serving.lookup import Lookup
 from serving.problems import field_problems, http_problem, status_of
-from serving.replies import PastDecision
-
-SHOWN = 50  # decisions on the page
-SEARCHED = 500  # of the latest decisions, when a filter is set
+from serving.watch import StoreWatch
 
 
 @dataclass(frozen=True)
