@@ -111,14 +111,17 @@ def check_databases(clients: Clients, names: Sequence[str]) -> None:
 def check_image(clients: Clients, repository: str, tag: str) -> None:
     """Raise BadInput unless a repository, given by its URI, has an image of that tag."""
     errors: Any = import_module("botocore.exceptions")
+    name, wanted = repository.partition("/")[2], [{"imageTag": tag}]
     try:
-        clients("ecr").describe_images(repositoryName=repository.partition("/")[2], imageIds=[{"imageTag": tag}])
+        found = clients("ecr").describe_images(repositoryName=name, imageIds=wanted)["imageDetails"]
     except errors.ClientError as error:
         if error.response["Error"]["Code"] != "ImageNotFoundException":
             raise
+        found = []
+    if not found:
         raise BadInput(
             f"there is no image {tag!r} in {repository}: push it first (serving/IMAGE.md), or give --image-tag"
-        ) from error
+        )
 
 
 def desired_tasks(clients: Clients, outputs: Mapping[str, str]) -> int:

@@ -129,6 +129,8 @@ def fit_to_emulator(path: Path) -> Counter[str]:
             for statement in found["Properties"]["PolicyDocument"]["Statement"]:
                 _as_tables(statement)
                 _inert(statement)
+    [service] = [found for found in resources.values() if found["Type"] == "AWS::ECS::Service"]
+    service["Properties"]["DesiredCount"] = _with_tasks(service["Properties"]["DesiredCount"])
     [network] = [name for name, found in resources.items() if found["Type"] == "AWS::EC2::VPC"]
     cidr = resources[network]["Properties"]["CidrBlock"]
     text = json.dumps(template).replace(json.dumps({"Fn::GetAtt": [network, "CidrBlock"]}), json.dumps(cidr))
@@ -137,6 +139,13 @@ def fit_to_emulator(path: Path) -> Counter[str]:
             text = text.replace(json.dumps({"Ref": name}), json.dumps({"Fn::GetAtt": [name, "Arn"]}))
     path.write_text(text)
     return Counter(found["Type"] for found in gone.values())
+
+
+def _with_tasks(count: Any) -> Any:
+    """The emulator takes a parameter of type Number for text: here is the number that a deployment asks for instead."""
+    if isinstance(count, dict):
+        return deploy.TASKS if count == {"Ref": "StartTasks"} else {key: _with_tasks(one) for key, one in count.items()}
+    return [_with_tasks(one) for one in count] if isinstance(count, list) else count
 
 
 def _as_tables(statement: dict[str, Any]) -> None:

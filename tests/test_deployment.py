@@ -100,7 +100,7 @@ def test_a_database_that_an_earlier_stack_left_is_named_before_anything_is_deplo
 
 def test_an_image_that_was_never_pushed_is_refused(aws: Answers) -> None:
     repository = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/fraudline/images"
-    aws.answers("ecr", "describe_images", {"imageDetails": []})
+    aws.answers("ecr", "describe_images", {"imageDetails": [{"imageTags": ["0a1b2c3"]}]})
     account.check_image(aws, repository, "0a1b2c3")
     aws.refuses("ecr", "describe_images", "ImageNotFoundException")
     with pytest.raises(BadInput, match=r"no image '0a1b2c3' in .*push it first"):
