@@ -78,8 +78,8 @@ def test_a_child_that_is_killed_is_told_with_the_memory_there_was(tmp_path: Path
     assert "close other programs" in said
 
 
-def killing(which: str, tmp_path: Path) -> str:
-    """What a run says of which the kernel kills a process while its features are computed."""
+def killing(which: str, when: str, tmp_path: Path) -> str:
+    """What a run says of which the kernel kills a process as soon as its features' log says something."""
     write(synthesize(date(2026, 3, 1), 20, customers=300, terminals=100, seed=3), tmp_path / "rows.parquet")
     home = tmp_path / "home"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "FRAUDLINE_HOME": str(home), "COLUMNS": "400"}
@@ -87,7 +87,7 @@ def killing(which: str, tmp_path: Path) -> str:
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as run:
 
         def started() -> bool:
-            return any("Spark" in log.read_text() for log in home.glob("runs/*/steps/Features/log.txt"))
+            return any(when in log.read_text() for log in home.glob("runs/*/steps/Features/log.txt"))
 
         assert until(started)
         [pid] = [pid for pid, words in below(run.pid).items() if words.startswith(which) or f"/{which}\0" in words]
@@ -99,8 +99,9 @@ def killing(which: str, tmp_path: Path) -> str:
 
 
 @pytest.mark.spark
-def test_a_run_whose_java_process_is_killed_says_so(tmp_path: Path) -> None:
-    said = killing("java", tmp_path)
+@pytest.mark.parametrize("when", ["WARN", " started; "])
+def test_a_run_whose_java_process_is_killed_says_so(when: str, tmp_path: Path) -> None:
+    said = killing("java", when, tmp_path)
     assert "error: Features: Spark's Java process is gone, killed probably because memory ran out" in said
     assert "GiB" in said
     assert "take in files in smaller portions" in said
