@@ -26,7 +26,7 @@ from processing.dynamo_items import day_key, hours_of
 from processing.errors import BadInput, NotFound
 from processing.features import FeatureSet
 from processing.home import Home, LocalHome, open_home
-from processing.online import Decision, Event, OnlineStore, StoreUnavailable, open_store
+from processing.online import Bucket, Decision, Event, OnlineStore, StoreState, StoreUnavailable, open_store
 from processing.online_dynamo import DynamoStore
 from processing.online_sqlite import SqliteStore
 from processing.windows import HOUR_US, sawtooth
@@ -388,6 +388,29 @@ class TestRefresh:
         self.refresh(store)
         assert contents(store) == once
         assert state(store, event("next", us=11)) == seen
+
+    def test_the_state_says_how_far_it_reaches_and_whether_it_is_whole(self, store: OnlineStore) -> None:
+        assert store.state() == StoreState(False, 0, 0, None)
+        began = time.time_ns() // 1000
+
+        def interrupted() -> Iterator[list[Bucket]]:
+            yield [Bucket(0, "C1", HOUR - 1, 1, 100, 10_000, 0, 0)]
+            raise InterruptedError
+
+        for labelled_us in (7, 9):  # the first refresh of a store, and one of a store that was whole
+            with pytest.raises(InterruptedError):
+                store.refresh(HOUR, interrupted(), [], 0, labelled_us=labelled_us)
+            filled, horizon_us, _, since = store.state()
+            assert (filled, horizon_us) == (True, HOUR * HOUR_US)
+            assert since is not None
+            assert began <= since <= time.time_ns() // 1000
+            store.refresh(HOUR, [], [], 0, labelled_us=labelled_us)
+            assert store.state() == StoreState(True, HOUR * HOUR_US, labelled_us, None)
+        store.record(decided(event("told", HOUR)))
+        store.report("told", False)
+        assert store.state().labelled_us == event("told", HOUR).time_us
+        store.refresh(HOUR, [], [], 0, labelled_us=11)
+        assert store.state().labelled_us == event("told", HOUR).time_us
 
     def test_keeps_what_the_api_counted_after_the_horizon(self, store: OnlineStore) -> None:
         store.record(decided(event("live", HOUR, us=20, cents=1)))
