@@ -776,7 +776,7 @@ def test_each_acknowledgement_is_for_one_resource_and_has_a_reason(synthesized: 
 
 
 def test_the_size_of_the_stack_and_its_outputs(template: Template) -> None:
-    assert len(template["Resources"]) == 140
+    assert len(template["Resources"]) == 145
     custom = [found["Type"] for found in template["Resources"].values() if "Custom" in found["Type"]]
     assert custom == []
     names = {"HomeUrl", "PipelineName", "ApiUrl", "OnlineTable", "GlueJobName", "StartRunQueueUrl", "StartRunDeadUrl"}
