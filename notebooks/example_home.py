@@ -36,7 +36,7 @@ def example_home() -> Home:
 
 def make(home: LocalHome) -> None:
     """Take in the synthetic transactions, and let a first model serve."""
-    contract = contracts.of_home(home, FOLDER / "small.toml")
+    contract = contracts.load(FOLDER / "small.toml")
     rows = synthesize(START, 7 * WEEKS, CUSTOMERS, TERMINALS, SEED)
     last = datetime(START.year, START.month, START.day, tzinfo=UTC) + timedelta(weeks=WEEKS - 1)
     known = pc.less(rows["event_time"], last)
@@ -44,14 +44,17 @@ def make(home: LocalHome) -> None:
     write(rows.filter(known), file)
     write(rows.filter(pc.invert(known)), home.path(NEXT_WEEK))
     add_files(home, [file], contract)
-    start(home, {"MaxIterations": "3", "MaxLeafNodes": "4"})
+    start(home, {"MaxIterations": "3", "MaxLeafNodes": "4"}, contract)
 
 
-def start(home: Home, parameters: dict[str, str]) -> dict[str, Any]:
-    """One pipeline run over the home, here or, for the home of the deployed stack, in SageMaker; what came of it."""
+def start(home: Home, parameters: dict[str, str], contract: contracts.Contract | None = None) -> dict[str, Any]:
+    """One pipeline run over the home, here or, for the home of the deployed stack, in SageMaker; what came of it.
+
+    `contract`: that of a new home on this machine.
+    """
     console = Console(width=100)
     return (
-        run_shown(home, console, parameters)
+        run_shown(home, console, parameters, contract)
         if isinstance(home, LocalHome)
         else run_on_aws(find_target(), parameters, console)
     )

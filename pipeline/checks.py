@@ -6,7 +6,8 @@ the training rows and the champion's reference (`pipeline.reference`) say of it.
 
 A finding is a *failure*, and the model is rejected, where the data is most likely wrong: a feature that has become
 constant, that has lost its relation to the label, that alone nearly gives the label away, or whose values cannot be
-the same quantity any more; a label rate that says labels are missing or mixed up. What the passing of time can explain
+the same quantity any more; a label rate that says labels are missing or mixed up. A move of its distribution counts
+only beyond what chance makes of rows like the test's (`pipeline.chance`). What the passing of time can explain
 is a *warning*: fraud and customers change, and a new model is the answer to it, so drift alone must not hold one up.
 """
 
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
+from pipeline.chance import periods_of
 from pipeline.dataset import Dataset
-from pipeline.reference import BINS, CALENDAR, counts, psi
+from pipeline.reference import BINS, CALENDAR, chance_of, counts, psi
 
 # N. Siddiqi, "Credit Risk Scorecards", 2006: below 0.1 nothing moved, from 0.25 on the change is great.
 PSI_SMALL, PSI_GREAT = 0.1, 0.25
@@ -41,6 +43,7 @@ CONSTANT, RELATION, LEAK, LABELS, DRIFT = (
     "label rate",
     "feature drift",
 )
+REASONS = "reasons for decisions"  # looked at by evaluation, which has the model
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ WELL = {
     RELATION: "every feature that told much of the label still does",
     LEAK: f"no feature alone reaches an area under the ROC curve of {AUC_SUSPICIOUS}",
     LABELS: f"the share of frauds is within {LABEL_RATE_WARNING:g} times the champion's, up or down, or within chance",
-    DRIFT: f"no feature has a PSI of {PSI_GREAT} or more against the champion's reference",
+    REASONS: "it says of each decision which features spoke for fraud",
+    DRIFT: f"no feature has a PSI of {PSI_GREAT} or more against the champion's reference that is beyond chance",
 }
 
 
@@ -166,14 +170,23 @@ def _labels(ours: Mapping[str, Any], champions: Mapping[str, Any]) -> Iterator[F
 
 
 def _drift(rows: Dataset, names: Sequence[str], champions: Mapping[str, Any]) -> Iterator[Finding]:
-    for name, moved in drift(rows, names, champions).items():
-        if moved < PSI_GREAT:
+    found = {name: moved for name, moved in drift(rows, names, champions).items() if moved >= PSI_GREAT}
+    by_chance = _by_chance(rows, list(found), champions)
+    for name, moved in found.items():
+        if moved <= by_chance.get(name, 0.0):
             continue
         said = f"the distribution of {name} has moved since the champion was tested, by a PSI of {moved:.2f}"
         before, now = _missing(rows, names, champions, name)
         if abs(now - before) >= 0.05:
             said += f"; {now:.0%} of its values are missing, {before:.0%} were"
         yield Finding(DRIFT, FAILED if moved >= PSI_BROKEN else WARNING, name, said)
+
+
+def _by_chance(rows: Dataset, names: Sequence[str], champions: Mapping[str, Any]) -> dict[str, float]:
+    """The PSI that chance reaches for features of rows like these; nothing where the reference cannot say."""
+    compared = [name for name in champions["features"] if name not in CALENDAR]
+    chance = chance_of(champions, compared, list(rows.entities.values()), periods_of(rows.day)) if names else None
+    return dict(zip(compared, chance.limits.tolist(), strict=True)) if chance else {}
 
 
 def drift(rows: Dataset, names: Sequence[str], reference: Mapping[str, Any]) -> dict[str, float]:

@@ -2,12 +2,15 @@
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from pipeline.commands import benchmark, cloud, cost, data, drift, home, keys, models, run, search, serving
+from pipeline.commands.stopping import stoppable
 from processing.errors import FraudlineError
 
 HELP = """A credit-card fraud pipeline: features, training, gate, registry and scoring, on a laptop as on AWS.
@@ -15,7 +18,20 @@ HELP = """A credit-card fraud pipeline: features, training, gate, registry and s
 Example: fraudline demo
 """
 
+
+class Interruptible(TyperGroup):
+    """The command: Ctrl-C ends it with exit code 130, whichever of its commands says no more about it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            with stoppable(""):
+                raise
+
+
 app = typer.Typer(
+    cls=Interruptible,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help=HELP,

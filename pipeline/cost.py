@@ -79,7 +79,7 @@ STACK = Shape(
     volume_gb=30,
     queues=5,
     function_gb=0.5,
-    alarms=15,
+    alarms=20,
     dashboards=1,
     keys=1,
     secrets=1,
@@ -92,9 +92,10 @@ class Assumed:
 
     read_units, write_units: of DynamoDB for a decision of the contract `transactions`. Its one strongly consistent
         read asks for 75 items or so: two, a day's of each look-back day and the hour's ten minutes of both entities.
-        Its one transaction writes five items, at two units each, and the index.
+        Its one transaction writes seven items, at two units each, and the index: the decision, the day and the ten
+        minutes of both entities, and an entry in the list of each. What is called fraud takes one entry more.
     refresh_units: that the feature job writes for a transaction, were each alone in its entities' day
-    item_bytes, kept_months: of a decision in the online store
+    item_bytes, entry_bytes, kept_months: of a decision in the online store, and of its entries in lists
     log_bytes, wire_bytes: of a decision, in the log and through the load balancer
     polls_a_second: with which a task looks whether another model was promoted
     pollers, poll_seconds: with which Lambda asks a queue for messages
@@ -105,9 +106,10 @@ class Assumed:
     """
 
     read_units: float = 78
-    write_units: float = 11
+    write_units: float = 15
     refresh_units: float = 2
     item_bytes: float = 1000
+    entry_bytes: float = 500
     kept_months: float = 13
     log_bytes: float = 350
     wire_bytes: float = 1500
@@ -117,7 +119,7 @@ class Assumed:
     requests_a_run: float = 20_000
     invocations_a_run: float = 20
     invocations: float = 31
-    metrics: float = 25
+    metrics: float = 33
     images: float = 5
     image_gb: float = 0.33
 
@@ -230,8 +232,10 @@ def _serving(volumes: Volumes, stack: Shape, assumed: Assumed) -> Iterator[Posit
     yield "VPC endpoints", "logs that pass", "transactions", logged, "endpoint_gb"
     yield "DynamoDB", "reads of decisions", "transactions", million * assumed.read_units, "dynamodb_read"
     yield "DynamoDB", "writes of decisions", "transactions", million * assumed.write_units, "dynamodb_write"
-    kept = volumes.transactions * assumed.kept_months * assumed.item_bytes / GB
-    yield "DynamoDB", "decisions kept, and their index", "transactions", 2 * kept, "dynamodb_gb"
+    decided = volumes.transactions * assumed.kept_months / GB
+    kept = decided * (assumed.item_bytes + assumed.entry_bytes)
+    indexed = decided * assumed.item_bytes
+    yield "DynamoDB", "decisions kept, their lists and index", "transactions", kept + indexed, "dynamodb_gb"
     yield "DynamoDB", "point-in-time recovery", "transactions", kept, "dynamodb_recovery_gb"
     yield "Secrets Manager", "the API's keys", "standing", stack.secrets, "secret"
     polls = volumes.tasks * assumed.polls_a_second * MONTH_SECONDS / 1e6

@@ -55,6 +55,7 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
     floor = sdk.parameter("MinAveragePrecision", 0.1)
     confidence = sdk.parameter("ConfidenceLevel", 0.95)
     margin = sdk.parameter("NonInferiorityMargin", 0.03)
+    lookback = sdk.parameter("LookbackDays", 180)
     forced_by = sdk.parameter("ForcedBy", "")
     alerts_per_day = sdk.parameter("AlertsPerDay", 0)
     hyperparameters = {key: sdk.parameter(*named) for key, named in HYPERPARAMETERS.items()}
@@ -104,7 +105,8 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
             arguments=[
                 *("--home", home, "--run", run),
                 *("--floor", floor.to_string(), "--confidence", confidence.to_string()),
-                *("--margin", margin.to_string(), values.Join(on="", values=["--forced-by=", forced_by])),
+                *("--margin", margin.to_string(), "--lookback-days", lookback.to_string()),
+                values.Join(on="", values=["--forced-by=", forced_by]),
             ],
             inputs={"model": model_url, "test": prepared["test_url"], "contract": prepared["contract_url"]},
             output_url=of_run("evaluation"),
@@ -144,19 +146,32 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
         status="Rejected",
         reason=evaluated("gate.reason"),
     )
+    waiting = registration(
+        "RegisterWaiting",
+        "Keeps the model that could not be compared with the champion, for a person to approve",
+        status="PendingManualApproval",
+        reason=evaluated("gate.reason"),
+    )
+    comparable = steps.ConditionStep(
+        name="Comparable",
+        description="Whether the gate could tell: if not, the model waits for a person's approval",
+        conditions=[conditions.ConditionEquals(left=evaluated("gate.verdict"), right="waiting")],
+        if_steps=[waiting],
+        else_steps=[rejected],
+    )
     gate = steps.ConditionStep(
         name="Gate",
         description="Sound, good enough, and no worse than what serves; or forced",
         conditions=[conditions.ConditionIn(value=evaluated("gate.verdict"), in_values=["passed", "forced"])],
         if_steps=[register, approved],
-        else_steps=[rejected],
+        else_steps=[comparable],
     )
 
     return steps.Pipeline(
         name=addresses.pipeline_name,
         parameters=[
             *(home, input_data, training_instance, processing_instance),
-            *(approval, alerts_per_day, floor, confidence, margin, forced_by),
+            *(approval, alerts_per_day, floor, confidence, margin, lookback, forced_by),
             *hyperparameters.values(),
         ],
         pipeline_experiment_config=None,

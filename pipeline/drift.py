@@ -5,11 +5,12 @@
 The online store keeps the features and the score of every decision, so that nothing is computed again. Compared are
 the population stability index (PSI) and the Kolmogorov-Smirnov distance of every feature and of the score, and the
 share of alerts. Labels come late; drift is what can be known before. The limits of PSI are Siddiqi's, as in
-`pipeline.checks`.
+`pipeline.checks`; but a figure counts as drift only if it is beyond what chance makes of a sample like this one,
+whichever of all features that may be (`pipeline.chance`).
 
 For an alarm two metrics are published in CloudWatch, namespace `Fraudline`, dimension service=fraudline-drift:
-`FeatureDrift` (the greatest PSI of a feature) and `ScoreDrift` (that of the score). An alarm on either above 0.25 says
-that the model meets transactions it was not measured on.
+`FeatureDrift` (the greatest PSI of a feature that is beyond chance, else 0) and `ScoreDrift` (that of the score). An
+alarm on either above 0.25 says that the model meets transactions it was not measured on.
 """
 
 import argparse
@@ -21,18 +22,23 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.reference import CALENDAR, REFERENCE_FILE, SCORE, counts, divergence, ks
+from pipeline.chance import LEVEL, PARTS
+from pipeline.reference import CALENDAR, REFERENCE_FILE, SCORE, chance_of, counts, divergence, ks
 from pipeline.registry import Registry
 from processing import contract as contracts
 from processing.errors import BadInput, FraudlineError, NotFound
 from processing.home import Home, open_home
 from processing.online import Decision, open_store
+from processing.windows import DAY_US
 
 NAMESPACE, SERVICE = "Fraudline", "fraudline-drift"
 FEATURE_METRIC, SCORE_METRIC = "FeatureDrift", "ScoreDrift"
 PSI_SMALL, PSI_GREAT = 0.1, 0.25
 TOO_FEW = "too few"
-FEWEST = 200  # decisions: with fewer, chance alone makes a PSI of 0.1
+FEWEST = 50  # decisions that say anything
+FEWEST_ALERTS = 200  # decisions that say what share of them are alerts
+FEWEST_UNSAMPLED = 5_000  # decisions, where a reference of earlier versions cannot say what chance does
+PERIOD_US = DAY_US // PARTS
 MOST = 50_000  # of the latest decisions that are read
 
 
@@ -70,53 +76,92 @@ def drift_of(
 ) -> dict[str, Any]:
     """Decisions against a version's reference; JSON-ready.
 
-    {"version", "since", "decisions", "scored_by_it", "enough" (for a statement), "alerts": {"reference", "now"},
-    "features": {name: {"psi", "ks", "level"}}, greatest first, "score": {...} or None, "feature_drift", "score_drift"}.
-    Features are those of all decisions, whichever model made them; score and alerts those of this version alone. A
-    level is small, moderate or great, or "too few" (decisions): then it counts for no drift.
+    {"version", "since", "decisions", "scored_by_it", "enough" (for a statement), "level" (how often chance takes any
+    figure beyond its own), "sampled" (whether the reference can say what chance does), "alerts": {"reference", "now"},
+    "features": {name: {"psi", "ks", "chance", "p", "beyond_chance", "level"}}, greatest first, "score": {...} or None,
+    "too_few": the names that it is too few for, "feature_drift", "score_drift"}.
+
+    Features are those of all decisions, whichever model made them; score and alerts those of this version alone.
+    `chance` is the PSI that chance reaches for no figure of a sample like this, but in one of 1/level of them, and `p`
+    how often it takes any as far as this one. A figure counts for drift if it is `beyond_chance`; its level is small,
+    moderate or great, or "too few" (decisions) where even a great PSI could not be told from chance.
     """
     decisions = [made for made in decisions if len(made.features) == 8 * len(names)]  # of the same features
     X = np.array([np.frombuffer(made.features, "<f8") for made in decisions]).reshape(-1, len(names))  # noqa: N806
     own = [made for made in decisions if made.model_version == version]
     known = reference["features"]
-    features = {
-        name: _compared(known[name], X[:, j])
-        for j, name in enumerate(names)
-        if name not in CALENDAR and name in known and len(X)
-    }
-    score = _compared(reference[SCORE], np.array([made.score for made in own])) if own else None
+    columns = [(name, X[:, j]) for j, name in enumerate(names) if name not in CALENDAR and name in known and len(X)]
+    features = _compared(reference, decisions, columns)
+    scores = [(SCORE, np.array([made.score for made in own]))] if own else []
+    score = _compared(reference, own, scores).get(SCORE)
+    figures = features | ({SCORE: score} if score else {})
     return {
         "version": version,
         "since": since.isoformat(),
         "decisions": len(decisions),
         "scored_by_it": len(own),
-        "enough": len(decisions) >= FEWEST,
+        "enough": any(one["level"] != TOO_FEW for one in figures.values()),
+        "level": LEVEL,
+        "sampled": "sample" in reference,
         "alerts": {
             "reference": reference["alerts"],
-            "now": sum(made.score >= made.threshold for made in own) / len(own) if len(own) >= FEWEST else None,
+            "now": sum(made.score >= made.threshold for made in own) / len(own) if len(own) >= FEWEST_ALERTS else None,
         },
         "features": dict(sorted(features.items(), key=lambda item: -item[1]["psi"])),
         SCORE: score,
-        "feature_drift": max((one["psi"] for one in features.values() if one["level"] != TOO_FEW), default=0.0),
-        "score_drift": score["psi"] if score and score["level"] != TOO_FEW else 0.0,
+        "too_few": [name for name, one in figures.items() if one["level"] == TOO_FEW],
+        "feature_drift": max((one["psi"] for one in features.values() if one["beyond_chance"]), default=0.0),
+        "score_drift": score["psi"] if score and score["beyond_chance"] else 0.0,
     }
 
 
-def _compared(known: Mapping[str, Any], values: Any) -> dict[str, Any]:
-    now = counts(values, known["edges"])
-    psi = divergence(known["counts"], now)
-    level = "great" if psi >= PSI_GREAT else "moderate" if psi >= PSI_SMALL else "small"
-    if len(values) < FEWEST:
+def _compared(
+    reference: Mapping[str, Any], decisions: Sequence[Decision], columns: Sequence[tuple[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The figures of some columns of decisions, by name."""
+    if not columns:
+        return {}
+    known = [reference[SCORE] if name == SCORE else reference["features"][name] for name, _ in columns]
+    now = [counts(values, one["edges"]) for one, (_, values) in zip(known, columns, strict=True)]
+    psi = [divergence(one["counts"], own) for one, own in zip(known, now, strict=True)]
+    entities = list(zip(*(made.event.keys for made in decisions), strict=True))
+    periods = [made.event.time_us // PERIOD_US for made in decisions]
+    # The features are one family of figures, the score another: each gets half of the level.
+    chance = chance_of(reference, [name for name, _ in columns], entities, periods, level=LEVEL / 2)
+    limits = chance.limits if chance else np.full(len(psi), np.nan)
+    p = np.minimum(2 * chance.p_values(np.array(psi)), 1.0) if chance else limits
+    return {
+        name: _figure(psi[i], ks(known[i]["counts"], now[i]), float(limits[i]), float(p[i]), len(decisions))
+        for i, (name, _) in enumerate(columns)
+    }
+
+
+def _figure(psi: float, distance: float, limit: float, p: float, decisions: int) -> dict[str, Any]:
+    sampled = not np.isnan(limit)
+    beyond = decisions >= (FEWEST if sampled else FEWEST_UNSAMPLED) and not psi <= limit
+    level = "small"
+    if beyond:
+        level = "great" if psi >= PSI_GREAT else "moderate" if psi >= PSI_SMALL else "small"
+    elif decisions < FEWEST or not limit < PSI_GREAT:
         level = TOO_FEW
-    return {"psi": psi, "ks": ks(known["counts"], now), "level": level}
+    said = {"chance": limit, "p": p} if sampled else {"chance": None, "p": None}
+    return {"psi": psi, "ks": distance, **said, "beyond_chance": beyond, "level": level}
 
 
 def above(found: Mapping[str, Any], limit: float) -> list[str]:
-    """What lies above a limit of PSI, by name; nothing as long as there are too few decisions to say."""
-    if not found["enough"]:
-        return []
-    over = [name for name, one in found["features"].items() if one["psi"] > limit]
+    """What lies above a limit of PSI and is beyond chance, by name."""
+    over = [name for name, one in found["features"].items() if one["beyond_chance"] and one["psi"] > limit]
     return over + ([SCORE] if found["score_drift"] > limit else [])
+
+
+def unsaid(found: Mapping[str, Any], limit: float) -> list[str]:
+    """For what the decisions are too few to say whether it lies above a limit of PSI, by name."""
+    figures = found["features"] | ({SCORE: found[SCORE]} if found[SCORE] else {})
+    return [
+        name
+        for name, one in figures.items()
+        if not one["beyond_chance"] and (one["level"] == TOO_FEW or (one["chance"] or 0.0) > limit)
+    ]
 
 
 def metrics_of(found: Mapping[str, Any]) -> dict[str, float]:
@@ -124,7 +169,7 @@ def metrics_of(found: Mapping[str, Any]) -> dict[str, float]:
     values: dict[str, float] = {}
     if found["enough"]:
         values[FEATURE_METRIC] = found["feature_drift"]
-        if found["scored_by_it"] >= FEWEST:
+        if found[SCORE] and found[SCORE]["level"] != TOO_FEW:
             values[SCORE_METRIC] = found["score_drift"]
     return values
 
@@ -165,7 +210,7 @@ def page_of(found: Mapping[str, Any]) -> bytes:
     """The comparison as one HTML file that needs nothing else."""
     from pipeline.report import page
 
-    return page("drift.html", found=found, small=PSI_SMALL, great=PSI_GREAT, fewest=FEWEST)
+    return page("drift.html", found=found, small=PSI_SMALL, great=PSI_GREAT)
 
 
 def since_of(text: str | None) -> datetime | None:

@@ -1,11 +1,13 @@
 """The Evaluate step, a SageMaker processing job.
 
-    python3 -m pipeline.evaluate --home H --run R --floor F [--confidence C] [--margin M] [--forced-by WHO]
+    python3 -m pipeline.evaluate --home H --run R --floor F [--confidence C] [--margin M] [--lookback-days D]
+        [--forced-by WHO]
 
-Measures the challenger (processing/model/model.tar.gz, from the Train step) and the champion (the version that
-serves) on the same test rows (processing/test), checks the data and the model, passes the gate's verdict, publishes
-the challenger to the registry (with its report and its reference), and leaves processing/evaluation/evaluation.json for
-the pipeline's condition. That names the manifest by its digest, so that what is promoted is what was evaluated.
+Measures the challenger (processing/model/model.tar.gz, from the Train step) and the models that served before it
+(`pipeline.champion`) on the same test rows (processing/test), checks the data and the model, passes the gate's verdict,
+publishes the challenger to the registry (with its report and its reference), and leaves
+processing/evaluation/evaluation.json for the pipeline's conditions. That names the manifest by its digest, so that what
+is promoted is what was evaluated.
 
 What is measured is what would serve: the packed scorer.npz that training delivered, if there is one. Its model.joblib
 is then published without being read. One without a scorer has to be unpickled, which runs what training made; that is
@@ -30,13 +32,14 @@ from numpy.typing import NDArray
 
 from pipeline import container, dataset
 from pipeline.bootstrap import Scored
-from pipeline.champion import Champion, load_champion
-from pipeline.checks import PASSED, check, drift
+from pipeline.champion import Champion, Opponents, load_opponents
+from pipeline.checks import PASSED, REASONS, WARNING, WELL, Finding, check, drift
 from pipeline.dataset import Dataset
-from pipeline.gate import Rules, compare, verdict
+from pipeline.gate import Rules, compare, compare_with_best, verdict
 from pipeline.manifest import manifest_of
 from pipeline.metrics import in_words, measure
-from pipeline.packed import SCORER_FILE, PackedScorer, packed_only
+from pipeline.needs import HOMELESS, NEEDS
+from pipeline.packed import COVER, SCORER_FILE, PackedScorer, load, packed_only
 from pipeline.reference import REFERENCE_FILE, reference_of
 from pipeline.registry import MODEL_FILE, REPORT_FILE, Registry
 from pipeline.report import Evaluated, report_of
@@ -59,12 +62,14 @@ class Challenger:
 
     file: model.joblib; scorer: scorer.npz, if there is one; training: the record of the training
     score: takes [n, m] features to [n] scores, as the model will when it serves
+    explains: whether it gives reasons for its scores
     """
 
     file: bytes
     scorer: bytes | None
     training: dict[str, Any]
     score: Score
+    explains: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,9 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument("--floor", required=True, type=float, help="least average precision that may serve")
         parser.add_argument("--confidence", default=Rules.confidence, type=float, help="that it is no worse")
         parser.add_argument("--margin", default=Rules.margin, type=float, help="by how much it may be worse")
+        parser.add_argument("--lookback-days", default=Rules.lookback_days, type=int, help="of models to compare with")
         parser.add_argument("--forced-by", default="", help="who lets the model serve whatever the gate says")
         given = parser.parse_args(arguments)
-        rules = Rules(given.floor, given.confidence, given.margin, given.forced_by)
+        rules = Rules(given.floor, given.confidence, given.margin, given.forced_by, given.lookback_days)
         contract = contracts.load(container.processing_path("contract") / "contract.toml")
         challenger = load_challenger(container.processing_path("model") / "model.tar.gz", contract, packed_only())
         test = dataset.read(container.processing_path("test"), contract)
@@ -102,41 +108,71 @@ def evaluate(
     """Measure, check, judge and publish a challenger; gives what evaluation.json says.
 
     {"version", "manifest" (the SHA-256 of the version's manifest), "metrics": {...}, "in_words", "champion":
-    {"version", metrics...} or None, "comparison": {...} or None, "checks": [{...}], "drift": {feature: PSI} or None,
-    "gate": {...}}: see `pipeline.metrics.measure`, `pipeline.gate` and `pipeline.checks`; without "version" and
-    "manifest" it is the version's metrics.json. Raises CorruptModel if the champion's files are not the promoted ones.
+    {"version", metrics...} or None, "comparison": {...} or None, "best": {...} or None, "passed_over": {version: why},
+    "checks": [{...}], "drift": {feature: PSI} or None, "gate": {...}}: see `pipeline.metrics.measure`, `pipeline.gate`,
+    `pipeline.champion` and `pipeline.checks`; the gate also has "notes", what to know before the model is promoted.
+    Without "version" and "manifest" it is the version's metrics.json. Raises CorruptModel if the champion's files are
+    not the promoted ones.
     """
     names = FeatureSet(contract).names
     ours = Scored(_scored(challenger, test), challenger.training["threshold"])
     metrics = measure(test, ours.score, ours.threshold, contract)
     print(f"challenger: average precision {metrics['average_precision']:.4f}", flush=True)
-    champion, why_none = load_champion(registry, contract, test, packed_only)
+    opponents = load_opponents(registry, run, contract, test, packed_only, rules.lookback_days)
+    champion = opponents.champion
+    for one in _all(opponents):
+        print(f"{one.version}: average precision {one.metrics['average_precision']:.4f}", flush=True)
     reference = reference_of(test, ours.score, ours.threshold, names)
-    comparison = None
-    if champion:
-        print(f"champion {champion.version}: average precision {champion.metrics['average_precision']:.4f}", flush=True)
-        loss = metrics["cost_of_no_alerts"] / metrics["days"]
-        comparison = compare(test, ours, champion.scored, contract, loss, rules)
+    loss = metrics["cost_of_no_alerts"] / metrics["days"]
+    comparison = compare(test, ours, champion.scored, contract, loss, rules) if champion else None
+    earlier = {one.version: (one.scored, one.metrics) for one in (_all(opponents) if opponents.earlier else ())}
+    best = compare_with_best(test, ours, earlier, contract, loss, rules)
     known = {"frauds": challenger.training["frauds"], "features": challenger.training.get("strengths", {})}
-    findings = check(test, names, reference, known, champion.reference if champion else None)
+    findings = [*check(test, names, reference, known, champion.reference if champion else None), _explains(challenger)]
     for finding in findings:
         if finding.status != PASSED:
             print(f"{finding.status}: {finding.check}: {finding.says}", flush=True)
-    against = champion.version if champion else None
-    judged = verdict(metrics["average_precision"], comparison, against, findings, rules, why_none)
+    judged = verdict(metrics["average_precision"], comparison, opponents.serving, findings, rules, opponents.why, best)
     results: dict[str, Any] = {
         "metrics": metrics,
         "in_words": in_words(metrics, contract),
         "champion": {"version": champion.version, **champion.metrics} if champion else None,
         "comparison": comparison,
+        "best": best,
+        "passed_over": dict(opponents.passed_over),
         "checks": [asdict(finding) for finding in findings],
         "drift": drift(test, names, champion.reference) if champion and champion.reference else None,
-        "gate": judged,
+        "gate": {**judged, "notes": _notes(findings, opponents)},
     }
     print(judged["reason"], results["in_words"], sep="\n", flush=True)
     name = publish(registry, run, contract, challenger, test, ours, champion, reference, results)
     print(f"published version {name}", flush=True)
     return {"version": name, "manifest": registry.open(name).digest, **results}
+
+
+def _all(opponents: Opponents) -> list[Champion]:
+    return [*([opponents.champion] if opponents.champion else []), *opponents.earlier]
+
+
+def _explains(challenger: Challenger) -> Finding:
+    """Whether the model says why it calls a payment fraud: one that cannot is promoted knowingly, or not at all."""
+    if challenger.explains:
+        return Finding(REASONS, PASSED, None, WELL[REASONS])
+    said = f"it gives no reasons for its decisions: {challenger.training.get('scorer_reason', 'it was not packed')}"
+    if challenger.scorer is None:
+        needs = [f"{name} {version}" for name, version in challenger.training.get(NEEDS, {}).items()]
+        needs += [f"the module {name}" for name in challenger.training.get(HOMELESS, ())]
+        said += f"; wherever it serves it needs {', '.join(needs)}" if needs else ""
+    return Finding(REASONS, WARNING, None, said)
+
+
+def _notes(findings: Sequence[Finding], opponents: Opponents) -> list[str]:
+    notes = [finding.says for finding in findings if finding.check == REASONS and finding.status == WARNING]
+    notes += [
+        f"{version}, which served before, was not compared with: {why}"
+        for version, why in opponents.passed_over.items()
+    ]
+    return [note[0].upper() + note[1:] for note in notes]
 
 
 def publish(
@@ -187,7 +223,7 @@ def load_challenger(archive: Path, contract: Contract, packed_only: bool = False
             f"({contract.digest[:12]}); train again under this one"
         )
     if scorer is not None:
-        return Challenger(file, scorer, training, PackedScorer.from_bytes(scorer).scores)
+        return Challenger(file, scorer, training, PackedScorer.from_bytes(scorer).scores, COVER in load(scorer))
     if packed_only:
         raise BadInput(
             f"{archive} holds a joblib model, which would have to be run as code, and only packed models may be loaded "

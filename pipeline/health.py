@@ -13,7 +13,8 @@ from processing.damage import Problem, table_problems
 from processing.documents import read_document
 from processing.errors import BadInput, Damaged, FraudlineError, NotFound
 from processing.home import Home, LocalHome
-from processing.store_repair import STORE_KEY, rebuilt, store_fault
+from processing.home_contract import has_transactions
+from processing.store_repair import STORE_KEY, rebuilt, refilled, store_fault, store_lag
 
 RUN_RECORDS = ("outcome.json", "features.json")
 MENDS = 1_000  # of one repair: each damaged file is one
@@ -25,15 +26,18 @@ def problems(home: Home) -> Iterator[Problem]:
     kept = _kept_contract(home)
     try:
         contract = _contract(home)
-        if kept and kept.text != contract.text:  # a truncated contract can be a valid one, of another dataset
+        if kept and _is_another(contract, kept):
             contract = None
             yield Problem(home.url_of(HOME_KEY), "it is not the contract of the last run", _put_back(home, kept))
     except (BadInput, NotFound) as error:
-        yield Problem(home.url_of(HOME_KEY), str(error), _put_back(home, kept) if kept else None)
+        if not (isinstance(error, NotFound) and kept is None and not has_transactions(home)):  # a new home has none
+            yield Problem(home.url_of(HOME_KEY), str(error), _put_back(home, kept) if kept else None)
     if contract is not None:
         yield from table_problems(home, contract)
         if isinstance(home, LocalHome) and (fault := store_fault(home)):
             yield Problem(home.url_of(STORE_KEY), fault, partial(rebuilt, home, contract))
+        elif isinstance(home, LocalHome) and contract.entities and (lag := store_lag(home, contract)):
+            yield Problem(home.url_of(STORE_KEY), lag, partial(refilled, home, contract))
     for said in Registry(home).problems():
         yield Problem("models", said)
     yield from _runs(home)
@@ -61,6 +65,12 @@ def _contract(home: Home) -> Contract:
         return parse(data.decode(), home.url_of(HOME_KEY))
     except UnicodeDecodeError as error:
         raise BadInput(f"it is not UTF-8 at byte {error.start}") from None
+
+
+def _is_another(contract: Contract, kept: Contract) -> bool:
+    """Whether a home's contract cannot follow the last run's: it is another one, or truncated, which can be valid."""
+    truncated = len(contract.text) < len(kept.text) and kept.text.startswith(contract.text)
+    return truncated or contract.fingerprint != kept.fingerprint
 
 
 def _kept_contract(home: Home) -> Contract | None:

@@ -13,18 +13,19 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from processing.errors import BadInput, NotFound
+from processing.errors import BadInput, Conflict, FraudlineError, NotFound
 from processing.home import Home
 
 KEYS_KEY = "keys.json"
 SCOPES = ("score", "feedback", "admin")
 MARK = "fraudline_"  # so that a key is known for what it is where it should not be: scanners look for such marks
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+ATTEMPTS = 10  # at a change that others make one in the meantime of
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -112,6 +113,21 @@ def revoked(keys: Sequence[Key], name: str) -> tuple[Key, ...]:
     return tuple(key for key in keys if key.name != name)
 
 
+def edit(place: "HomeKeys | SecretKeys", change: Callable[[tuple[Key, ...]], Iterable[Key]]) -> None:
+    """Change the keys of a place; anew from what is there then, if someone else changes them at the same time.
+
+    Raises what the change raises, and Conflict if others were quicker all the time.
+    """
+    for left in reversed(range(ATTEMPTS)):
+        keys, tag = place.read()
+        try:
+            place.write(change(keys), tag)
+            break
+        except Conflict:
+            if not left:
+                raise
+
+
 class HomeKeys:
     """The keys document of a home. A change that another one came before is refused with Conflict."""
 
@@ -139,21 +155,34 @@ class SecretKeys:
 
     def read(self) -> tuple[tuple[Key, ...], str | None]:
         """The keys, and the version of the secret that holds them."""
-        answer = self._call("get_secret_value", SecretId=self.arn)
+        answer = self._call("get_secret_value")
         return parse(answer["SecretString"], f"the secret {self.arn}"), str(answer["VersionId"])
 
     def write(self, keys: Iterable[Key], tag: str | None) -> None:
-        """Store the keys as the secret's new value."""
-        self._call("put_secret_value", SecretId=self.arn, SecretString=render(keys))
+        """Store the keys, if the secret's value is still the version that was read.
 
-    def _call(self, operation: str, **arguments: str) -> dict[str, Any]:
+        No call stores a value on that condition, but one moves the label AWSCURRENT on it: so the value is stored under
+        a label of its own first.
+        """
+        label = f"fraudline-{secrets.token_hex(8)}"
+        made = self._call("put_secret_value", SecretString=render(keys), VersionStages=[label])["VersionId"]
+        move = {"MoveToVersionId": made, "RemoveFromVersionId": str(tag)}
+        try:
+            self._call("update_secret_version_stage", VersionStage="AWSCURRENT", **move)
+        except FraudlineError:
+            if self._call("get_secret_value")["VersionId"] != tag:
+                raise Conflict(f"the secret {self.arn} was changed by someone else meanwhile; try again") from None
+            raise
+        finally:  # a version without a label is dropped by the service in time
+            self._call("update_secret_version_stage", VersionStage=label, RemoveFromVersionId=made)
+
+    def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError
 
         from processing.aws import client, refusal
-        from processing.errors import FraudlineError
 
         try:
-            answer: dict[str, Any] = getattr(client("secretsmanager"), operation)(**arguments)
+            answer: dict[str, Any] = getattr(client("secretsmanager"), operation)(SecretId=self.arn, **arguments)
         except (ClientError, BotoCoreError) as error:
             call = f"secretsmanager:{''.join(word.capitalize() for word in operation.split('_'))}"
             check = "that you may read and write this one secret"

@@ -58,6 +58,15 @@ class Latest:
         """The digest of the manifest of the version that serves; None if it was promoted before pins were kept."""
         return self.pins.get(self.version)
 
+    def served_until(self, version: str) -> str | None:
+        """When another version came in the place of a previous one; None where the history does not go back so far."""
+        end = self.promoted_at
+        for past in self.history:
+            if past.get("version") == version:
+                return end
+            end = str(past.get("promoted_at"))
+        return None
+
 
 def parse_latest(data: bytes, where: str, remedy: str) -> Latest:
     """The pointer in some bytes that were read from `where`. Unknown entries are let be. Raises Damaged."""

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.local import StepEvent
+from pipeline.statuses import ENDED, NOT_RUN
 
 MARKS = {"Succeeded": "[green]✓[/]", "Failed": "[red]✗[/]", "Stopped": "[yellow]■[/]"}
 CLOCK = re.compile(r"^\d\d:\d\d:\d\d ")
@@ -41,11 +42,15 @@ class _Steps:
         self.spinner = Spinner("dots")
 
     def take(self, event: StepEvent) -> None:
-        if event.status == "Executing":
-            self.running, self.since = event, time.monotonic()
+        if event.status == NOT_RUN:
+            return
+        if event.status not in ENDED:
+            if self.running is None or self.running.step != event.step:
+                self.since = time.monotonic()
+            self.running = event
             return
         self.running = None
-        if event.status == "NotRun" or (event.kind in QUIET and event.status == "Succeeded"):
+        if event.kind in QUIET and event.status == "Succeeded":
             return
         seconds = f"{event.seconds:5.1f} s" if event.seconds is not None else "       "
         note = event.reason.splitlines()[0] if event.reason else _last_line(event.log)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from pipeline.chance import Chance, chance, sample_of
 from pipeline.dataset import Dataset
 from processing.split import date_of
 
@@ -29,10 +30,11 @@ def reference_of(rows: Dataset, score: Floats, threshold: float, names: Sequence
     """What reference.json says of the rows [n], their features [n, len(names)] and their scores [n].
 
     {"rows", "frauds", "days": [first, last], "alerts": share of the rows, "features": {name: {"edges", "counts",
-    "information", "auc", "spread"}}, "score": {"edges", "counts"}}; see `histogram` and `strength`.
+    "information", "auc", "spread"}}, "score": {"edges", "counts"}, "sample"}; see `histogram`, `strength` and
+    `pipeline.chance.sample_of`.
     """
     features = strengths(rows, names)
-    return {
+    found: dict[str, Any] = {
         "rows": rows.rows,
         "frauds": rows.frauds,
         "days": [date_of(rows.day[0]).isoformat(), date_of(rows.day[-1]).isoformat()],
@@ -42,6 +44,36 @@ def reference_of(rows: Dataset, score: Floats, threshold: float, names: Sequence
         },
         SCORE: histogram(score),
     }
+    columns = [rows.X[:, names.index(name)] for name in found["features"]] + [score]
+    edges = _edges(found)
+    bins = np.stack([places(*pair) for pair in zip(columns, edges, strict=True)], axis=1)
+    return found | {"sample": sample_of(bins.astype(np.uint8), _widths(edges), rows.entities, rows.day)}
+
+
+def chance_of(
+    reference: Mapping[str, Any],
+    columns: Sequence[str],
+    entities: Sequence[Any],
+    periods: Any,
+    **options: Any,
+) -> Chance | None:
+    """What chance makes of the indices of some features, or of the score, in rows like those given.
+
+    See `pipeline.chance.chance`. None for a reference of a time before it kept a sample, which cannot say.
+    """
+    if "sample" not in reference:
+        return None
+    places_of = {name: place for place, name in enumerate([*reference["features"], SCORE])}
+    wanted = [places_of[name] for name in columns]
+    return chance(reference["sample"], _widths(_edges(reference)), wanted, entities, periods, **options)
+
+
+def _edges(reference: Mapping[str, Any]) -> list[Sequence[float]]:
+    return [one["edges"] for one in (*reference["features"].values(), reference[SCORE])]
+
+
+def _widths(edges: Sequence[Sequence[float]]) -> list[int]:
+    return [len(one) + 2 for one in edges]
 
 
 def strengths(rows: Dataset, names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -65,9 +97,13 @@ def histogram(values: Floats) -> dict[str, list[float]]:
 
 def counts(values: Floats, edges: Sequence[float] | Floats) -> Ints:
     """How many values lie in each bin of a histogram, [len(edges) + 2]; the last counts the missing."""
-    missing = np.isnan(values)
-    places = np.searchsorted(np.asarray(edges, np.float64), values[~missing], side="left")
-    return np.append(np.bincount(places, minlength=len(edges) + 1), np.count_nonzero(missing)).astype(np.int64)
+    return np.bincount(places(values, edges), minlength=len(edges) + 2).astype(np.int64)
+
+
+def places(values: Floats, edges: Sequence[float] | Floats) -> Ints:
+    """The bin of every value in a histogram, from 0; the last one is that of the missing."""
+    found = np.searchsorted(np.asarray(edges, np.float64), values, side="left")
+    return np.where(np.isnan(values), len(edges) + 1, found).astype(np.int64)
 
 
 def divergence(one: Sequence[int] | Ints, other: Sequence[int] | Ints) -> float:

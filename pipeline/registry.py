@@ -28,9 +28,11 @@ from pipeline.versions import (
     Version,
     as_json,
     key_of,
+    overruled,
     part_of,
     read_published,
     sha256,
+    waits,
 )
 from processing.errors import BadInput, Conflict, Damaged, NotFound
 from processing.home import Home
@@ -50,6 +52,8 @@ __all__ = [
     "Version",
 ]
 
+WAITS = "waits for approval"
+
 
 class AlreadyServing(BadInput):
     """The version asked for is the one that serves."""
@@ -57,7 +61,10 @@ class AlreadyServing(BadInput):
 
 @dataclass(frozen=True)
 class Listed:
-    """A version in the list: its status is serving, previous, candidate, rejected or damaged (`reason`: how)."""
+    """A version in the list: its status is serving, previous, candidate, `WAITS`, rejected or damaged (`reason`: how).
+
+    notes: what whoever promotes it should know besides, a sentence each
+    """
 
     version: str
     status: str
@@ -66,6 +73,14 @@ class Listed:
     metrics: dict[str, float]
     reason: str
     has_report: bool = False
+    notes: tuple[str, ...] = ()
+
+
+Check = Callable[[Published], None]
+
+
+def _unchecked(found: Published) -> None:
+    pass
 
 
 class Registry:
@@ -178,14 +193,27 @@ class Registry:
         """Which version serves; None as long as none was promoted. Raises Damaged."""
         return self._pointer.read()
 
-    def promote(self, version: str, by: str, reason: str, force: bool = False, manifest: str | None = None) -> Latest:
-        """Let a version serve, and pin it. Its files are verified first.
+    def promote(
+        self,
+        version: str,
+        by: str,
+        reason: str,
+        force: bool = False,
+        manifest: str | None = None,
+        *,
+        approved: bool = False,
+        check: Check = _unchecked,
+    ) -> Latest:
+        """Let a version serve, and pin it. Its files are verified first, and `check` is asked last.
 
-        `manifest`: the digest of the manifest that was evaluated; a version that has another is refused. The version
-        that serves can be promoted again only if it is not pinned yet.
+        `manifest`: the digest of the manifest that was evaluated; a version that has another is refused. `approved`:
+        whether a person wants it, as a version that waits for approval needs. `check` raises what speaks against
+        serving the version in this home; nothing is changed then. The version that serves can be promoted again only
+        if it is not pinned yet.
 
-        Raises NotFound, BadInput (the gate refused it, and neither did its run force it nor is `force` set),
-        CorruptModel, Damaged, or AlreadyServing, also when another promotion of the same version came first.
+        Raises NotFound, BadInput (the gate refused it, and neither did its run force it nor is `force` set; or it
+        waits for approval), CorruptModel, Damaged, or AlreadyServing, also when another promotion of the same version
+        came first.
         """
         found = self.open(version)
         version = found.version
@@ -195,11 +223,18 @@ class Registry:
                 f"published {manifest}; nothing was promoted, run the pipeline again"
             )
         gate = part_of(found.metrics(), "gate")
-        refused = not gate.get("passed", False)
+        refused, why = overruled(gate), gate.get("reason", "it was never measured")
         if refused and not force and not gate.get("forced_by"):
-            why = gate.get("reason", "it was never measured")
             raise BadInput(f"version {version} did not pass the gate: {why}. Use --force to promote it anyway")
+        if waits(gate) and not (approved or force):
+            raise BadInput(
+                f"version {version} waits for a person's approval, which `fraudline models promote {version}` gives. "
+                f"{why}"
+            )
         found.verify()
+        latest = self.latest()
+        if latest is None or latest.version != version or latest.pin is None:  # else it serves already, see below
+            check(found)
 
         def on_top(current: Latest | None) -> Latest:
             pin = {version: found.digest}
@@ -212,11 +247,11 @@ class Registry:
 
         return self._pointer.change(on_top)
 
-    def rollback(self, by: str) -> Latest:
+    def rollback(self, by: str, *, check: Check = _unchecked) -> Latest:
         """Let the version serve that did before the current one, as it was promoted then.
 
-        Raises BadInput if there is none, CorruptModel if it is not what was promoted, and Conflict if another version
-        was promoted at the same moment: that one was not meant.
+        `check` as in `promote`. Raises BadInput if there is none, CorruptModel if it is not what was promoted, and
+        Conflict if another version was promoted at the same moment: that one was not meant.
         """
         seen = self.latest()
         if seen is None:
@@ -225,13 +260,15 @@ class Registry:
             raise BadInput(f"no version served before {seen.version}: there is nothing to roll back to")
         target = self.open(seen.previous[0], seen)
         target.verify()
+        forced = overruled(part_of(target.metrics(), "gate"))
+        check(target)
 
         def one_back(current: Latest | None) -> Latest:
             if current is None or (current.version, current.serial) != (seen.version, seen.serial):
                 found = current.version if current else "no version"
                 raise Conflict(f"{found} was promoted in the meantime; nothing was rolled back")
             reason, pins = f"rollback from {seen.version}", {**seen.pins, target.version: target.digest}
-            return Latest(target.version, seen.previous[1:], _now(), by, reason, seen.serial + 1, pins=pins)
+            return Latest(target.version, seen.previous[1:], _now(), by, reason, seen.serial + 1, forced, pins=pins)
 
         return self._pointer.change(one_back)
 
@@ -266,13 +303,14 @@ class Registry:
         except (Damaged, NotFound) as error:
             return Listed(name, "damaged", created, "", {}, str(error))
         gate = part_of(measured, "gate")
-        status = "candidate" if gate.get("passed", False) else "rejected"
+        status = "rejected" if overruled(gate) else WAITS if waits(gate) else "candidate"
         if latest and name in latest.previous:
             status = "previous"
         if latest and name == latest.version:
             status = "serving"
         contract, metrics = part_of(found.manifest, "contract").get("name", ""), part_of(measured, "metrics")
-        return Listed(name, status, created, contract, metrics, gate.get("reason", ""), REPORT_FILE in found.files)
+        reason, notes = gate.get("reason", ""), tuple(map(str, gate.get("notes", ())))
+        return Listed(name, status, created, contract, metrics, reason, REPORT_FILE in found.files, notes)
 
     def _folders(self) -> list[str]:
         return [name for name in self.home.folders("models/") if NAME.fullmatch(name)]

@@ -19,15 +19,16 @@ from pipeline.definition import FEATURE_OUTPUTS, build
 from pipeline.job_requests import LOCAL_ADDRESSES
 from pipeline.local import Bindings, LocalExecution, Outcome, StepEvent
 from pipeline.local.abandoned import close_abandoned
-from pipeline.local.child import how_ended, run_process
+from pipeline.local.child import run_process
 from pipeline.progress import shown
 from pipeline.registry import Registry
+from pipeline.versions import waits
 from processing import children
-from processing.contract import Contract
+from processing.contract import HOME_KEY, Contract
 from processing.documents import read_document
 from processing.errors import BadInput, Damaged, NotFound, RunFailed
 from processing.home import Home, LocalHome, open_home
-from processing.incoming import FOLDER, SETTLE_SECONDS, reclaim, waiting
+from processing.incoming import CLAIMED, FOLDER, SETTLE_SECONDS, reclaim, waiting
 from processing.landing import check_file, is_readable
 from processing.lease import Lease, hold
 from processing.scratch import remove_abandoned
@@ -40,13 +41,16 @@ def run_pipeline(
     parameters: Mapping[str, str],
     progress: Callable[[StepEvent], None],
     say: Callable[[str], None] = lambda line: None,
+    contract: Contract | None = None,
 ) -> Outcome:
     """Execute the pipeline over what is in incoming/; its folder is runs/<run>/ in the home.
 
-    It first puts in order what runs that were killed left behind; `say` is told of that, a line each. Raises Conflict
+    It first puts in order what runs that were killed left behind; `say` is told of that, a line each. `contract`: what
+    the home is to go by from this run's commit on, as `processing.home_contract.contract_for` gives it. Raises Conflict
     if a run is going on in this home, BadInput if there is nothing to take in and never was, or for a parameter that
     does not exist or fit.
     """
+    _check_input(home, parameters.get("InputDataUrl", home.url_of(FOLDER.rstrip("/"))))
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     remove_abandoned()
     with hold(home, run, say=say) as lease:
@@ -58,12 +62,11 @@ def run_pipeline(
             **parameters,
         }
         bindings = Bindings(
-            callbacks={LOCAL_ADDRESSES.features_queue_url: partial(_compute_features, lease=lease)},
+            callbacks={LOCAL_ADDRESSES.features_queue_url: partial(_compute_features, lease=lease, contract=contract)},
             lambdas={LOCAL_ADDRESSES.promote_function_arn: "triggers.promote:handler"},
         )
         folder = home.path(f"runs/{run}")
         execution = LocalExecution(local_definition(home), given, folder, run, bindings)
-        _check_input(home, given["InputDataUrl"])
 
         def checked(event: StepEvent) -> None:
             if event.status == "Executing":
@@ -75,7 +78,7 @@ def run_pipeline(
 
 def _check_input(home: LocalHome, address: str) -> None:
     """Raise BadInput for a new home if no file lies where the run is told to look."""
-    if home.folders("warehouse/") or waiting(home):
+    if home.folders("warehouse/") or waiting(home) or home.entries(CLAIMED):
         return
     if not any(is_readable(entry.key) for entry in open_home(address).entries("")):
         elsewhere = "" if address == home.url_of(FOLDER.rstrip("/")) else f" (nor is there any in {address})"
@@ -101,14 +104,16 @@ def local_definition(home: LocalHome) -> dict[str, Any]:
     return definition
 
 
-def run_shown(home: LocalHome, console: Console, parameters: dict[str, str]) -> dict[str, Any]:
-    """A run with its steps shown; what came of it, printed and returned. Raises RunFailed."""
+def run_shown(
+    home: LocalHome, console: Console, parameters: dict[str, str], contract: Contract | None = None
+) -> dict[str, Any]:
+    """A run with its steps shown; what came of it, printed and returned. Raises RunFailed, else as `run_pipeline`."""
 
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, style="yellow")
 
     with shown(console) as progress:
-        outcome = run_pipeline(home, parameters, progress, say)
+        outcome = run_pipeline(home, parameters, progress, say, contract)
     if outcome.failure:
         raise RunFailed(f"{outcome.failure.step}: {outcome.failure.reason}\nIts log: {outcome.failure.log}")
     outcome.require_success()
@@ -117,10 +122,19 @@ def run_shown(home: LocalHome, console: Console, parameters: dict[str, str]) -> 
     serving = latest.version if latest else None
     for said in (evaluation["gate"]["reason"], evaluation["in_words"]):
         console.print(said, highlight=False, markup=False, style="dim")
+    for note in evaluation["gate"].get("notes", ()):
+        console.print(note, highlight=False, markup=False, style="yellow")
     became = "serves now" if serving == evaluation["version"] else f"does not serve; {serving or 'no version'} does"
     console.print(
         f"Model [bold]{evaluation['version']}[/] {became}. The run's story: {home.path('runs') / outcome.run}"
     )
+    if waits(evaluation["gate"]):
+        console.print(
+            f"It waits for a person's approval: fraudline models promote {evaluation['version']} --home {home.folder}",
+            highlight=False,
+            markup=False,
+            style="yellow",
+        )
     return {"run": outcome.run, "status": outcome.status, "serving": serving, **evaluation}
 
 
@@ -151,17 +165,24 @@ def add_files(home: Home, files: Sequence[Path], contract: Contract) -> None:
         partial.rename(target)
 
 
-def _compute_features(message: dict[str, Any], log: TextIO, lease: Lease) -> Mapping[str, str]:
+def _compute_features(
+    message: dict[str, Any], log: TextIO, lease: Lease, contract: Contract | None
+) -> Mapping[str, str]:
     """What the Callback step's queue leads to in AWS (a Lambda function, then Glue): the feature job, run here."""
     given = message["arguments"]
     home = open_home(given["home"])
+    assert isinstance(home, LocalHome)
     command = children.module("processing.job", "--home", given["home"], "--run", given["run"])
     command += ["--input-url", given["input_url"]]
+    if contract is not None:
+        key = f"runs/{given['run']}/{HOME_KEY}"
+        home.write(key, contract.text.encode())
+        command += ["--contract", str(home.path(key))]
     path = Path(log.name)
-    code = run_process(command, path.parent, children.environment(**lease.environment()), path, threading.Event())
-    if code:
+    ended = run_process(command, path.parent, children.environment(**lease.environment()), path, threading.Event())
+    if ended.code:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        raise RunFailed(told[-1] if told else f"the feature job {how_ended(code)}; its log has more")
+        raise RunFailed(told[-1] if told else f"the feature job {ended}; its log has more")
     done = read_document(home, f"runs/{given['run']}/features.json", AGAIN)
     return {name: str(done[name]) for name in FEATURE_OUTPUTS}

@@ -15,6 +15,7 @@ from pipeline.local import StepEvent
 from pipeline.local.parameters import bind_parameters
 from pipeline.progress import shown
 from pipeline.registry import Registry
+from pipeline.statuses import ENDED
 from processing.aws import client
 from processing.errors import Conflict, RunFailed
 from processing.home import open_home
@@ -22,7 +23,6 @@ from processing.home import open_home
 POLL_SECONDS = 2.0
 LOG_LINES = 30
 MOST_STEPS = 100
-ENDED = ("Succeeded", "Failed", "Stopped")
 KINDS = {"TrainingJob": "Training", "ProcessingJob": "Processing", "Condition": "Condition"}  # by a step's metadata
 FEATURE_LOGS = "/fraudline/features"
 
@@ -43,8 +43,15 @@ def run_on_aws(target: Target, parameters: Mapping[str, str], console: Console) 
     home = open_home(outputs["HomeUrl"])
     evaluation = json.loads(home.read(f"runs/{run.id}/evaluation/evaluation.json"))
     latest = Registry(home).latest()
-    console.print(evaluation["gate"]["reason"], highlight=False, style="dim")
+    for said in (evaluation["gate"]["reason"], *evaluation["gate"].get("notes", ())):
+        console.print(said, highlight=False, markup=False, style="dim")
     return {"run": run.id, "status": "Succeeded", "serving": latest.version if latest else None, **evaluation}
+
+
+def default_contract(outputs: Mapping[str, str]) -> str:
+    """The contract that the deployed feature job begins a new home with. outputs: the stack's."""
+    job = asked(client("glue").get_job, JobName=outputs["GlueJobName"])["Job"]
+    return str(job["DefaultArguments"]["--default-contract"])
 
 
 @dataclass
@@ -94,9 +101,8 @@ class Execution:
 
     def why(self, described: Mapping[str, Any]) -> str:
         """Why it did not succeed: the step, its reason, the end of its log."""
-        failed = next(
-            (step for step in self.steps.values() if step["StepStatus"] not in ("Succeeded", "Executing")), None
-        )
+        by_status = {step["StepStatus"]: step for step in reversed(self.steps.values())}
+        failed = by_status.get("Failed") or by_status.get("Stopped")
         if failed is None:
             status = described["PipelineExecutionStatus"]
             return f"the run {self.id} ended as {status}: {described.get('FailureReason', 'no reason was given')}"
@@ -119,7 +125,8 @@ class Execution:
 
 def _event(step: Mapping[str, Any], folder: Path) -> StepEvent:
     kind = next((KINDS[key] for key in step.get("Metadata", {}) if key in KINDS), "")
-    seconds = (step["EndTime"] - step["StartTime"]).total_seconds() if "EndTime" in step else None
+    timed = {"StartTime", "EndTime"} <= step.keys()  # one that was stopped before it began has no start
+    seconds = (step["EndTime"] - step["StartTime"]).total_seconds() if timed else None
     log = folder / step["StepName"]  # stays empty: it is in CloudWatch
     return StepEvent(step["StepName"], kind, step["StepStatus"], log, seconds, step.get("FailureReason"))
 

@@ -83,6 +83,7 @@ class FraudlineStack(Stack):
             models=training.package_arns,
             event_sources=deployment.event_sources,
             settle_seconds=deployment.settle_seconds,
+            packed_only=not deployment.allow_joblib,
         )
         run = RunPipeline(
             self,

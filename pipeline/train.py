@@ -34,6 +34,7 @@ from pipeline import container, dataset, threshold
 from pipeline.dataset import Dataset
 from pipeline.metrics import measure
 from pipeline.model import Hyperparameters, build
+from pipeline.needs import needs_of
 from pipeline.packed import SCORER_FILE
 from pipeline.packing import packed_file
 from pipeline.reference import strengths
@@ -84,7 +85,7 @@ def save(folder: Path, model: Any, training: Mapping[str, Any], rows: Dataset) -
     joblib.dump(model, folder / MODEL_FILE)
     if packed:
         (folder / SCORER_FILE).write_bytes(packed)
-    record = {**training, "scorer": kind, "scorer_reason": why}
+    record = {**training, **needs_of(model), "scorer": kind, "scorer_reason": why}
     (folder / TRAINING_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
     print(f"wrote {MODEL_FILE} and {TRAINING_FILE} to {folder}", flush=True)
 

@@ -29,7 +29,7 @@ def read_transactions(path: Path, contract: Contract) -> pa.Table:
         raise BadInput(f"there is no file {path}")
     if not is_readable(path.name):
         raise BadInput(f"{path}: only .csv, .csv.gz and .parquet files can be read")
-    check_file(path, contract, str(path))
+    check_file(path, contract, str(path), remedy="Rename the file's columns")
     table = pa.Table.from_batches(read_file(path, contract, path.name, datetime.now(UTC)), landed_schema(contract))
     refused = table.filter(pc.is_valid(table["reason"]))
     end = refused.filter(pc.starts_with(refused["reason"], UNREADABLE)).to_pylist()

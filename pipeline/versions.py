@@ -26,6 +26,7 @@ NAME = re.compile(r"(\d{8}T\d{6}Z)-([0-9a-f]{5})")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 REMEDY = "restore the file, or roll back to another version"
+WAITING = "waiting"  # a verdict of the gate, see `pipeline.gate`
 
 
 class CorruptModel(Damaged):
@@ -138,6 +139,16 @@ def part_of(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     """An object within a document, such as the gate's verdict in a version's metrics; empty if there is none."""
     part = document.get(name)
     return part if isinstance(part, dict) else {}
+
+
+def waits(gate: Mapping[str, Any]) -> bool:
+    """Whether the gate could not say all that it should, so that a person's approval is needed."""
+    return gate.get("verdict") == WAITING
+
+
+def overruled(gate: Mapping[str, Any]) -> bool:
+    """Whether the gate refused the version, or never saw it: where it serves all the same, it was forced."""
+    return not gate.get("passed", False) and not waits(gate)
 
 
 def key_of(version: str, name: str) -> str:

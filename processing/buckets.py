@@ -58,7 +58,12 @@ def refresh_store(
     """
     rows = transactions.withColumn("hour", _hour(F.unix_micros("event_time")))
     now_hour = int((now or datetime.now(UTC)).timestamp()) // 3600
-    found = {row["hour"]: row["count"] for row in rows.groupBy("hour").count().collect()}
+    labelled_us = F.max(F.when(F.col("is_fraud").isNotNull(), F.unix_micros("event_time")))
+    hours = rows.groupBy("hour").agg(F.count("*").alias("rows"), labelled_us.alias("labelled_us")).collect()
+    found = {row["hour"]: row["rows"] for row in hours}
+    labelled = max((row["labelled_us"] for row in hours if row["labelled_us"] is not None), default=None)
+    if labelled is None and everything is not None:
+        (labelled,) = everything.agg(labelled_us).first() or (None,)
     horizon = settled_up_to(found, contract.lookback_hours, now_hour)
     since_us = (horizon - contract.lookback_hours - SPARE_HOURS) * HOUR_US
     compared = compare(
@@ -97,7 +102,7 @@ def refresh_store(
                         count += len(piece)
                         yield [Bucket(*values) for values in zip(*columns, strict=True)]
 
-    store.refresh(horizon, batches(), tail, reports.mark, frauds, compared.comparison)
+    store.refresh(horizon, batches(), tail, reports.mark, frauds, compared.comparison, labelled or 0)
     return count
 
 

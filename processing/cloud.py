@@ -276,7 +276,9 @@ class FeatureJob(Construct):
         everything = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
         data.allow_objects(role, everything, "warehouse/*", "runs/*", "claimed/*", why=files)
         data.allow_objects(role, ["s3:GetObject", "s3:PutObject"], "contract.toml")
-        data.allow_list(role, "incoming/", "claimed/", "archive/", "warehouse/", "runs/", "contract.toml")
+        why = "Which model serves, and what it was trained under, so that the test rows get its features too."
+        data.allow_objects(role, ["s3:GetObject"], "models/latest.json", "models/*/manifest.json", why=why)
+        data.allow_list(role, "incoming/", "claimed/", "archive/", "warehouse/", "runs/", "contract.toml", "models/")
         # S3A, by which Spark writes in Glue 5.1, looks for uploads that were begun and not ended.
         allow(role, ["s3:ListBucketMultipartUploads"], data.bucket.bucket_arn)
 

@@ -5,16 +5,18 @@ The shipped contracts lie in `processing/contracts/`; `transactions.toml` there 
 """
 
 import hashlib
+import json
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from types import EllipsisType
+from typing import Any
 
 from processing.errors import BadInput, NotFound
-from processing.home import Home
+from processing.home import Home, LocalHome
 from processing.toml_keys import TomlTable
 
 SHIPPED = Path(__file__).parent / "contracts"
@@ -26,11 +28,40 @@ AHEAD = timedelta(days=1)  # clocks differ; what lies further ahead of now is an
 # The squares of a window's amounts are summed in 64 bits: 92,000 events of 10^7 minor units each stay below 2^63.
 LARGEST_MINOR = 10_000_000
 LONGEST_DAYS = 366
+LONGEST_TOLD = 80  # characters of a value, where a change is told
 # Columns that tables, features and the job's own working have already.
 RESERVED = (
     *("transaction_id", "event_time", "amount_minor", "is_fraud", "day", "amount", "hour", "weekend"),
     *("file", "line", "reason", "content", "known", "id", "told", "same", "place", "label", "changed", "clash", "new"),
     *("clashes", "us"),
+)
+# Each entry of a contract by its field: the one list of what there is.
+ENTRIES = {
+    "name": "name",
+    "time": "columns.time",
+    "amount": "columns.amount",
+    "label": "columns.label",
+    "id": "columns.id",
+    "time_format": "time.format",
+    "time_origin": "time.origin",
+    "amount_decimals": "amount.decimals",
+    "amount_maximum": "amount.maximum",
+    "label_delay_days": "label.delay_days",
+    "entities": "entity",
+    "numeric": "numeric",
+    "categorical": "categorical",
+    "train_days": "split.train_days",
+    "test_days": "split.test_days",
+    "missed_fraud_cost": "costs.missed_fraud",
+    "needless_alert_cost": "costs.needless_alert",
+    "alerts_per_day": "costs.alerts_per_day",
+    "refuse_above": "refuse_above",
+}
+# Those that say what is done with rows and features, not how they are read or made: they can change in a home with
+# data. All others are bound to what is stored (tables, features, the online store, models).
+FREE = (
+    *("name", "amount_maximum", "train_days", "test_days", "missed_fraud_cost", "needless_alert_cost"),
+    *("alerts_per_day", "refuse_above"),
 )
 
 
@@ -75,6 +106,30 @@ class Contract:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the entries that what is stored is bound to: contracts that share it can follow one another."""
+        bound = {entry: value for name, entry in ENTRIES.items() if name not in FREE and (value := self._told(name))}
+        return hashlib.sha256(json.dumps(bound).encode()).hexdigest()
+
+    def changes(self, before: "Contract", *, bound: bool = False) -> list[str]:
+        """Which entries differ from another contract's, in words; with `bound`, only those that data is bound to."""
+        found = []
+        for name, entry in ENTRIES.items():
+            old, new = before._told(name), self._told(name)
+            if old != new and not (bound and name in FREE):
+                found.append(f"{entry} (was {_short(old)}, is {_short(new)})")
+        return found
+
+    def _told(self, name: str) -> Any:
+        """The value of a field as JSON has it; "" for one that is not there."""
+        value = getattr(self, name)
+        if isinstance(value, datetime):
+            return value.isoformat()
+        if name == "entities":
+            return [asdict(entity) for entity in value]
+        return "" if value is None else value
+
+    @property
     def minor_units(self) -> int:
         """How many minor units (cents) make a major one."""
         return int(10**self.amount_decimals)
@@ -109,27 +164,24 @@ def load(name: str | Path) -> Contract:
         raise BadInput(
             f"no contract {str(name)!r}: {hint} a .toml file, or one of the shipped contracts: {', '.join(known)}"
         )
-    return parse(_decoded(path.read_bytes(), str(path)), str(path))
+    return parse(decoded(path.read_bytes(), str(path)), str(path))
 
 
-def of_home(home: Home, name: str | Path | None = None, default: str = "transactions") -> Contract:
-    """The contract of a home: the one it was begun with, or, in a new home, the one named (`default` if none).
+def of_home(home: Home) -> Contract:
+    """The contract of a home. Raises BadInput for a home that has none yet, or one that cannot be read.
 
-    A home keeps one dataset, so its contract stays. Raises BadInput when another one is named.
+    Nothing is changed: what a run is to go by is `processing.home_contract`'s to say.
     """
     try:
-        source = home.url_of(HOME_KEY)
-        kept = parse(_decoded(home.read(HOME_KEY), source), source)
+        data = home.read(HOME_KEY)
     except NotFound:
-        contract = load(name or default)
-        home.write(HOME_KEY, contract.text.encode())
-        return contract
-    if name is not None and (asked := load(name)).digest != kept.digest:
+        if isinstance(home, LocalHome) and not home.folder.is_dir():
+            raise BadInput(f"there is no home at {home.folder}; `fraudline run` makes one, or name another") from None
         raise BadInput(
-            f"the home {home.url} keeps data of the contract {kept.name!r} (its {HOME_KEY}), which {asked.name!r} "
-            f"as given differs from; use another --home for another dataset"
-        )
-    return kept
+            f"the home {home.url} has no {HOME_KEY} yet, which the first run that takes data in writes: "
+            "run `fraudline run` first, or name the home that you mean (--home, FRAUDLINE_HOME)"
+        ) from None
+    return parse(decoded(data, home.url_of(HOME_KEY)), home.url_of(HOME_KEY))
 
 
 def shipped() -> list[str]:
@@ -226,7 +278,8 @@ def _twice(names: Sequence[str]) -> str | None:
     return next((name for name in sorted(names) if names.count(name) > 1), None)
 
 
-def _decoded(data: bytes, source: str) -> str:
+def decoded(data: bytes, source: str) -> str:
+    """The text of a contract's file. Raises BadInput naming the line that is not UTF-8."""
     try:
         return data.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -236,3 +289,8 @@ def _decoded(data: bytes, source: str) -> str:
 
 def _utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= LONGEST_TOLD else f"{text[:LONGEST_TOLD]}…"

@@ -4,20 +4,28 @@ One table; partition key `pk` and sort key `sk` (texts), time to live `expires`;
 `recorded` (number). An entity is `<place in the contract>/<value>`; numbers hold 38 digits, so sums stay exact.
 
     pk                      sk           what it holds
-    facts                   facts        contract (its digest); horizon and refresh: of the refresh that began last;
-                                         done, done_horizon, era, read, pending: of the one that was completed last
+    facts                   facts        contract (its digest), fingerprint (of its entries that the store is bound to);
+                                         horizon and refresh: of the refresh that began last;
+                                         done, done_horizon, era, read, pending: of the one that was completed last;
+                                         began: when the one did that began last (us since 1970); labelled: the time of
+                                         the data's newest transaction whose label is known;
+                                         listed: up to when all decisions are known to be in lists, in ns
     decision/<id>           decision     a decision (has `recorded`), and is_fraud as reported; counted: whether the
                                          counters hold it as a fraud, since the refresh `basis`; tail: the hour of the
                                          data's event of this id that a refresh counted from its horizon on, which may
                                          be without a decision, and content: its digest; era: where it is counted;
-                                         displaced: the decision is not, as the data has another transaction for the id
+                                         displaced: the decision is not, as the data has another transaction for the id;
+                                         listed: it is in lists
+    list/<shard>/<list>     <position>   id: a decision of the list, in the order of recording. The lists are
+                                         entity/<entity>, fraud (called so), label/fraud, label/legit (as reported)
     day/<entity>/<day>      hours        n13 s13 q13 f13 g13: that hour's counters; refresh, until: of the refresh that
                                          set the hours before `until`
     day/<entity>/<day>      <slot>       n<t> s<t> q<t>: what happened t microseconds into the day, for each t of ten
                                          minutes: an event sees those of its hour before it, not those at its time
     frauds/<shard>          frauds       ids: digests of the events before the horizon that are counted as fraud
-    reports                 <number>     a report: is_fraud, and the event that was decided
-    counter                 reports      next: the number of the next report
+    reports                 <number>     a report: is_fraud, and the event that was decided; listed, as above
+    counter                 reports      next: the number of the next report; labelled: the time of the newest
+                                         transaction that was reported
 
 A day is an item so that a write costs one unit and a read of a look-back fits one BatchGetItem; the days of an entity
 are partitions of their own, so that no entity is bound to one partition's throughput. An item holds 400 KB: some
@@ -33,6 +41,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from processing.contract import Contract
 from processing.online import Decision, Event
 from processing.windows import DAY_US, HOUR_US
 
@@ -42,16 +51,19 @@ DAY_HOURS = 24
 SLOT_US = HOUR_US // 6
 LONGEST_BYTES = 512  # of a value in a key, where the service allows 2048 in all
 FRAUD_SHARDS = 256  # so that millions fit
-SHARDS = 8  # of the index: 1000 writes a second each
+SHARDS = 8  # of the index, and of each list: 1000 writes a second each
+LAG_NS = 600_000_000_000  # by which the index may be late, and clocks may differ
 FACTS = {"pk": {"S": "facts"}, "sk": {"S": "facts"}}
-FACT_NAMES = ("horizon", "refresh", "done", "done_horizon", "era", "read", "pending")
+FACT_NAMES = ("horizon", "refresh", "done", "done_horizon", "era", "read", "pending", "began", "labelled", "listed")
 COUNTER = {"pk": {"S": "counter"}, "sk": {"S": "reports"}}
 REPORTS = "reports"
 
 
-def new_facts(contract: str) -> Item:
+def new_facts(contract: Contract, now_ns: int) -> Item:
     """The facts of a new store."""
-    return FACTS | {"contract": {"S": contract}} | {name: number(0) for name in FACT_NAMES}
+    bound = {"contract": {"S": contract.digest}, "fingerprint": {"S": contract.fingerprint}}
+    facts = dict.fromkeys(FACT_NAMES, 0) | {"listed": now_ns}
+    return FACTS | bound | {name: number(value) for name, value in facts.items()}
 
 
 def number(value: int) -> dict[str, str]:
@@ -85,6 +97,22 @@ def slot_key(entity: int, key: str, time_us: int, era: int = 0) -> Item:
 
 def _in_era(name: str, era: int) -> str:
     return f"{name}.{era}" if era else name
+
+
+def list_key(name: str, shard: int, position: str) -> Item:
+    """Where a decision stands in a list."""
+    return {"pk": {"S": f"list/{shard}/{_named(name)}"}, "sk": {"S": position}}
+
+
+def lists_of(event: Event, decision: str) -> list[str]:
+    """The lists that a decision is in from the beginning."""
+    lists = [f"entity/{entity}/{key}" for entity, key in enumerate(event.keys)]
+    return [*lists, "fraud"] if decision == "fraud" else lists
+
+
+def position_of(recorded: int, transaction_id: str) -> str:
+    """A decision's place in the order of recording; no two have the same."""
+    return f"{recorded:020}/{hashlib.sha256(transaction_id.encode()).hexdigest()[:12]}"
 
 
 def frauds_key(shard: int) -> Item:
@@ -129,6 +157,10 @@ class Facts:
     era: int  # in which the counters count; 0 or the number of the refresh that began it
     read: int  # decisions recorded up to this time, in ns, have been compared with the data
     pending: int  # when the first of them was recorded that the data lacks
+    began: int  # the refresh that began last
+    labelled: int  # the time of the data's newest transaction whose label is known
+    listed: int  # 0 in a table of an earlier version, until a run has put its decisions into lists
+    fingerprint: str | None = None  # of the contract; stores of a time before have its digest alone
 
     @property
     def settled(self) -> bool:
@@ -137,7 +169,9 @@ class Facts:
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> "Facts":
-        return cls(item["contract"]["S"], *(integer(item, name) for name in FACT_NAMES))
+        facts = {name: integer(item, name) for name in FACT_NAMES}
+        fingerprint = item["fingerprint"]["S"] if "fingerprint" in item else None
+        return cls(contract=item["contract"]["S"], fingerprint=fingerprint, **facts)
 
 
 def hours_of(day: int, item: Mapping[str, Any], facts: Facts) -> Iterator[list[int]]:
@@ -176,6 +210,7 @@ def decision_item(decision: Decision, recorded: int) -> Item:
         "decided_at": {"S": decision.decided_at.isoformat()},
         "recorded": number(recorded),
         "feed": {"S": feed_of(shard_of(decision.event.transaction_id) % SHARDS)},
+        "listed": {"BOOL": True},
     }
 
 

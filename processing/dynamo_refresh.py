@@ -26,6 +26,7 @@ from processing.dynamo_items import (
     number,
     shard_of,
 )
+from processing.dynamo_lookup import unlisted
 from processing.dynamo_tail import Overtaken, Tail
 from processing.errors import BadInput
 from processing.online import Bucket, Comparison, Event
@@ -54,15 +55,18 @@ class Refresh:
     with items of its own, which takes the place of the one before when the refresh is declared done.
     """
 
-    def __init__(self, store: "DynamoStore", horizon: int, comparison: Comparison) -> None:
+    def __init__(self, store: "DynamoStore", horizon: int, comparison: Comparison, labelled_us: int) -> None:
         self.store, self.calls = store, store.calls
-        self.horizon, self.comparison = horizon, comparison
+        self.horizon, self.comparison, self.began = horizon, comparison, time.time_ns() // 1000
         seen = self._begin()
         self.new_era = horizon < max(seen.horizon, seen.done_horizon)
         number = seen.refresh + 1
         era = number if self.new_era else seen.era
         # As they will be when it is done:
-        self.facts = Facts(seen.contract, horizon, number, number, horizon, era, comparison.read, comparison.pending)
+        compared, labelled = (comparison.read, comparison.pending), max(seen.labelled, labelled_us)
+        self.facts = Facts(
+            seen.contract, horizon, number, number, horizon, era, *compared, self.began, labelled, seen.listed
+        )
         self.tail = Tail(store, self.facts, self._ends)
 
     def _begin(self) -> Facts:
@@ -74,9 +78,12 @@ class Refresh:
                 ":horizon": number(self.horizon),
                 ":refresh": number(seen.refresh + 1),
                 ":seen": number(seen.refresh),
+                ":began": number(self.began),
             }
             free = "attribute_not_exists(#refresh) OR #refresh = :seen"
-            begin = self.calls.update(FACTS, "SET #horizon = :horizon, #refresh = :refresh", values, free)
+            begin = self.calls.update(
+                FACTS, "SET #horizon = :horizon, #refresh = :refresh, #began = :began", values, free
+            )
             try:
                 self.calls.call("update_item", ends, **begin)
                 return seen
@@ -107,6 +114,7 @@ class Refresh:
                 if self.new_era:  # decisions that came meanwhile were counted in the era before
                     time.sleep(min(self.calls.timeout, STRAY_SECONDS))
                     self._catch_up(pool)
+                self._list(pool)
         except Overtaken:
             raise BadInput(
                 "another run began to bring the online store up to date before this one was through; "
@@ -115,6 +123,13 @@ class Refresh:
 
     def _ends(self) -> float:
         return self.calls.ends(PATIENCE_SECONDS)
+
+    def _list(self, pool: ThreadPoolExecutor) -> None:
+        """Put what servers of an earlier version wrote into the lists by which decisions are looked up."""
+        now = time.time_ns()
+        _all(pool, ((self._put, (items,)) for items in unlisted(self.store, self._ends)))
+        listed = self.calls.update(FACTS, "SET #listed = :now", {":now": number(now)})
+        self.calls.call("update_item", self._ends(), **listed)
 
     def _catch_up(self, pool: ThreadPoolExecutor) -> None:
         """Count in the new era what was decided from the horizon on."""
@@ -132,7 +147,7 @@ class Refresh:
             event = event_of(item)
             if is_counted(item, self.facts, event in known):
                 self.tail.relabel(event, item, label, event in known)
-        names = ("done", "done_horizon", "era", "read", "pending")
+        names = ("done", "done_horizon", "era", "read", "pending", "labelled")
         values = {f":{name}": number(getattr(self.facts, name)) for name in names}
         done = "SET " + ", ".join(f"#{name} = :{name}" for name in names)
         declare = self.calls.update(FACTS, done, values, "#refresh = :done")

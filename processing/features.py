@@ -51,6 +51,14 @@ class FeatureSet:
         return (*names, *self.contract.numeric, *self.contract.categorical)
 
     @property
+    def definition(self) -> tuple[object, ...]:
+        """What decides the features' values: contracts with the same one give the same features to the same rows."""
+        contract = self.contract
+        behaviour = [(e.name, e.column, e.windows_days, e.fraud_windows_days) for e in contract.entities]
+        delay = contract.label_delay_days if any(e.fraud_windows_days for e in contract.entities) else 0
+        return (*behaviour, delay, contract.amount_decimals, contract.numeric, tuple(contract.categorical.items()))
+
+    @property
     def dtypes(self) -> dict[str, str]:
         """The dtype of every feature, by name."""
         return dict.fromkeys(self.names, "float64")

@@ -28,11 +28,13 @@ from processing.arrival_history import arrived_files
 from processing.behaviour import features_of
 from processing.buckets import first_day, refresh_store
 from processing.committing import Changes, Files, commit, discarded_on, keys_of
-from processing.contract import HOME_KEY, Contract, of_home
+from processing.contract import HOME_KEY, Contract
 from processing.damage import name_damage
+from processing.earlier import folder_of, served_contracts
 from processing.errors import BadInput, Conflict, FraudlineError
 from processing.features import FeatureSet
-from processing.home import Home, open_home
+from processing.home import Home, LocalHome, open_home
+from processing.home_contract import adopt, contract_for
 from processing.incoming import FOLDER, Claims, bring_in, reclaim, settled
 from processing.intake import Taken, land, read_table, rewritten, take
 from processing.landing import check_file
@@ -42,7 +44,7 @@ from processing.online import OnlineStore, Reports, open_store
 from processing.parquet import READ, WRITE
 from processing.schemas import quarantine_schema, transaction_schema
 from processing.scratch import remove_abandoned, scratch_folder
-from processing.spark import start_spark, tasks_for
+from processing.spark import memory_trouble, start_spark, tasks_for
 from processing.split import Split, date_of, split_days
 from processing.staging import Staging, brought, stage
 from processing.tracebacks import shape_of, trace_of
@@ -55,35 +57,46 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", required=True, help="folder of the installation")
     parser.add_argument("--run", required=True, help="name of the run")
+    parser.add_argument("--contract", help="what the home is to go by from now on: a shipped contract or a file")
     parser.add_argument("--default-contract", default="transactions", help="for a new home: a shipped contract's name")
     parser.add_argument("--input-url", help="a folder to take files from that is not the home's incoming/")
     options, _ = parser.parse_known_args(arguments)  # Glue adds arguments of its own
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a job told to stop cleans up as one that failed
     try:
         home = open_home(options.home)
-        contract = of_home(home, default=options.default_contract)
+        contract = contract_for(home, options.contract, options.default_contract)
         remove_abandoned()
         with hold(home, options.run, say=say) as lease, scratch_folder("job") as scratch, ExitStack() as held:
             if options.input_url and options.input_url.rstrip("/") != home.url_of(FOLDER).rstrip("/"):
                 say(f"{len(bring_in(home, open_home(options.input_url)))} file(s) copied from {options.input_url}")
-            run_job(home, contract, options.run, scratch, held, lease.check)
+            given = options.contract is not None
+            run_job(home, contract, options.run, scratch, held, lease.check, replace_contract=given)
     except FraudlineError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 (a traceback would show what the error says, which may be a row's values)
         print(trace_of(error), file=sys.stderr)
-        print(f"error: the feature job ended unexpectedly: {shape_of(error)}; its log has the trace", file=sys.stderr)
+        what = memory_trouble(error) or f"the feature job ended unexpectedly: {shape_of(error)}; its log has the trace"
+        print(f"error: {what}", file=sys.stderr)
         return 1
     return 0
 
 
 def run_job(
-    home: Home, contract: Contract, run: str, scratch: Path, held: ExitStack, check: Callable[[], None] = lambda: None
+    home: Home,
+    contract: Contract,
+    run: str,
+    scratch: Path,
+    held: ExitStack,
+    check: Callable[[], None] = lambda: None,
+    *,
+    replace_contract: bool = False,
 ) -> dict[str, Any]:
     """One run of the job; what it did, as in runs/<run>/features.json. Raises FraudlineError.
 
     Nobody else may run on the home meanwhile: `check` is called right before each commit, and raises Conflict if
     somebody may. `held` keeps local copies of the files until the caller is done.
+    `replace_contract`: the home goes by this contract from the commit on, whichever it went by before.
     """
     tables = iceberg.open_tables(home, contract)
     if returned := reclaim(home):
@@ -104,12 +117,13 @@ def run_job(
         say(f"Spark {spark.version} started; {len(claims.files)} file(s) to take in")
         staging = stage(home, run, scratch, spark)
         held.callback(staging.close)
-        job = _Job(home, contract, run, spark, tables, staging, claims, check)
+        job = _Job(home, contract, run, spark, tables, staging, claims, check, replace_contract)
         reports = store.reports() if store else Reports({}, 0)
         try:
             taken = job.take_in(reports)
             claims.archive()
             split, counts = job.write_sets()
+            job.write_earlier(split.test)
             set_buckets = job.refresh(store, reports) if store else 0
         except (Py4JError, PySparkException) as error:
             name_damage(job.tables, error)
@@ -172,6 +186,7 @@ class _Job:
     staging: Staging
     claims: Claims
     check: Callable[[], None]
+    replace_contract: bool = False
     new_rows: int = 0
     added: int = 0  # rows that are committed by now
     attempt: int = 0
@@ -210,7 +225,10 @@ class _Job:
             split_days(labelled + Counter(taken.labelled), Counter(self._counts()) + Counter(taken.new), self.contract)
         except BadInput as error:
             stay = "the files stay in incoming/, for a run that finds more there"
-            raise BadInput(f"{error}. Nothing was committed; {stay}") from None
+            key = f"runs/{self.run}/{HOME_KEY}"
+            self.home.write(key, self.contract.text.encode())
+            where = self.home.path(key) if isinstance(self.home, LocalHome) else self.home.url_of(key)
+            raise BadInput(f"{error}. This run's contract is {where}. Nothing was committed; {stay}") from None
 
     def transactions(self, files: Files) -> DataFrame | None:
         """The rows of these files; None if there are none."""
@@ -225,6 +243,10 @@ class _Job:
         with discarded_on(BaseException, lambda: list(changes.folders.values()), self.staging.discard):
             self._write_changes(taken, changes)
             self.claims.check_unchanged()
+            self.check()
+            # Before the rows, which could not be read without it.
+            for change in adopt(self.home, self.contract, replace=self.replace_contract):
+                say(change)
         if commit(self.tables, changes, self.staging.discard, self.check):
             self.added += taken.new_rows
         say("committed")
@@ -243,18 +265,18 @@ class _Job:
         days = set(now) if changes.features_stale else affected_days(taken, self.contract) & set(now)
         say(f"{len(changed)} day(s) of transactions change, {len(days)} day(s) of features to compute")
         if days:
-            changes.features = self._write("features", self._features(now, days), changes)
+            changes.features = self._write("features", self._features(now, days, self.contract), changes)
         changes.refused = self._refused(taken, changes)
 
     def _counts(self) -> dict[int, int]:
         return iceberg.row_counts(self.tables.find("transactions"))
 
-    def _features(self, files: Files, days: Collection[int]) -> DataFrame:
-        reach = -(-self.contract.lookback_hours // 24)
+    def _features(self, files: Files, days: Collection[int], contract: Contract) -> DataFrame:
+        reach = -(-contract.lookback_hours // 24)
         needed = {day - back for day in days for back in range(reach + 1)}
         rows = self.transactions({day: names for day, names in files.items() if day in needed})
         assert rows is not None
-        return features_of(rows, self.contract, days, self._partitions())
+        return features_of(rows.select(*transaction_schema(contract).names), contract, days, self._partitions())
 
     def _partitions(self) -> int:
         return tasks_for(sum(self._counts().values()) + self.new_rows, self.spark)
@@ -319,6 +341,15 @@ class _Job:
             counts[name] = sum(labelled.get(day, 0) for day in days)
         say(f"sets written: {counts['train']:,} rows to train on, {counts['test']:,} to test on")
         return split, counts
+
+    def write_earlier(self, days: range) -> None:
+        """Put the test rows into the run's folder as models of before see them, if not as the new one will."""
+        for theirs in served_contracts(self.home, self.contract, say):
+            folder, started = folder_of(self.run, theirs), time.monotonic()
+            rows = self._features(self.tables.files_by_day("transactions"), days, theirs)
+            rows.write.parquet(self.staging.target(folder), mode="overwrite")
+            self.staging.publish(folder)
+            say(f"test rows written under a contract of before ({folder}) in {time.monotonic() - started:.0f} s")
 
     def refresh(self, store: OnlineStore, reports: Reports) -> int:
         files = self.tables.files_by_day("transactions")

@@ -29,6 +29,10 @@ from processing.schemas import landed_schema
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 UNREADABLE = "unreadable"
+TAKEN_IN = (  # what to do about a file that was to be taken in
+    "Rename the file's columns; or, in a home without data, run with a contract of your own that names them "
+    "(fraudline run --contract FILE.toml)"
+)
 SIMILAR = 0.8  # how like an expected column's name a found one is, to be shown
 
 
@@ -38,15 +42,15 @@ def is_readable(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not hidden
 
 
-def check_file(path: Path, contract: Contract, name: str, *, labelled: bool = True) -> None:
+def check_file(path: Path, contract: Contract, name: str, *, labelled: bool = True, remedy: str = TAKEN_IN) -> None:
     """Raise BadInput, naming file and column, unless the file can be opened and has the contract's columns.
 
-    Without `labelled` the label's may be missing.
+    Without `labelled` the label's may be missing. `remedy`: what to do about columns of other names.
     """
     expected = _expected(contract, labelled)
     try:
         file = _open(path)
-        _check_names(file.names, expected, contract)
+        _check_names(file.names, expected, contract, remedy)
         file.check(expected)
     except BadInput as error:
         raise BadInput(f"{name} {error}") from None
@@ -79,7 +83,7 @@ def _expected(contract: Contract, labelled: bool) -> tuple[str, ...]:
     return contract.columns if labelled else contract.columns[:-1]
 
 
-def _check_names(found: list[str], expected: tuple[str, ...], contract: Contract) -> None:
+def _check_names(found: list[str], expected: tuple[str, ...], contract: Contract, remedy: str) -> None:
     """Raise BadInput for a column that is missing or there twice.
 
     What was found is not shown: where the header line is missing, it is a customer's row.
@@ -95,7 +99,7 @@ def _check_names(found: list[str], expected: tuple[str, ...], contract: Contract
         raise BadInput(
             f"has no column {missing[0]!r}{like}: {len(missing)} of the {len(expected)} columns that the contract "
             f"{contract.name!r} expects are missing among the {len(found)} found{hint}. It expects "
-            f"{', '.join(expected)}. Name your columns in a contract of your own (--contract FILE.toml)"
+            f"{', '.join(expected)}. {remedy}"
         )
 
 

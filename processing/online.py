@@ -12,17 +12,20 @@ next refresh on, because only a run knows whether the data has it.
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from processing.contract import Contract
 from processing.errors import FraudlineError
 from processing.home import Home, LocalHome
 from processing.windows import HOUR_US
+
+if TYPE_CHECKING:
+    from processing.lookup import Page, Search
 
 
 class StoreUnavailable(FraudlineError):
@@ -126,6 +129,32 @@ class Comparison:
 
 
 NOT_COMPARED = Comparison()
+Former = Callable[[], Iterable[str]]  # the digests of contracts that a home went by before, and may follow one another
+
+
+def is_bound_to(contract: Contract, digest: str, fingerprint: str | None, former: Former) -> bool:
+    """Whether a store is of a contract, by what it holds of its own.
+
+    A store of a time before fingerprints holds the digest of the contract's text alone, which may have changed since
+    in what no store depends on.
+    """
+    if fingerprint is not None:
+        return fingerprint == contract.fingerprint
+    return digest == contract.digest or digest in former()
+
+
+class StoreState(NamedTuple):
+    """How far a store reaches, and whether it is whole. Times are in microseconds since 1970.
+
+    `filled` is whether any refresh was finished in it or is under way, `horizon_us` up to when the data's transactions
+    are counted. `labelled_us` is the time of the newest transaction whose label is known, 0 while none is.
+    `unfinished_since_us` says when the refresh began that is not finished; None if all are.
+    """
+
+    filled: bool
+    horizon_us: int
+    labelled_us: int
+    unfinished_since_us: int | None
 
 
 class Ledger(Protocol):
@@ -177,6 +206,14 @@ class OnlineStore(ABC):
         """The latest decisions, newest first; with `since`, those made at that time or later."""
 
     @abstractmethod
+    def search(self, search: "Search", limit: int, after: str | None = None, *, newer: bool = False) -> "Page":
+        """A page of recorded decisions: at most `limit` of those that a search is for, the newest ones.
+
+        `after` is a position of an earlier page of the same search: its `last` to go on to older ones, or with
+        `newer` its `first` to go back to those that came after it, the nearest ones.
+        """
+
+    @abstractmethod
     def reports(self) -> Reports:
         """Everything reported so far."""
 
@@ -196,6 +233,7 @@ class OnlineStore(ABC):
         mark: int,
         frauds: Collection[Event] = (),
         comparison: Comparison = NOT_COMPARED,
+        labelled_us: int = 0,
     ) -> None:
         """Set all buckets of the hours before `horizon` (those not given are dropped), while the API goes on.
 
@@ -203,8 +241,13 @@ class OnlineStore(ABC):
         `mark`; reports newer than that are kept on top of them. `tail` are the data's events from the hour `horizon`
         on, which may not be over: each is counted unless it was. `frauds` are the events among all of these that are
         fraud, so that a report of one of them counts it no second time. The horizon may go back; the hours that the
-        store then holds too much of are counted anew, from `tail` and the decisions.
+        store then holds too much of are counted anew, from `tail` and the decisions. `labelled_us` is the time of the
+        data's newest transaction whose label is known, 0 if none is.
         """
+
+    @abstractmethod
+    def state(self) -> StoreState:
+        """How far the store reaches, as of now."""
 
     def tidy(self) -> None:  # noqa: B027 - most stores need none
         """Housekeeping that takes milliseconds; a server has it done every so often, in a thread."""
@@ -219,10 +262,18 @@ def open_store(home: Home, contract: Contract, *, timeout: float = 2.0) -> Onlin
 
     A home in S3 has it in the DynamoDB table that FRAUDLINE_ONLINE_TABLE names (`fraudline` if it is not set).
     """
+
+    def former() -> Iterator[str]:
+        from processing.home_contract import former_digests
+
+        with suppress(FraudlineError):  # who may not look at the runs knows of no former contract
+            yield from former_digests(home, contract)
+
     if not isinstance(home, LocalHome):
         from processing.online_dynamo import DynamoStore
 
-        return DynamoStore(os.environ.get("FRAUDLINE_ONLINE_TABLE") or "fraudline", contract, timeout=timeout)
+        name = os.environ.get("FRAUDLINE_ONLINE_TABLE") or "fraudline"
+        return DynamoStore(name, contract, timeout=timeout, former=former)
     from processing.online_sqlite import SqliteStore
 
     folder: Path = home.path("online")
@@ -230,4 +281,4 @@ def open_store(home: Home, contract: Contract, *, timeout: float = 2.0) -> Onlin
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnavailable(f"the folder of the online store cannot be made: {error}") from error
-    return SqliteStore(folder / "store.sqlite", contract, timeout=timeout)
+    return SqliteStore(folder / "store.sqlite", contract, timeout=timeout, former=former)

@@ -8,7 +8,7 @@ condition on the items themselves decides.
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 
 import numpy as np
@@ -19,6 +19,7 @@ from processing.dynamo_items import (
     COUNTER,
     DAY_HOURS,
     FACTS,
+    LAG_NS,
     REPORTS,
     SHARDS,
     SLOT_US,
@@ -46,25 +47,30 @@ from processing.dynamo_items import (
     shard_of,
     slot_key,
 )
+from processing.dynamo_lookup import entries_of, label_entry, rows
 from processing.errors import BadInput, NotFound
 from processing.features import FeatureSet
+from processing.lookup import Page, Search, page_of
 from processing.online import (
     NOT_COMPARED,
     Bucket,
     Comparison,
     Decision,
     Event,
+    Former,
     OnlineStore,
     Recorded,
     Recordings,
     Report,
     Reports,
+    StoreBusy,
+    StoreState,
+    is_bound_to,
 )
 from processing.windows import DAY_US, HOUR_US, state_at
 
 SPARE_DAYS = 30  # that counters are kept beyond the look-back, by the time of their last change
 KEPT_DAYS = 400  # decisions and reports: longer than a cardholder may take to complain
-LAG_NS = 600_000_000_000  # by which the index may be late, and clocks may differ
 NEW = "attribute_not_exists(#recorded)"
 
 
@@ -75,23 +81,43 @@ class DynamoStore(OnlineStore):
     of another contract, and StoreUnavailable.
     """
 
-    def __init__(self, table: str, contract: Contract, *, timeout: float = 2.0) -> None:
+    def __init__(self, table: str, contract: Contract, *, timeout: float = 2.0, former: Former = tuple) -> None:
         self.calls = Calls(table, timeout)
         self.contract = contract
         self.windows = list(FeatureSet(contract).windows.values())
         self._facts = self._begun(contract)
-        if self._facts.contract != contract.digest:
+        if self._facts.fingerprint != contract.fingerprint:
+            self._bind(contract, former)
+
+    def _bind(self, contract: Contract, former: Former) -> None:
+        """Note the contract of a table that holds nothing yet, or none but its digest. BadInput for any other table."""
+        kept = self._facts
+        empty = not kept.refresh and not self.decisions(1)
+        if not (empty or is_bound_to(contract, kept.contract, kept.fingerprint, former)):
             raise BadInput(
-                f"the online store (DynamoDB table {table}) was made for another contract than {contract.name!r} as "
-                "it reads now; use the contract of this home, or set FRAUDLINE_ONLINE_TABLE to another table"
+                f"the online store (DynamoDB table {self.calls.table}) was made for another contract than "
+                f"{contract.name!r} as it reads now; use the contract of this home, or set FRAUDLINE_ONLINE_TABLE to "
+                "another table"
             )
+        now = {":contract": {"S": contract.digest}, ":fingerprint": {"S": contract.fingerprint}}
+        seen = {":seen": {"S": kept.contract}, ":refresh": number(kept.refresh)}
+        change = self.calls.update(
+            FACTS,
+            "SET #contract = :contract, #fingerprint = :fingerprint",
+            now | seen,
+            "#contract = :seen AND #refresh = :refresh",
+        )
+        with suppress(Refused):  # another process came first, or a refresh began: looked at below
+            self.calls.call("update_item", self.calls.ends(), **change)
+        if self.facts(self.calls.ends()).fingerprint != contract.fingerprint:
+            raise StoreBusy(f"the online store (DynamoDB table {self.calls.table}) is being changed; try again")
 
     def _begun(self, contract: Contract) -> Facts:
         ends = self.calls.ends()
         try:
             return self.facts(ends)
         except NotFound:
-            begin = {"TableName": self.calls.table, "Item": new_facts(contract.digest)}
+            begin = {"TableName": self.calls.table, "Item": new_facts(contract, time.time_ns())}
             with suppress(Refused):  # another process came first
                 self.calls.call("put_item", ends, **begin, ConditionExpression="attribute_not_exists(pk)")
             return self.facts(ends)
@@ -152,6 +178,7 @@ class DynamoStore(OnlineStore):
         event, facts = decision.event, self._facts  # as `recall` saw them; the conditions catch what came later
         item = decision_item(decision, recorded) | {"expires": expiry(KEPT_DAYS), "era": number(facts.era)}
         key = decision_key(event.transaction_id)
+        entries = [{"Put": {"TableName": self.calls.table, "Item": entry}} for entry in entries_of(item)]
         values = {f":{name}": value for name, value in item.items()}
         setting = {name: f"#{name} = :{name}" for name in item}
         tail: Item = {}
@@ -161,7 +188,7 @@ class DynamoStore(OnlineStore):
             own = self.calls.update(key, "SET " + ", ".join(setting.values()), values | data, untold)
             try:
                 changes = [{"Update": update} for update in (own, *self.counting(event, facts.era))]
-                self.calls.call("transact_write_items", ends, TransactItems=changes)
+                self.calls.call("transact_write_items", ends, TransactItems=changes + entries)
                 return decision
             except Refused as refused:
                 tail = refused.items.get(0, {})
@@ -174,7 +201,7 @@ class DynamoStore(OnlineStore):
             setting["displaced"], values[":displaced"] = "#displaced = :displaced", {"BOOL": True}
         try:
             plain = self.calls.update(key, "SET " + ", ".join(setting.values()), values, NEW)
-            self.calls.call("update_item", ends, **plain)
+            self.calls.call("transact_write_items", ends, TransactItems=[{"Update": plain}, *entries])
             return decision
         except Refused as refused:
             standing = _standing(refused.items[0], decision, recorded)
@@ -221,8 +248,9 @@ class DynamoStore(OnlineStore):
                 raise NotFound(f"no decision is recorded for transaction {transaction_id!r}; check the id")
             facts = Facts.of(found[address(FACTS)])
             in_data = content_of(known.event) in found.get(address(frauds_key(shard)), {}).get("ids", {}).get("SS", ())
-            count = integer(found.get(address(COUNTER), {}), "next", 1)
-            changes = self._noting(event_item(known.event) | {"is_fraud": {"BOOL": is_fraud}}, count)
+            counter = found.get(address(COUNTER), {})
+            reported = event_item(known.event) | {"is_fraud": {"BOOL": is_fraud}, "listed": {"BOOL": True}}
+            changes = self._noting(reported, counter)
             told = {":refresh": number(facts.refresh), ":done": number(facts.done)}
             changes.append(self.calls.check(FACTS, "#refresh = :refresh AND #done = :done", told))
             setting = "SET #is_fraud = :label"
@@ -232,7 +260,8 @@ class DynamoStore(OnlineStore):
                 changes += self.moving(known.event, int(is_fraud) - int(counted), facts.era)
                 setting += ", #counted = :label, #basis = :done"
                 values[":done"] = number(facts.done)
-            unchanged, seen = as_seen(item, ("era", "displaced"))
+            changes += self._relisting(item, is_fraud)
+            unchanged, seen = as_seen(item, ("era", "displaced", "is_fraud"))
             changes.append({"Update": self.calls.update(key, setting, values | seen, unchanged)})
             try:
                 self.calls.call("transact_write_items", ends, TransactItems=changes)
@@ -241,12 +270,25 @@ class DynamoStore(OnlineStore):
                 self.calls.pause(attempt, ends, None)
                 attempt += 1
 
-    def _noting(self, told: Item, count: int) -> list[Item]:
+    def _relisting(self, item: Item, label: bool) -> list[Item]:
+        """The changes that take a decision into the list of a label, and out of that of the other."""
+        if "expires" not in item:
+            return []
+        own = [{"Put": {"TableName": self.calls.table, "Item": label_entry(item, label)}}]
+        if item.get("is_fraud", {"BOOL": label})["BOOL"] == label:
+            return own
+        before = label_entry(item, not label)
+        key = {name: before[name] for name in ("pk", "sk")}
+        return [*own, {"Delete": {"TableName": self.calls.table, "Key": key}}]
+
+    def _noting(self, told: Item, counter: Item) -> list[Item]:
         """The changes that keep a report under its number, refused if that was taken meanwhile."""
-        numbers = {":this": number(count), ":next": number(count + 1)}
+        count = integer(counter, "next", 1)
+        labelled = max(integer(counter, "labelled"), integer(told, "time_us"))
+        numbers = {":this": number(count), ":next": number(count + 1), ":labelled": number(labelled)}
         free = "attribute_not_exists(#next) OR #next = :this"
         return [
-            {"Update": self.calls.update(COUNTER, "SET #next = :next", numbers, free)},
+            {"Update": self.calls.update(COUNTER, "SET #next = :next, #labelled = :labelled", numbers, free)},
             {"Put": {"TableName": self.calls.table, "Item": report_key(count) | told | {"expires": expiry(KEPT_DAYS)}}},
         ]
 
@@ -277,6 +319,15 @@ class DynamoStore(OnlineStore):
             )
         found.sort(key=lambda item: integer(item, "recorded"), reverse=True)
         return [made for item in found[:limit] if (made := decision_of(item))]
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether all decisions are in lists; False in a table of an earlier version, until the next run."""
+        return self._facts.listed > 0
+
+    def search(self, search: Search, limit: int, after: str | None = None, *, newer: bool = False) -> Page:
+        with closing(rows(self, search, limit, after, newer=newer)) as found:
+            return page_of(found, search, limit, newer=newer)
 
     def reports(self) -> Reports:
         ends = self.calls.ends(60.0)  # many pages, and nobody waits at a till
@@ -330,11 +381,18 @@ class DynamoStore(OnlineStore):
         mark: int,
         frauds: Collection[Event] = (),
         comparison: Comparison = NOT_COMPARED,
+        labelled_us: int = 0,
     ) -> None:
         from processing.dynamo_refresh import Refresh
 
-        Refresh(self, horizon, comparison).run(buckets, tail, mark, frauds)
+        Refresh(self, horizon, comparison, labelled_us).run(buckets, tail, mark, frauds)
         self.facts(self.calls.ends())
+
+    def state(self) -> StoreState:
+        found = self.calls.get([FACTS, COUNTER], self.calls.ends())
+        facts = Facts.of(found.get(address(FACTS), {"contract": {"S": ""}}))
+        labelled = max(facts.labelled, integer(found.get(address(COUNTER), {}), "labelled"))
+        return StoreState(facts.refresh > 0, facts.horizon * HOUR_US, labelled, None if facts.settled else facts.began)
 
     def close(self) -> None:
         self.calls.close()

@@ -1,23 +1,27 @@
 """The online store of a laptop: SQLite in WAL mode, shared by any number of processes on one machine."""
 
+import logging
+import os
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from processing.contract import Contract
 from processing.errors import BadInput, NotFound
 from processing.features import FeatureSet
+from processing.lookup import Page, Search, page_of
 from processing.online import (
     NOT_COMPARED,
     Bucket,
     Comparison,
     Decision,
     Event,
+    Former,
     Ledger,
     OnlineStore,
     Recorded,
@@ -25,7 +29,9 @@ from processing.online import (
     Report,
     Reports,
     StoreBusy,
+    StoreState,
     StoreUnavailable,
+    is_bound_to,
 )
 from processing.sqlite_ledger import (
     DECISION,
@@ -38,11 +44,16 @@ from processing.sqlite_ledger import (
     fact,
     known_decision,
     migrate,
+    note_labelled,
 )
+from processing.sqlite_lookup import missing_indexes, rows
 from processing.sqlite_refresh import refresh
+from processing.windows import HOUR_US
 
 READ_AT_ONCE = 5_000
 COLUMNS = {"buckets": "g", "decisions": "reasons"}  # the newest of a table
+INDEX_SECONDS = 600.0  # that whoever opens a store waits for the process that is making its indexes
+MANY = 100_000  # decisions, whose indexes take a moment to make: some 9 seconds for a million
 LOG_PAGES = 4_000  # of the write-ahead log, at which a commit copies them itself if nobody else did
 
 
@@ -51,21 +62,34 @@ class SqliteStore(OnlineStore):
 
     near = True
 
-    def __init__(self, path: Path, contract: Contract, *, timeout: float = 2.0) -> None:
+    def __init__(self, path: Path, contract: Contract, *, timeout: float = 2.0, former: Former = tuple) -> None:
         self.path, self.timeout = path, timeout
         self.windows = list(FeatureSet(contract).windows.values())
         # Not one per thread: a server's pool ends idle threads and starts others, each of which would open its own.
         self._one_writer = threading.Lock()
         self._idle: deque[sqlite3.Connection] = deque()
         self._prompt: deque[sqlite3.Connection] = deque()  # those that do not wait for other writers
+        self._file: tuple[int, int] | None = None  # which file it is, once it is open
         self._create(contract)
+        self._file = self._found()
         with self._answering() as db:
-            (digest,) = db.execute("SELECT value FROM facts WHERE name = 'contract'").fetchone()
-        if digest != contract.digest:
-            raise BadInput(
-                f"the online store {path} was made for another contract than {contract.name!r} as it reads now; "
-                "use the contract of this home, or another home"
-            )
+            kept = db.execute("SELECT value FROM facts WHERE name = 'fingerprint'").fetchone()
+        if kept != (contract.fingerprint,):
+            self._bind(contract, former)
+        self._index(len(contract.entities))
+
+    def _bind(self, contract: Contract, former: Former) -> None:
+        """Note the contract of a store that holds nothing yet, or none but its digest. BadInput for any other store."""
+        with self._writing() as db:
+            kept = dict(db.execute("SELECT name, value FROM facts").fetchall())
+            empty = not fact(db, "refresh") and not db.execute("SELECT 1 FROM decisions LIMIT 1").fetchone()
+            if not (empty or is_bound_to(contract, kept.get("contract", ""), kept.get("fingerprint"), former)):
+                raise BadInput(
+                    f"the online store {self.path} was made for another contract than {contract.name!r} as it reads "
+                    "now; use the contract of this home, or another home"
+                )
+            now = {"contract": contract.digest, "fingerprint": contract.fingerprint}
+            db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", now.items())
 
     def _create(self, contract: Contract) -> None:
         with self._answering() as db:
@@ -80,6 +104,29 @@ class SqliteStore(OnlineStore):
             db.execute("INSERT OR IGNORE INTO facts VALUES ('contract', ?)", [contract.digest])
             db.executemany("INSERT OR IGNORE INTO facts VALUES (?, 0)", [(name,) for name in FACTS])
             migrate(db)
+
+    def _index(self, entities: int) -> None:
+        """Make the indexes that a new store lacks, or one of an earlier version, each in a transaction of its own.
+
+        Others write in between. For one index of a million decisions they wait three seconds.
+        """
+        with self._answering() as db:
+            missing = missing_indexes(db, entities)
+            (decided,) = db.execute("SELECT ifnull(max(number), 0) FROM decisions").fetchone()
+        if missing and decided > MANY:
+            logging.getLogger(__name__).warning(
+                "the online store %s is given indexes of its %s decisions, once; other processes may wait for seconds",
+                self.path,
+                f"{decided:,}",
+            )
+        for statement in missing:
+            try:
+                with closing(self._connect(max(self.timeout, INDEX_SECONDS))) as patient:
+                    patient.execute("BEGIN IMMEDIATE")
+                    patient.execute(statement)
+                    patient.execute("COMMIT")
+            except sqlite3.DatabaseError as error:
+                raise StoreUnavailable(f"the online store {self.path} could not be given an index: {error}") from error
 
     def _check_columns(self, db: sqlite3.Connection) -> None:
         """Raise BadInput for a store whose tables are not those of this version."""
@@ -105,6 +152,11 @@ class SqliteStore(OnlineStore):
     @contextmanager
     def _answering(self, wait: bool = True) -> Iterator[sqlite3.Connection]:
         idle = self._idle if wait else self._prompt
+        if self._file is not None and self._found() != self._file:
+            raise StoreUnavailable(
+                f"the online store {self.path} was removed or replaced while it was open; restart what uses it, after "
+                "`fraudline home repair` if it is gone"
+            )
         try:
             db = idle.pop() if idle else self._connect(self.timeout if wait else 0.0)
             try:
@@ -119,10 +171,20 @@ class SqliteStore(OnlineStore):
             raise kind(f"the online store {self.path} does not answer: {error}") from error
 
     def _connect(self, timeout: float) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=timeout, isolation_level=None, check_same_thread=False)
+        mode = "rwc" if self._file is None else "rw"  # a store that is gone must not begin anew, empty
+        address = f"{self.path.absolute().as_uri()}?mode={mode}"
+        db = sqlite3.connect(address, timeout=timeout, isolation_level=None, check_same_thread=False, uri=True)
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         return db
+
+    def _found(self) -> tuple[int, int] | None:
+        """Which file lies at the path now."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     @contextmanager
     def _writing(self, wait: bool = True) -> Iterator[sqlite3.Connection]:
@@ -168,12 +230,17 @@ class SqliteStore(OnlineStore):
             db.execute("INSERT INTO reports VALUES (NULL, ?, ?)", (transaction_id, is_fraud))
             db.execute("UPDATE decisions SET is_fraud = ? WHERE transaction_id = ?", (is_fraud, transaction_id))
             count_report(db, known.event, is_fraud)
+            note_labelled(db, known.event.time_us)
 
     def decisions(self, limit: int, since: datetime | None = None) -> list[Decision]:
         latest = f"SELECT {DECISION} FROM decisions WHERE decided_at >= ? ORDER BY number DESC LIMIT ?"
         with self._answering() as db:
             rows = db.execute(latest, [since.timestamp() if since else 0.0, limit]).fetchall()
         return [decision_of(row) for row in rows]
+
+    def search(self, search: Search, limit: int, after: str | None = None, *, newer: bool = False) -> Page:
+        with self._answering() as db, closing(rows(db, search, after, newer=newer)) as found:
+            return page_of(found, search, limit, newer=newer)
 
     def reports(self) -> Reports:
         with self._answering() as db:
@@ -205,8 +272,17 @@ class SqliteStore(OnlineStore):
         mark: int,
         frauds: Collection[Event] = (),
         comparison: Comparison = NOT_COMPARED,
+        labelled_us: int = 0,
     ) -> None:
-        refresh(self._writing, horizon, buckets, tail, mark, frauds, comparison)
+        refresh(self._writing, horizon, buckets, tail, mark, frauds, comparison, labelled_us)
+
+    def state(self) -> StoreState:
+        with self._answering() as db:
+            facts: dict[str, int] = dict(db.execute("SELECT name, value FROM facts WHERE name <> 'contract'"))
+        number = facts["refresh"]
+        finished = facts.get("done", number) == number  # a store of an earlier version does not say
+        since = None if finished else facts["began"]
+        return StoreState(number > 0, facts["horizon"] * HOUR_US, facts.get("labelled", 0), since)
 
     def tidy(self) -> None:
         """Copy what was committed from the write-ahead log into the database, so that no commit has to."""

@@ -1,14 +1,21 @@
 """The Spark session: Glue's own in the cloud, one in this process on a laptop."""
 
 import os
+import subprocess
 import sys
+import traceback
 from pathlib import Path
 
+from py4j.protocol import Py4JError, Py4JNetworkError
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
+from processing.memory import REMEDY, memory
 from processing.parquet import SPARK as CHECKSUMS
 
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData"
+ENDING_SECONDS = 1.0  # in which a Java process that is being killed is gone
+MEMORY, DEFAULT_MEMORY = "FRAUDLINE_SPARK_MEMORY", "2g"
 ROWS_OF_A_TASK = 250_000  # the most: with their features they fit into a worker's memory
 ROWS_WORTH_A_TASK = 10_000  # fewer are computed sooner than another task has started
 
@@ -30,7 +37,7 @@ def start_spark(scratch: Path, *, cores: str = "*") -> SparkSession:
     settings = (
         SparkSession.builder.master(f"local[{cores}]")
         .appName("fraudline")
-        .config("spark.driver.memory", os.environ.get("FRAUDLINE_SPARK_MEMORY", "2g"))
+        .config("spark.driver.memory", os.environ.get(MEMORY, DEFAULT_MEMORY))
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.extraJavaOptions", f"{JAVA_OPTIONS} {_quoted(f'-Djava.io.tmpdir={scratch}')}")
@@ -49,6 +56,44 @@ def start_spark(scratch: Path, *, cores: str = "*") -> SparkSession:
     for key, value in CHECKSUMS.items():
         settings = settings.config(key, value)
     return settings.getOrCreate()
+
+
+def memory_trouble(error: BaseException) -> str:
+    """What happened and what to do, if an error says that Spark's memory ran out, or its process is gone; else "".
+
+    Nothing of the error's own text is in it.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        frames = traceback.extract_tb(chain.__traceback__)
+        through_py4j = any("py4j" in Path(frame.filename).parts for frame in frames)
+        cut_off = isinstance(chain, Py4JNetworkError) or (isinstance(chain, ConnectionError) and through_py4j)
+        if "OutOfMemoryError" in str(chain):
+            has = os.environ.get(MEMORY, DEFAULT_MEMORY)
+            return (
+                f"Spark ran out of memory: on this machine its Java process may take {has}, {MEMORY}=4g, say, gives it "
+                f"more (there is {memory() or 'an unknown amount'}); in AWS Glue take larger workers. Or take in files "
+                "in smaller portions"
+            )
+        if cut_off or "JAVA_GATEWAY_EXITED" in str(chain) or (isinstance(chain, Py4JError) and _java_is_gone()):
+            return (
+                "Spark's Java process is gone, killed probably because memory ran out (there is "
+                f"{memory() or 'an unknown amount'} now): {REMEDY}"
+            )
+        chain = chain.__cause__ or chain.__context__
+    return ""
+
+
+def _java_is_gone() -> bool:
+    """Whether the Java process that this one started has ended."""
+    process = getattr(SparkContext._gateway, "proc", None)  # there is none under Glue
+    if process is None:
+        return False
+    try:
+        process.wait(ENDING_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _quoted(option: str) -> str:

@@ -56,13 +56,10 @@ def split_days(labelled: Mapping[int, int], rows: Mapping[int, int], contract: C
         f"the contract {contract.name!r} needs labelled transactions of at least {needed} days to train and "
         f"test on ({contract.test_days} to test, {contract.label_delay_days} delay, 1 to train)"
     )
-    remedy = "Add older files, or set split.test_days lower in the contract"
     if not days:
-        raise BadInput(f"{problem}; found no labelled row at all. {remedy}")
-    last = _newest_settled(days, labelled, rows, contract.test_days)
-    test = range(last + 1 - contract.test_days, last + 1)
-    train_end = test.start - contract.label_delay_days
-    train = range(max(days[0], train_end - contract.train_days), train_end)
+        raise BadInput(f"{problem}; found no labelled row at all. Add files with labels")
+    train, test = _ranges(days, labelled, rows, contract, contract.test_days)
+    last = test[-1]
     if not any(labelled.get(day) for day in train):
         found = f"found {date_of(days[0])} to {date_of(last)}"
         if train:
@@ -72,9 +69,36 @@ def split_days(labelled: Mapping[int, int], rows: Mapping[int, int], contract: C
                 f". Days up to {date_of(days[-1])} have labels too, but too few to test on (less than {SETTLED:.0%} "
                 "of the usual share of rows)"
             )
-        raise BadInput(f"{problem}; {found}. {remedy}")
+        raise BadInput(f"{problem}; {found}. {_remedy(days, labelled, rows, contract)}")
     later = [day for day in days if day > last]
     return Split(train, test, range(later[0], later[-1] + 1) if later else range(0))
+
+
+def _ranges(
+    days: list[int], labelled: Mapping[int, int], rows: Mapping[int, int], contract: Contract, test_days: int
+) -> tuple[range, range]:
+    """The days to train and to test on; those to train on may be none, or none with a label."""
+    last = _newest_settled(days, labelled, rows, test_days)
+    test = range(last + 1 - test_days, last + 1)
+    train_end = test.start - contract.label_delay_days
+    return range(max(days[0], train_end - contract.train_days), train_end), test
+
+
+def _remedy(days: list[int], labelled: Mapping[int, int], rows: Mapping[int, int], contract: Contract) -> str:
+    """What to do about too little history: fewer days to test on, if there are so many to train on then."""
+    possible = 0
+    for fewer in range(contract.test_days - 1, 0, -1):
+        train, _ = _ranges(days, labelled, rows, contract, fewer)
+        trained_on = sum(bool(labelled.get(day)) for day in train)
+        possible = fewer if trained_on else possible
+        if trained_on >= fewer:
+            break
+    if not possible:
+        return "Add older files: there are too few days for any split.test_days"
+    return (
+        f"Add older files, or set split.test_days to {possible} in a copy of the contract and run again with "
+        "--contract and that copy"
+    )
 
 
 def _newest_settled(days: list[int], labelled: Mapping[int, int], rows: Mapping[int, int], test_days: int) -> int:

@@ -1,6 +1,8 @@
 """The tables of the SQLite store, and what is read and written within one transaction of it.
 
-facts        contract (its digest); of the last refresh its horizon and number, and read and pending of its Comparison
+facts        contract (its digest), fingerprint (of its entries that the store is bound to); of the last refresh its
+             horizon and number, and read and pending of its Comparison; began: when it did (us since 1970); done: the
+             number of the last one that was finished; labelled: the time of the newest transaction whose label is known
 buckets      an entity's hours
 ticks        its moments from the horizon on: an event sees those of its hour before it, not those at its time
 tail         the data's events from the horizon on
@@ -47,7 +49,7 @@ DECISION = (
     "transaction_id, time_us, amount, keys, decision, score, threshold, model_version, features, decided_at, is_fraud,"
     " reasons"
 )
-FACTS = ("horizon", "refresh", "read", "pending")
+FACTS = ("horizon", "refresh", "read", "pending", "began", "done", "labelled")
 UNCOUNTED = (
     "SELECT value <= ? AND NOT EXISTS (SELECT 1 FROM tail WHERE transaction_id = ?) FROM facts WHERE name = 'horizon'"
 )
@@ -120,6 +122,17 @@ def fact(db: sqlite3.Connection, name: str) -> int:
     """One of FACTS."""
     value: int = db.execute("SELECT value FROM facts WHERE name = ?", [name]).fetchone()[0]
     return value
+
+
+def set_fact(db: sqlite3.Connection, name: str, value: int) -> None:
+    """Set one of FACTS, which a store of an earlier version may lack."""
+    db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+
+def note_labelled(db: sqlite3.Connection, time_us: int) -> None:
+    """Note that the label of a transaction of that time is known."""
+    newest = "ON CONFLICT DO UPDATE SET value = max(value, excluded.value)"
+    db.execute(f"INSERT INTO facts VALUES ('labelled', ?) {newest}", [time_us])
 
 
 def known_decision(db: sqlite3.Connection, transaction_id: str) -> Decision | None:

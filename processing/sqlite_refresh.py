@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 
@@ -14,7 +15,9 @@ from processing.sqlite_ledger import (
     known_decision,
     mark,
     note,
+    note_labelled,
     relabel,
+    set_fact,
     uncount_event,
 )
 from processing.windows import HOUR_US
@@ -33,6 +36,7 @@ def refresh(
     reports_read: int,
     frauds: Collection[Event],
     comparison: Comparison,
+    labelled_us: int,
 ) -> None:
     """See `OnlineStore.refresh`. Each `transaction` is one that writes; others may come in between."""
     known = set(frauds)
@@ -41,10 +45,11 @@ def refresh(
         _displace(db, horizon, comparison.displaced)
         if horizon < previous:
             _count_anew(db, horizon, pending, tail)
-        facts = {"horizon": horizon, "read": comparison.read, "pending": comparison.pending}
-        db.executemany("UPDATE facts SET value = ? WHERE name = ?", [(value, name) for name, value in facts.items()])
-        db.execute("UPDATE facts SET value = value + 1 WHERE name = 'refresh'")
-        number = fact(db, "refresh")
+        db.execute("INSERT OR IGNORE INTO facts SELECT 'done', value FROM facts WHERE name = 'refresh'")
+        number = fact(db, "refresh") + 1
+        facts = {"horizon": horizon, "refresh": number, "read": comparison.read, "pending": comparison.pending}
+        for name, value in (facts | {"began": time.time_ns() // 1000}).items():
+            set_fact(db, name, value)
         _relabel(db, horizon, reports_read, known)
     for start in range(0, len(tail), EVENTS):
         with transaction() as db:
@@ -66,6 +71,8 @@ def refresh(
         db.execute("DELETE FROM ticks WHERE time_us < ?", [horizon * HOUR_US])
         ids = json.dumps([event.transaction_id for event in tail])
         db.execute("DELETE FROM tail WHERE transaction_id NOT IN (SELECT value FROM json_each(?))", [ids])
+        note_labelled(db, labelled_us)
+        set_fact(db, "done", number)
 
 
 def _displace(db: sqlite3.Connection, horizon: int, ids: Iterable[str]) -> None:

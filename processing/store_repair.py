@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from processing.contract import Contract
-from processing.errors import NotFound
+from processing.errors import Damaged, NotFound
 from processing.home import LocalHome
 from processing.online import open_store
 from processing.scratch import scratch_folder
 from processing.sqlite_ledger import DECISION, decision_of
+from processing.tables import open_tables
 
 STORE_KEY = "online/store.sqlite"
 KEPT = ("decisions", "reports")  # what is in no other place
@@ -33,6 +34,29 @@ def store_fault(home: LocalHome) -> str:
     if said != "ok":
         return str(said)
     return "" if {"facts", *KEPT} <= tables else "its tables are not there"
+
+
+def store_lag(home: LocalHome, contract: Contract) -> str:
+    """Why a store without a fault does not count what the tables hold; "" if it does. For a contract with entities."""
+    path, lacks = home.path(STORE_KEY), "it is not there"
+    if path.exists():
+        with closing(_opened(path)) as db:
+            facts = dict(db.execute("SELECT name, value FROM facts"))
+        if facts["refresh"]:
+            finished = facts.get("done", facts["refresh"]) == facts["refresh"]
+            return "" if finished else "a refresh of it was begun and not finished"
+        lacks = "it is empty"
+    try:
+        filled = open_tables(home, contract).find("transactions") is not None
+    except Damaged:  # told of the tables
+        return ""
+    return f"{lacks}, although the tables hold transactions" if filled else ""
+
+
+def refilled(home: LocalHome, contract: Contract) -> str:
+    """Set the counters of a store from the tables, and make the store if it is gone. What was done, in words. Starts
+    Spark."""
+    return f"{_refreshed(home, contract):,} counters were set from the tables"
 
 
 def rebuilt(home: LocalHome, contract: Contract) -> str:

@@ -19,25 +19,26 @@ from fastapi.responses import PlainTextResponse, Response
 from fastapi.security import HTTPBearer
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from pydantic import BaseModel
+from starlette.requests import Request
 
 from pipeline.registry import Registry
-from processing import contract as contracts
-from processing.contract import HOME_KEY, Contract
-from processing.errors import BadInput, NotFound
+from processing.contract import of_home
 from processing.features import FeatureSet
-from processing.home import Home, open_home
+from processing.home import open_home
 from processing.online import open_store
 from serving import batch, logs, problems, replies
 from serving.console import routes as console
 from serving.decide import Answer, Asked, Decider
 from serving.follow import Follower, Served
-from serving.group_commit import GroupCommit
+from serving.group_commit import GroupCommit, late_after
 from serving.guard import Guard, KeyRing, Rates
+from serving.lookup import Listing, Lookup, said_once
 from serving.metrics import EmbeddedMetrics, Metrics
 from serving.requests import Requests
 from serving.routes import JsonRoute
 from serving.schema import request_model, to_event
 from serving.settings import Settings, keys_file, read_settings
+from serving.watch import StoreWatch
 
 TITLE = "Fraudline"
 SWITCH_SECONDS = 0.0005  # for which a thread that loads a model or reads a batch may keep the requests from going on
@@ -58,9 +59,11 @@ class Service:
     ring: KeyRing
     rates: Rates
     metrics: Metrics
+    watch: StoreWatch
 
     def close(self) -> None:
         self.decisions.close()
+        self.watch.close()
         if self.decider.store is not None:
             self.decider.store.close()
 
@@ -72,7 +75,7 @@ def open_service(settings: Settings) -> Service:
     StoreUnavailable.
     """
     home = open_home(settings.home)
-    contract = contract_of(home)
+    contract = of_home(home)
     features = FeatureSet(contract)
     store = open_store(home, contract, timeout=settings.store_timeout_seconds) if contract.entities else None
     follower = Follower(
@@ -81,22 +84,14 @@ def open_service(settings: Settings) -> Service:
     decider = Decider(features, store)
     keys = settings.api_keys.get_secret_value() if settings.api_keys else None
     ring = KeyRing(keys, keys_file(home))
-    metrics = Metrics(follower)
-    decisions = GroupCommit(decider, without_store=settings.without_store, metrics=metrics)
+    late = late_after(settings.store_timeout_seconds)
+    watch = StoreWatch(store, contract, follower, every_seconds=10 * settings.follow_seconds, patience_seconds=late)
+    metrics = Metrics(follower, watch)
+    decisions = GroupCommit(
+        decider, without_store=settings.without_store, metrics=metrics, watch=watch, late_seconds=late
+    )
     rates = Rates(settings.requests_per_second)
-    return Service(features, decider, decisions, follower, ring, rates, metrics)
-
-
-def contract_of(home: Home) -> Contract:
-    """The contract of a home that was begun. Unlike the pipeline, a server begins none: BadInput."""
-    try:
-        text = home.read(HOME_KEY)
-    except NotFound:
-        raise BadInput(
-            f"the home {home.url} has no {HOME_KEY} yet, so there is nothing to serve: run `fraudline run` first, "
-            "or set FRAUDLINE_HOME to the home you mean"
-        ) from None
-    return contracts.parse(text.decode(), home.url_of(HOME_KEY))
+    return Service(features, decider, decisions, follower, ring, rates, metrics, watch)
 
 
 def from_environment() -> FastAPI:
@@ -121,7 +116,8 @@ def create_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(service.follower.look)  # so that a server with a model is ready as it starts
-        tasks = [asyncio.create_task(service.follower.run())]
+        await asyncio.to_thread(service.watch.look)  # and answers nothing from a store that is lost
+        tasks = [asyncio.create_task(run()) for run in (service.follower.run, service.watch.run, service.ring.run)]
         if settings.embedded_metrics_seconds:
             tasks.append(asyncio.create_task(_tell(service.metrics, settings.embedded_metrics_seconds)))
         try:
@@ -152,6 +148,7 @@ def _scoring_routes(app: FastAPI, service: Service, settings: Settings) -> conso
         event, extras = to_event(transaction, service.features)
         answer = await service.decisions.answer(Asked(event, extras, served.model))
         service.metrics.decided(answer)
+        service.watch.decided(event.time_us)
         _log_decision(log, answer, began)
         return answer
 
@@ -187,16 +184,26 @@ def _scoring_routes(app: FastAPI, service: Service, settings: Settings) -> conso
         )
         app.router.routes.insert(0, route)  # the one that matters is looked for first
 
-    @app.get(
-        "/v1/decisions", response_model=replies.PastDecisions, responses=problems.refusals(422, 503), dependencies=[KEY]
-    )
-    def decisions(asked: Annotated[replies.Listing, Query()]) -> Any:
-        """The latest decisions, newest first. None for a contract without entities: those are not recorded."""
+    lookup = Lookup(contract, service.follower.registry.home.url, decider.search)
+
+    def decisions(asked: Listing, request: Request) -> Any:
+        """The decisions that meet all filters, newest first. None for a contract without entities: those are not
+        recorded."""
+        said_once(request.query_params)
+        page = lookup.page(asked)
         return replies.PastDecisions(
-            decisions=[replies.past(made, contract) for made in decider.decisions(asked.limit)]
+            decisions=[replies.past(made, contract) for made in page.decisions],
+            next=lookup.cursor(asked, page.last) if page.more else None,
+            reached=page.reached,
         )
 
-    return console.Desk(contract, request, decide_now, feedback, decider, service.follower, service.ring)
+    decisions.__annotations__["asked"] = Annotated[lookup.request, Query()]
+    app.get(
+        "/v1/decisions", response_model=replies.PastDecisions, responses=problems.refusals(422, 503), dependencies=[KEY]
+    )(decisions)
+    return console.Desk(
+        contract, request, decide_now, feedback, decider, lookup, service.follower, service.ring, service.watch
+    )
 
 
 def _model_routes(app: FastAPI, service: Service) -> None:
@@ -222,7 +229,9 @@ def _model_routes(app: FastAPI, service: Service) -> None:
     @app.get("/health/ready", response_model=replies.Ready, responses=problems.refusals(503, guarded=False))
     async def ready() -> Any:
         """Whether transactions can be scored: a model is loaded."""
-        return replies.Ready(model_version=follower.current().model.version, trouble=follower.trouble)
+        version, standing = follower.current().model.version, service.watch.troubles.standing()
+        troubles = [replies.Trouble(**trouble._asdict()) for trouble in standing]
+        return replies.Ready(model_version=version, trouble=follower.trouble, troubles=troubles)
 
 
 def _metrics_route(app: FastAPI, metrics: Metrics) -> None:
@@ -232,7 +241,7 @@ def _metrics_route(app: FastAPI, metrics: Metrics) -> None:
         responses={**problems.refusals(), 200: {"content": {CONTENT_TYPE_PLAIN_0_0_4: {}}}},
         dependencies=[KEY],
     )
-    def told() -> Response:
+    async def told() -> Response:  # on the loop: threads may all wait for a disk
         """What this process measured, in Prometheus' text format. For admin keys: it tells how much fraud there is."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
@@ -242,7 +251,7 @@ async def _tell(metrics: Metrics, every_seconds: float) -> None:
     embedded, lines = EmbeddedMetrics(metrics), logs.Lines(sys.stdout)
     while True:
         await asyncio.sleep(every_seconds)
-        lines.msg(json.dumps(embedded.line()))
+        await asyncio.to_thread(lines.msg, json.dumps(embedded.line()))
 
 
 def _log_decision(log: Any, answer: Answer, began: float) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from processing.errors import Conflict, NotFound
 from processing.features import FeatureSet
+from processing.lookup import Page, Search
 from processing.online import Decision, Event, Ledger, OnlineStore, StoreUnavailable
 from serving.reasons import to_text
 from serving.scorer import LoadedModel
@@ -118,6 +119,10 @@ class Decider:
     def decisions(self, limit: int) -> list[Decision]:
         """The latest recorded decisions, newest first."""
         return self.store.decisions(limit) if self.store else []
+
+    def search(self, search: Search, limit: int, after: str | None = None, *, newer: bool = False) -> Page:
+        """See `OnlineStore.search`; nothing is found where nothing is recorded."""
+        return self.store.search(search, limit, after, newer=newer) if self.store else Page([])
 
     def _judge(self, event: Event, extras: Floats, model: LoadedModel, state: list[int] | None) -> Decision:
         row = self.features.compute_one(event.amount, event.time_us, state, extras)

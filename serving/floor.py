@@ -13,9 +13,9 @@ import uvicorn
 from fastapi import Body, FastAPI
 from starlette.types import Receive, Scope, Send
 
+from processing.contract import of_home
 from processing.home import open_home
 from serving import replies
-from serving.app import contract_of
 from serving.schema import request_model
 from serving.settings import read_settings
 
@@ -48,9 +48,7 @@ def plain() -> FastAPI:
             reasons=[],
         )
 
-    score.__annotations__["transaction"] = Annotated[
-        request_model(contract_of(open_home(read_settings().home))), Body()
-    ]
+    score.__annotations__["transaction"] = Annotated[request_model(of_home(open_home(read_settings().home))), Body()]
     app.post("/v1/score", response_model=replies.Scored)(score)
     return app
 

@@ -6,6 +6,7 @@ such a request names that page's host, so only one that names this machine is an
 With a document, even an empty one, a request needs a key; the server's health alone is told to anyone.
 """
 
+import asyncio
 import functools
 import re
 import time
@@ -41,7 +42,6 @@ class KeyRing:
     def __init__(self, text: str | None, file: Path | None) -> None:
         self.file = file if text is None else None
         self._seen: object = None
-        self._looked = time.monotonic()
         self._keys: tuple[Key, ...] | None = None
         if text is not None:
             self._keys = parse(text, "FRAUDLINE_API_KEYS")
@@ -50,18 +50,27 @@ class KeyRing:
 
     @property
     def keys(self) -> tuple[Key, ...] | None:
-        """The keys, looked at again if that was not done for a second."""
-        if self.file is not None and time.monotonic() - self._looked > LOOK_SECONDS:
-            self._looked = time.monotonic()
-            try:
-                self._read(self.file)
-            except FileNotFoundError:
-                if self._keys is not None and self._seen is not None:
-                    self._seen = None
-                    structlog.get_logger().error("keys_gone", file=str(self.file), then="the last ones stay valid")
-            except (OSError, BadInput) as error:
-                structlog.get_logger().error("keys_unreadable", why=str(error), then="the last ones stay valid")
+        """The keys as of the last look."""
         return self._keys
+
+    def look(self) -> None:
+        """Look at the file once."""
+        if self.file is None:
+            return
+        try:
+            self._read(self.file)
+        except FileNotFoundError:
+            if self._keys is not None and self._seen is not None:
+                self._seen = None
+                structlog.get_logger().error("keys_gone", file=str(self.file), then="the last ones stay valid")
+        except (OSError, BadInput) as error:
+            structlog.get_logger().error("keys_unreadable", why=str(error), then="the last ones stay valid")
+
+    async def run(self) -> None:
+        """Look again every second, until cancelled, in a thread: no request waits for a disk because of its key."""
+        while self.file is not None:
+            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.to_thread(self.look)
 
     def find(self, token: str) -> Key | None:
         """The valid key that this is; None for any other text."""

@@ -15,16 +15,25 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from serving.decide import Answer
 from serving.follow import Follower
 from serving.logs import Lines
+from serving.troubles import NAMES
+from serving.watch import StoreWatch
 
 NAMESPACE = "Fraudline"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 SCORES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
+AGES = ("fraudline_horizon_age_seconds", "fraudline_label_age_seconds")
+AGE_WORDS = (
+    "Since the time up to which the online store counts what runs have taken in",
+    "Since the newest transaction whose label is known",
+)
+
+
 class Metrics:
     """The registry of one app, and what fills it."""
 
-    def __init__(self, follower: Follower) -> None:
+    def __init__(self, follower: Follower, watch: StoreWatch) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "fraudline_requests", "Answers by route and status", ["route", "status"], registry=self.registry
@@ -55,7 +64,12 @@ class Metrics:
         self._failures = Counter(
             "fraudline_store_failures", "Calls that the online store did not answer", registry=self.registry
         )
-        self.registry.register(_State(follower))
+        self._refused = Counter(
+            "fraudline_store_refusals",
+            "Transactions and feedback that were refused, or scored without behaviour, because of the online store",
+            registry=self.registry,
+        )
+        self.registry.register(_State(follower, watch))
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Take in an answer."""
@@ -77,12 +91,16 @@ class Metrics:
         if failed:
             self._failures.inc()
 
+    def refused_by_store(self) -> None:
+        """Take in that a call found the online store of no use."""
+        self._refused.inc()
+
 
 class _State:
     """What the state of the server itself tells, read when it is asked for."""
 
-    def __init__(self, follower: Follower) -> None:
-        self._follower = follower
+    def __init__(self, follower: Follower, watch: StoreWatch) -> None:
+        self._follower, self._watch = follower, watch
 
     def collect(self) -> Iterator[Metric]:
         served, refused = self._follower.served, self._follower.refused
@@ -96,6 +114,17 @@ class _State:
         yield GaugeMetricFamily(
             "fraudline_model_refused", "1 while the promoted model is refused, and another or none serves", int(refused)
         )
+        now = datetime.now(UTC)
+        for name, text, seconds in zip(AGES, AGE_WORDS, self._watch.ages(now), strict=True):
+            aged = GaugeMetricFamily(name, text)
+            if seconds is not None:
+                aged.add_metric([], seconds)
+            yield aged
+        troubles = GaugeMetricFamily("fraudline_trouble", "1 while the trouble stands", labels=["name"])
+        standing = {trouble.name for trouble in self._watch.troubles.standing()}
+        for name in NAMES:
+            troubles.add_metric([name], int(name in standing))
+        yield troubles
         yield CounterMetricFamily("fraudline_log_lines_lost", "Log lines that could not be written", Lines.lost)
 
 
@@ -136,7 +165,12 @@ class EmbeddedMetrics:
             "StoreFailures": (count("fraudline_store_failures_total"), "Count"),
             "ModelAge": (now.get(("fraudline_model_age_seconds", ())), "Seconds"),
             "ModelRefused": (now[("fraudline_model_refused", ())], "Count"),
+            "StoreRefusals": (count("fraudline_store_refusals_total"), "Count"),
+            "HorizonAge": (now.get((AGES[0], ())), "Seconds"),
+            "LabelAge": (now.get((AGES[1], ())), "Seconds"),
         }
+        for name in NAMES:  # labels_old: LabelsOld
+            values[name.title().replace("_", "")] = (now[("fraudline_trouble", (("name", name),))], "Count")
         known = {name: value for name, (value, _) in values.items() if value is not None}
         named = [{"Name": name, "Unit": unit} for name, (_, unit) in values.items() if name in known]
         directive = {"Namespace": NAMESPACE, "Dimensions": [[]], "Metrics": named}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.registry import Registry
+from processing.contract import of_home
 from processing.features import FeatureSet
 from processing.home import LocalHome, open_home
 from processing.online import Decision
@@ -21,7 +22,6 @@ from processing.online_sqlite import SqliteStore
 from processing.replay import Replay
 from processing.scratch import scratch_folder
 from serving import replies
-from serving.app import contract_of
 from serving.decide import LEGIT, Answer
 from serving.schema import request_model, to_event
 from serving.scorer import load_model
@@ -29,7 +29,7 @@ from serving.scorer import load_model
 
 def measure(home: LocalHome, bodies: list[bytes]) -> dict[str, float]:
     """The parts of a request, in microseconds of processor time."""
-    contract, registry = contract_of(home), Registry(home)
+    contract, registry = of_home(home), Registry(home)
     features, latest = FeatureSet(contract), registry.latest()
     assert latest is not None
     model, request = load_model(registry, latest.version, contract, latest=latest), request_model(contract)

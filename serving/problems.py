@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -106,7 +106,7 @@ def refusals(*statuses: int, guarded: bool = True) -> dict[int | str, dict[str, 
 def install(app: FastAPI) -> None:
     """Have the app answer every error in this shape; `RequestIds` does so for those that nobody expected."""
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, http_problem)
     app.add_exception_handler(FraudlineError, _fraudline)
 
 
@@ -163,7 +163,8 @@ def summary(told: Sequence[FieldProblem]) -> str:
     return "; ".join(f"{problem.field}: {problem.message}" for problem in told[:5])
 
 
-def _http(request: Request, error: Exception) -> JSONResponse:
+def http_problem(request: Request, error: Exception) -> Response:
+    """The answer to an address or a method that no route has, in JSON."""
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
     return _answer(error.status_code, message, headers=error.headers)

@@ -122,18 +122,15 @@ class PastDecision(BaseModel):
     reasons: list[Reason] | None = Field(description=REASONS)
 
 
-class Listing(BaseModel):
-    """Which of the latest decisions are asked for."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    limit: int = Field(50, ge=1, le=1000)
-
-
 class PastDecisions(BaseModel):
-    """The latest decisions, newest first."""
+    """A page of decisions, newest first.
+
+    It reads a bounded number of decisions, so it may be short, or empty, and still have a `next`.
+    """
 
     decisions: list[PastDecision]
+    next: str | None = Field(description="The cursor of the page of older ones; null: there are none")
+    reached: datetime | None = Field(description="When the oldest decision that was read for this page was made")
 
 
 class Live(BaseModel):
@@ -142,14 +139,23 @@ class Live(BaseModel):
     status: Literal["live"] = "live"
 
 
+class Trouble(BaseModel):
+    """Something that is amiss while transactions are answered."""
+
+    name: str
+    message: str
+    since: datetime
+
+
 class Ready(BaseModel):
     """Transactions can be scored."""
 
-    model_config = _examples(status="ready", model_version=VERSION, trouble=None)
+    model_config = _examples(status="ready", model_version=VERSION, trouble=None, troubles=[])
 
     status: Literal["ready"] = "ready"
     model_version: str
-    trouble: str | None
+    trouble: str | None = Field(description="Why a model that was promoted since does not serve")
+    troubles: list[Trouble] = Field(description="What is amiss with the online store, runs or labels")
 
 
 def scored(answer: Answer) -> Scored:

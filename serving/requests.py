@@ -32,7 +32,7 @@ PAGE_POLICY = (
 class Requests:
     """ASGI middleware. A caller's id that could garble a log is replaced. An error that nobody expected is logged
     and answered here, so that log line and answer carry the id too. An answer may bring a policy of its own, and say
-    that it may be kept."""
+    that it may be kept. HEAD is answered as GET is, whatever the route knows of it."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
@@ -41,6 +41,8 @@ class Requests:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # of any route: what GET answers, without the body
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
         given = Headers(scope=scope).get(HEADER, "")
         request_id = given if ACCEPTED.fullmatch(given) else uuid.uuid4().hex
         began = time.perf_counter()
@@ -73,3 +75,12 @@ class Requests:
         finally:
             route = getattr(scope.get("route"), "path", "other")  # not what was asked for: that may be anything
             self.metrics.answered(route, status, time.perf_counter() - began)
+
+
+def _without_body(send: Send) -> Send:
+    async def send_on(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_on

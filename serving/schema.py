@@ -20,6 +20,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000
 FARTHEST = 1e11  # seconds; beyond, microseconds since 1970 do not fit into 64 bits
 LARGEST_ID = 10**36  # of an id that is a number; a card's has 19 digits at most
+FILLED = r"[^\s\x1c-\x1f\x85]"  # what is not stripped, as a pattern of JSON Schema
 LONGEST = 256  # characters of an id; far longer ones are a mistake, and cost every store
 
 
@@ -41,7 +42,7 @@ def _filled(text: str) -> str:
 
 
 _AsText = BeforeValidator(_text, json_schema_input_type=str | Annotated[int, Field(ge=-LARGEST_ID, le=LARGEST_ID)])
-Id = Annotated[str, Field(max_length=LONGEST, json_schema_extra={"pattern": r"\S"}), AfterValidator(_filled), _AsText]
+Id = Annotated[str, Field(max_length=LONGEST, json_schema_extra={"pattern": FILLED}), AfterValidator(_filled), _AsText]
 Category = Annotated[str, Field(max_length=LONGEST), AfterValidator(_stripped), _AsText]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 

@@ -28,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipeline.packed import packed_only
 from pipeline.registry import Registry
-from processing.contract import Contract
+from processing.contract import Contract, of_home
 from processing.errors import BadInput, FraudlineError, NotFound, RunFailed
 from processing.home import Home, LocalHome, open_home
 from processing.landing import check_file, read_file
@@ -37,7 +37,9 @@ from processing.scratch import remove_abandoned, scratch_folder
 from serving.landed import Scoring, events_of
 from serving.scored_file import REFUSED, SCORED, Output, beside, suffix_of
 from serving.scorer import LoadedModel, load_model
+from serving.watch import LOST, lost
 
+RENAMED = "The model was trained for this contract: rename the file's columns, or name another --home"
 CHUNK = 5_000  # rows whose state is at hand at a time
 
 
@@ -60,11 +62,9 @@ def score_file(path: Path, home: Home, output: Path | None, version: str | None,
 
     Raises BadInput for a file or a home that cannot be scored, and RunFailed if the file changes meanwhile.
     """
-    from serving.app import contract_of
-
     suffix_of(path)
-    contract = contract_of(home)
-    check_file(path, contract, path.name, labelled=False)
+    contract = of_home(home)
+    check_file(path, contract, path.name, labelled=False, remedy=RENAMED)
     target = output or beside(path, "scored")
     if target.resolve() == path.resolve():
         raise BadInput(f"{path} would be replaced by its own scores; give another --output")
@@ -73,6 +73,8 @@ def score_file(path: Path, home: Home, output: Path | None, version: str | None,
     with ExitStack() as stack:
         shown = stack.enter_context(_progress(console))
         replay = _replay(stack, home, contract)
+        if replay is not None and lost(replay.state(), model.manifest):
+            raise BadInput(f"{home.url}: {LOST}")
         now = datetime.now(UTC)
         source = _Source(path, contract, now)
         rows = source.count(replay, shown)

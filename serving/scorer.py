@@ -7,17 +7,17 @@ version as it was promoted, and if the operator allows it.
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from importlib.metadata import version as installed
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.contributions import Contributions
+from pipeline.needs import lacking
 from pipeline.packed import COVER, SCORER_FILE, PackedScorer, UnusableScorer, load
 from pipeline.registry import MODEL_FILE, Latest, Published, Registry
-from processing.contract import Contract
+from processing.contract import Contract, parse
 from processing.errors import FraudlineError
 from processing.features import FeatureSet
 from serving.reasons import Reason, Reasons
@@ -79,7 +79,19 @@ def load_model(
     version that was promoted, the manifest has the digest that latest.json states. Raises CannotServe saying what
     does not fit, and NotFound, CorruptModel or Damaged as the registry does.
     """
-    found = registry.open(version, latest)
+    return load_published(registry.open(version, latest), contract, packed_only=packed_only)
+
+
+def check_loadable(found: Published, contract: Contract, *, packed_only: bool = False) -> None:
+    """Raise what `load_model` would once the version was promoted as it is: whoever promotes it asks that first.
+
+    It is loaded whole, and scores a row. A joblib model is thereby run as code, as it will be where it serves.
+    """
+    load_published(replace(found, pinned=True), contract, packed_only=packed_only)
+
+
+def load_published(found: Published, contract: Contract, *, packed_only: bool = False) -> LoadedModel:
+    """As `load_model`, of a version that was opened."""
     version, manifest, features = found.version, found.manifest, FeatureSet(contract)
     try:
         _check(version, manifest, features)
@@ -87,7 +99,8 @@ def load_model(
         packed = SCORER_FILE in found.files
         if not packed:
             _check_pickle(found, packed_only)
-            _check_library(version, manifest)
+            if why := lacking(manifest):
+                raise CannotServe(f"model {version} {why}")
     except (KeyError, TypeError, ValueError) as error:
         raise CannotServe(f"model {version}: its manifest lacks or garbles {error}") from error
     predict, explain = _packed(found) if packed else (_pickled(found), None)
@@ -99,11 +112,13 @@ def load_model(
 def _check(version: str, manifest: dict[str, Any], features: FeatureSet) -> None:
     contract = features.contract
     if manifest["contract"]["digest"] != contract.digest:
-        raise CannotServe(
-            f"model {version} was trained for the contract {manifest['contract']['name']!r} with digest "
-            f"{manifest['contract']['digest'][:12]}, the home's contract.toml ({contract.name!r}) has "
-            f"{contract.digest[:12]}; train a model in this home"
-        )
+        trained_for = parse(manifest["contract"]["text"], f"the contract of model {version}")
+        if differ := contract.changes(trained_for, bound=True):
+            raise CannotServe(
+                f"model {version} was trained for the contract {trained_for.name!r}, and the home's contract.toml "
+                f"({contract.name!r}) differs from it in what features are made of: {'; '.join(differ)}; train a model "
+                "in this home"
+            )
     trained, expected = list(manifest["features"]), list(features.names)
     if trained != expected:
         differ = [f"{a!r} for {b!r}" for a, b in zip(trained, expected, strict=False) if a != b]
@@ -127,16 +142,6 @@ def _check_pickle(found: Published, packed_only: bool) -> None:
         )
 
 
-def _check_library(version: str, manifest: dict[str, Any]) -> None:
-    """A pickle can be read by the scikit-learn that wrote it alone."""
-    made_with, ours = manifest["libraries"]["scikit-learn"], installed("scikit-learn")
-    if made_with != ours:
-        raise CannotServe(
-            f"model {version} was made with scikit-learn {made_with}, this server has {ours}: install "
-            f"scikit-learn=={made_with} or train it again"
-        )
-
-
 def _packed(found: Published) -> tuple[Score, Score | None]:
     try:
         arrays = load(found.read(SCORER_FILE))
@@ -152,6 +157,11 @@ def _pickled(found: Published) -> Score:
 
     try:
         classifier = joblib.load(io.BytesIO(data))
+    except ModuleNotFoundError as error:
+        raise CannotServe(
+            f"model {found.version} needs the module {error.name!r}, which this server does not have: install what it "
+            "comes with, or put it on the PYTHONPATH"
+        ) from error
     except Exception as error:  # what unpickling raises depends on what was pickled
         raise CannotServe(f"model {found.version}: {MODEL_FILE} cannot be loaded: {error!r}") from error
     return lambda rows: np.asarray(classifier.predict_proba(rows)[:, 1], np.float64)

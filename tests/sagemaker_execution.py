@@ -50,6 +50,8 @@ def tell_step(run: str, event: StepEvent) -> None:
     """A step as ListPipelineExecutionSteps shows it; those that do not run are not shown."""
     if event.status == "NotRun":
         return
+    if event.status == "Executing":  # which begins otherwise in SageMaker than on this machine
+        say(said="step", StepName=event.step, StepStatus="Starting")
     step: Entry = {"StepName": event.step, "StepStatus": event.status}
     if event.kind in GROUPS:
         name = f"pipelines-{run}-{event.step}"
@@ -125,7 +127,7 @@ def work(order: Entry) -> None:
     try:
         answer = {"described": run(job, order["request"])}
     except JobFailed as error:
-        answer = {"failure": str(error), "exit_code": error.exit_code}
+        answer = {"failure": str(error), "exit_code": error.code}
     except FraudlineError as error:
         answer = {"failure": str(error), "exit_code": 1}
     with log.open() as file:

@@ -28,6 +28,7 @@ from werkzeug.wrappers import Request, Response
 Entry = dict[str, Any]
 RUN_ENDED = "SageMaker Model Building Pipeline Execution Status Change"
 ENDED = ("Succeeded", "Failed", "Stopped")
+STATUSES = boto3.client("sagemaker", region_name="us-east-1").meta.service_model.shape_for("StepStatus").enum
 
 
 @dataclass
@@ -109,6 +110,7 @@ class Service:
         with self.lock:
             match said.pop("said"):
                 case "step":
+                    assert said["StepStatus"] in STATUSES, said
                     step = execution.steps.setdefault(said["StepName"], {"StartTime": time.time()})
                     step.update(said, **({"EndTime": time.time()} if said["StepStatus"] in ENDED else {}))
                 case "waits":
@@ -131,6 +133,9 @@ class Service:
     def stop_pipeline_execution(self, request: Entry) -> Entry:
         execution = self._execution(request)
         execution.described["PipelineExecutionStatus"] = "Stopping"
+        for step in execution.steps.values():
+            if step["StepStatus"] not in ENDED:
+                step["StepStatus"] = "Stopping"
         execution.process.terminate()
         return {"PipelineExecutionArn": request["PipelineExecutionArn"]}
 

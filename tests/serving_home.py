@@ -23,6 +23,7 @@ from processing import contract as contracts
 from processing.contract import Contract
 from processing.features import FeatureSet
 from processing.home import Home, open_home
+from processing.home_contract import adopt
 from serving.connections import options
 from serving.schema import example
 from serving.settings import Settings, read_settings
@@ -38,7 +39,7 @@ class TestClient(testclient.TestClient):
 def begin(folder: Path, contract: str = "transactions") -> Home:
     """A home as a first run leaves it, but without a model."""
     home = open_home(folder)
-    contracts.of_home(home, contract)
+    adopt(home, contracts.load(contract))
     return home
 
 

@@ -23,7 +23,9 @@ import typer
 from typer.testing import CliRunner
 
 from pipeline.command import app
+from pipeline.run import run_pipeline
 from processing.errors import BadInput
+from processing.home import LocalHome
 from processing.synthesize import synthesize, write
 
 ROOT = Path(__file__).parent.parent
@@ -141,7 +143,8 @@ def stopped(arguments: list[str], home: Path, when: Callable[[], bool]) -> tuple
 
 def test_ctrl_c_while_watching_says_what_becomes_of_the_files(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    code, said = stopped(["watch"], home, lambda: (home / "contract.toml").exists() and not time.sleep(1.5))
+    home.mkdir()
+    code, said = stopped(["watch"], home, lambda: (home / "runs/lease.json").exists() and not time.sleep(1.5))
     assert code == 130
     assert "stopped. Files that wait in incoming/ are taken in by the next run." in said
     assert "Traceback" not in said
@@ -171,7 +174,6 @@ def test_ctrl_c_in_a_run_leaves_the_files_waiting_and_the_story_told(tmp_path: P
         (["run", "--contract", "handbok"], "handbook"),
         (["run", "--data", "nowhere.csv"], "nowhere.csv"),
         (["run", "--set", "MaxIterations"], "name=value"),
-        (["run", "--set", "MaxIteration=3"], "MaxIterations"),
         (["synthesize", "out.xlsx"], "out.xlsx"),
         (["synthesize", "out.csv", "--start", "March"], "2026-03-01"),
     ],
@@ -181,6 +183,53 @@ def test_wrong_input_is_told_in_one_message_with_exit_code_2(arguments: list[str
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_parameter_that_does_not_exist_is_told_when_there_is_something_to_take_in(tmp_path: Path) -> None:
+    (tmp_path / "home/incoming").mkdir(parents=True)
+    (tmp_path / "home/incoming/rows.csv").write_text("x\n1\n")
+    done = fraudline("run", "--set", "MaxIteration=3", home=tmp_path / "home")
+    assert done.returncode == 2
+    assert "MaxIterations" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_whether_anything_waits_is_looked_at_before_the_definition_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which takes seconds: the SDK is imported for it."""
+
+    def build(*_: object) -> None:
+        raise AssertionError("the definition was built")
+
+    monkeypatch.setattr("pipeline.run.build", build)
+    with pytest.raises(BadInput, match="nothing to take in"):
+        run_pipeline(LocalHome(tmp_path / "home"), {}, lambda event: None)
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("names", [[], ["glue_job", "iam_roles"]])
+def test_what_every_check_of_the_deployed_system_needs_is_told_once(names: list[str], tmp_path: Path) -> None:
+    nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "AWS_EC2_METADATA_DISABLED": "true", **nowhere}
+    command = [sys.executable, "-m", "pipeline.command", "verify", *names]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.count("no AWS region is set") == 1
+    assert done.stdout == ""
+
+
+def test_a_check_that_a_signal_ended_does_not_count_as_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline import deploy
+
+    monkeypatch.setattr(deploy, "find_target", lambda: deploy.Target("123456789012", "eu-central-1"))
+    monkeypatch.setattr(deploy, "deployed", lambda target: {})
+    ended = iter([0, -9])
+    monkeypatch.setattr(
+        "pipeline.commands.cloud.subprocess.run", lambda *_: subprocess.CompletedProcess([], next(ended))
+    )
+    assert CliRunner().invoke(app, ["verify", "glue_job", "iam_roles"]).exit_code == 1
 
 
 def test_a_file_that_does_not_fit_is_named_and_nothing_is_copied(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The console: its pages, who may see and do what, and the whole of it in a real browser."""
 
 import html
+import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -54,7 +55,7 @@ def test_every_page_answers_and_runs_no_script_of_its_own(client: TestClient, pa
     page = client.get(path)
     assert page.status_code == 200
     assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
-    assert page.text.count("<script") == 1
+    assert page.text.count("<script") == page.text.count('<script src="/console/static/') == 2
     assert "http://" not in page.text.replace("http://127.0.0.1", "")
     assert "https://" not in page.text
     assert " style=" not in page.text
@@ -86,23 +87,36 @@ def test_the_form_of_every_contract_scores_as_it_is_shown(tmp_path: Path, name: 
 def test_a_decision_is_in_the_stream_with_its_reasons_and_takes_feedback(client: TestClient) -> None:
     name = uuid.uuid4().hex
     client.post("/console/score", data=typed(CONTRACT, transaction_id=name, amount="950"), headers=HTMX)
-    stream = client.get(f"/console/stream?text={name}").text
-    assert stream.count(f'class="id">{name}') == 1
+    stream = client.get(f"/console/stream?transaction_id={name}").text
+    assert stream.count(f'class="id" title="{name}">{name}') == 1
     assert "<li>" in stream
     said = client.post("/console/feedback", data={"transaction_id": name, "is_fraud": "true"}, headers=HTMX)
-    assert "<span>fraud</span>" in said.text
+    assert pressed(said.text) == ["fraud"]
     shown = {
-        query: name in client.get(f"/console/stream?text={name}&{query}").text.split("<tbody>")[-1]
-        for query in ("label=fraud", "label=none", "decision=fraud", "decision=legit", "least=951", "least=x")
+        query: f'title="{name}"' in client.get(f"/console/stream?transaction_id={name}&{query}").text
+        for query in ("label=fraud", "label=none", "decision=fraud", "decision=legit", "amount_from=951", "reason=no")
     }
     assert shown == {
         "label=fraud": True,
         "label=none": False,
         "decision=fraud": True,
         "decision=legit": False,
-        "least=951": False,
-        "least=x": True,
+        "amount_from=951": False,
+        "reason=no": False,
     }
+
+
+def pressed(part: str) -> list[str]:
+    """What a part of a page shows as reported."""
+    return re.findall(r'aria-pressed="true"[^>]*>(\w+)<', part)
+
+
+def test_a_filter_that_is_no_such_thing_is_refused_in_words(client: TestClient) -> None:
+    for query in ("amount_from=x", "since=yesterday", "decision=maybe", "cursor=abc"):
+        part = client.get(f"/console/stream?{query}", headers=HTMX)
+        assert (part.status_code in (400, 422), 'role="alert"' in part.text) == (True, True)
+        assert query.partition("=")[0] in part.text
+        assert client.get(f"/?{query}").status_code == 200
 
 
 def test_what_callers_write_is_escaped_wherever_it_is_shown(client: TestClient) -> None:
@@ -110,7 +124,9 @@ def test_what_callers_write_is_escaped_wherever_it_is_shown(client: TestClient) 
     assert client.post("/v1/score", json=row(CONTRACT, transaction_id=name, amount=950.0)).status_code == 200
     pages = [
         client.get("/console/stream"),
-        client.get("/", params={"text": HOSTILE, "least": HOSTILE}),
+        client.get("/", params={"reason": HOSTILE, "amount_from": HOSTILE, "cursor": HOSTILE, "customer_id": HOSTILE}),
+        client.get("/console/stream", params={"amount_from": HOSTILE}, headers=HTMX),
+        client.get("/console/stream", params={"customer_id": HOSTILE}),
         client.post("/console/score", data=typed(CONTRACT, transaction_id=name, amount=HOSTILE), headers=HTMX),
         client.post("/console/feedback", data={"transaction_id": name, "is_fraud": "true"}, headers=HTMX),
         client.post("/console/feedback", data={"transaction_id": HOSTILE, "is_fraud": "true"}, headers=HTMX),
@@ -373,9 +389,10 @@ class TestBrowser:
         page.wait_for_selector(".verdict")
         assert "fraud: score" in page.inner_text(".verdict")
         assert page.evaluate("document.activeElement.id") == "score"  # where the next one goes on
-        watching.wait_for_selector(f"#stream td.id:text-is('{name}')")
+        watching.click("#load-new")
+        watching.wait_for_selector(f"#stream td .id:text-is('{name}')")
         watching.click(f"button[aria-label='Report {name} as fraud']")
-        watching.wait_for_selector(f"#stream tr:has-text('{name}') .label span:text-is('fraud')")
+        watching.wait_for_selector(f"#stream tr:has-text('{name}') .label [aria-pressed=true]:text-is('fraud')")
         assert wrong == []
 
     def test_a_promotion_is_noticed_without_reloading(self, page: "Page", guarded_folder: Path) -> None:

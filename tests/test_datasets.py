@@ -16,6 +16,7 @@ from pipeline.registry import Registry
 from processing import contract as contracts
 from processing.features import FeatureSet
 from processing.home import LocalHome, open_home
+from processing.home_contract import contract_for
 from processing.job import run_job
 from processing.spark import start_spark
 from processing.tables import open_tables
@@ -95,9 +96,9 @@ def run(folder: Path, contract: str, file: Path, monkeypatch: pytest.MonkeyPatch
     """One run of the pipeline's definition; the feature job in this process, which has a Spark session."""
     home = open_home(folder)
     assert isinstance(home, LocalHome)
-    known = contracts.of_home(home, contract)
+    known = contract_for(home, contract)
 
-    def features(message: dict[str, Any], log: Any, lease: Any) -> dict[str, str]:
+    def features(message: dict[str, Any], log: Any, **_: Any) -> dict[str, str]:
         with tempfile.TemporaryDirectory() as scratch, ExitStack() as held:
             done = run_job(home, known, message["arguments"]["run"], Path(scratch), held)
         return {name: str(done[name]) for name in pipeline.run.FEATURE_OUTPUTS}

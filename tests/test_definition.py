@@ -78,7 +78,13 @@ def refusal(kind: str, arguments: dict[str, Any]) -> str:
 def test_every_request_is_one_that_the_service_takes(definition: dict[str, Any]) -> None:
     types = {parameter["Name"]: parameter["Type"] for parameter in definition["Parameters"]}
     checked = [step for step in steps_of(definition["Steps"]) if step["Type"] in OPERATIONS]
-    assert [step["Name"] for step in checked] == ["Train", "Evaluate", "Register", "RegisterRejected"]
+    assert [step["Name"] for step in checked] == [
+        "Train",
+        "Evaluate",
+        "Register",
+        "RegisterWaiting",
+        "RegisterRejected",
+    ]
     for step in checked:
         assert refusal(step["Type"], with_placeholders(step["Arguments"], types)) == ""
 
@@ -102,6 +108,7 @@ def test_parameters_have_the_names_that_sagemaker_users_know(definition: dict[st
         "MinAveragePrecision": ("Float", 0.1),
         "ConfidenceLevel": ("Float", 0.95),
         "NonInferiorityMargin": ("Float", 0.03),
+        "LookbackDays": ("Integer", 180),
         "ForcedBy": ("String", ""),
         "AlertsPerDay": ("Integer", 0),
         "LearningRate": ("Float", 0.05),
@@ -135,7 +142,7 @@ def test_what_is_promoted_and_registered_is_named_by_the_digest_that_evaluation_
     steps = named(definition)
     told = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Evaluate.PropertyFiles.evaluation"}, "Path": "manifest"}}
     assert steps["Promote"]["Arguments"]["manifest"] == told
-    for name in ("Register", "RegisterRejected"):
+    for name in ("Register", "RegisterWaiting", "RegisterRejected"):
         assert steps[name]["Arguments"]["CustomerMetadataProperties"]["manifest"] == told
 
 
@@ -213,6 +220,7 @@ def stand_in(tmp_path: Path) -> str:
         ("passed", "PendingManualApproval", "Register", []),
         ("forced", "Approved", "Register", ["v1"]),
         ("rejected", "Approved", "RegisterRejected", []),
+        ("waiting", "Approved", "RegisterWaiting", []),
     ],
 )
 def test_the_definition_runs_here_as_it_is(
@@ -269,12 +277,16 @@ def test_the_definition_runs_here_as_it_is(
 
     assert serving == promoted
     assert outcome.steps[package]["status"] == "Succeeded"
-    other = {"Register": "RegisterRejected", "RegisterRejected": "Register"}[package]
-    assert outcome.steps[other]["status"] == "NotRun"
+    registrations = ("Register", "RegisterRejected", "RegisterWaiting")
+    assert [name for name in registrations if outcome.steps[name]["status"] != "NotRun"] == [package]
     folder = home / "runs/r1/steps"
     recorded = json.loads((folder / package / "model-package.json").read_text())
     assert recorded["CustomerMetadataProperties"] == {"version": "v1", "manifest": "m1", "run": "r1"}
-    expected = (approval, None) if package == "Register" else ("Rejected", "why")
+    expected = {
+        "Register": (approval, None),
+        "RegisterRejected": ("Rejected", "why"),
+        "RegisterWaiting": ("PendingManualApproval", "why"),
+    }[package]
     assert (recorded["ModelApprovalStatus"], recorded.get("ModelPackageDescription")) == expected
     for name, kind in (("Train", "Training"), ("Evaluate", "Processing"), (package, "RegisterModel")):
         assert refusal(kind, json.loads((folder / name / "arguments.json").read_text())) == ""

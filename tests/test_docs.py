@@ -203,6 +203,7 @@ def runnable(page: Path) -> Iterator[list[list[str]]]:
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_cheap_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
     for block in runnable(page):
         for words in block:
             if "--secret" in words:

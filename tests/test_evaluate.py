@@ -5,6 +5,7 @@ import io
 import json
 import tarfile
 import tempfile
+from importlib.metadata import version as installed
 from pathlib import Path
 
 import joblib
@@ -19,6 +20,7 @@ from pipeline.model import Hyperparameters
 from pipeline.packed import PackedScorer
 from pipeline.registry import CorruptModel, Registry
 from processing.contract import parse
+from processing.earlier import folder_of
 from processing.errors import BadInput
 from processing.features import FeatureSet
 from processing.home import open_home
@@ -243,14 +245,160 @@ def test_below_the_floor_nothing_passes(step):
     assert "below the floor 0.999" in outcome["gate"]["reason"]
 
 
-def test_a_champion_of_another_contract_is_not_compared_with(step, registry):
-    registry.promote(step(30)["version"], "test", "first")
+def test_costs_and_comments_of_the_contract_may_change_between_champion_and_challenger(step, registry):
+    """What alerts cost by the contract of now counts for both."""
+    first = step(30)
+    registry.promote(first["version"], "test", "first")
     commented = parse(CONTRACT.text + "# a comment changes nothing\n")
     assert step(30, contract=commented)["champion"]
-    dearer = parse(CONTRACT.text.replace("needless_alert = 2.0", "needless_alert = 5.0"))
-    outcome = step(30, contract=dearer)
-    assert outcome["champion"] is None
-    assert "trained under another contract" in outcome["gate"]["reason"]
+    outcome = step(30, contract=parse(CONTRACT.text.replace("needless_alert = 2.0", "needless_alert = 500.0")))
+    assert outcome["champion"]["version"] == first["version"]
+    assert outcome["champion"]["average_precision"] == first["metrics"]["average_precision"]
+    assert outcome["champion"]["cost"] > first["metrics"]["cost"]
+    assert outcome["comparison"]["cost_per_day"]["difference"] == pytest.approx(0.0)
+
+
+WIDER = parse(CONTRACT.text.replace("windows_days = [1, 7]", "windows_days = [1, 3, 7]"))
+
+
+def written_by_the_job(registry, table, run="r1", contract=CONTRACT):
+    """The test rows under the champion's contract, as the feature job leaves them in the run's folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_set(Path(folder), table)
+        registry.home.upload(Path(folder, "part-0.parquet"), f"{folder_of(run, contract)}/part-0.parquet")
+
+
+def other_models(trained, tmp_path, contract=WIDER):
+    """A challenger of the same trees under another contract; and its test set, in place of the step's own."""
+    rows = dataset.read(write_set(tmp_path / "wider", rows_table(contract)), contract)
+    test = rows_table(contract, **TEST_SET)
+    write_set(tmp_path / "ml/processing/test", test)
+    return {
+        n: (*train.train(rows, contract, Hyperparameters(max_iterations=n, max_features=1.0)), rows) for n in (1, 30)
+    }
+
+
+def test_a_champion_with_other_features_is_compared_on_the_same_rows(step, registry, trained, tmp_path):
+    first = step(30)
+    registry.promote(first["version"], "test", "first")
+    table = rows_table(**TEST_SET)
+    models = other_models(trained, tmp_path)
+    theirs = rows_table(WIDER, **TEST_SET)
+    for name in ("event_time", "amount_minor", "is_fraud", "transaction_id"):  # the same rows, other features
+        theirs = theirs.set_column(theirs.column_names.index(name), name, table[name])
+    write_set(tmp_path / "ml/processing/test", theirs)
+    written_by_the_job(registry, table)
+    worse = step(1, contract=WIDER, models=models)
+    assert worse["champion"]["version"] == first["version"]
+    assert worse["champion"]["average_precision"] == first["metrics"]["average_precision"]
+    assert worse["gate"]["verdict"] == "rejected"  # which had passed while there was nothing to compare with
+    shared = set(worse["drift"])
+    assert "amount" in shared
+    assert "customer_count_7d" not in shared  # of the same name, with other values
+
+
+def test_rows_that_are_not_those_of_the_test_compare_nothing(step, registry, trained, tmp_path):
+    registry.promote(step(30)["version"], "test", "first")
+    models = other_models(trained, tmp_path)
+    written_by_the_job(registry, rows_table(**{**TEST_SET, "seed": 2}))
+    with pytest.raises(SystemExit):
+        step(30, contract=WIDER, models=models)
+    assert "does not hold the rows of the test set" in (tmp_path / "ml/output/failure").read_text()
+
+
+def test_a_champion_that_cannot_be_compared_makes_the_challenger_wait(step, registry, trained, tmp_path):
+    first = step(30)["version"]
+    registry.promote(first, "test", "first")
+    outcome = step(30, contract=WIDER, models=other_models(trained, tmp_path))
+    assert (outcome["gate"]["verdict"], outcome["gate"]["passed"], outcome["champion"]) == ("waiting", False, None)
+    assert (
+        f"could not be compared with the champion {first}: the feature job wrote no test rows"
+        in outcome["gate"]["reason"]
+    )
+    assert {one.version: one.status for one in registry.versions()}[outcome["version"]] == "waits for approval"
+    with pytest.raises(BadInput, match="waits for a person's approval"):
+        registry.promote(outcome["version"], "a run", "passed")
+    assert not registry.promote(outcome["version"], "ann", "looked at it", approved=True).forced
+
+
+@pytest.mark.parametrize(
+    ("contract", "training", "why"),
+    [
+        (parse(CONTRACT.text.replace('column = "c"', 'column = "card"')), {}, "was the column 'c', and is 'card' now"),
+        (CONTRACT, {"features": ["amount"]}, "this code computes other features of its contract"),
+        (CONTRACT, {"window": {"first_day": "2024-10-04", "last_day": "2024-10-27"}}, "trained on days of this test"),
+        (CONTRACT, {"window": None}, "lacks or garbles"),
+    ],
+)
+def test_why_a_champion_cannot_be_compared_is_told(step, registry, trained, tmp_path, contract, training, why):
+    registry.promote(step(30, **training)["version"], "test", "first")
+    models = other_models(trained, tmp_path, contract)
+    outcome = step(30, contract=contract, models=models)
+    assert outcome["gate"]["verdict"] == "waiting"
+    assert why in outcome["gate"]["reason"]
+
+
+def test_the_best_of_the_versions_that_served_is_met_too(step, registry):
+    """The champion has lost against the one before it: who is no worse than the champion alone does not pass."""
+    good, weak = step(30)["version"], step(1, "--forced-by=ann")["version"]
+    registry.promote(good, "test", "first")
+    pointer = json.loads(registry.home.read("models/latest.json"))
+    registry.promote(weak, "test", "by way of many small losses")
+    outcome = step(1)
+    assert outcome["champion"]["version"] == weak
+    assert outcome["best"]["average_precision"]["version"] == outcome["best"]["cost_per_day"]["version"] == good
+    assert outcome["comparison"]["average_precision"]["no_worse"]
+    assert not outcome["best"]["average_precision"]["no_worse"]
+    assert outcome["gate"]["verdict"] == "rejected"
+    assert f"the best model of the last 180 days: beside {good} its" in outcome["gate"]["reason"]
+    assert step(30)["gate"]["passed"]
+
+    assert step(1, "--lookback-days", "0")["gate"]["passed"]
+    long_ago = json.loads(registry.home.read("models/latest.json"))
+    long_ago["promoted_at"] = pointer["promoted_at"].replace("202", "201", 1)
+    registry.home.write("models/latest.json", json.dumps(long_ago).encode())
+    assert step(1)["gate"]["passed"]
+
+
+def test_a_version_of_before_that_cannot_be_measured_is_named(step, registry):
+    damaged, serving = step(30)["version"], step(30)["version"]
+    for version in (damaged, serving):
+        registry.promote(version, "test", "better")
+    registry.home.write(f"models/{damaged}/scorer.npz", b"damaged")
+    outcome = step(30)
+    assert outcome["gate"]["passed"]
+    assert "expected sha256" in outcome["passed_over"][damaged]
+    assert any(
+        note.startswith(f"{damaged}, which served before, was not compared") for note in outcome["gate"]["notes"]
+    )
+
+
+def test_what_was_rolled_back_from_or_forced_is_nobodys_measure(step, registry):
+    weak, good = step(1)["version"], step(30)["version"]
+    registry.promote(weak, "test", "first")
+    registry.promote(good, "test", "better")
+    registry.rollback("ann")
+    assert step(1)["gate"]["passed"]
+    forced = step(30, "--forced-by=ann", floor=0.999)["version"]
+    registry.promote(forced, "test", "forced")
+    registry.promote(weak, "test", "again", approved=True)
+    outcome = step(1)
+    assert outcome["gate"]["passed"]
+    assert outcome["passed_over"] == {forced: "it served against the gate"}
+
+
+def test_a_model_that_gives_no_reasons_is_told_at_the_gate(step, registry, trained, tmp_path):
+    test = dataset.read(tmp_path / "ml/processing/test", CONTRACT)
+    forest = RandomForestClassifier(3, random_state=0).fit(test.X, test.y)
+    outcome = step("forest", models={"forest": (forest, *trained[1][1:])})
+    [finding] = [one for one in outcome["checks"] if one["check"] == "reasons for decisions"]
+    assert finding["status"] == "warning"
+    needs = f"scikit-learn {installed('scikit-learn')}"
+    assert f"wherever it serves it needs {needs}" in finding["says"]
+    assert outcome["gate"]["notes"] == [finding["says"].replace("it gives", "It gives", 1)]
+    assert registry.versions()[0].notes == (*outcome["gate"]["notes"],)
+    assert registry.manifest(outcome["version"])["estimator_needs"] == {"scikit-learn": installed("scikit-learn")}
+    assert step(30)["gate"]["notes"] == []
 
 
 def test_a_damaged_champion_stops_the_step(step, registry, tmp_path):

@@ -1,14 +1,20 @@
 """The gate: non-inferiority by a paired bootstrap, the floor, the checks; and what it says."""
 
+import functools
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from run_sets import CONTRACT, rows_table, write_set
 from sklearn.metrics import average_precision_score
 
 from pipeline import bootstrap, dataset
 from pipeline.bootstrap import Scored, paired_differences, units
 from pipeline.checks import FAILED, WARNING, Finding
-from pipeline.gate import Rules, compare, verdict
+from pipeline.gate import Rules, compare, compare_with_best, verdict
 from pipeline.threshold import expected_cost
 from processing.errors import BadInput
 
@@ -115,7 +121,87 @@ def test_checks_and_floor_decide_without_a_champion(precision, findings, forced_
     assert told["reason"].endswith(".")
 
 
-@pytest.mark.parametrize("wrong", [{"confidence": 0.5}, {"confidence": 1.0}, {"margin": -0.01}, {"floor": 1.1}])
+def test_without_the_champions_scores_the_model_waits_unless_it_is_known_to_be_bad():
+    why = "it was trained on other columns"
+    told = verdict(0.4, None, "v1", [], Rules(), why)
+    assert (told["verdict"], told["passed"], told["forced_by"]) == ("waiting", False, None)
+    assert "waits for approval" in told["reason"]
+    assert f"could not be compared with the champion v1: {why}" in told["reason"]
+    assert verdict(0.05, None, "v1", [], Rules(), why)["verdict"] == "rejected"
+    assert verdict(0.4, None, "v1", [FAIL], Rules(), why)["verdict"] == "rejected"
+    assert verdict(0.4, None, "v1", [], Rules(forced_by="ann"), why)["verdict"] == "forced"
+    assert verdict(0.4, None, None, [], Rules(), "it is the first model")["verdict"] == "passed"
+
+
+def test_each_measure_is_held_against_the_version_that_is_best_in_it(rows):
+    precise, cheap = Scored(scored(rows, 1.5).score, np.inf), scored(rows, 2.5)
+    with_metrics = {
+        name: (one, {"average_precision": average_precision_score(rows.y, one.score), "cost": cost(rows, one)})
+        for name, one in {"precise": precise, "cheap": cheap}.items()
+    }
+    found = compare_with_best(rows, scored(rows, 2), with_metrics, CONTRACT, loss_of(rows), Rules(lookback_days=90))
+    assert (found["average_precision"]["version"], found["cost_per_day"]["version"]) == ("precise", "cheap")
+    assert found["lookback_days"] == 90
+    assert compare_with_best(rows, scored(rows, 2), {}, CONTRACT, loss_of(rows), Rules()) is None
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.floats(0.02, 0.2), st.sampled_from([0.01, 0.03, 0.08]), st.integers(0, 3))
+def test_many_small_losses_are_stopped_within_one_margin(step, margin, seed):
+    """Each challenger is a bit worse than the model before it, and meets all that served."""
+    made, rules = rows_of(), Rules(margin=margin)
+    served, lost = [scored(made, 1.0, seed)], 0
+    for number in range(1, 40):
+        challenger = scored(made, 1.0 + number * step, seed)
+        models = {str(i): (one, measured(made, one)) for i, one in enumerate(served)}
+        best = compare_with_best(made, challenger, models, CONTRACT, loss_of(made), rules)
+        champion = compare(made, challenger, served[-1], CONTRACT, loss_of(made), rules)
+        said = verdict(0.7, champion, "the champion", [], rules, best=best)
+        if said["passed"]:
+            served.append(challenger)
+        else:
+            lost += 1
+            assert said["verdict"] == "rejected"
+    assert lost
+    precisions = [measured(made, one)["average_precision"] for one in served]
+    costs = [measured(made, one)["cost"] / 7 for one in served]
+    for later in range(1, len(served)):
+        assert precisions[later] >= max(precisions[:later]) - margin
+        assert costs[later] <= min(costs[:later]) + margin * loss_of(made)
+
+
+def test_being_worse_than_the_best_of_before_is_told_with_its_version(rows):
+    ours, best = scored(rows, 4), {"v0": (scored(rows, 1.5), measured(rows, scored(rows, 1.5)))}
+    compared = compare_with_best(rows, ours, best, CONTRACT, loss_of(rows), Rules())
+    said = verdict(0.7, judged(rows, ours, ours), "v1", [], Rules(), best=compared)
+    assert said["verdict"] == "rejected"
+    assert (
+        "no worse than the best model of the last 180 days: beside v0 its average precision differs" in said["reason"]
+    )
+    assert verdict(0.7, judged(rows, ours, ours), "v1", [], Rules())["passed"]
+
+
+@functools.cache
+def rows_of():
+    with tempfile.TemporaryDirectory() as folder:
+        return dataset.read(write_set(Path(folder), rows_table(days=7, per_day=300)), CONTRACT)
+
+
+def loss_of(rows):
+    return float(rows.amount[rows.y == 1].sum()) / 7
+
+
+def cost(rows, one):
+    return expected_cost(rows.y, rows.amount, one.score, one.threshold, CONTRACT)
+
+
+def measured(rows, one):
+    return {"average_precision": average_precision_score(rows.y, one.score), "cost": cost(rows, one)}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"confidence": 0.5}, {"confidence": 1.0}, {"margin": -0.01}, {"floor": 1.1}, {"lookback_days": -1}]
+)
 def test_rules_out_of_range_are_refused(wrong):
     with pytest.raises(BadInput, match="expected"):
         Rules(**wrong)

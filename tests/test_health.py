@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from serving_home import promote, publish, serving_home
-from table_home import at, put
+from table_home import CONTRACT, FIRST, at, put
 from typer.testing import CliRunner
 
 from pipeline.command import app
 from pipeline.registry import Registry
 from processing.home import LocalHome
+from processing.online import open_store
 
 
 @pytest.fixture
@@ -21,6 +23,8 @@ def home(tmp_path: Path) -> LocalHome:
     serving_home(home.folder)
     promote(home, publish(home, 1))
     put(home, "one", ["a"])
+    with closing(open_store(home, CONTRACT)) as store:
+        store.refresh(FIRST * 24, [], [], 0)
     home.write("runs/one/contract/contract.toml", home.read("contract.toml"))
     home.write("runs/one/features.json", b'{"files": []}')
     home.write("runs/one/outcome.json", b'{"status": "Succeeded"}')
@@ -34,7 +38,8 @@ def command(home: LocalHome, *words: str) -> tuple[int, str]:
 
 
 def content(home: LocalHome) -> dict[str, bytes]:
-    return {entry.key: home.read(entry.key) for entry in home.entries("")}
+    kept = [entry.key for entry in home.entries("") if not entry.key.endswith(("-shm", "-wal"))]  # SQLite's own
+    return {key: home.read(key) for key in kept}
 
 
 def test_a_sound_home_is_said_to_be_one_and_left_as_it_is(home: LocalHome) -> None:

@@ -3,12 +3,14 @@
 That it builds and runs is shown by `make image` and the commands of serving/IMAGE.md: minutes, not seconds.
 """
 
+import ast
 import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +193,86 @@ print(*(sum(made().stats.cache_hits.values()) for made in (compiled_walk, compil
     )
     assert (done.stdout, done.stderr) == ("1 1\n", "")
     assert sorted((path.name, path.stat().st_mtime_ns) for path in cache.iterdir()) == before
+
+
+def kept(ignore: str, paths: Sequence[str]) -> set[str]:
+    """Which of some paths a .dockerignore leaves, by Docker's rules: the last pattern that fits a path, or a folder
+    above it, decides."""
+    rules = []
+    for line in filter(None, (line.strip() for line in ignore.splitlines())):
+        if line.startswith("#"):
+            continue
+        pattern = re.escape(line.removeprefix("!").strip("/"))
+        for glob, expression in ((r"\*\*/", "(?:.*/)?"), (r"\*\*", ".*"), (r"\*", "[^/]*"), (r"\?", "[^/]")):
+            pattern = pattern.replace(glob, expression)
+        rules.append((re.compile(pattern), line.startswith("!")))
+    left = set()
+    for path in paths:
+        parts = path.split("/")
+        above = ["/".join(parts[: i + 1]) for i in range(len(parts))]
+        if [stays for rule, stays in rules if any(rule.fullmatch(name) for name in above)][-1:] in ([], [True]):
+            left.add(path)
+    return left
+
+
+@pytest.mark.parametrize(
+    ("ignore", "left"),
+    [
+        ("*\n!a", {"a/x.py", "a/b/x.py", "a/y.md"}),
+        ("**/x.py", {"a/y.md", "c"}),
+        ("a\n!a/b", {"a/b/x.py", "x.py", "c"}),
+        ("a/x.py\n*.md", {"a/b/x.py", "a/y.md", "x.py", "c"}),
+        ("a/*.md\n/c\n# x.py", {"a/x.py", "a/b/x.py", "x.py"}),
+    ],
+)
+def test_ignoring_follows_dockers_rules(ignore: str, left: set[str]) -> None:
+    assert kept(ignore, ["a/x.py", "a/b/x.py", "a/y.md", "x.py", "c"]) == left
+
+
+IGNORE = (ROOT / "serving/Dockerfile.dockerignore").read_text()
+PACKAGES = ("pipeline", "processing", "serving")
+NOT_IN_IMAGE = {"aws_cdk", "constructs", "cdk_nag", "awsglue"}
+
+
+def sources() -> list[str]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [path for path in listed.stdout.splitlines() if (ROOT / path).is_file()]
+
+
+def needed_at_import(path: str) -> set[str]:
+    """The modules that a file imports as it is imported itself."""
+    nodes = ast.parse((ROOT / path).read_text()).body
+    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_what_the_image_leaves_out_is_what_it_could_not_import() -> None:
+    modules = {path for path in sources() if path.endswith(".py") and path.split("/")[0] in PACKAGES}
+    names = {path: path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in modules}
+    unfit = {path for path in modules if {name.split(".")[0] for name in needed_at_import(path)} & NOT_IN_IMAGE}
+    while more := {path for path in modules - unfit if {names[other] for other in unfit} & needed_at_import(path)}:
+        unfit |= more
+    assert "pipeline/stack.py" in unfit
+    assert modules - kept(IGNORE, sorted(modules)) == unfit | {"processing/glue_script.py"}
+
+
+def test_every_command_can_be_imported_from_the_files_of_the_image(tmp_path: Path) -> None:
+    files = kept(IGNORE, sources())
+    assert {path.split("/")[0] for path in files} == set(PACKAGES)
+    for path in files:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes((ROOT / path).read_bytes())
+    commands = sorted(Path(path).stem for path in files if re.fullmatch(r"pipeline/commands/[a-z]\w*\.py", path))
+    assert {"cloud", "run", "serving"} <= set(commands)
+    program = "; ".join(["import pipeline.command", *(f"import pipeline.commands.{name}" for name in commands)])
+    program += "; import serving.score_file, serving.app, pipeline.train, pipeline.evaluate, pipeline.run_on_aws"
+    program += "; print(pipeline.command.__file__)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "pipeline/command.py")

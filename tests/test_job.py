@@ -1,5 +1,6 @@
 """The feature job, with real Spark and real tables: it commits or leaves no trace, in whatever steps data comes."""
 
+import json
 import os
 import tempfile
 from collections import Counter
@@ -22,6 +23,7 @@ from pyspark.sql import SparkSession
 from processing import intake, tables
 from processing.contract import Contract, load, parse
 from processing.damage import table_problems
+from processing.earlier import folder_of
 from processing.errors import BadInput, Damaged
 from processing.features import FeatureSet
 from processing.home import LocalHome, open_home
@@ -472,7 +474,7 @@ def test_too_little_history_is_told_and_nothing_is_committed(
     before = few.files()
     with pytest.raises(BadInput, match=r"at least 6 days .*found 2026-03-01 to 2026-03-04.*Nothing was committed; "):
         few.run()
-    assert few.files() == before
+    assert few.files() == before | {"runs/run1/contract.toml"}  # the one to copy, which the message names
     few.drop(with_labels(days(season, 4, 16), [None] * len(days(season, 4, 16))), "unlabelled.csv")
     with pytest.raises(BadInput, match=r"found 2026-03-01 to 2026-03-04.*Nothing was committed"):
         few.run()
@@ -555,6 +557,41 @@ def test_a_dataset_with_one_shop_is_taken_in(new: Callable[[str], Installation],
     shop.drop(season.set_column(place, "terminal_id", pa.array(["T1"] * len(season))), "all.parquet")
     assert shop.run()["rows_new"] == len(season)
     assert pc.max(shop.table("features")["terminal_count_3d"]).as_py() > 50
+
+
+WIDER = parse(CONTRACT.text.replace("[1, 3]", "[1, 2, 5]").replace("delay_days = 2", "delay_days = 3"))
+
+
+def test_the_test_rows_get_the_features_of_the_champions_contract_too(
+    new: Callable[[str], Installation], season: pa.Table
+) -> None:
+    """The same bits as a home of that contract computes for these rows, in the same order."""
+    ours, theirs = new("ours"), new("theirs")
+    theirs.contract = WIDER
+    for installation in (ours, theirs):
+        installation.drop(season, "all.parquet")
+    theirs.run()
+    done = ours.run()
+    assert not (ours.folder / "runs/run1/earlier").exists()  # no model serves yet
+    version = "20261122T103000Z-baf3f"
+    manifest = {"contract": {"text": WIDER.text}}
+    ours.home.write(f"models/{version}/manifest.json", json.dumps(manifest).encode())
+    ours.home.write("models/latest.json", json.dumps({"version": version, "previous": []}).encode())
+    again = ours.run()
+    assert again["days"] == done["days"]
+
+    test, found = (in_order(ours.folder / key) for key in ("runs/run2/test", folder_of("run2", WIDER)))
+    for name in features_schema(CONTRACT).names[: 4 + len(CONTRACT.entities)]:
+        assert found[name].equals(test[name])
+    expected = in_order(theirs.folder / "runs/run1/test")
+    for name in FeatureSet(WIDER).names:
+        assert found[name].to_numpy().tobytes() == expected[name].to_numpy().tobytes()
+
+
+def in_order(folder: Path) -> pa.Table:
+    """The rows of a set, by time and id."""
+    rows = pa.concat_tables([pq.read_table(path, partitioning=None) for path in folder.rglob("*.parquet")])
+    return rows.sort_by([("event_time", "ascending"), ("transaction_id", "ascending")]).combine_chunks()
 
 
 @pytest.mark.parametrize(

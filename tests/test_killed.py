@@ -97,7 +97,7 @@ def test_a_command_killed_in_the_feature_job_leaves_no_process_and_its_run_is_cl
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     lines: list[str] = []
 
-    def look(message: dict[str, Any], log: Any, lease: Any) -> dict[str, str]:
+    def look(message: dict[str, Any], log: Any, **_: Any) -> dict[str, str]:
         assert not list(scratch.glob("fraudline-*"))
         assert (home / "incoming/rows.parquet").exists()
         raise RunFailed("seen")

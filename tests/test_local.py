@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pipeline.local import Bindings, LocalExecution, Outcome, StepEvent
+from pipeline.local.jobs import JobFailed
 from processing.errors import BadInput, RunFailed
 from processing.home import open_home
 
@@ -320,6 +321,42 @@ def test_a_job_ended_from_outside_says_by_which_signal(tmp_path: Path) -> None:
     outcome = run(tmp_path, document(training("Train", program, tmp_path / "out")))
     assert outcome.failure
     assert (outcome.failure.exit_code, "signal 9" in outcome.failure.reason) == (-9, True)
+
+
+def test_the_code_of_a_job_is_not_that_of_the_command(tmp_path: Path) -> None:
+    """The shell would take 3 of a training script for something that `fraudline` says, and -9 for 247."""
+    for code in (3, -9):
+        assert (JobFailed("no rows", code).exit_code, JobFailed("no rows", code).code) == (RunFailed.exit_code, code)
+
+
+def test_a_scripts_own_modules_and_ours_do_not_shadow_one_another(tmp_path: Path) -> None:
+    """Modules beside a script that are named as ours are, or as their folder's neighbours, are the script's."""
+    names = ("model", "metrics", "threshold", "run", "home", "errors", "app", "schema")
+    for name in names:
+        (tmp_path / f"{name}.py").write_text(f"WHOSE = 'mine: {name}'\n")
+    body = f"""
+        import importlib, sys
+        for name in {names}:
+            assert importlib.import_module(name).WHOSE == f"mine: {{name}}", name
+        import pipeline.model, pipeline.metrics, pipeline.threshold, processing.home, processing.errors
+        from pipeline import container
+        assert pipeline.model.build and processing.errors.BadInput
+        assert not hasattr(pipeline.metrics, "WHOSE")
+        (container.model_dir() / "done").write_text("yes")
+        """
+    run(tmp_path, document(training("Train", script(tmp_path, body), tmp_path / "out"))).require_success()
+    assert list((tmp_path / "out").rglob("model.tar.gz"))
+
+
+def test_a_module_of_ours_is_not_shadowed_by_what_lies_where_the_run_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pipeline", "model", "metrics"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('shadowed')")
+    monkeypatch.chdir(tmp_path)
+    step = training("Train", tmp_path, tmp_path / "out")
+    step["Arguments"]["AlgorithmSpecification"]["ContainerEntrypoint"] = ["python3", "-m", "pipeline.container"]
+    run(tmp_path, document(step)).require_success()
 
 
 def test_a_missing_input_names_the_channel(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from processing.dynamo_items import day_key, hours_of
 from processing.errors import BadInput, NotFound
 from processing.features import FeatureSet
 from processing.home import Home, LocalHome, open_home
-from processing.online import Decision, Event, OnlineStore, StoreUnavailable, open_store
+from processing.online import Bucket, Decision, Event, OnlineStore, StoreState, StoreUnavailable, open_store
 from processing.online_dynamo import DynamoStore
 from processing.online_sqlite import SqliteStore
 from processing.windows import HOUR_US, sawtooth
@@ -264,11 +264,68 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
         open_at(tmp_path)
 
 
-def test_a_store_belongs_to_its_contract(home: Home) -> None:
-    open_store(home, CONTRACT, timeout=PATIENT).close()
+OTHER = contracts.load("handbook")
+CHEAPER = contracts.parse(CONTRACT.text.replace("needless_alert = 3.0", "needless_alert = 0.5"))
+
+
+def test_a_store_that_holds_something_belongs_to_its_contract(home: Home) -> None:
+    store = open_store(home, CONTRACT, timeout=PATIENT)
+    store.record(decided(event("a")))
+    store.close()
     with pytest.raises(BadInput, match="another contract"):
-        open_store(home, contracts.load("handbook"), timeout=PATIENT)
-    open_store(home, CONTRACT, timeout=PATIENT).close()
+        open_store(home, OTHER, timeout=PATIENT)
+    for contract in (CHEAPER, CONTRACT):
+        open_store(home, contract, timeout=PATIENT).close()
+
+
+def test_a_store_that_a_failed_run_left_empty_takes_another_contract(home: Home) -> None:
+    for contract in (OTHER, CONTRACT):
+        store = open_store(home, contract, timeout=PATIENT)
+        store.close()
+    store.record(decided(event("a")))
+    store.close()
+    with pytest.raises(BadInput, match="another contract"):
+        open_store(home, OTHER, timeout=PATIENT)
+
+
+def older(store: OnlineStore) -> None:
+    """Have a store be as it was made before fingerprints: with the digest of its contract's text alone."""
+    if isinstance(store, SqliteStore):
+        with sqlite3.connect(store.path) as db:
+            db.execute("DELETE FROM facts WHERE name = 'fingerprint'")
+    else:
+        assert isinstance(store, DynamoStore)
+        key = {"pk": {"S": "facts"}, "sk": {"S": "facts"}}
+        request = store.calls.update(key, "REMOVE #fingerprint", {})
+        del request["ExpressionAttributeValues"]
+        store.calls.call("update_item", store.calls.ends(), **request)
+
+
+def test_a_store_of_before_is_known_by_its_contracts_text_and_takes_changes_from_then_on(home: Home) -> None:
+    store = open_store(home, CONTRACT, timeout=PATIENT)
+    store.record(decided(event("a")))
+    older(store)
+    store.close()
+    for contract in (OTHER, CHEAPER):
+        with pytest.raises(BadInput, match="another contract"):
+            open_store(home, contract, timeout=PATIENT)
+    for contract in (CONTRACT, CHEAPER, contracts.parse(CONTRACT.text + "# changed again")):
+        open_store(home, contract, timeout=PATIENT).close()
+    with pytest.raises(BadInput, match="another contract"):
+        open_store(home, OTHER, timeout=PATIENT)
+
+
+def test_a_store_of_before_is_known_by_a_contract_that_a_run_has_kept(tmp_path: Path) -> None:
+    home = open_home(tmp_path)
+    store = open_store(home, CONTRACT)
+    store.record(decided(event("a")))
+    older(store)
+    store.close()
+    home.write("runs/one/contract/contract.toml", CONTRACT.text.encode())
+    home.write("runs/two/contract/contract.toml", OTHER.text.encode())
+    open_store(home, CHEAPER).close()
+    with pytest.raises(BadInput, match="another contract"):
+        open_store(home, OTHER)
 
 
 def test_a_closed_store_opens_again_when_it_is_used(store: OnlineStore) -> None:
@@ -331,6 +388,29 @@ class TestRefresh:
         self.refresh(store)
         assert contents(store) == once
         assert state(store, event("next", us=11)) == seen
+
+    def test_the_state_says_how_far_it_reaches_and_whether_it_is_whole(self, store: OnlineStore) -> None:
+        assert store.state() == StoreState(False, 0, 0, None)
+        began = time.time_ns() // 1000
+
+        def interrupted() -> Iterator[list[Bucket]]:
+            yield [Bucket(0, "C1", HOUR - 1, 1, 100, 10_000, 0, 0)]
+            raise InterruptedError
+
+        for labelled_us in (7, 9):  # the first refresh of a store, and one of a store that was whole
+            with pytest.raises(InterruptedError):
+                store.refresh(HOUR, interrupted(), [], 0, labelled_us=labelled_us)
+            filled, horizon_us, _, since = store.state()
+            assert (filled, horizon_us) == (True, HOUR * HOUR_US)
+            assert since is not None
+            assert began <= since <= time.time_ns() // 1000
+            store.refresh(HOUR, [], [], 0, labelled_us=labelled_us)
+            assert store.state() == StoreState(True, HOUR * HOUR_US, labelled_us, None)
+        store.record(decided(event("told", HOUR)))
+        store.report("told", False)
+        assert store.state().labelled_us == event("told", HOUR).time_us
+        store.refresh(HOUR, [], [], 0, labelled_us=11)
+        assert store.state().labelled_us == event("told", HOUR).time_us
 
     def test_keeps_what_the_api_counted_after_the_horizon(self, store: OnlineStore) -> None:
         store.record(decided(event("live", HOUR, us=20, cents=1)))

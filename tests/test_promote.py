@@ -11,15 +11,21 @@ from processing.errors import BadInput
 from processing.home import open_home
 from triggers.promote import handler
 
+CONTRACT = b"any = 'text'"
+MANIFEST = {"contract": {"digest": hashlib.sha256(CONTRACT).hexdigest()}, "features": ["amount"], "threshold": 0.5}
+
 
 @pytest.fixture
 def registry(tmp_path):
-    return Registry(open_home(tmp_path))
+    registry = Registry(open_home(tmp_path))
+    registry.home.write("contract.toml", CONTRACT)
+    return registry
 
 
-def event(registry, passed=True, **gate):
+def event(registry, passed=True, manifest=MANIFEST, files=None, **gate):
     metrics = {"metrics": {}, "gate": {"passed": passed, "reason": "weak", **gate}}
-    version = registry.publish({"model.joblib": b"m"}, {}, metrics, datetime(2026, 1, 1, tzinfo=UTC))
+    files = files or {"model.joblib": b"m"}
+    version = registry.publish(files, manifest, metrics, datetime(2026, 1, 1, tzinfo=UTC))
     return {"home": registry.home.url, "version": version, "manifest": registry.open(version).digest, "run": "r1"}
 
 
@@ -71,3 +77,35 @@ def test_what_a_run_forced_serves_and_says_who_forced_it(registry):
     assert latest.forced
     assert latest.by == "ann, by pipeline run r1"
     assert latest.reason == "forced by ann against the gate"
+
+
+def test_what_waits_for_approval_is_not_promoted_by_its_run(registry):
+    with pytest.raises(BadInput, match="waits for a person's approval"):
+        handler(event(registry, passed=False, verdict="waiting"), None)
+    assert registry.latest() is None
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        ({**MANIFEST, "contract": {"digest": "0" * 64}}, "was trained under another contract"),
+        ({}, "was trained under another contract"),
+        ({**MANIFEST, "threshold": None}, "lacks its features or its threshold"),
+    ],
+)
+def test_what_the_api_of_the_home_would_refuse_by_its_manifest_is_not_promoted(registry, manifest, said):
+    with pytest.raises(BadInput, match=said):
+        handler(event(registry, manifest=manifest), None)
+    assert registry.latest() is None
+
+
+def test_a_joblib_model_is_not_promoted_where_the_api_loads_packed_ones_alone(registry, monkeypatch):
+    monkeypatch.setenv("FRAUDLINE_MODELS", "packed")
+    with pytest.raises(BadInput, match="has no packed scorer"):
+        handler(event(registry), None)
+    assert registry.latest() is None
+    packed = event(registry, files={"model.joblib": b"m", "scorer.npz": b"s"})
+    assert handler(packed, None) == {"promoted": packed["version"]}
+    monkeypatch.setenv("FRAUDLINE_MODELS", "pakced")
+    with pytest.raises(BadInput, match="FRAUDLINE_MODELS is 'pakced'"):
+        handler(packed, None)

@@ -18,6 +18,10 @@ from processing.home import LocalHome, open_home
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PASSED = {"metrics": {"average_precision": 0.7}, "gate": {"passed": True, "reason": "good"}}
+WAITING = {
+    "metrics": {"average_precision": 0.7},
+    "gate": {"passed": False, "verdict": "waiting", "reason": "it could not be compared"},
+}
 REFUSED = {"metrics": {"average_precision": 0.1}, "gate": {"passed": False, "reason": "below the floor"}}
 
 
@@ -120,6 +124,54 @@ def test_the_history_tells_who_promoted_and_forced_what_before(registry):
     registry.rollback("cid")
     told = [(past["version"], past["by"], past["reason"], past["forced"]) for past in registry.latest().history]
     assert told == [(c, "ann", "better", False), (b, "bob", "must", True), (a, "ann", "first", False)]
+
+
+def test_going_back_to_what_was_forced_says_so_again(registry):
+    forced, good = publish(registry, 0, REFUSED), publish(registry, 1)
+    registry.promote(forced, "bob", "must", force=True)
+    registry.promote(good, "ann", "better")
+    assert registry.rollback("cid").forced
+    told = [(past["version"], past["forced"]) for past in registry.promote(good, "ann", "better").history]
+    assert told == [(forced, True), (good, False), (forced, True)]
+
+
+def test_what_waits_for_approval_needs_a_person_and_no_force(registry):
+    waiting, good = publish(registry, 0, WAITING), publish(registry, 1)
+    assert [one.status for one in registry.versions()] == ["candidate", "waits for approval"]
+    with pytest.raises(BadInput, match=r"waits for a person's approval.*could not be compared"):
+        registry.promote(waiting, "a run", "passed")
+    assert registry.latest() is None
+    assert not registry.promote(waiting, "ann", "looked at it", approved=True).forced
+    registry.promote(good, "ann", "better")
+    assert not registry.rollback("ann").forced
+
+
+@pytest.mark.parametrize("change", ["promote", "rollback"])
+def test_what_is_refused_when_asked_last_changes_nothing(registry, change):
+    a, b, c = (publish(registry, number) for number in range(3))
+    registry.promote(a, "me", "first")
+    registry.promote(b, "me", "second")
+    before, asked = registry.home.read(POINTER), []
+
+    def refuse(found):
+        asked.append(found.version)
+        raise BadInput("it would not serve")
+
+    given = (c, "me", "third") if change == "promote" else ("me",)
+    with pytest.raises(BadInput, match="it would not serve"):
+        getattr(registry, change)(*given, check=refuse)
+    assert asked == [c if change == "promote" else a]
+    assert registry.home.read(POINTER) == before
+
+
+def test_it_is_known_until_when_a_version_served(registry):
+    a, b, c = (publish(registry, number) for number in range(3))
+    for version in (a, b, c):
+        registry.promote(version, "me", "better")
+    latest = registry.latest()
+    assert latest.served_until(b) == latest.promoted_at
+    assert latest.served_until(a) == latest.history[0]["promoted_at"]
+    assert latest.served_until("20200101T000000Z-00000") is None
 
 
 def test_a_file_may_be_made_of_the_versions_name(registry):

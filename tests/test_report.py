@@ -19,6 +19,7 @@ from pipeline.report import Evaluated, confusion, report_of
 from processing.features import FeatureSet
 
 NAMES = FeatureSet(CONTRACT).names
+NAMED = ("average_precision", "cost_per_day")
 VERSION = "20261122T103000Z-baf3f"
 
 
@@ -48,7 +49,13 @@ def report(evaluated, champion):
         "comparison": comparison,
         "checks": [vars(finding)],
         "drift": {"amount": 0.3, "customer_count_1d": 0.01} if champion else None,
-        "gate": verdict(metrics["average_precision"], comparison, "v1", [finding], Rules(), "it is the first model"),
+        "best": {**{name: {"version": "v0", **comparison[name]} for name in NAMED}, "lookback_days": 180}
+        if comparison
+        else None,
+        "gate": {
+            **verdict(metrics["average_precision"], comparison, "v1", [finding], Rules(), "it is the first model"),
+            "notes": ["It gives no <i>reasons</i>"],
+        },
     }
     manifest = {
         **training,
@@ -143,6 +150,8 @@ def test_it_tells_the_verdict_the_checks_and_the_facts(made, evaluated):
     assert f"the scores foretold {foretold:,.0f} frauds, and {came} came" in read
     assert ("There was no champion to compare with." in read) != champion
     assert ("Drift against the champion" in read) == champion
+    assert ("the best of the versions that served in the last 180 days" in read) == champion
+    assert "It gives no <i>reasons</i>" in read
 
 
 def test_the_confusion_counts_every_row(evaluated):

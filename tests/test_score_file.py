@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from serving_home import TestClient, begin, explained_home, packed, promote, publish, row, serving_home, settings
+from typer.main import get_command
 
+from pipeline.command import app
 from processing import contract as contracts
 from processing.errors import RunFailed
 from processing.home import Home
@@ -258,6 +261,7 @@ def grown(folder: Path) -> Path:
     ("prepare", "arguments", "says"),
     [
         (lambda folder: write(folder / "june.csv", [{"a": 1}]), [], "no column 'transaction_id'"),
+        (lambda folder: write(folder / "june.csv", [{"a": 1}]), [], "rename the file's columns, or name another"),
         (lambda folder: write(folder / "june.txt", [{"a": 1}]), [], "the name says no format"),
         (lambda folder: folder / "none.csv", [], "none.csv cannot be read"),
         (grown, ["--output", "june.csv"], "replaced by its own scores"),
@@ -334,3 +338,13 @@ def test_what_is_scored_without_having_been_counted_is_counted_first(tmp_path: P
         replay.close()
     assert found[0] == found[1]
     assert None not in found[0]
+
+
+def test_no_option_is_advised_that_the_command_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    explained_home(tmp_path / "home")
+    path = write(tmp_path / "june.csv", [{"a": 1}])
+    assert main([str(path), "--home", str(tmp_path / "home")]) == 2
+    known = {name for option in get_command(app).commands["score"].params for name in option.opts}  # type: ignore[attr-defined]
+    advised = set(re.findall(r"--[a-z]+", capsys.readouterr().err))
+    assert advised
+    assert advised <= known

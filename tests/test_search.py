@@ -19,10 +19,10 @@ from pipeline.command import app
 from pipeline.definition import HYPERPARAMETERS
 from pipeline.folds import last_weeks
 from pipeline.model import LIMITS, Hyperparameters
-from processing import contract as contracts
 from processing import tables
 from processing.errors import BadInput
 from processing.home import Home, open_home
+from processing.home_contract import adopt
 from processing.schemas import features_schema
 
 TRIED: list[dict[str, str]] = [{}, {"MaxIterations": "2", "LearningRate": "0.001"}, {"MaxIterations": "20"}]
@@ -42,11 +42,10 @@ def test_every_hyperparameter_is_a_parameter_of_the_pipeline_with_the_same_defau
 def home_with(folder: Path, table: pa.Table) -> Home:
     """A home whose features table holds the rows, committed as the feature job does."""
     home = open_home(folder / "home")
-    (folder / "made-up.toml").write_text(CONTRACT.text)
-    contract = contracts.of_home(home, folder / "made-up.toml")
-    opened = tables.open_tables(home, contract)
+    adopt(home, CONTRACT)
+    opened = tables.open_tables(home, CONTRACT)
     day = pc.divide(table["event_time"].cast(pa.int64()), 86_400_000_000).to_numpy()
-    schema = pa.schema([field.with_nullable(True) for field in features_schema(contract)])
+    schema = pa.schema([field.with_nullable(True) for field in features_schema(CONTRACT)])
     files = {}
     for number in np.unique(day).tolist():
         files[number] = f"{opened.folder('features')}/data/made-up/{number}.parquet"

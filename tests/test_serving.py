@@ -346,7 +346,7 @@ def test_not_ready_before_a_model_is_there_and_then_ready(tmp_path: Path) -> Non
         ends = time.monotonic() + 30
         while (reply := client.get("/health/ready")).status_code == 503 and time.monotonic() < ends:
             time.sleep(0.05)
-        assert reply.json() == {"status": "ready", "model_version": version, "trouble": None}
+        assert reply.json() == {"status": "ready", "model_version": version, "trouble": None, "troubles": []}
         assert client.post("/v1/score", json=row(CONTRACT)).status_code == 200
 
 
@@ -366,7 +366,7 @@ class TestStateless:
             reply = client.post("/v1/feedback", json={"transaction_id": "mine", "is_fraud": True})
             assert reply.status_code == 404
             assert "no entities" in reply.json()["error"]["message"]
-            assert client.get("/v1/decisions").json() == {"decisions": []}
+            assert client.get("/v1/decisions").json() == {"decisions": [], "next": None, "reached": None}
         assert not (tmp_path / "online").exists()
 
 

@@ -1,5 +1,6 @@
 """The days to learn from and to judge on: as labels come in early, late, in part, and with gaps."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
@@ -98,7 +99,7 @@ def test_labels_that_come_in_little_by_little_count_from_nine_of_ten() -> None:
 
 
 def test_nothing_labelled_is_told() -> None:
-    with pytest.raises(BadInput, match=r"at least 6 days .*found no labelled row at all\. Add older files"):
+    with pytest.raises(BadInput, match=r"at least 6 days .*found no labelled row at all\. Add files with labels"):
         split_days({FIRST: 0}, {FIRST: 10}, CONTRACT)
 
 
@@ -116,6 +117,26 @@ def test_days_to_train_on_need_labels_too() -> None:
     rows = {FIRST - 2_000: 1} | {FIRST + i: 40 for i in range(5)}
     with pytest.raises(BadInput, match=r"and none from 2026-02-21 to 2026-02-28 to train on"):
         split_days(rows, rows, CONTRACT)
+
+
+@given(counts(12), st.integers(2, 9), st.integers(0, 4))
+def test_what_is_said_about_too_little_history_helps(rows: Counts, test_days: int, delay: int) -> None:
+    contract = replace(CONTRACT, test_days=test_days, label_delay_days=delay)
+    try:
+        split_days(rows, rows, contract)
+    except BadInput as error:
+        advised = re.search(r"set split\.test_days to (\d+) in a copy", str(error))
+        for fewer in [int(advised[1])] if advised else []:
+            split_days(rows, rows, replace(contract, test_days=fewer))
+        for fewer in range(1, test_days) if rows and not advised else []:
+            with pytest.raises(BadInput):
+                split_days(rows, rows, replace(contract, test_days=fewer))
+
+
+def test_as_many_days_to_train_on_as_to_test_on_are_advised() -> None:
+    rows = {FIRST + i: 40 for i in range(9)}  # of which two are the delay
+    with pytest.raises(BadInput, match=r"set split\.test_days to 3 in a copy"):
+        split_days(rows, rows, replace(CONTRACT, test_days=7))
 
 
 @given(st.dictionaries(st.integers(FIRST, FIRST + 50), st.tuples(st.integers(0, 60), st.integers(1, 60)), max_size=50))

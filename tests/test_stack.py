@@ -446,7 +446,7 @@ def test_the_rules_watch_exactly_what_may_start_or_answer_a_run(template: Templa
                 "detail-type": ["Glue Job State Change"],
                 "detail": {
                     "jobName": ["fraudline-features"],
-                    "state": ["SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED", "ERROR"],
+                    "state": ["SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED", "ERROR", "EXPIRED"],
                 },
             },
             "FinishFeatures",
@@ -521,6 +521,11 @@ def test_the_alarms_all_reach_the_topic(template: Template) -> None:
         "ModelAgeDays",
         "ModelRefused",
         "StoreFailures",
+        "StoreRefusals",
+        "StoreLost",
+        "RefreshUnfinished",
+        "HorizonOld",
+        "LabelsOld",
         "FeatureDrift",
         "ScoreDrift",
     }
@@ -617,6 +622,14 @@ def test_only_promotion_can_change_which_model_serves(template: Template) -> Non
     assert writers == {"Promote", "Approve"}
 
 
+@pytest.mark.parametrize("name", ["Promote", "Approve"])
+def test_promotion_knows_what_the_api_loads_and_reads_the_homes_contract(template: Template, name: str) -> None:
+    assert "contract.toml" in of_objects(permissions(template, f"Triggers{name}Role"), "s3:GetObject")
+    functions = template.find_resources("AWS::Lambda::Function").items()
+    [function] = [one for key, one in functions if re.fullmatch(rf"Triggers{name}\w{{8}}", key)]
+    assert function["Properties"]["Environment"]["Variables"]["FRAUDLINE_MODELS"] == "packed"
+
+
 def of_objects(allowed: set[tuple[str, str]], *actions: str) -> set[str]:
     return {resource.removeprefix("data/") for action, resource in allowed if action in actions}
 
@@ -632,9 +645,10 @@ def test_the_feature_job_may_look_for_uploads_that_were_not_ended(template: Temp
     assert ("s3:ListBucketMultipartUploads", "data") in permissions(template, "FeaturesRole")
 
 
-def test_the_feature_job_cannot_touch_models_or_the_landing_database(template: Template) -> None:
+def test_the_feature_job_reads_manifests_and_cannot_touch_models_or_the_landing_database(template: Template) -> None:
     allowed = permissions(template, "FeaturesRole")
-    assert not any("models" in resource for _, resource in allowed)
+    of_models = {(action, resource.removeprefix("data/")) for action, resource in allowed if "models" in resource}
+    assert of_models == {("s3:GetObject", "models/latest.json"), ("s3:GetObject", "models/*/manifest.json")}
     assert of_objects(allowed, "s3:GetObject") >= {"incoming/*", "warehouse/*", "runs/*", "contract.toml"}
     assert not any("landing" in resource for _, resource in allowed)
     assert not any(action.startswith(("sagemaker:", "iam:", "lambda:")) for action, _ in allowed)
@@ -762,7 +776,7 @@ def test_each_acknowledgement_is_for_one_resource_and_has_a_reason(synthesized: 
 
 
 def test_the_size_of_the_stack_and_its_outputs(template: Template) -> None:
-    assert len(template["Resources"]) == 140
+    assert len(template["Resources"]) == 145
     custom = [found["Type"] for found in template["Resources"].values() if "Custom" in found["Type"]]
     assert custom == []
     names = {"HomeUrl", "PipelineName", "ApiUrl", "OnlineTable", "GlueJobName", "StartRunQueueUrl", "StartRunDeadUrl"}

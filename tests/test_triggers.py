@@ -1,5 +1,6 @@
 """What starts runs and what answers them: events come twice, late and out of order, and nothing goes wrong quietly."""
 
+import hashlib
 import io
 import json
 import os
@@ -367,14 +368,21 @@ def package(services: Services, registry: Registry, version: str | None, status:
     services.sagemaker.add_response("describe_model_package", described, {"ModelPackageName": GROUP_ARN})
 
 
+CONTRACT = b"any = 'text'"
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
-    return Registry(open_home(tmp_path))
+    registry = Registry(open_home(tmp_path))
+    registry.home.write("contract.toml", CONTRACT)
+    return registry
 
 
-def publish(registry: Registry, content: bytes, passed: bool = True) -> str:
-    metrics = {"metrics": {}, "gate": {"passed": passed, "reason": "too weak"}}
-    return registry.publish({"model.joblib": content}, {}, metrics, datetime.now(UTC))
+def publish(registry: Registry, content: bytes, passed: bool = True, verdict: str = "") -> str:
+    metrics = {"metrics": {}, "gate": {"passed": passed, "verdict": verdict, "reason": "too weak"}}
+    contract = {"digest": hashlib.sha256(CONTRACT).hexdigest()}
+    manifest = {"contract": contract, "features": ["amount"], "threshold": 0.5}
+    return registry.publish({"model.joblib": content}, manifest, metrics, datetime.now(UTC))
 
 
 def test_an_approval_promotes_the_version_that_the_package_names_once(services: Services, registry: Registry) -> None:
@@ -414,6 +422,24 @@ def test_what_is_not_ours_or_not_approved_any_more_is_let_be(
 def test_an_approval_does_not_get_a_model_past_the_gate(services: Services, registry: Registry) -> None:
     package(services, registry, publish(registry, b"1", passed=False))
     with pytest.raises(BadInput, match="did not pass the gate: too weak"):
+        approve.approve(approval(), registry, services.packages)
+    assert registry.latest() is None
+
+
+def test_an_approval_lets_a_model_serve_that_waited_for_it(services: Services, registry: Registry) -> None:
+    version = publish(registry, b"1", passed=False, verdict="waiting")
+    assert [one.status for one in registry.versions()] == ["waits for approval"]
+    package(services, registry, version)
+    approve.approve(approval(), registry, services.packages)
+    latest = registry.latest()
+    assert latest is not None
+    assert (latest.version, latest.forced) == (version, False)
+
+
+def test_an_approval_promotes_nothing_that_the_api_would_refuse(services: Services, registry: Registry) -> None:
+    package(services, registry, publish(registry, b"1"))
+    registry.home.write("contract.toml", b"another = 'contract'")
+    with pytest.raises(BadInput, match="was trained under another contract"):
         approve.approve(approval(), registry, services.packages)
     assert registry.latest() is None
 

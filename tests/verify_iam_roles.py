@@ -41,6 +41,9 @@ NEEDS = {
         ("s3:ListBucketMultipartUploads", "bucket"),
         ("s3:PutObject", "warehouse/features/data/a.parquet"),
         ("s3:PutObject", "runs/r/train/a.parquet"),
+        ("s3:PutObject", "runs/r/earlier/d/a.parquet"),
+        ("s3:GetObject", "models/latest.json"),
+        ("s3:GetObject", "models/v/manifest.json"),
         ("dynamodb:UpdateItem", "table"),
         ("dynamodb:Query", "index"),
         ("kms:GenerateDataKey", "key"),
@@ -77,6 +80,7 @@ NEEDS = {
     "ApiExecutionRole": [("secretsmanager:GetSecretValue", "secret"), ("ecr:BatchGetImage", "repository")],
     "PromoteRole": [
         ("s3:GetObject", "models/v/manifest.json"),
+        ("s3:GetObject", "contract.toml"),
         ("s3:PutObject", "models/latest.json"),
         ("s3:PutObject", "models/history/00000001.json"),
     ],
@@ -89,6 +93,7 @@ NEEDS = {
     ],
     "ApproveRole": [
         ("sagemaker:DescribeModelPackage", "package"),
+        ("s3:GetObject", "contract.toml"),
         ("s3:PutObject", "models/latest.json"),
         ("s3:PutObject", "models/history/00000001.json"),
     ],

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from aws_lambda_powertools import Logger
@@ -11,10 +12,11 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from pipeline.registry import AlreadyServing, Registry
+from pipeline.servable import check_manifest
 from processing.errors import BadInput
 from processing.home import open_home
 from triggers.sagemaker_runs import ModelPackages
-from triggers.settings import read_settings
+from triggers.settings import packed_only, read_settings
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ def approve(event: Mapping[str, Any], registry: Registry, packages: ModelPackage
             by=f"approval of {arn}",
             reason="approved in the model registry",
             manifest=package.manifest,
+            approved=True,
+            check=partial(check_manifest, packed_only=packed_only()),
         )
     except AlreadyServing as error:
         return str(error)

@@ -21,14 +21,15 @@ from constructs import Construct
 from pipeline.cloud import NAME, pipeline_arn
 from processing.cloud import LANDING, ROOT, Data, FeatureJob, allow, deny_overwriting, service_role
 from processing.errors import FraudlineError
+from triggers.glue_runs import ENDED
 
 ATTEMPTS = 4
 TIMEOUT = Duration.seconds(60)
-ENDED = ("SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED", "ERROR")
 SHIPPED = (  # what the functions are made of, beside Powertools; the rest of the packages stays here
     "pipeline/__init__.py",
     "pipeline/pointer.py",
     "pipeline/registry.py",
+    "pipeline/servable.py",
     "pipeline/versions.py",
     "processing/__init__.py",
     "processing/aws.py",
@@ -68,7 +69,8 @@ class Triggers(Construct):
 
     `event_sources` are further sources whose events count as those of AWS services, for an emulator: nobody but
     AWS can send events from `aws.*`. `settle_seconds`: how long events that may call for a run are held back, so that
-    the rest of a burst of files is there when the first of them is looked at.
+    the rest of a burst of files is there when the first of them is looked at. `packed_only`: whether the API refuses
+    joblib models, so that none is promoted.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Triggers(Construct):
         models: str,
         event_sources: Sequence[str],
         settle_seconds: int,
+        packed_only: bool,
     ) -> None:
         super().__init__(scope, name)
         self._data, self._further, self._settle = data, list(event_sources), Duration.seconds(settle_seconds)
@@ -92,10 +95,11 @@ class Triggers(Construct):
             attempts = {"FRAUDLINE_ATTEMPTS": str(ATTEMPTS)}
             self.start_features = self._reaction("StartFeatures", "start_features", of_job | attempts)
             self.finish_features = self._reaction("FinishFeatures", "finish_features", of_job | home)
-            self.approve = self._reaction("Approve", "approve", home)
+            loads = {"FRAUDLINE_MODELS": "packed" if packed_only else "any"}
+            self.approve = self._reaction("Approve", "approve", home | loads)
             self.model_age = self._reaction("ModelAge", "model_age", home)
             self.promote_role = self._role("Promote")
-            self.promote = self._function("Promote", "promote", {}, self.promote_role)
+            self.promote = self._function("Promote", "promote", loads, self.promote_role)
         self.reactions = (self.start_run, self.start_features, self.finish_features, self.approve, self.model_age)
         self._rules(job)
         self._permissions(job, models)
@@ -202,12 +206,12 @@ class Triggers(Construct):
 
         for role in (self.promote_role, self.approve.role):
             why = "A version's name is known only once it was published; its files are verified."
-            data.allow_objects(role, ["s3:GetObject"], "models/*", why=why)
+            data.allow_objects(role, ["s3:GetObject"], "models/*", "contract.toml", why=why)
             data.allow_objects(role, ["s3:PutObject"], "models/latest.json")
             why = "Each change of latest.json is recorded under a number of its own."
             data.allow_objects(role, ["s3:PutObject"], "models/history/*", why=why)
             deny_overwriting(role, data, "models/history/*")
-            data.allow_list(role, "models/")
+            data.allow_list(role, "models/", "contract.toml")
         why = "A model package's number is given as it is made."
         allow(self.approve.role, ["sagemaker:DescribeModelPackage"], models, why=why)
         data.allow_objects(self.model_age.role, ["s3:GetObject"], "models/latest.json")

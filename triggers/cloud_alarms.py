@@ -24,6 +24,12 @@ MAX_STORE_FAILURES = 5  # in five minutes
 MAX_DRIFT = 0.25  # a population stability index, as pipeline.drift calls great
 DRIFT_SERVICE = "fraudline-drift"
 MAX_ERRORS = 5  # answers of 5xx in five minutes
+TROUBLES = {  # of serving.watch, by their metrics: 1 while they stand; no metric, as without traffic, is no trouble
+    "StoreLost": "The online store is empty although runs have filled it; it is not relied on",
+    "RefreshUnfinished": "A run ended while it brought the online store up to date, which is half done",
+    "HorizonOld": "No run has taken in transactions for long, though transactions are scored",
+    "LabelsOld": "No labels have come for long, though transactions are scored",
+}
 FIVE_MINUTES = Duration.minutes(5)
 Metric = cloudwatch.IMetric
 
@@ -91,6 +97,10 @@ class Alarms(Construct):
         self._alarm("ModelRefused", metric("ModelRefused", "Maximum"), 0, refused)
         silent = "The online store does not answer: transactions are refused, or scored without behaviour"
         self._alarm("StoreFailures", metric("StoreFailures", "Sum"), MAX_STORE_FAILURES, silent)
+        useless = "Transactions are refused, or scored without behaviour, because of the online store"
+        self._alarm("StoreRefusals", metric("StoreRefusals", "Sum"), MAX_STORE_FAILURES, useless)
+        for name, meaning in TROUBLES.items():
+            self._alarm(name, metric(name, "Maximum"), 0, meaning)
         moved = "Transactions are not those that the serving model was tested on: look at `fraudline drift`"
         for name in ("FeatureDrift", "ScoreDrift"):
             self._alarm(name, metric(name, "Maximum", DRIFT_SERVICE), MAX_DRIFT, moved)

@@ -10,6 +10,8 @@ from typing import Any
 import boto3
 
 RUN, HOME, INPUT, TOKEN = "--run", "--home", "--input-url", "--callback-token"
+GOING = ("STARTING", "RUNNING", "STOPPING", "WAITING")
+ENDED = ("SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED", "ERROR", "EXPIRED")  # what a waiting step is told of
 LOOKED_AT = 50
 
 

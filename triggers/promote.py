@@ -1,12 +1,15 @@
 """The function behind the pipeline's Promote step: lets the version that passed the gate serve."""
 
+from functools import partial
 from typing import Any
 
 from aws_lambda_powertools import Logger
 
 from pipeline.registry import AlreadyServing, Registry
+from pipeline.servable import check_manifest
 from processing.errors import BadInput
 from processing.home import open_home
+from triggers.settings import packed_only
 
 
 def handler(event: dict[str, str], context: Any) -> dict[str, str]:
@@ -27,8 +30,9 @@ def handler(event: dict[str, str], context: Any) -> dict[str, str]:
     forced_by = registry.metrics(version).get("gate", {}).get("forced_by")
     by = f"{forced_by}, by pipeline run {run}" if forced_by else f"pipeline run {run}"
     reason = f"forced by {forced_by} against the gate" if forced_by else "passed the gate"
+    check = partial(check_manifest, packed_only=packed_only())
     try:
-        latest = registry.promote(version, by=by, reason=reason, manifest=manifest)
+        latest = registry.promote(version, by=by, reason=reason, manifest=manifest, check=check)
         version = latest.version
         logger.info("promoted", extra={"version": version, "run": run, "serial": latest.serial})
     except AlreadyServing as error:

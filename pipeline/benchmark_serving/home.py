@@ -23,6 +23,7 @@ from processing import contract as contracts
 from processing.contract import Contract
 from processing.features import FeatureSet, minor_units
 from processing.home import Home, open_home
+from processing.home_contract import adopt
 from processing.online import Bucket, open_store
 from processing.synthesize import synthesize
 from processing.windows import HOUR_US
@@ -48,7 +49,8 @@ class Subject:
 def make_subject(folder: Path, *, customers: int, requests: int) -> Subject:
     """Synthetic transactions up to yesterday: all but the last day behind the store, the last day as requests."""
     home = open_home(folder / "home")
-    contract = contracts.of_home(home)
+    contract = contracts.load("transactions")
+    adopt(home, contract)
     made = synthesize(date.today() - timedelta(days=DAYS + 1), DAYS, customers)
     values, fraud = features_of(made, contract)
     time_us = made.column("event_time").cast("int64").to_numpy()

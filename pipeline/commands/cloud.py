@@ -109,11 +109,14 @@ def verify(
             near = get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]!r}? There" if near else "there"
             raise BadInput(f"there is nothing to verify called {name!r}; {hint} are {', '.join(known)}")
+    from pipeline import deploy as aws
+
+    aws.deployed(aws.find_target())  # what every check needs: if it is not there, it is said once
     order = names or sorted(known, key=lambda name: name == "end_to_end")  # the longest last
     with stoppable("Nothing was verified to the end; what a check had begun in AWS, it names above."):
         codes = [subprocess.run([sys.executable, str(known[name])]).returncode for name in order]
     if any(codes):
-        raise typer.Exit(max(codes))
+        raise typer.Exit(max(code if code >= 0 else 1 for code in codes))  # less than 0: a signal ended it
 
 
 def _asking(yes: bool) -> Callable[[str], bool]:

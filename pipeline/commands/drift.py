@@ -11,13 +11,19 @@ from rich.table import Table
 from pipeline.commands.options import DEFAULT_HOME, HomeOption, JsonOption, existing_home
 from processing.errors import RunFailed
 
+UNSAMPLED = (
+    "What chance does is not known: the model was tested by an earlier version. The next run's model will tell; until "
+    "then 5,000 transactions are needed to say anything."
+)
+
 
 def drift(
     home: HomeOption = DEFAULT_HOME,
     since: Annotated[str | None, typer.Option(help="A time; the serving model's promotion if not given.")] = None,
     page: Annotated[Path | None, typer.Option(help="Also write the comparison to this HTML file.")] = None,
     fail_above: Annotated[
-        float | None, typer.Option(min=0.0, help="End with exit code 1 if a PSI lies above this, e.g. 0.25.")
+        float | None,
+        typer.Option(min=0.0, help="End with exit code 1 if a PSI lies above this, e.g. 0.25, and is beyond chance."),
     ] = None,
     publish: Annotated[bool, typer.Option(help="Put the metrics into CloudWatch, for an alarm.")] = False,
     as_json: JsonOption = False,
@@ -37,24 +43,31 @@ def drift(
         typer.echo(json.dumps(found, indent=2))
     else:
         _show_drift(found)
-    if fail_above is not None and (over := drifting.above(found, fail_above)):
-        raise RunFailed(f"PSI above {fail_above:g}: {', '.join(over)}")
+    if fail_above is None:
+        return
+    if over := drifting.above(found, fail_above):
+        raise RunFailed(f"PSI above {fail_above:g}, and beyond chance: {', '.join(over)}")
+    if unsaid := drifting.unsaid(found, fail_above):
+        typer.echo(f"too few transactions to say whether a PSI is above {fail_above:g}: {', '.join(unsaid)}", err=True)
 
 
 def _show_drift(found: dict[str, Any]) -> None:
     console = Console()
-    few = "" if found["enough"] else "; too few to say more than what chance does"
+    few = "" if found["enough"] else "; too few to tell drift from chance"
     console.print(
         f"{found['decisions']:,} transactions scored since {found['since'][:16]}, {found['scored_by_it']:,} by "
         f"{found['version']}{few}",
         highlight=False,
     )
-    table = Table("", "PSI", "KS", "change", box=None, pad_edge=False)
+    if not found["sampled"]:
+        console.print(UNSAMPLED, highlight=False, style="dim")
+    table = Table("", "PSI", "by chance", "KS", "change", box=None, pad_edge=False)
     colours = {"small": "green", "moderate": "yellow", "great": "red", "too few": "dim"}
     score = {"score": found["score"]} if found["score"] else {}
     for name, one in {**score, **found["features"]}.items():
         level = one["level"]
-        table.add_row(name, f"{one['psi']:.3f}", f"{one['ks']:.3f}", f"[{colours[level]}]{level}[/]")
+        chance = "" if one["chance"] is None else f"{one['chance']:.3f}"
+        table.add_row(name, f"{one['psi']:.3f}", chance, f"{one['ks']:.3f}", f"[{colours[level]}]{level}[/]")
     console.print(table)
     if found["alerts"]["now"] is not None:
         now, then = (100 * found["alerts"][name] for name in ("now", "reference"))

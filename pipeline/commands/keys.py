@@ -9,10 +9,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.commands.options import DEFAULT_HOME, HomeOption, JsonOption
-from pipeline.keys import SCOPES, HomeKeys, SecretKeys, added, revoked
+from pipeline.commands.options import DEFAULT_HOME, HomeOption, JsonOption, existing_home
+from pipeline.keys import SCOPES, HomeKeys, Key, SecretKeys, added, edit, revoked
 from processing.errors import BadInput
-from processing.home import LocalHome, open_home
+from processing.home import LocalHome
 
 HELP = """The keys of the API's callers: add, list, revoke.
 
@@ -47,10 +47,15 @@ def add_key(
     Example: fraudline keys add till-1 --scope score --expires 2027-01-01
     """
     place = _place(home, secret)
-    keys, tag = place.read()
-    more, token = added(keys, name, scope, expires=_day(expires), per_second=per_second)
-    place.write(more, tag)
-    typer.echo(token)
+    tokens = []
+
+    def with_another(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+        more, token = added(keys, name, scope, expires=_day(expires), per_second=per_second)
+        tokens.append(token)
+        return more
+
+    edit(place, with_another)
+    typer.echo(tokens[-1])
     _say(f"The line above is the key {name!r}, for {', '.join(scope)}. It is not shown again.", secret)
 
 
@@ -85,15 +90,14 @@ def revoke_key(name: str, home: HomeOption = DEFAULT_HOME, secret: SecretOption 
     Example: fraudline keys revoke till-1
     """
     place = _place(home, secret)
-    keys, tag = place.read()
-    place.write(revoked(keys, name), tag)
+    edit(place, lambda keys: revoked(keys, name))
     _say(f"The key {name!r} is revoked.", secret)
 
 
 def _place(home: str, secret: str | None) -> HomeKeys | SecretKeys:
     if secret:
         return SecretKeys(secret)
-    place = open_home(home)
+    place = existing_home(home)
     if not isinstance(place, LocalHome):
         raise BadInput(f"the keys of the API over {place.url} are in a secret: name it with --secret ARN")
     return HomeKeys(place)

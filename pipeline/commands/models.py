@@ -10,7 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.commands.options import DEFAULT_HOME, HomeOption, JsonOption, existing_home
-from pipeline.registry import Latest, Listed, Registry
+from pipeline.registry import WAITS, Latest, Listed, Registry
+from pipeline.servable import check_in_process
+from pipeline.versions import waits
 
 HELP = """The models of a home: list, show, promote, roll back.
 
@@ -39,7 +41,7 @@ def list_models(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) ->
 
 def _show_list(listed: list[Listed]) -> None:
     table = Table("version", "status", "contract", "average precision", "recall at budget", box=None, pad_edge=False)
-    table.columns[0].no_wrap = True
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for item in listed:
         table.add_row(item.version, item.status, item.contract, *(_figure(item, name) for name in FIGURES))
     console = Console()
@@ -47,6 +49,9 @@ def _show_list(listed: list[Listed]) -> None:
     for item in listed:
         if item.status == "damaged":
             console.print(f"{item.version} is damaged: {item.reason}", style="red", markup=False, highlight=False)
+        told = [item.reason] if item.status == WAITS else []
+        for note in (*told, *item.notes):
+            console.print(f"{item.version}: {note}", style="yellow", markup=False, highlight=False)
 
 
 def _figure(item: Listed, name: str) -> str:
@@ -93,26 +98,35 @@ def promote_model(
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "promoted by hand",
     force: Annotated[bool, typer.Option(help="Also a version that did not pass the gate; is recorded.")] = False,
 ) -> None:
-    """Let a version serve; the API follows within seconds.
+    """Let a version serve; the API follows within seconds. It is loaded first, as the API would.
+
+    A version that waits for approval is approved by this.
 
     Example: fraudline models promote 20261122T103000Z-baf3f --reason "approved by the risk board"
     """
     from pipeline.caller import caller
 
     place = existing_home(home)
-    _serves(Registry(place).promote(version, by=caller(place), reason=reason, force=force))
+    registry = Registry(place)
+    latest = registry.promote(
+        version, by=caller(place), reason=reason, force=force, approved=True, check=check_in_process
+    )
+    gate = registry.metrics(latest.version).get("gate", {})
+    for note in (*([gate["reason"]] if waits(gate) else []), *gate.get("notes", ())):
+        typer.echo(note)
+    _serves(latest)
 
 
 @app.command("rollback")
 def roll_back(home: HomeOption = DEFAULT_HOME) -> None:
-    """Let the version serve again that did before.
+    """Let the version serve again that did before. It is loaded first, as the API would.
 
     Example: fraudline models rollback
     """
     from pipeline.caller import caller
 
     place = existing_home(home)
-    _serves(Registry(place).rollback(by=caller(place)))
+    _serves(Registry(place).rollback(by=caller(place), check=check_in_process))
 
 
 def _serves(latest: Latest) -> None:

@@ -10,15 +10,18 @@ from processing.home import Home, LocalHome, open_home
 HomeOption = Annotated[str, typer.Option(envvar="FRAUDLINE_HOME", help="Folder that holds all state.")]
 ContractOption = Annotated[
     str | None,
-    typer.Option(envvar="FRAUDLINE_CONTRACT", help="For a new home: a shipped contract's name or a .toml file."),
+    typer.Option(
+        envvar="FRAUDLINE_CONTRACT",
+        help="A shipped contract's name or a .toml file; in a home with data it may change what no feature depends on.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 DEFAULT_HOME = "home"
 
 
-def local_home(address: str) -> LocalHome:
+def local_home(address: str, *, must_exist: bool = False) -> LocalHome:
     """The home at an address, for a command that works on this machine. Raises BadInput for another one."""
-    home = open_home(address)
+    home = existing_home(address) if must_exist else open_home(address)
     if not isinstance(home, LocalHome):
         raise BadInput(f"{address}: this command works on a folder of this machine")
     return home

@@ -12,9 +12,9 @@ from rich.markup import escape
 
 from pipeline.commands.options import DEFAULT_HOME, ContractOption, HomeOption, JsonOption, local_home, pairs
 from pipeline.commands.stopping import stoppable
-from processing import contract as contracts
 from processing.errors import Conflict, FraudlineError
 from processing.home import open_home
+from processing.home_contract import adopt, change_to, contract_for
 
 
 class Place(StrEnum):
@@ -64,23 +64,29 @@ def run(
     console, parameters = Console(stderr=as_json), pairs(settings or [])
     if on is Place.AWS:
         from pipeline.deploy import deployed, find_target
-        from pipeline.run_on_aws import run_on_aws
+        from pipeline.run_on_aws import default_contract, run_on_aws
 
         target = find_target()
-        cloud = open_home(deployed(target)["HomeUrl"])
+        outputs = deployed(target)
+        cloud = open_home(outputs["HomeUrl"])
         parameters |= {"ForcedBy": caller(cloud)} if force else {}
-        if data:
-            add_files(cloud, data, contracts.of_home(cloud, contract))
+        if data or contract:
+            known = contract_for(cloud, contract, default_contract(outputs))
+            for change in adopt(cloud, known) if contract else ():  # the job in AWS goes by what the home has
+                console.print(change, highlight=False, markup=False, style="yellow")
+            add_files(cloud, data or [], known)
         with stoppable("The run goes on in AWS: Studio shows it, and can stop it."):
             story = run_on_aws(target, parameters, console)
     else:
         place = local_home(home)
         parameters |= {"ForcedBy": caller(place)} if force else {}
-        known = contracts.of_home(place, contract)
+        known = contract_for(place, contract)
+        if change := change_to(place, known):
+            console.print(f"{change}, as soon as the run commits", highlight=False, markup=False, style="yellow")
         if data:
             add_files(place, data, known)
         with stoppable("The model that served still does; files not committed wait in incoming/ for the next run."):
-            story = run_shown(place, console, parameters)
+            story = run_shown(place, console, parameters, known if contract else None)
     if as_json:
         typer.echo(json.dumps(story, indent=2))
 
@@ -96,8 +102,8 @@ def watch(home: HomeOption = DEFAULT_HOME, contract: ContractOption = None) -> N
     from processing.lease import hold
     from triggers.watch import watch as follow
 
-    place = local_home(home)
-    contracts.of_home(place, contract)
+    place = local_home(home, must_exist=True)
+    known = contract_for(place, contract) if contract else None
     console = Console()
 
     def say(line: str) -> None:
@@ -109,7 +115,9 @@ def watch(home: HomeOption = DEFAULT_HOME, contract: ContractOption = None) -> N
     console.print(f"watching {place.path('incoming')}; Ctrl-C stops")
 
     def start() -> None:
-        run_shown(place, console, {})
+        nonlocal known
+        run_shown(place, console, {}, known)
+        known = None  # it is the home's by now
 
     def failed(error: FraudlineError) -> None:
         what = "[yellow]waiting:[/]" if isinstance(error, Conflict) else "[red]the run failed:[/]"

@@ -1,13 +1,12 @@
 """`fraudline serve` and `score`: what `serving` does, started as a process of its own."""
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.commands.options import DEFAULT_HOME, HomeOption, JsonOption
+from pipeline.entry import become
 from processing import children
 
 
@@ -46,4 +45,4 @@ def score(
 
 
 def _become(module: str, *arguments: str, **variables: str) -> None:
-    os.execve(sys.executable, children.module(module, *arguments), children.environment(**variables))
+    become(children.module("pipeline.entry", module, *arguments), children.environment(**variables))

@@ -13,5 +13,5 @@ def stoppable(said: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        Console(stderr=True).print(f"\nstopped. {said}", highlight=False)
+        Console(stderr=True).print(f"\nstopped. {said}".rstrip(), highlight=False)
         raise typer.Exit(130) from None

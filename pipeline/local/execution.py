@@ -34,7 +34,8 @@ KINDS = ("Callback", "Training", "Processing", "Condition", "RegisterModel", "La
 
 @dataclass(frozen=True)
 class StepEvent:
-    """A step's change of status: Executing, then Succeeded, Failed or Stopped; or NotRun.
+    """A step's change of status: Executing, then Succeeded, Failed or Stopped; or NotRun. In SageMaker also Starting
+    and Stopping (see `pipeline.statuses`).
 
     seconds: how long it took, once it has ended; log: the file its output goes to
     """
@@ -154,7 +155,7 @@ class LocalExecution:
         except Stopped:
             return Failure(node.name, "it was asked to stop", None, log)
         except FraudlineError as error:
-            code = error.exit_code if isinstance(error, JobFailed) else None
+            code = error.code if isinstance(error, JobFailed) else None
             return Failure(node.name, str(error), code, log)
         except Exception as error:  # noqa: BLE001 whatever a step's code raises is that step's failure
             with log.open("a", encoding="utf-8") as file:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import Any
 
-from pipeline.local.child import how_ended, run_process
+from pipeline.local.child import run_process
 from pipeline.local.staging import deliver, fetch
 from processing import children
 from processing.errors import BadInput, NotFound, RunFailed
@@ -22,11 +22,14 @@ WHY = "its log may say why"  # which is not quoted: it may hold values of the ro
 
 
 class JobFailed(RunFailed):
-    """The job's command ended with an exit code other than 0. The message is its failure reason."""
+    """The job's command ended with an exit code other than 0, its `code`. The message is its failure reason.
 
-    def __init__(self, reason: str, exit_code: int) -> None:
+    (`exit_code` is another matter: that of the `fraudline` command which ends by this error.)
+    """
+
+    def __init__(self, reason: str, code: int) -> None:
         super().__init__(reason)
-        self.exit_code = exit_code
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -129,9 +132,9 @@ def _run(job: Job, program: Mapping[str, Any], contract: Mapping[str, str], envi
         del variables["PYTHONSAFEPATH"]
     if command[0] in ("python", "python3"):
         command[0] = job.python
-    code = run_process(command, job.folder, variables, job.log, job.stopping)
-    if code != 0:
-        raise JobFailed(_said(job, "failure") or _said(job, "message") or f"the command {how_ended(code)}; {WHY}", code)
+    ended = run_process(command, job.folder, variables, job.log, job.stopping)
+    if ended.code != 0:
+        raise JobFailed(_said(job, "failure") or _said(job, "message") or f"the command {ended}; {WHY}", ended.code)
 
 
 def _said(job: Job, name: str) -> str | None:

@@ -6,6 +6,7 @@ header a form of another site cannot send (OWASP, Cross-Site Request Forgery Pre
 """
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -48,6 +49,11 @@ PAGES = (
     Page("/console/drift", "Drift", "admin"),
     Page("/docs", "API", "admin"),
 )
+
+ALWAYS = (
+    ("/", "Back to the console"),
+    (SIGN_IN, "Use another key"),
+)  # links of a page that says no more than one thing
 
 
 @dataclass(frozen=True)
@@ -115,24 +121,32 @@ def must_be_ours(request: Request) -> None:
 def refused(scope: Scope, error: FraudlineError) -> Response:
     """What a page shows of an error: a sentence, or the sign-in page for want of a key. A program is told in JSON."""
     headers = Headers(scope=scope)
-    by_htmx, by_browser = headers.get("hx-request") == "true", "text/html" in headers.get("accept", "")
-    if isinstance(error, NoKey) and (by_htmx or by_browser):
+    by_htmx = headers.get("hx-request") == "true"
+    by_person = by_htmx or by_browser(headers)
+    if isinstance(error, NoKey) and by_person:
         target = f"{SIGN_IN}?ended=1" if token_of(headers) else SIGN_IN
         if by_htmx:
             return Response(status_code=401, headers={"HX-Redirect": target, "WWW-Authenticate": "Bearer"})
         return RedirectResponse(target, 303)
     status = status_of(error)
-    if status is None or not (by_htmx or by_browser):
+    if status is None or not by_person:
         return answer_to(error)
     said = f'<p class="refused" role="alert">{html.escape(str(error))}</p>'
-    return HTMLResponse(said if by_htmx else _alone(said), status, headers_of(status, error))
+    links = [(page.path, page.title) for page in viewer_of(Request(scope)).pages()] if status == 404 else []
+    return HTMLResponse(said if by_htmx else _alone(said, links), status, headers_of(status, error))
 
 
-def _alone(said: str) -> str:
+def by_browser(headers: Headers) -> bool:
+    """Whether a person's browser asks for a page."""
+    return "text/html" in headers.get("accept", "")
+
+
+def _alone(said: str, links: Sequence[tuple[str, str]]) -> str:
+    links = [*links, *ALWAYS]
+    shown = " · ".join(f'<a href="{address}">{html.escape(title)}</a>' for address, title in links)
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Fraudline</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="stylesheet" href="/console/static/console.css"></head>'
-        f'<body><main>{said}<p><a href="/">Back to the console</a> · <a href="{SIGN_IN}">Use another key</a></p>'
-        "</main></body></html>"
+        f"<body><main>{said}<p>{shown}</p></main></body></html>"
     )

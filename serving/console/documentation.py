@@ -56,7 +56,12 @@ def _routes(document: dict[str, Any]) -> Iterator[Told]:
             first: dict[str, Any] = next(iter(kinds.values()), {})
             asked = resolved(first.get("schema", {}))
             asked_for = fields(asked) + [
-                (one["name"], f"{_type(one['schema'])}, in the {one['in']}", one["required"], "")
+                (
+                    one["name"],
+                    f"{_type(one['schema'])}, in the {one['in']}",
+                    one["required"],
+                    one.get("description", ""),
+                )
                 for one in about.get("parameters", ())
             ]
             content = about["responses"].get("200", {}).get("content", {}).get("application/json", {})

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from pipeline.registry import REPORT_FILE, Registry
+from pipeline.registry import REPORT_FILE, Published, Registry
 from processing import children
 from processing.errors import BadInput, Damaged, FraudlineError, NotFound
 from processing.home import Home
@@ -20,6 +20,7 @@ from serving.console.pages import PageRoute, posted, rendered
 from serving.follow import UNREADABLE, Follower
 from serving.problems import NotAllowed, TooOften
 from serving.requests import POLICY
+from serving.scorer import check_loadable
 
 RUNS = 20  # the latest, on the page
 DRIFT_SECONDS = 60.0
@@ -33,6 +34,9 @@ def install(pages: APIRouter, follower: Follower) -> None:
     """Add the pages to the console's routes."""
     assert pages.route_class is PageRoute  # it is what keeps other sites from promoting
     registry = follower.registry
+
+    def loadable(found: Published) -> None:
+        check_loadable(found, follower.contract, packed_only=follower.packed_only)
 
     def versions_part(request: Request, status: int = 200, **said: str) -> HTMLResponse:
         return rendered(
@@ -53,7 +57,12 @@ def install(pages: APIRouter, follower: Follower) -> None:
                 if not reason:
                     raise BadInput("say why, so that whoever comes after knows")
                 latest = registry.promote(
-                    typed.get("version", ""), by=who, reason=reason, force=typed.get("force") == "yes"
+                    typed.get("version", ""),
+                    by=who,
+                    reason=reason,
+                    force=typed.get("force") == "yes",
+                    approved=True,
+                    check=loadable,
                 )
             except FraudlineError as error:
                 return versions_part(request, 409, problem=_undone(error, "fraudline models promote VERSION"))
@@ -70,7 +79,7 @@ def install(pages: APIRouter, follower: Follower) -> None:
                 latest = registry.latest()
                 if latest is not None and typed.get("serving") != latest.version:  # not what the page showed
                     raise NotAllowed(f"{latest.version} serves by now; look again before you roll it back")
-                latest = registry.rollback(by=who)
+                latest = registry.rollback(by=who, check=loadable)
             except FraudlineError as error:
                 return versions_part(request, 409, problem=_undone(error, "fraudline models rollback"))
             return versions_part(request, done=f"{latest.version} was promoted again; servers follow within seconds.")

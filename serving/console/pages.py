@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
-FILES = ("console.css", "htmx.min.js", "htmx.LICENSE.txt")
+FILES = ("console.css", "console.js", "htmx.min.js", "htmx.LICENSE.txt")
 LARGEST_FORM = 65_536  # bytes
 MOST_FIELDS = 1_000  # of a form
 

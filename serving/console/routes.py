@@ -3,27 +3,26 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, FastAPI, Query
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from processing.contract import Contract
-from processing.errors import FraudlineError
+from processing.errors import FraudlineError, NotFound
 from serving import replies
-from serving.console import documentation, form, operation
-from serving.console.access import SIGN_IN, forget, keep, viewer_of
+from serving.console import documentation, form, operation, stream
+from serving.console.access import SIGN_IN, by_browser, forget, keep, refused, viewer_of
 from serving.console.pages import PageRoute, posted, rendered, static
 from serving.decide import Answer, Decider
 from serving.follow import Follower
 from serving.guard import KeyRing
-from serving.problems import field_problems, status_of
-from serving.replies import PastDecision
-
-SHOWN = 50  # decisions on the page
-SEARCHED = 500  # of the latest decisions, when a filter is set
+from serving.lookup import Lookup
+from serving.problems import field_problems, http_problem, status_of
+from serving.watch import StoreWatch
 
 
 @dataclass(frozen=True)
@@ -35,42 +34,10 @@ class Desk:
     decide: Callable[[Any], Awaitable[Answer]]
     report: Callable[[replies.Feedback], Awaitable[replies.Recorded]]
     decider: Decider
+    lookup: Lookup
     follower: Follower
     ring: KeyRing
-
-
-class Wanted(BaseModel):
-    """Which decisions the stream shows; an empty text sets no filter."""
-
-    decision: str = ""
-    label: str = ""
-    least: str = ""
-    text: str = ""
-    paused: str = ""
-
-    @property
-    def anything(self) -> bool:
-        """Whether a filter is set."""
-        return bool(self.decision or self.label or self.least or self.text)
-
-    def has(self, made: PastDecision) -> bool:
-        """Whether a decision is among those wanted. A least amount that is no number sets no filter."""
-        label = {None: "none", True: "fraud", False: "legit"}[made.is_fraud]
-        told = " ".join([made.transaction_id, *(reason.text for reason in made.reasons or ())])
-        return (
-            self.decision in ("", made.decision)
-            and self.label in ("", label)
-            and made.amount >= self.least_amount
-            and self.text.strip().casefold() in told.casefold()
-        )
-
-    @property
-    def least_amount(self) -> float:
-        """The least amount that is shown."""
-        try:
-            return float(self.least)
-        except ValueError:
-            return float("-inf")
+    watch: StoreWatch
 
 
 def install(app: FastAPI, desk: Desk) -> None:
@@ -82,32 +49,32 @@ def install(app: FastAPI, desk: Desk) -> None:
     operation.install(pages, desk.follower)
     documentation.install(pages, app)
     app.include_router(pages)
+    app.add_exception_handler(HTTPException, _no_page)
+
+
+def _no_page(request: Request, error: Exception) -> Response:
+    """The answer to an address that nothing has: to a person's browser a page that leads on, else as the API has it."""
+    if isinstance(error, HTTPException) and error.status_code == 404 and by_browser(request.headers):
+        return refused(request.scope, NotFound(f"there is no page {request.url.path}"))
+    return http_problem(request, error)
 
 
 def _looking(pages: APIRouter, desk: Desk) -> None:
-    def decisions(wanted: Wanted) -> dict[str, Any]:
-        """What the stream shows, newest first."""
-        latest = desk.decider.decisions(SEARCHED if wanted.anything else SHOWN)
-        found = [made for made in (replies.past(one, desk.contract) for one in latest) if wanted.has(made)]
-        return {"decisions": found[:SHOWN], "searched": len(latest), "wanted": wanted}
+    stream.install(pages, desk.lookup)
 
     @pages.get("/")
-    def overview(request: Request, wanted: Annotated[Wanted, Query()]) -> Response:
+    def overview(request: Request) -> Response:
         allowed = viewer_of(request).pages()
         if allowed and allowed[0].path != "/":
             return RedirectResponse(allowed[0].path, 303)
-        query, recorded = request.url.query, desk.decider.store is not None
-        return rendered(
-            request, "overview.html", wanted=wanted, query=query, recorded=recorded, contract=desk.contract.name
-        )
-
-    @pages.get("/console/stream")
-    def stream(request: Request, wanted: Annotated[Wanted, Query()]) -> Response:
-        return rendered(request, "stream.html", **decisions(wanted))
+        shown = stream.asked_for(request, desk.lookup)
+        recorded = desk.decider.store is not None
+        return rendered(request, "overview.html", **shown, recorded=recorded, contract=desk.contract)
 
     @pages.get("/console/serving")
     def serving(request: Request) -> Response:
-        return rendered(request, "serving.html", **operation.serving(desk.follower))
+        troubles = desk.watch.troubles.standing()
+        return rendered(request, "serving.html", **operation.serving(desk.follower), troubles=troubles)
 
 
 def _deciding(pages: APIRouter, desk: Desk) -> None:
