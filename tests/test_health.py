@@ -52,6 +52,15 @@ def cut(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
 
+def test_a_store_that_is_gone_is_found(home: LocalHome) -> None:
+    for path in home.path("online").iterdir():
+        path.unlink()
+    code, said = command(home, "check")
+    assert code == 1
+    assert "store.sqlite: it is not there, although the tables hold transactions" in said
+    assert "`fraudline home repair` can mend this" in said
+
+
 @pytest.mark.parametrize("damage", [cut, lambda data: b"\x00" * len(data), lambda data: b""])
 @pytest.mark.parametrize(
     ("key", "mended"),
