@@ -63,7 +63,9 @@ def numbers(folder: Path) -> list[int]:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_children_and_theirs_end_with_a_parent_that_was_killed(tmp_path: Path, number: signal.Signals) -> None:
     child = program(tmp_path, FAMILY)
-    parent = f"from processing.children import Child; import sys; Child([sys.executable, {str(child)!r}]).wait()"
+    # Whoever runs the tests may have it ignored, as nohup does, and what is ignored is inherited.
+    parent = f"import signal, sys; signal.signal({int(signal.SIGHUP)}, signal.SIG_DFL)\n"
+    parent += f"from processing.children import Child; Child([sys.executable, {str(child)!r}]).wait()"
     environment = children.environment()
     with subprocess.Popen([sys.executable, "-c", parent], env=environment) as started:
         pids = numbers(tmp_path)
