@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,13 @@ from processing.online_sqlite import SqliteStore
 __all__ = ["home", "store"]  # fixtures of the tests of the store
 REASONS = '[{"text": "amount 9.3x this customer\'s mean", "feature": "x", "weight": 1.0}]'
 NOW = datetime.now(UTC)
+
+
+@pytest.fixture(autouse=True)
+def _at_the_time_of_the_test() -> None:
+    """Decide now: a store that is found by the time of recording lets clocks differ by no more than minutes."""
+    global NOW
+    NOW = datetime.now(UTC)
 
 
 def made(name: str, seconds: float = 0.0, *, fraud: bool = False, **of_event: Any) -> Decision:
@@ -60,32 +68,34 @@ def at(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-SEARCHES = [
-    (Search(), range(12)),
-    (Search(transaction_id="t07"), [7]),
-    (Search(transaction_id="t0"), []),
-    (Search(keys=("C2", None)), [0, 3, 6, 9]),
-    (Search(keys=(None, "T1")), range(12)),
-    (Search(keys=("C2", "T2")), []),
-    (Search(keys=("C", None)), []),
-    (Search(since=at(3), until=at(6)), [3, 4, 5]),
-    (Search(since=at(6), until=at(3)), []),
-    (Search(since=at(20)), []),
-    (Search(decision="fraud"), [0, 4, 8]),
-    (Search(decision="legit", keys=("C1", None)), [1, 2, 5, 7, 10, 11]),
-    (Search(label="fraud"), [0, 8]),
-    (Search(label="legit"), [5]),
-    (Search(label="none"), [1, 2, 3, 4, 6, 7, 9, 10, 11]),
-    (Search(label="fraud", decision="fraud", since=at(1)), [8]),
-    (Search(least=900), [9, 10, 11]),
-    (Search(reason="THIS CUSTOMER'S"), [0, 4, 8]),
-    (Search(reason="weight"), []),
-    (Search(transaction_id="t08", label="legit"), []),
-]
+def searches() -> list[tuple[Search, Iterable[int]]]:
+    """Searches of what is `filled`, and which of it they find."""
+    return [
+        (Search(), range(12)),
+        (Search(transaction_id="t07"), [7]),
+        (Search(transaction_id="t0"), []),
+        (Search(keys=("C2", None)), [0, 3, 6, 9]),
+        (Search(keys=(None, "T1")), range(12)),
+        (Search(keys=("C2", "T2")), []),
+        (Search(keys=("C", None)), []),
+        (Search(since=at(3), until=at(6)), [3, 4, 5]),
+        (Search(since=at(6), until=at(3)), []),
+        (Search(since=at(20)), []),
+        (Search(decision="fraud"), [0, 4, 8]),
+        (Search(decision="legit", keys=("C1", None)), [1, 2, 5, 7, 10, 11]),
+        (Search(label="fraud"), [0, 8]),
+        (Search(label="legit"), [5]),
+        (Search(label="none"), [1, 2, 3, 4, 6, 7, 9, 10, 11]),
+        (Search(label="fraud", decision="fraud", since=at(1)), [8]),
+        (Search(least=900), [9, 10, 11]),
+        (Search(reason="THIS CUSTOMER'S"), [0, 4, 8]),
+        (Search(reason="weight"), []),
+        (Search(transaction_id="t08", label="legit"), []),
+    ]
 
 
 def test_a_search_finds_all_that_meet_it_newest_first(filled: OnlineStore) -> None:
-    for search, expected in SEARCHES:
+    for search, expected in searches():
         ids = [f"t{i:02}" for i in expected]
         for limit in (1, 5, 50):
             assert walk(filled, search, limit) == ids[::-1], search
@@ -193,7 +203,7 @@ def test_every_search_equals_looking_at_all(
 def test_no_search_sorts_or_reads_a_whole_table(tmp_path: Path, after: str | None, newer: bool) -> None:
     store = open_at(tmp_path)
     with contextlib.closing(sqlite3.connect(store.path)) as db:
-        for search, _ in SEARCHES:
+        for search, _ in searches():
             statement, arguments = sqlite_lookup.query(search, after, newer=newer)
             plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", arguments)]
             assert all("SEARCH" in step and "INDEX" in step for step in plan), (search, plan)

@@ -27,7 +27,9 @@ def test_sum(): assert 1 + 1 == 2
 def browser_tests(folder: Path, **variables: str) -> tuple[int, list[str]]:
     """Run some tests where no Chromium is found; the exit code and the last lines."""
     (folder / "test_pages.py").write_text(TESTS)
-    environment = {name: value for name, value in os.environ.items() if name != "FRAUDLINE_NEED_BROWSER"}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("FRAUDLINE_NEED_BROWSER", "PYTEST_ADDOPTS")
+    }
     environment |= {"PATH": str(folder), "PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent)))}
     environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "200"} | variables
     command = [sys.executable, "-m", "pytest", "-p", "conftest", "-c", str(HERE.parent / "pyproject.toml")]

@@ -1,6 +1,7 @@
 """Errors that nobody expected are told by type and place: what they say may be somebody's card number."""
 
 import json
+import time
 
 import pytest
 import structlog
@@ -46,6 +47,10 @@ def test_the_log_of_the_api_tells_no_value_either(capsys: pytest.CaptureFixture[
         structlog.get_logger().error("request_failed", exc_info=raised(chained=True))
     finally:
         structlog.reset_defaults()
-    line = json.loads(capsys.readouterr().out)
+    said, ends = "", time.monotonic() + 30
+    while not said and time.monotonic() < ends:  # it is written by a thread
+        time.sleep(0.01)
+        said = capsys.readouterr().out
+    line = json.loads(said)
     assert "KeyError at tests/test_tracebacks.py:" in line["exception"]
     assert CARD not in json.dumps(line)
