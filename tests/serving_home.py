@@ -2,9 +2,12 @@
 
 import functools
 import io
+import os
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +37,26 @@ class TestClient(testclient.TestClient):
 
     def __init__(self, app: FastAPI, *, base_url: str = "http://127.0.0.1", **options: Any) -> None:
         super().__init__(app, base_url=base_url, **options)
+
+
+def server_process(
+    folder: Path, *, stdout: Any = subprocess.PIPE, preexec_fn: Callable[[], None] | None = None, **variables: str
+) -> "subprocess.Popen[str]":
+    """A server of a home in a process of its own, on a free port; it says the address on standard error."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "serving"],
+        env=os.environ | {"FRAUDLINE_HOME": str(folder), "FRAUDLINE_PORT": "0"} | variables,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=preexec_fn,
+    )
+
+
+def address_of(process: "subprocess.Popen[str]") -> str:
+    """Where a server process answers, once it says so."""
+    assert process.stderr is not None
+    return process.stderr.readline().split(" on ")[1].split()[0]
 
 
 def begin(folder: Path, contract: str = "transactions") -> Home:

@@ -8,7 +8,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -23,7 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
-from serving_home import TestClient, row, running, serving_home, settings
+from serving_home import TestClient, address_of, row, running, server_process, serving_home, settings
 
 from pipeline.registry import Registry
 from processing import contract as contracts
@@ -64,13 +63,7 @@ def counted(folder: Path, terminal: str) -> int:
 
 
 def test_a_kill_in_the_middle_of_traffic_loses_no_answer_and_counts_none_twice(folder: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "serving"],
-        env=os.environ | {"FRAUDLINE_HOME": str(folder), "FRAUDLINE_PORT": "0"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = server_process(folder, stdout=subprocess.DEVNULL)
     sent = [fresh(terminal_id="busy", customer_id=f"C{i % 7}") for i in range(3000)]
     answers: dict[str, dict[str, Any]] = {}
     tried: list[dict[str, Any]] = []
@@ -83,8 +76,7 @@ def test_a_kill_in_the_middle_of_traffic_loses_no_answer_and_counts_none_twice(f
                 answers[request["transaction_id"]] = client.post("/v1/score", json=request).raise_for_status().json()
 
     try:
-        assert process.stderr is not None
-        address = process.stderr.readline().split(" on ")[1].split()[0]
+        address = address_of(process)
         with ThreadPoolExecutor(8) as callers:
             calls = [callers.submit(call, sent[i::8]) for i in range(8)]
             ends = time.monotonic() + 60

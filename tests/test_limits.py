@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from serving_home import TestClient, row, running, serving_home, settings
+from serving_home import TestClient, address_of, row, running, server_process, serving_home, settings
 from structlog.testing import capture_logs
 
 from pipeline.keys import HomeKeys, added
@@ -71,17 +71,10 @@ def started(folder: Path, files: int | None = None, **variables: str) -> Iterato
         if files:
             resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
-    process = subprocess.Popen(
-        [sys.executable, "-m", "serving"],
-        env=os.environ | {"FRAUDLINE_HOME": str(folder), "FRAUDLINE_PORT": "0"} | variables,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=limit,
-    )
+    process = server_process(folder, stdout=subprocess.DEVNULL, preexec_fn=limit, **variables)
     try:
+        address = address_of(process)
         assert process.stderr is not None
-        address = process.stderr.readline().split(" on ")[1].split()[0]
         threading.Thread(target=process.stderr.read, daemon=True).start()
         httpx.get(f"{address}/health/ready", timeout=120).raise_for_status()
         yield Server(address, process.pid)

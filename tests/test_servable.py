@@ -87,20 +87,26 @@ def serves(home: Home) -> bool:
     )
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
-def test_the_command_promotes_what_the_api_of_the_home_serves_and_nothing_else(tmp_path: Path, kind: str) -> None:
-    home = begin(tmp_path)
-    promote(home, packed_of(home))
-    before, version = home.read(POINTER), KINDS[kind].publish(home)
-    done = command(home, "promote", version)
-    if KINDS[kind].refused:
+def assert_serves_if_it_can(home: Home, kind: Kind, version: str, *words: str) -> None:
+    """A command lets a version serve, or refuses it with the reason and changes nothing; a new API serves then."""
+    before = home.read(POINTER)
+    done = command(home, *words)
+    if kind.refused:
         assert isinstance(done.exception, WouldNotServe)
-        assert KINDS[kind].refused in str(done.exception)
+        assert kind.refused in str(done.exception)
         assert home.read(POINTER) == before
     else:
         assert done.exit_code == 0, done.exception
         assert f"{version} serves now" in done.output
     assert serves(home)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_the_command_promotes_what_the_api_of_the_home_serves_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    home = begin(tmp_path)
+    promote(home, packed_of(home))
+    version = KINDS[kind].publish(home)
+    assert_serves_if_it_can(home, KINDS[kind], version, "promote", version)
 
 
 @pytest.mark.parametrize("kind", ["joblib", "of another contract", "needing what is not here"])
@@ -108,16 +114,7 @@ def test_the_command_rolls_back_to_what_serves_and_to_nothing_else(tmp_path: Pat
     home = begin(tmp_path)
     version = promote(home, KINDS[kind].publish(home))  # by another hand, or before the home was what it is
     promote(home, packed_of(home))
-    before = home.read(POINTER)
-    done = command(home, "rollback")
-    if KINDS[kind].refused:
-        assert isinstance(done.exception, WouldNotServe)
-        assert KINDS[kind].refused in str(done.exception)
-        assert home.read(POINTER) == before
-    else:
-        assert done.exit_code == 0, done.exception
-        assert f"{version} serves now" in done.output
-    assert serves(home)
+    assert_serves_if_it_can(home, KINDS[kind], version, "rollback")
 
 
 def test_where_packed_models_alone_are_loaded_no_joblib_model_is_promoted(

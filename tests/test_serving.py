@@ -5,8 +5,6 @@ import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
-from serving_home import TestClient, begin, promote, publish, row, serving_home, settings
+from serving_home import TestClient, begin, promote, publish, row, server_process, serving_home, settings
 
 from pipeline.registry import Registry
 from processing import contract as contracts
@@ -471,20 +469,9 @@ def below(pid: int) -> list[str]:
 class TestProcess:
     """`python -m serving` as a user sees it."""
 
-    @staticmethod
-    def start(folder: Path, **variables: str) -> "subprocess.Popen[str]":
-        environment = os.environ | {"FRAUDLINE_HOME": str(folder), "FRAUDLINE_PORT": "0"} | variables
-        return subprocess.Popen(
-            [sys.executable, "-m", "serving"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
     @pytest.mark.parametrize("workers", [1, 2])
     def test_serves_until_ctrl_c(self, folder: Path, workers: int) -> None:
-        process = self.start(folder, FRAUDLINE_WORKERS=str(workers))
+        process = server_process(folder, FRAUDLINE_WORKERS=str(workers))
         try:
             assert process.stderr is not None
             greeting = process.stderr.readline()
@@ -514,14 +501,14 @@ class TestProcess:
         ],
     )
     def test_a_wrong_setting_is_one_line(self, folder: Path, variables: dict[str, str], code: int, says: str) -> None:
-        process = self.start(folder, **variables)
+        process = server_process(folder, **variables)
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (code, "")
         assert len(err.splitlines()) == 1
         assert says in err
 
     def test_workers_end_with_their_parent_also_when_it_is_killed(self, folder: Path) -> None:
-        process = self.start(folder, FRAUDLINE_WORKERS="2")
+        process = server_process(folder, FRAUDLINE_WORKERS="2")
         try:
             assert process.stderr is not None
             address = process.stderr.readline().split(" on ")[1].split()[0]
@@ -541,7 +528,7 @@ class TestProcess:
     def test_a_port_in_use_is_one_line(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
-            process = self.start(folder, FRAUDLINE_PORT=port)
+            process = server_process(folder, FRAUDLINE_PORT=port)
             _, err = process.communicate(timeout=60)
         assert process.returncode == 2
         assert err.splitlines() == [err.strip()]

@@ -2,10 +2,7 @@
 
 import itertools
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from serving_home import begin, packed, promote, publish, row
+from serving_home import address_of, begin, packed, promote, publish, row, server_process
 
 from pipeline.registry import Published, Registry
 from pipeline.traffic import Traffic
@@ -49,14 +46,10 @@ def busy(address: str) -> Iterator[Traffic]:
 @contextmanager
 def serving(folder: Path, log: Path) -> Iterator[str]:
     """The address of a server process, which logs into a file."""
-    environment = os.environ | {"FRAUDLINE_HOME": str(folder), "FRAUDLINE_PORT": "0", "FRAUDLINE_FOLLOW_SECONDS": "0.1"}
     with open(log, "w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "serving"], env=environment, stdout=out, stderr=subprocess.PIPE, text=True
-        )
+        process = server_process(folder, stdout=out, FRAUDLINE_FOLLOW_SECONDS="0.1")
         try:
-            assert process.stderr is not None
-            address = process.stderr.readline().split(" on ")[1].split()[0]
+            address = address_of(process)
             wait_until(lambda: answers(address))
             yield address
             process.send_signal(signal.SIGINT)

@@ -2,9 +2,6 @@
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -16,7 +13,18 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from serving_home import TestClient, begin, promote, publish, row, running, serving_home, settings
+from serving_home import (
+    TestClient,
+    address_of,
+    begin,
+    promote,
+    publish,
+    row,
+    running,
+    server_process,
+    serving_home,
+    settings,
+)
 from structlog.testing import capture_logs
 from table_home import CONTRACT as TABLES_CONTRACT
 from table_home import begin as begin_with_tables
@@ -138,16 +146,9 @@ def test_a_disk_that_freezes_stops_no_answer(tmp_path: Path, monkeypatch: pytest
 
 def test_a_log_that_nobody_reads_stops_no_answer(tmp_path: Path) -> None:
     serving_home(tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "serving"],
-        env=os.environ | {"FRAUDLINE_HOME": str(tmp_path), "FRAUDLINE_PORT": "0"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = server_process(tmp_path)
     try:
-        assert process.stderr is not None
-        address = process.stderr.readline().split(" on ")[1].split()[0]
+        address = address_of(process)
         with httpx.Client(base_url=address, timeout=30) as client:
             for number in range(600):  # more lines than a pipe holds
                 sent = fresh(transaction_id=f"{number:0200}")
