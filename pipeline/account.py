@@ -93,35 +93,37 @@ def choose_zones(clients: Clients, region: str) -> tuple[str, ...]:
 
 def check_databases(clients: Clients, names: Sequence[str]) -> None:
     """Raise BadInput if one of the Glue databases is there, which a stack that was taken down has left."""
-    errors: Any = import_module("botocore.exceptions")
     for name in names:
-        try:
-            found = clients("glue").get_database(Name=name)["Database"]
-        except errors.ClientError as error:
-            if error.response["Error"]["Code"] == "EntityNotFoundException":
-                continue
-            raise
-        raise BadInput(
-            f"the Glue database {name!r}, of {found.get('LocationUri', 'a place unknown')}, is there already: a stack "
-            "that was taken down has left it. Note where its tables' metadata is, then delete it and deploy again "
-            "(pipeline/AWS.md, Take it down, says how, and how the tables come back)"
-        )
+        answer = _unless("EntityNotFoundException", clients("glue").get_database, Name=name)
+        if answer:
+            where = answer["Database"].get("LocationUri", "a place unknown")
+            raise BadInput(
+                f"the Glue database {name!r}, of {where}, is there already: a stack "
+                "that was taken down has left it. Note where its tables' metadata is, then delete it and deploy again "
+                "(pipeline/AWS.md, Take it down, says how, and how the tables come back)"
+            )
 
 
 def check_image(clients: Clients, repository: str, tag: str) -> None:
     """Raise BadInput unless a repository, given by its URI, has an image of that tag."""
-    errors: Any = import_module("botocore.exceptions")
     name, wanted = repository.partition("/")[2], [{"imageTag": tag}]
-    try:
-        found = clients("ecr").describe_images(repositoryName=name, imageIds=wanted)["imageDetails"]
-    except errors.ClientError as error:
-        if error.response["Error"]["Code"] != "ImageNotFoundException":
-            raise
-        found = []
-    if not found:
+    ask = clients("ecr").describe_images
+    answer = _unless("ImageNotFoundException", ask, repositoryName=name, imageIds=wanted)
+    if not answer or not answer["imageDetails"]:
         raise BadInput(
             f"there is no image {tag!r} in {repository}: push it first (serving/IMAGE.md), or give --image-tag"
         )
+
+
+def _unless(missing: str, call: Callable[..., Any], **given: Any) -> Any:
+    """What a call to AWS gives; None if it is refused with the code that says there is no such thing."""
+    errors: Any = import_module("botocore.exceptions")
+    try:
+        return call(**given)
+    except errors.ClientError as error:
+        if error.response["Error"]["Code"] != missing:
+            raise
+        return None
 
 
 def desired_tasks(clients: Clients, outputs: Mapping[str, str]) -> int:

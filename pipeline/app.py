@@ -5,7 +5,7 @@ import sys
 
 from pipeline.deployment import Deployment, from_settings
 from pipeline.stack import make_app
-from processing.errors import FraudlineError
+from processing.errors import FraudlineError, report
 
 
 def main() -> int:
@@ -13,8 +13,7 @@ def main() -> int:
     try:
         make_app(from_environment()).synth()
     except FraudlineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return report(error)
     return 0
 
 

@@ -169,9 +169,8 @@ def _settings(
         settings[zones] = ",".join(chosen)
     if kept := sorted(f"{name}={value}" for name, value in settings.items() if name not in given and before):
         say(f"As it is deployed: {' '.join(kept)}")
-    deployment.from_settings(
-        target.account, target.region, settings
-    )  # so that what is wrong is said before Node starts
+    # So that what is wrong is said before Node starts:
+    deployment.from_settings(target.account, target.region, settings)
     return settings
 
 

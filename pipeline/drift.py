@@ -26,7 +26,7 @@ from pipeline.chance import LEVEL, PARTS
 from pipeline.reference import CALENDAR, REFERENCE_FILE, SCORE, chance_of, counts, divergence, ks
 from pipeline.registry import Registry
 from processing import contract as contracts
-from processing.errors import BadInput, FraudlineError, NotFound
+from processing.errors import BadInput, FraudlineError, NotFound, report
 from processing.home import Home, open_home
 from processing.online import Decision, open_store
 from processing.windows import DAY_US
@@ -237,8 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.embed:
             print(json.dumps(embedded(found, datetime.now(UTC))))
     except FraudlineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return report(error)
     return 0
 
 

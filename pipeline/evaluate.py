@@ -39,9 +39,9 @@ from pipeline.gate import Rules, compare, compare_with_best, verdict
 from pipeline.manifest import manifest_of
 from pipeline.metrics import in_words, measure
 from pipeline.needs import HOMELESS, NEEDS
-from pipeline.packed import COVER, SCORER_FILE, PackedScorer, load, packed_only
+from pipeline.packed import COVER, SCORER_FILE, PackedScorer, load
 from pipeline.reference import REFERENCE_FILE, reference_of
-from pipeline.registry import MODEL_FILE, REPORT_FILE, Registry
+from pipeline.registry import MODEL_FILE, REPORT_FILE, Registry, packed_only
 from pipeline.report import Evaluated, report_of
 from pipeline.train import TRAINING_FILE, scores
 from processing import contract as contracts
@@ -126,7 +126,8 @@ def evaluate(
     loss = metrics["cost_of_no_alerts"] / metrics["days"]
     comparison = compare(test, ours, champion.scored, contract, loss, rules) if champion else None
     earlier = {one.version: (one.scored, one.metrics) for one in (_all(opponents) if opponents.earlier else ())}
-    best = compare_with_best(test, ours, earlier, contract, loss, rules)
+    compared = {champion.version: comparison} if champion and comparison else {}
+    best = compare_with_best(test, ours, earlier, contract, loss, rules, compared)
     known = {"frauds": challenger.training["frauds"], "features": challenger.training.get("strengths", {})}
     findings = [*check(test, names, reference, known, champion.reference if champion else None), _explains(challenger)]
     for finding in findings:

@@ -96,10 +96,12 @@ def compare_with_best(
     contract: Contract,
     loss_per_day: float,
     rules: Rules,
+    known: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any] | None:
     """The challenger and, in each measure, the best of some versions on the same rows; JSON-ready, None without any.
 
-    `opponents`: by version their scores and their metrics on these rows. {"average_precision", "cost_per_day": as of
+    `opponents`: by version their scores and their metrics on these rows. `known`: by version what `compare` gave of
+    these rows already, which is a bootstrap that need not be drawn again. {"average_precision", "cost_per_day": as of
     `compare`, and "version"; "lookback_days"}.
     """
     if not opponents:
@@ -109,7 +111,10 @@ def compare_with_best(
         "cost_per_day": min(opponents, key=lambda name: opponents[name][1]["cost"]),
     }
     compared = {
-        name: compare(rows, challenger, opponents[name][0], contract, loss_per_day, rules) for name in {*best.values()}
+        name: known[name]
+        if known and name in known
+        else compare(rows, challenger, opponents[name][0], contract, loss_per_day, rules)
+        for name in {*best.values()}
     }
     found = {measure: {"version": name, **compared[name][measure]} for measure, name in best.items()}
     return {**found, "lookback_days": rules.lookback_days}

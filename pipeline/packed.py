@@ -22,7 +22,6 @@ in Numba's cache on disk: beside this file or in the user's cache folder, whiche
 import functools
 import io
 import math
-import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -32,13 +31,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.errors import BadInput, FraudlineError
+from processing.errors import FraudlineError
 
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
 
 SCORER_FILE = "scorer.npz"
-MODELS = "FRAUDLINE_MODELS"  # the operator's setting: which models may be loaded, any or packed
 FORMAT = 1
 DTYPES: dict[str, tuple[type[np.generic], int]] = {  # and the number of dimensions
     "format": (np.int64, 0),
@@ -58,14 +56,6 @@ BLOCK = 256  # rows taken through a tree together: they and the tree's nodes sta
 
 class UnusableScorer(FraudlineError):
     """Arrays that are no packed model: damaged, or of another format."""
-
-
-def packed_only() -> bool:
-    """Whether the operator allows packed models alone: joblib models run as code. Raises BadInput."""
-    allowed = os.environ.get(MODELS) or "any"
-    if allowed not in ("any", "packed"):
-        raise BadInput(f"{MODELS} is {allowed!r}, expected any or packed")
-    return allowed == "packed"
 
 
 class PackedScorer:

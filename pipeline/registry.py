@@ -29,6 +29,7 @@ from pipeline.versions import (
     as_json,
     key_of,
     overruled,
+    packed_only,
     part_of,
     read_published,
     sha256,
@@ -50,6 +51,7 @@ __all__ = [
     "Published",
     "Registry",
     "Version",
+    "packed_only",
 ]
 
 WAITS = "waits for approval"
@@ -215,7 +217,8 @@ class Registry:
         waits for approval), CorruptModel, Damaged, or AlreadyServing, also when another promotion of the same version
         came first.
         """
-        found = self.open(version)
+        seen = self.latest()
+        found = self.open(version, seen)
         version = found.version
         if manifest is not None and found.digest != manifest:
             raise CorruptModel(
@@ -232,8 +235,7 @@ class Registry:
                 f"{why}"
             )
         found.verify()
-        latest = self.latest()
-        if latest is None or latest.version != version or latest.pin is None:  # else it serves already, see below
+        if seen is None or seen.version != version or seen.pin is None:  # else it serves already, see below
             check(found)
 
         def on_top(current: Latest | None) -> Latest:

@@ -8,6 +8,7 @@ Imports no more than the standard library and the home: it also runs in a Lambda
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ NAME = re.compile(r"(\d{8}T\d{6}Z)-([0-9a-f]{5})")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 REMEDY = "restore the file, or roll back to another version"
+MODELS = "FRAUDLINE_MODELS"  # the operator's setting: which models may be loaded, any or packed
 WAITING = "waiting"  # a verdict of the gate, see `pipeline.gate`
 
 
@@ -139,6 +141,14 @@ def part_of(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     """An object within a document, such as the gate's verdict in a version's metrics; empty if there is none."""
     part = document.get(name)
     return part if isinstance(part, dict) else {}
+
+
+def packed_only() -> bool:
+    """Whether the operator allows packed models alone: joblib models run as code. Raises BadInput."""
+    allowed = os.environ.get(MODELS) or "any"
+    if allowed not in ("any", "packed"):
+        raise BadInput(f"{MODELS} is {allowed!r}, expected any or packed")
+    return allowed == "packed"
 
 
 def waits(gate: Mapping[str, Any]) -> bool:

@@ -164,7 +164,7 @@ def load(name: str | Path) -> Contract:
         raise BadInput(
             f"no contract {str(name)!r}: {hint} a .toml file, or one of the shipped contracts: {', '.join(known)}"
         )
-    return parse(decoded(path.read_bytes(), str(path)), str(path))
+    return parse_bytes(path.read_bytes(), str(path))
 
 
 def of_home(home: Home) -> Contract:
@@ -181,12 +181,17 @@ def of_home(home: Home) -> Contract:
             f"the home {home.url} has no {HOME_KEY} yet, which the first run that takes data in writes: "
             "run `fraudline run` first, or name the home that you mean (--home, FRAUDLINE_HOME)"
         ) from None
-    return parse(decoded(data, home.url_of(HOME_KEY)), home.url_of(HOME_KEY))
+    return parse_bytes(data, home.url_of(HOME_KEY))
 
 
 def shipped() -> list[str]:
     """The names of the contracts that come with Fraudline."""
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def parse_bytes(data: bytes, source: str) -> Contract:
+    """The contract that a file holds. `source` names the file in errors. Raises BadInput."""
+    return parse(_decoded(data, source), source)
 
 
 def parse(text: str, source: str = "contract") -> Contract:
@@ -278,7 +283,7 @@ def _twice(names: Sequence[str]) -> str | None:
     return next((name for name in sorted(names) if names.count(name) > 1), None)
 
 
-def decoded(data: bytes, source: str) -> str:
+def _decoded(data: bytes, source: str) -> str:
     """The text of a contract's file. Raises BadInput naming the line that is not UTF-8."""
     try:
         return data.decode().replace("\r\n", "\n")

@@ -1,5 +1,7 @@
 """The errors a user can meet. Each message says what is wrong, where, and what to do next."""
 
+import sys
+
 
 class FraudlineError(Exception):
     """Base of every error raised on purpose. The command prints its message, never a traceback."""
@@ -32,3 +34,9 @@ class Damaged(FraudlineError):
 
 class RunFailed(FraudlineError):
     """A pipeline run, or one step of it, ended in failure. Nothing was promoted."""
+
+
+def report(error: FraudlineError) -> int:
+    """Say an error on standard error, as each of our programs does that ends by it; the exit code to end with."""
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code

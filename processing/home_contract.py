@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from processing.contract import HOME_KEY, Contract, decoded, load, parse
+from processing.contract import HOME_KEY, Contract, load, parse_bytes
 from processing.errors import BadInput, FraudlineError, NotFound
 from processing.home import Home
 
@@ -83,8 +83,7 @@ def _change(before: Contract, after: Contract) -> str:
 
 
 def _parsed(home: Home, data: bytes) -> Contract:
-    source = home.url_of(HOME_KEY)
-    return parse(decoded(data, source), source)
+    return parse_bytes(data, home.url_of(HOME_KEY))
 
 
 def has_transactions(home: Home) -> bool:
@@ -97,7 +96,7 @@ def former_digests(home: Home, contract: Contract) -> Iterator[str]:
     for run in reversed(home.folders("runs/")):
         key = f"runs/{run}/contract/{HOME_KEY}"
         try:
-            kept = parse(decoded(home.read(key), key), key)
+            kept = parse_bytes(home.read(key), key)
         except FraudlineError:  # the run kept none, or one of a time before these entries
             continue
         if kept.fingerprint == contract.fingerprint:

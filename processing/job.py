@@ -31,7 +31,7 @@ from processing.committing import Changes, Files, commit, discarded_on, keys_of
 from processing.contract import HOME_KEY, Contract
 from processing.damage import name_damage
 from processing.earlier import folder_of, served_contracts
-from processing.errors import BadInput, Conflict, FraudlineError
+from processing.errors import BadInput, Conflict, FraudlineError, report
 from processing.features import FeatureSet
 from processing.home import Home, LocalHome, open_home
 from processing.home_contract import adopt, contract_for
@@ -72,8 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
             given = options.contract is not None
             run_job(home, contract, options.run, scratch, held, lease.check, replace_contract=given)
     except FraudlineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return report(error)
     except Exception as error:  # noqa: BLE001 (a traceback would show what the error says, which may be a row's values)
         print(trace_of(error), file=sys.stderr)
         what = memory_trouble(error) or f"the feature job ended unexpectedly: {shape_of(error)}; its log has the trace"
@@ -344,9 +343,11 @@ class _Job:
 
     def write_earlier(self, days: range) -> None:
         """Put the test rows into the run's folder as models of before see them, if not as the new one will."""
-        for theirs in served_contracts(self.home, self.contract, say):
+        contracts = served_contracts(self.home, self.contract, say)
+        files = self.tables.files_by_day("transactions") if contracts else {}
+        for theirs in contracts:
             folder, started = folder_of(self.run, theirs), time.monotonic()
-            rows = self._features(self.tables.files_by_day("transactions"), days, theirs)
+            rows = self._features(files, days, theirs)
             rows.write.parquet(self.staging.target(folder), mode="overwrite")
             self.staging.publish(folder)
             say(f"test rows written under a contract of before ({folder}) in {time.monotonic() - started:.0f} s")

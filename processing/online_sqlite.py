@@ -42,6 +42,7 @@ from processing.sqlite_ledger import (
     decision_of,
     event_of,
     fact,
+    is_finished,
     known_decision,
     migrate,
     note_labelled,
@@ -279,10 +280,8 @@ class SqliteStore(OnlineStore):
     def state(self) -> StoreState:
         with self._answering() as db:
             facts: dict[str, int] = dict(db.execute("SELECT name, value FROM facts WHERE name <> 'contract'"))
-        number = facts["refresh"]
-        finished = facts.get("done", number) == number  # a store of an earlier version does not say
-        since = None if finished else facts["began"]
-        return StoreState(number > 0, facts["horizon"] * HOUR_US, facts.get("labelled", 0), since)
+        since = None if is_finished(facts) else facts["began"]
+        return StoreState(facts["refresh"] > 0, facts["horizon"] * HOUR_US, facts.get("labelled", 0), since)
 
     def tidy(self) -> None:
         """Copy what was committed from the write-ahead log into the database, so that no commit has to."""

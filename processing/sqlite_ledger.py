@@ -17,7 +17,7 @@ import functools
 import json
 import operator
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -127,6 +127,11 @@ def fact(db: sqlite3.Connection, name: str) -> int:
 def set_fact(db: sqlite3.Connection, name: str, value: int) -> None:
     """Set one of FACTS, which a store of an earlier version may lack."""
     db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+
+def is_finished(facts: Mapping[str, int]) -> bool:
+    """Whether the refresh that began last was finished. A store of an earlier version does not say, and counts so."""
+    return facts.get("done", facts["refresh"]) == facts["refresh"]
 
 
 def note_labelled(db: sqlite3.Connection, time_us: int) -> None:

@@ -13,7 +13,7 @@ from processing.errors import Damaged, NotFound
 from processing.home import LocalHome
 from processing.online import open_store
 from processing.scratch import scratch_folder
-from processing.sqlite_ledger import DECISION, decision_of
+from processing.sqlite_ledger import DECISION, decision_of, is_finished
 from processing.tables import open_tables
 
 STORE_KEY = "online/store.sqlite"
@@ -43,8 +43,7 @@ def store_lag(home: LocalHome, contract: Contract) -> str:
         with closing(_opened(path)) as db:
             facts = dict(db.execute("SELECT name, value FROM facts"))
         if facts["refresh"]:
-            finished = facts.get("done", facts["refresh"]) == facts["refresh"]
-            return "" if finished else "a refresh of it was begun and not finished"
+            return "" if is_finished(facts) else "a refresh of it was begun and not finished"
         lacks = "it is empty"
     try:
         filled = open_tables(home, contract).find("transactions") is not None

@@ -7,7 +7,7 @@ import sys
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from processing.errors import BadInput, FraudlineError
+from processing.errors import BadInput, FraudlineError, report
 from serving.app import from_environment, open_service
 from serving.connections import options, places
 from serving.settings import Settings, read_settings
@@ -21,8 +21,7 @@ def main() -> int:
     try:
         serve(read_settings())
     except FraudlineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return report(error)
     except OSError as error:  # a home that may not be read
         print(f"error: {error}", file=sys.stderr)
         return 1

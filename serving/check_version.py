@@ -11,10 +11,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline.packed import packed_only
-from pipeline.registry import Registry
+from pipeline.registry import Registry, packed_only
 from processing.contract import of_home
-from processing.errors import FraudlineError
+from processing.errors import FraudlineError, report
 from processing.home import open_home
 from serving.scorer import check_loadable
 
@@ -29,8 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         home = open_home(given.home)
         check_loadable(Registry(home).open(given.version), of_home(home), packed_only=packed_only())
     except FraudlineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return report(error)
     return 0
 
 

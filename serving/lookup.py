@@ -98,12 +98,12 @@ class Lookup:
         self.request: type[Listing] = create_model("Listing", __base__=Listing, **fields)
 
     def asked(self, values: Mapping[str, str]) -> Listing:
-        """What a form or an address of the console asks; fields that are empty or not of a search are left out.
+        """What a form or an address of the console asks, see `given`. Raises pydantic's ValidationError."""
+        return self.request.model_validate(self.given(values))
 
-        Raises pydantic's ValidationError.
-        """
-        given = {name: values[name].strip() for name in self.fields() if values.get(name, "").strip()}
-        return self.request.model_validate(given)
+    def given(self, values: Mapping[str, str]) -> dict[str, str]:
+        """The fields of a search among those of a form or an address, but for the empty ones."""
+        return {name: values[name].strip() for name in self.fields() if values.get(name, "").strip()}
 
     def fields(self) -> list[str]:
         """The names of what may be asked, but for the size of a page."""

@@ -26,10 +26,9 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pipeline.packed import packed_only
-from pipeline.registry import Registry
+from pipeline.registry import Registry, packed_only
 from processing.contract import Contract, of_home
-from processing.errors import BadInput, FraudlineError, NotFound, RunFailed
+from processing.errors import BadInput, FraudlineError, NotFound, RunFailed, report
 from processing.home import Home, LocalHome, open_home
 from processing.landing import check_file, read_file
 from processing.replay import Replay
@@ -167,8 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         done = score_file(given.file, open_home(given.home), given.output, given.model, Console(stderr=True))
     except FraudlineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return report(error)
     except KeyboardInterrupt:
         print("\nstopped. Nothing was written.", file=sys.stderr)
         return 130

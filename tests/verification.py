@@ -16,7 +16,7 @@ from rich.table import Table
 
 from pipeline.deploy import deployed, find_target
 from pipeline.registry import Registry
-from processing.errors import FraudlineError
+from processing.errors import FraudlineError, report
 from processing.home import Home, open_home
 
 POLL_SECONDS = 2.0
@@ -78,8 +78,7 @@ def verify(title: str, checks: Callable[[System], None], parser: argparse.Argume
     try:
         system = System(deployed(find_target()), options)
     except FraudlineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return report(error)
     with system.asking("it can be looked at to the end"):
         checks(system)
     if options.json:

@@ -11,12 +11,12 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from pipeline.registry import AlreadyServing, Registry
+from pipeline.registry import AlreadyServing, Registry, packed_only
 from pipeline.servable import check_manifest
 from processing.errors import BadInput
 from processing.home import open_home
 from triggers.sagemaker_runs import ModelPackages
-from triggers.settings import packed_only, read_settings
+from triggers.settings import read_settings
 
 
 @dataclass(frozen=True)

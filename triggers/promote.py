@@ -5,11 +5,10 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from pipeline.registry import AlreadyServing, Registry
+from pipeline.registry import AlreadyServing, Registry, packed_only
 from pipeline.servable import check_manifest
 from processing.errors import BadInput
 from processing.home import open_home
-from triggers.settings import packed_only
 
 
 def handler(event: dict[str, str], context: Any) -> dict[str, str]:

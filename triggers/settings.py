@@ -39,11 +39,3 @@ def read_settings(kind: type[Settings], environment: Mapping[str, str] = os.envi
     if wrong:
         raise BadInput(f"the function cannot work: {'; '.join(wrong)}. Deploy again, which sets them")
     return kind(**values)
-
-
-def packed_only(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the deployment's API loads packed models alone, as FRAUDLINE_MODELS says. Raises BadInput."""
-    allowed = environment.get(f"{PREFIX}MODELS") or "any"
-    if allowed not in ("any", "packed"):
-        raise BadInput(f"{PREFIX}MODELS is {allowed!r}, expected any or packed")
-    return allowed == "packed"

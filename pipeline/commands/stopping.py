@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import typer
 from rich.console import Console
 
+from pipeline.entry import INTERRUPTED
+
 
 @contextmanager
 def stoppable(said: str) -> Iterator[None]:
@@ -14,4 +16,4 @@ def stoppable(said: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         Console(stderr=True).print(f"\nstopped. {said}".rstrip(), highlight=False)
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None

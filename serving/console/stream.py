@@ -75,8 +75,7 @@ def asked_for(request: Request, lookup: Lookup) -> dict[str, Any]:
 
 
 def _filters(given: Mapping[str, str], lookup: Lookup) -> dict[str, str]:
-    names = [name for name in lookup.fields() if name != "cursor"]
-    return {name: given[name].strip() for name in names if given.get(name, "").strip()}
+    return {name: value for name, value in lookup.given(given).items() if name != "cursor"}
 
 
 def _asked(request: Request, lookup: Lookup) -> Listing:
