@@ -22,10 +22,11 @@ run: $(READY) ## The main job: the whole loop on synthetic data (fraudline demo)
 test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-check: $(READY) ## Lint, check the format, check the types
+check: $(READY) ## Lint, check the format, the types, and what imports what
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
 
 format: $(READY) ## Format the code
 	@$(BIN)/ruff check --fix --quiet .
@@ -42,7 +43,7 @@ image: ## Build the image, by Docker or buildah: fraudline:<git revision> (see s
 		$(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) $(IMAGE_FLAGS) .
 
 rationale: $(READY) ## Write service_rationale.docx anew, with the figures of today's stack and prices
-	@$(BIN)/python -m pipeline.rationale
+	@$(BIN)/python -m pipeline.infrastructure.rationale
 
 clean: ## Remove .venv and what the tools left; homes stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

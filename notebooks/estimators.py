@@ -5,7 +5,7 @@ To use one: `--set Estimator=estimators:forest`, with this folder on the PYTHONP
 
 from sklearn.ensemble import ExtraTreesClassifier
 
-from pipeline.model import Hyperparameters
+from pipeline.estimators.trees import Hyperparameters
 
 
 def forest(hyperparameters: Hyperparameters) -> ExtraTreesClassifier:

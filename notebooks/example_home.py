@@ -8,12 +8,15 @@ from typing import Any
 import pyarrow.compute as pc
 from rich.console import Console
 
-from pipeline.deploy import find_target
-from pipeline.run import add_files, run_shown
-from pipeline.run_on_aws import run_on_aws
-from processing import contract as contracts
-from processing.home import Home, LocalHome, open_home
-from processing.synthesize import synthesize, write
+from pipeline.infrastructure.deploy import find_target
+from pipeline.runs.aws import run_on_aws
+from pipeline.runs.here import add_files, run_shown
+from processing.contract import Contract
+from processing.contracts import reader as contracts
+from processing.storage.home import Home
+from processing.storage.local import LocalHome
+from processing.storage.open import open_home
+from processing.synthetic.synthesize import synthesize, write
 
 FOLDER = Path(__file__).parent
 START, WEEKS = date(2026, 3, 1), 7
@@ -47,7 +50,7 @@ def make(home: LocalHome) -> None:
     start(home, {"MaxIterations": "3", "MaxLeafNodes": "4"}, contract)
 
 
-def start(home: Home, parameters: dict[str, str], contract: contracts.Contract | None = None) -> dict[str, Any]:
+def start(home: Home, parameters: dict[str, str], contract: Contract | None = None) -> dict[str, Any]:
     """One pipeline run over the home, here or, for the home of the deployed stack, in SageMaker; what came of it.
 
     `contract`: that of a new home on this machine.

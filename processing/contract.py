@@ -6,20 +6,10 @@ The shipped contracts lie in `processing/contracts/`; `transactions.toml` there 
 
 import hashlib
 import json
-import tomllib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
-from pathlib import Path
-from types import EllipsisType
 from typing import Any
 
-from processing.errors import BadInput, NotFound
-from processing.home import Home, LocalHome
-from processing.toml_keys import TomlTable
-
-SHIPPED = Path(__file__).parent / "contracts"
 HOME_KEY = "contract.toml"
 TIME_FORMATS = ("iso", "unix", "elapsed")
 # When an event can have been, in a file or a request.
@@ -147,153 +137,6 @@ class Contract:
         reach = [max((0, *e.windows_days)) for e in self.entities]
         reach += [self.label_delay_days + max(e.fraud_windows_days) for e in self.entities if e.fraud_windows_days]
         return 24 * max((0, *reach))
-
-
-def load(name: str | Path) -> Contract:
-    """The contract of that name (a shipped one) or in that file.
-
-    Raises BadInput naming the key, what was found and what was expected.
-    """
-    path = SHIPPED / f"{name}.toml"
-    if not path.is_file():
-        path = Path(name)
-    if not path.is_file():
-        known = shipped()
-        near = get_close_matches(str(name), known, 1)
-        hint = f"did you mean {near[0]!r}? Else give" if near else "give"
-        raise BadInput(
-            f"no contract {str(name)!r}: {hint} a .toml file, or one of the shipped contracts: {', '.join(known)}"
-        )
-    return parse_bytes(path.read_bytes(), str(path))
-
-
-def of_home(home: Home) -> Contract:
-    """The contract of a home. Raises BadInput for a home that has none yet, or one that cannot be read.
-
-    Nothing is changed: what a run is to go by is `processing.home_contract`'s to say.
-    """
-    try:
-        data = home.read(HOME_KEY)
-    except NotFound:
-        if isinstance(home, LocalHome) and not home.folder.is_dir():
-            raise BadInput(f"there is no home at {home.folder}; `fraudline run` makes one, or name another") from None
-        raise BadInput(
-            f"the home {home.url} has no {HOME_KEY} yet, which the first run that takes data in writes: "
-            "run `fraudline run` first, or name the home that you mean (--home, FRAUDLINE_HOME)"
-        ) from None
-    return parse_bytes(data, home.url_of(HOME_KEY))
-
-
-def shipped() -> list[str]:
-    """The names of the contracts that come with Fraudline."""
-    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
-
-
-def parse_bytes(data: bytes, source: str) -> Contract:
-    """The contract that a file holds. `source` names the file in errors. Raises BadInput."""
-    return parse(_decoded(data, source), source)
-
-
-def parse(text: str, source: str = "contract") -> Contract:
-    """The contract that a TOML text says. `source` names it in errors. Raises BadInput."""
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{source} is not valid TOML: {error}") from None
-    table = TomlTable(document, source)
-    columns, time = table.table("columns"), table.table("time", optional=True)
-    amount, label = table.table("amount", optional=True), table.table("label", optional=True)
-    split, costs = table.table("split", optional=True), table.table("costs", optional=True)
-    categorical = table.table("categorical", optional=True)
-    decimals = amount.take("decimals", int, 2, least=0, most=4)
-    most = LARGEST_MINOR / 10**decimals
-    contract = Contract(
-        name=table.take("name", str),
-        id=columns.take("id", str, None),
-        time=columns.take("time", str),
-        amount=columns.take("amount", str),
-        label=columns.take("label", str),
-        time_format=time.take("format", str, "iso"),
-        time_origin=_utc(time.take("origin", datetime, datetime(1970, 1, 1, tzinfo=UTC))),
-        amount_decimals=decimals,
-        amount_maximum=amount.take("maximum", float, min(100_000.0, most), least=0, most=most),
-        label_delay_days=label.take("delay_days", int, 7, least=0, most=LONGEST_DAYS),
-        entities=tuple(_entity(entry) for entry in table.tables("entity")),
-        numeric=table.texts("numeric", []),
-        categorical={name: categorical.texts(name, digits=True) for name in categorical.values},
-        train_days=split.take("train_days", int, 60, least=1),
-        test_days=split.take("test_days", int, 7, least=1),
-        missed_fraud_cost=costs.take("missed_fraud", float, 1.0, least=0),
-        needless_alert_cost=costs.take("needless_alert", float, 3.0, least=0),
-        alerts_per_day=costs.take("alerts_per_day", int, 100, least=1),
-        refuse_above=table.take("refuse_above", float, 0.05, least=0, most=1),
-        text=text,
-    )
-    for part in (table, columns, time, amount, label, split, costs, categorical):
-        part.finish()
-    _check(contract, source)
-    return contract
-
-
-def _entity(entry: TomlTable) -> Entity:
-    name = entry.take("name", str)
-    if not entry.take("windows_days", list):
-        raise BadInput(f"{entry.source}: 'windows_days' of {name!r} is empty, expected e.g. [1, 7, 30]")
-    entity = Entity(
-        name, entry.take("column", str), _windows(entry, "windows_days"), _windows(entry, "fraud_windows_days", [])
-    )
-    entry.finish()
-    return entity
-
-
-def _windows(entry: TomlTable, key: str, default: list[int] | EllipsisType = ...) -> tuple[int, ...]:
-    windows = entry.take(key, list, default)
-    for window in windows:
-        if not isinstance(window, int) or isinstance(window, bool) or not 0 < window <= LONGEST_DAYS:
-            raise BadInput(f"{entry.source}: windows are whole days from 1 to {LONGEST_DAYS}, found {window!r}")
-        if windows.count(window) > 1:
-            raise BadInput(f"{entry.source}: {key} has {window} twice")
-    return tuple(sorted(windows))
-
-
-def _check(contract: Contract, source: str) -> None:
-    from processing.features import FeatureSet  # which is made from contracts
-
-    if contract.time_format not in TIME_FORMATS:
-        allowed = ", ".join(TIME_FORMATS)
-        raise BadInput(f"{source}: time.format is {contract.time_format!r}, expected one of {allowed}")
-    if any(not values for values in contract.categorical.values()):
-        raise BadInput(f"{source}: a categorical column lists its known values, e.g. channel = ['chip', 'online']")
-    entities = [entity.name for entity in contract.entities]
-    named = [*entities, *contract.numeric, *contract.categorical]
-    for names, what in ((contract.columns, "column"), (named, "entity or extra column")):
-        if twice := _twice(names):
-            raise BadInput(f"{source}: the {what} {twice!r} is named twice")
-    for name in named:
-        if not name.isidentifier() or name.casefold() in RESERVED:
-            taken = ", ".join(RESERVED)
-            raise BadInput(f"{source}: {name!r} cannot name a feature: use letters, digits and _, and none of {taken}")
-    features = FeatureSet(contract)
-    # Case does not tell columns apart in Spark. The extra columns are among the features already.
-    if twice := _twice([name.casefold() for name in (*entities, *features.names, *features.state_names)]):
-        raise BadInput(f"{source}: two columns or features would be called {twice!r}; rename an entity or a column")
-
-
-def _twice(names: Sequence[str]) -> str | None:
-    return next((name for name in sorted(names) if names.count(name) > 1), None)
-
-
-def _decoded(data: bytes, source: str) -> str:
-    """The text of a contract's file. Raises BadInput naming the line that is not UTF-8."""
-    try:
-        return data.decode().replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise BadInput(f"{source} line {line} is not UTF-8 text; save the file as UTF-8") from None
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _short(value: Any) -> str:

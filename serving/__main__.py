@@ -8,8 +8,9 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from processing.errors import BadInput, FraudlineError, report
-from serving.app import from_environment, open_service
-from serving.connections import options, places
+from serving.api.connections import options, places
+from serving.app import from_environment
+from serving.decision.service import open_service
 from serving.settings import Settings, read_settings
 
 BACKLOG = 2048

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import structlog
@@ -21,77 +20,28 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from pipeline.registry import Registry
-from processing.contract import of_home
-from processing.features import FeatureSet
-from processing.home import open_home
-from processing.online import open_store
-from serving import batch, logs, problems, replies
+from processing.storage.open import open_home
+from serving import logs
+from serving.api import problems, replies
+from serving.api.guard import Guard, KeyRing, Rates
+from serving.api.json_route import JsonRoute
+from serving.api.lookup import Listing, Lookup, said_once
+from serving.api.request import request_model, to_event
+from serving.api.request_log import Requests
+from serving.batch import rows as batch
 from serving.console import routes as console
-from serving.decide import Answer, Asked, Decider
-from serving.follow import Follower, Served
-from serving.group_commit import GroupCommit, late_after
-from serving.guard import Guard, KeyRing, Rates
-from serving.lookup import Listing, Lookup, said_once
-from serving.metrics import EmbeddedMetrics, Metrics
-from serving.requests import Requests
-from serving.routes import JsonRoute
-from serving.schema import request_model, to_event
+from serving.decision.decide import Answer, Asked
+from serving.decision.follow import Served
+from serving.decision.metrics import EmbeddedMetrics, Metrics
+from serving.decision.service import Service, open_service
 from serving.settings import Settings, keys_file, read_settings
-from serving.watch import StoreWatch
 
 TITLE = "Fraudline"
 SWITCH_SECONDS = 0.0005  # for which a thread that loads a model or reads a batch may keep the requests from going on
-KEY = Security(  # told in the OpenAPI document; `serving.guard` is what asks for it
+KEY = Security(  # told in the OpenAPI document; `serving.api.guard` is what asks for it
     HTTPBearer(auto_error=False, scheme_name="key", description="A key of `fraudline keys add`, if the API has keys")
 )
 ABOUT = "Decides whether a card transaction is fraud, and learns later what it was."
-
-
-@dataclass(frozen=True)
-class Service:
-    """What the API works with. `close` releases it; used again, it opens what it needs."""
-
-    features: FeatureSet
-    decider: Decider
-    decisions: GroupCommit
-    follower: Follower
-    ring: KeyRing
-    rates: Rates
-    metrics: Metrics
-    watch: StoreWatch
-
-    def close(self) -> None:
-        self.decisions.close()
-        self.watch.close()
-        if self.decider.store is not None:
-            self.decider.store.close()
-
-
-def open_service(settings: Settings) -> Service:
-    """The service over the home of the settings.
-
-    Raises BadInput if the home was not begun by a run, or its online store is of another contract, and
-    StoreUnavailable.
-    """
-    home = open_home(settings.home)
-    contract = of_home(home)
-    features = FeatureSet(contract)
-    store = open_store(home, contract, timeout=settings.store_timeout_seconds) if contract.entities else None
-    follower = Follower(
-        Registry(home), contract, packed_only=settings.models == "packed", every_seconds=settings.follow_seconds
-    )
-    decider = Decider(features, store)
-    keys = settings.api_keys.get_secret_value() if settings.api_keys else None
-    ring = KeyRing(keys, keys_file(home))
-    late = late_after(settings.store_timeout_seconds)
-    watch = StoreWatch(store, contract, follower, every_seconds=10 * settings.follow_seconds, patience_seconds=late)
-    metrics = Metrics(follower, watch)
-    decisions = GroupCommit(
-        decider, without_store=settings.without_store, metrics=metrics, watch=watch, late_seconds=late
-    )
-    rates = Rates(settings.requests_per_second)
-    return Service(features, decider, decisions, follower, ring, rates, metrics, watch)
 
 
 def from_environment() -> FastAPI:
@@ -112,12 +62,14 @@ def _end_with(parent: Any) -> None:
 def create_app(settings: Settings) -> FastAPI:
     """The API over the home of the settings. Raises as `open_service` does."""
     service = open_service(settings)
+    keys = settings.api_keys.get_secret_value() if settings.api_keys else None
+    ring, rates = KeyRing(keys, keys_file(open_home(settings.home))), Rates(settings.requests_per_second)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(service.follower.look)  # so that a server with a model is ready as it starts
         await asyncio.to_thread(service.watch.look)  # and answers nothing from a store that is lost
-        tasks = [asyncio.create_task(run()) for run in (service.follower.run, service.watch.run, service.ring.run)]
+        tasks = [asyncio.create_task(run()) for run in (service.follower.run, service.watch.run, ring.run)]
         if settings.embedded_metrics_seconds:
             tasks.append(asyncio.create_task(_tell(service.metrics, settings.embedded_metrics_seconds)))
         try:
@@ -129,17 +81,17 @@ def create_app(settings: Settings) -> FastAPI:
             service.close()
 
     app = FastAPI(title=TITLE, description=ABOUT, version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(Guard, ring=service.ring, rates=service.rates)
+    app.add_middleware(Guard, ring=ring, rates=rates)
     app.add_middleware(Requests, metrics=service.metrics)  # the outermost: refusals of the guard have its headers too
     problems.install(app)
-    desk = _scoring_routes(app, service, settings)
+    desk = _scoring_routes(app, service, ring, rates, settings)
     _model_routes(app, service)
     _metrics_route(app, service.metrics)
     console.install(app, desk)
     return app
 
 
-def _scoring_routes(app: FastAPI, service: Service, settings: Settings) -> console.Desk:
+def _scoring_routes(app: FastAPI, service: Service, ring: KeyRing, rates: Rates, settings: Settings) -> console.Desk:
     decider, contract = service.decider, service.features.contract
     log, request = structlog.get_logger(), request_model(contract)
 
@@ -168,7 +120,7 @@ def _scoring_routes(app: FastAPI, service: Service, settings: Settings) -> conso
     # The contract makes the type, so no annotation could name it.
     score.__annotations__["transaction"] = Annotated[request, Body()]
     at_once = service.decisions.rows_at_once
-    batch.install(app, request, decide, at_once, service.follower, service.rates, settings, dependencies=[KEY])
+    batch.install(app, request, decide, at_once, service.follower, rates, settings, dependencies=[KEY])
     for path, endpoint, reply, status in (
         ("/v1/feedback", feedback, replies.Recorded, 404),
         ("/v1/score", score, replies.Scored, 409),
@@ -201,9 +153,7 @@ def _scoring_routes(app: FastAPI, service: Service, settings: Settings) -> conso
     app.get(
         "/v1/decisions", response_model=replies.PastDecisions, responses=problems.refusals(422, 503), dependencies=[KEY]
     )(decisions)
-    return console.Desk(
-        contract, request, decide_now, feedback, decider, lookup, service.follower, service.ring, service.watch
-    )
+    return console.Desk(contract, request, decide_now, feedback, decider, lookup, service.follower, ring, service.watch)
 
 
 def _model_routes(app: FastAPI, service: Service) -> None:

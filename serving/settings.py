@@ -7,9 +7,11 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipeline.keys import KEYS_KEY
+from pipeline.registry.api_keys import KEYS_KEY
 from processing.errors import BadInput
-from processing.home import Home, LocalHome, open_home
+from processing.storage.home import Home
+from processing.storage.local import LocalHome
+from processing.storage.open import open_home
 
 PREFIX = "FRAUDLINE_"
 
@@ -24,7 +26,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     home: str = Field("./home", min_length=1)
-    api_keys: SecretStr | None = None  # a keys document (see pipeline.keys); else keys.json in a local home
+    api_keys: SecretStr | None = (
+        None  # a keys document (see pipeline.registry.api_keys); else keys.json in a local home
+    )
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)  # 0: any free one
     workers: int = Field(1, ge=1, le=256)

@@ -14,10 +14,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.deploy import deployed, find_target
-from pipeline.registry import Registry
+from pipeline.infrastructure.deploy import deployed, find_target
+from pipeline.registry.registry import Registry
 from processing.errors import FraudlineError, report
-from processing.home import Home, open_home
+from processing.storage.home import Home
+from processing.storage.open import open_home
 
 POLL_SECONDS = 2.0
 

@@ -19,7 +19,8 @@ from typing import Any
 from verification import System, verify
 
 from processing.aws import client
-from processing.contract import Contract, of_home
+from processing.contract import Contract
+from processing.contracts.reader import of_home
 
 ANSWER_SECONDS = 10.0
 
@@ -89,7 +90,7 @@ def answered(system: System, url: str) -> None:
 
 def transaction(contract: Contract) -> dict[str, Any]:
     """A transaction as the contract has it, of entities that are nobody's."""
-    from serving.schema import example
+    from serving.api.request import example
 
     sent = example(contract)
     name = f"verify-{uuid.uuid4().hex[:12]}"

@@ -17,7 +17,7 @@ from typing import Any
 from verification import System, verify
 
 from processing.aws import client
-from processing.contract import of_home
+from processing.contracts.reader import of_home
 
 ENDED = ("Succeeded", "Failed", "Stopped")
 WORK = ("Features", "Train", "Evaluate", "Gate")

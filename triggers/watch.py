@@ -1,20 +1,68 @@
 """The watcher of a laptop: a run whenever files land in incoming/, what EventBridge, SQS and Lambda do in AWS.
 
+    python -m triggers.watch FOLDER [CONTRACT]
+
 However many files land at once, or while a run goes on, they make one run, or one more: a run takes all that waits.
 """
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
 
+from rich.console import Console
+from rich.markup import escape
+
+from pipeline.local.abandoned import close_abandoned
+from pipeline.runs.here import run_shown
+from processing.contracts.home_contract import contract_for
 from processing.errors import Conflict, FraudlineError
-from processing.home import Entry, Home
-from processing.incoming import SETTLE_SECONDS, waiting
+from processing.intake.incoming import SETTLE_SECONDS, reclaim, waiting
+from processing.processes.lease import hold
+from processing.storage.home import Entry, Home
+from processing.storage.local import LocalHome
 
 POLL_SECONDS = 0.5
+INTERRUPTED = 130
 BUSY_SECONDS = 5.0  # until a run is tried again that met another one
 
 
-def watch(home: Home, start: Callable[[], None], failed: Callable[[FraudlineError], None]) -> None:
+def main(arguments: Sequence[str]) -> int:
+    """Run again whenever a file lands in the home's incoming/, until Ctrl-C; the exit code."""
+    place = LocalHome(Path(arguments[0]))
+    known = contract_for(place, arguments[1]) if arguments[1:] else None
+    console = Console()
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, style="yellow")
+
+    def start() -> None:
+        nonlocal known
+        run_shown(place, console, {}, known)
+        known = None  # it is the home's by now
+
+    def failed(error: FraudlineError) -> None:
+        what = "[yellow]waiting:[/]" if isinstance(error, Conflict) else "[red]the run failed:[/]"
+        console.print(f"{what} {escape(str(error))}", highlight=False)
+
+    try:
+        close_abandoned(place, say)
+        with suppress(Conflict), hold(place, "watch", say=say):  # a run that goes on gives back what it does not take
+            reclaim(place)
+        console.print(f"watching {place.path('incoming')}; Ctrl-C stops")
+        watch(place, start, failed)
+    except KeyboardInterrupt:
+        waits = "Files that wait in incoming/ are taken in by the next run."
+        Console(stderr=True).print(f"\nstopped. {waits}", highlight=False)
+        return INTERRUPTED
+    except FraudlineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def watch(home: Home, start: Callable[[], None], failed: Callable[[FraudlineError], None]) -> NoReturn:
     """Call `start` whenever files have come to rest in incoming/, for ever; Ctrl-C ends it.
 
     `start` is one run, from its beginning to its end. What a failed run leaves behind is tried again only once
@@ -49,3 +97,7 @@ def _at_rest(home: Home, seen: list[Entry]) -> bool:
         return False
     time.sleep(POLL_SECONDS)
     return waiting(home) == seen
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable
 
 from pipeline.local.story import close
-from processing.documents import read_document
 from processing.errors import Damaged, NotFound
-from processing.home import Home
-from processing.process import Process
+from processing.processes.identity import Process
+from processing.storage.documents import read_document
+from processing.storage.home import Home
 
 REASON = "its process ended without a word"
 

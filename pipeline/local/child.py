@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from processing.children import Child
-from processing.memory import GIB, REMEDY, Memory, memory
+from processing.processes.children import Child
+from processing.processes.memory import GIB, REMEDY, Memory, memory
 
 POLL_SECONDS = 0.2
 

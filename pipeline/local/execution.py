@@ -35,7 +35,7 @@ KINDS = ("Callback", "Training", "Processing", "Condition", "RegisterModel", "La
 @dataclass(frozen=True)
 class StepEvent:
     """A step's change of status: Executing, then Succeeded, Failed or Stopped; or NotRun. In SageMaker also Starting
-    and Stopping (see `pipeline.statuses`).
+    and Stopping (see `pipeline.runs.statuses`).
 
     seconds: how long it took, once it has ended; log: the file its output goes to
     """
@@ -54,7 +54,7 @@ Progress = Callable[[StepEvent], None]
 class LocalExecution:
     """One run of a definition.
 
-    definition: what `pipeline.definition.build` gives, or any with the step types Callback, Training,
+    definition: what `pipeline.definition.pipeline.build` gives, or any with the step types Callback, Training,
         Processing, Condition, RegisterModel, Lambda and Fail
     parameters: the values that differ from the definition's defaults; texts are read as their type
     folder: where the run's story is written; it must not hold one already

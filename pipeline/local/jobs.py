@@ -1,6 +1,6 @@
 """Training and processing jobs on this machine: the step's own command, in a folder laid out like a container.
 
-The folder stands for /opt/ml; the environment variable ML_ROOT names it. See `pipeline.container`.
+The folder stands for /opt/ml; the environment variable ML_ROOT names it. See `pipeline.steps.container`.
 """
 
 import json
@@ -14,8 +14,8 @@ from typing import Any
 
 from pipeline.local.child import run_process
 from pipeline.local.staging import deliver, fetch
-from processing import children
 from processing.errors import BadInput, NotFound, RunFailed
+from processing.processes import children
 
 CONTAINER_ROOT = PurePosixPath("/opt/ml")
 WHY = "its log may say why"  # which is not quoted: it may hold values of the rows

@@ -6,7 +6,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from processing.errors import BadInput, NotFound
-from processing.home import Home, local_path, open_home
+from processing.storage.address import local_path
+from processing.storage.home import Home
+from processing.storage.open import open_home
 
 
 def is_s3(address: str) -> bool:

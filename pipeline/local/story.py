@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from processing.errors import BadInput, RunFailed
-from processing.process import Process
+from processing.processes.identity import Process
 
 SHOWN = ("Outcome", "OutputParameters", "ModelArtifacts", "ModelPackageArn", "ExitMessage")
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
+from serving.api.guard import OPEN, scope_of
 from serving.console.pages import rendered
-from serving.guard import OPEN, scope_of
 
 
 class Told(NamedTuple):

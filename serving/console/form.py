@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from processing.contract import Contract
-from serving.schema import EPOCH, LONGEST, example
+from serving.api.request import EPOCH, LONGEST, example
 
 
 @dataclass(frozen=True)

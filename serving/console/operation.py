@@ -11,16 +11,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from pipeline.registry import REPORT_FILE, Published, Registry
-from processing import children
+from pipeline.registry.registry import REPORT_FILE, Published, Registry
 from processing.errors import BadInput, Damaged, FraudlineError, NotFound
-from processing.home import Home
-from serving.console.access import viewer_of
+from processing.processes import children
+from processing.storage.home import Home
+from serving.api.access import viewer_of
+from serving.api.problems import NotAllowed, TooOften
+from serving.api.request_log import POLICY
 from serving.console.pages import PageRoute, posted, rendered
-from serving.follow import UNREADABLE, Follower
-from serving.problems import NotAllowed, TooOften
-from serving.requests import POLICY
-from serving.scorer import check_loadable
+from serving.decision.follow import UNREADABLE, Follower
+from serving.decision.loaded_model import check_loadable
 
 RUNS = 20  # the latest, on the page
 DRIFT_SECONDS = 60.0
@@ -184,12 +184,12 @@ def _document(home: Home, run: str, name: str) -> dict[str, Any]:
 
 
 def _drift(home: Home) -> dict[str, Any]:
-    """What `pipeline.drift` says, measured by a process of its own: it takes seconds of processor time and memory
+    """The drift, measured by a process of its own: it takes seconds of processor time and memory
     that the scoring of transactions is not to wait for, or to share."""
     environment = {name: value for name, value in children.environment().items() if name != "FRAUDLINE_API_KEYS"}
     try:
         done = children.run(
-            children.module("pipeline.drift", "--home", home.url), timeout=DRIFT_SECONDS, env=environment
+            children.module("pipeline.evaluation.drift", "--home", home.url), timeout=DRIFT_SECONDS, env=environment
         )
     except subprocess.TimeoutExpired:
         raise BadInput(f"drift was not measured within {DRIFT_SECONDS:.0f} s; try `fraudline drift`") from None

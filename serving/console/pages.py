@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from processing.errors import BadInput, FraudlineError, NotFound
-from serving.console.access import must_be_ours, refused, viewer_of
-from serving.problems import TooLarge, status_of
-from serving.routes import must_be, read_body
+from serving.api.access import must_be_ours, refused, viewer_of
+from serving.api.json_route import must_be, read_body
+from serving.api.problems import TooLarge, status_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment

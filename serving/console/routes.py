@@ -13,16 +13,16 @@ from starlette.responses import RedirectResponse, Response
 
 from processing.contract import Contract
 from processing.errors import FraudlineError, NotFound
-from serving import replies
+from serving.api import replies
+from serving.api.access import SIGN_IN, by_browser, forget, keep, refused, viewer_of
+from serving.api.guard import KeyRing
+from serving.api.lookup import Lookup
+from serving.api.problems import field_problems, http_problem, status_of
 from serving.console import documentation, form, operation, stream
-from serving.console.access import SIGN_IN, by_browser, forget, keep, refused, viewer_of
 from serving.console.pages import PageRoute, posted, rendered, static
-from serving.decide import Answer, Decider
-from serving.follow import Follower
-from serving.guard import KeyRing
-from serving.lookup import Lookup
-from serving.problems import field_problems, http_problem, status_of
-from serving.watch import StoreWatch
+from serving.decision.decide import Answer, Decider
+from serving.decision.follow import Follower
+from serving.decision.watch import StoreWatch
 
 
 @dataclass(frozen=True)

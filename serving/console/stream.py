@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from processing.errors import BadInput
-from processing.lookup import Page
-from processing.online import Decision
-from serving import replies
+from processing.store.interface import Decision
+from processing.store.lookup import Page
+from serving.api import replies
+from serving.api.lookup import Listing, Lookup, said_once
+from serving.api.problems import field_problems
 from serving.console.pages import rendered
-from serving.lookup import Listing, Lookup, said_once
-from serving.problems import field_problems
 
 SHOWN = 50  # decisions on the page
 COUNTED = 1_000  # decisions that are counted at most, where a filter is set

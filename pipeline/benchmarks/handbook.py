@@ -1,0 +1,158 @@
+"""The reference benchmark: the protocol of the Fraud Detection Handbook, with this product's features and training.
+
+A fold learns from some days, leaves out the seven days it takes a fraud to become known, and is judged on the seven
+days after. Cards known as defrauded by then are left out: those with a fraud since the book's start of training, as
+soon as it is seven days old. With a longer history than the book's seven days, the test rows stay the very same.
+
+Everything is chosen on the four validation folds. The test folds can be had only as figures of the product's default
+hyperparameters, from `benchmark_handbook`; `validation_rows` ends before the first test week begins.
+
+Source: Y.-A. Le Borgne, W. Siblini, B. Lebichot, G. Bontempi, "Reproducible Machine Learning for Credit Card Fraud
+Detection - Practical Handbook", 2022: chapter 5.3 (prequential validation), chapter 4 (measures), and chapters 5 to 7
+for the best published figures on the four test folds, of any model, each measure by itself.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from pipeline.data.dataset import Dataset
+from pipeline.data.folds import Fold
+from pipeline.data.transactions import as_dataset, read_transactions
+from pipeline.estimators.predict import scores
+from pipeline.estimators.trees import Hyperparameters
+from pipeline.evaluation.calibration import calibration
+from pipeline.evaluation.metrics import card_precision
+from pipeline.training.fit import fit, library_versions
+from processing.contracts import reader as contracts
+from processing.errors import BadInput
+from processing.split import EPOCH, date_of
+
+DAYS = 7  # of the book's training, of its delay, of its test
+CARD = "customer"  # the book counts a customer as a card
+K = 100
+PUBLISHED = {"auc_roc": 0.879, "average_precision": 0.694, "card_precision_at_100": 0.305}
+FORETOLD = "frauds_foretold"
+LEGEND = """mean ± standard deviation over four folds; days of training history
+frauds foretold: by the scores, read as probabilities, for each fraud that came"""
+_STARTS = {
+    "validation": (date(2018, 6, 20), date(2018, 6, 27), date(2018, 7, 4), date(2018, 7, 11)),
+    "test": (date(2018, 7, 25), date(2018, 8, 1), date(2018, 8, 8), date(2018, 8, 15)),
+}
+
+Measures = dict[str, Any]
+
+
+def book_fold(start: date) -> Fold:
+    """The fold whose training begins on that day in the book."""
+    first = (start - EPOCH).days
+    return Fold(range(first + 2 * DAYS, first + 3 * DAYS), DAYS, known_since=first)
+
+
+def validation_folds() -> tuple[Fold, ...]:
+    """The folds that everything may be chosen on."""
+    return tuple(map(book_fold, _STARTS["validation"]))
+
+
+def validation_rows(file: Path) -> Dataset:
+    """The file's rows with their features, up to the first test week, which is not for choosing. Raises BadInput."""
+    rows = _rows(file)
+    return rows.part(slice(0, int(np.searchsorted(rows.day, book_fold(_STARTS["test"][0]).test.start))))
+
+
+def benchmark_handbook(file: Path, progress: Callable[[str], None] = lambda said: None) -> dict[str, Any]:
+    """The figures of the product's default model, for seven days of training history and for the default number.
+
+    {"test": {"7_days": M, "default": M}, "validation": the same, "published_best": {measure: figure}, ...}, where M has
+    history_days and for each measure its mean and standard deviation (of the population, as scikit-learn's searches
+    give it) over the four folds, and the folds' own figures. `progress` is told what is done. Raises BadInput.
+    """
+    rows = _rows(file)
+    hyperparameters = Hyperparameters()
+    histories = {"7_days": DAYS, "default": contracts.load("handbook").train_days}
+    result: dict[str, Any] = {}
+    for which, starts in _STARTS.items():
+        folds = [book_fold(start) for start in starts]
+        result[which] = {}
+        for name, history in histories.items():
+            progress(f"{which} folds, {history} days of history")
+            result[which][name] = measured(rows, folds, history, hyperparameters)
+    return {
+        **dict(sorted(result.items())),
+        "published_best": PUBLISHED,
+        "hyperparameters": asdict(hyperparameters),
+        "features": rows.X.shape[1],
+        "rows": rows.rows,
+        "frauds": rows.frauds,
+        "data_digest": rows.digest,
+        "machine": {"cores": os.cpu_count(), **library_versions()},
+    }
+
+
+def measured(rows: Dataset, folds: Sequence[Fold], history_days: int, hyperparameters: Hyperparameters) -> Measures:
+    """The measures over some folds: {"history_days", measure: {"mean", "standard_deviation", "folds"}}.
+
+    auc_roc, average_precision: over the rows of the whole test
+    card_precision_at_100: see `pipeline.evaluation.metrics.card_precision`
+    frauds_foretold: the sum of the scores, read as probabilities, for each fraud that came; 1 if they are calibrated
+    """
+
+    def one(fold: Fold) -> tuple[float, ...]:
+        model = fit(fold.train(rows, history_days), hyperparameters)
+        places = fold.test_rows(rows, CARD)
+        y, day, cards = rows.y[places], rows.day[places], rows.entities[CARD][places]
+        score = scores(model, rows.X[places])
+        return (
+            float(roc_auc_score(y, score)),
+            float(average_precision_score(y, score)),
+            card_precision(y, score, day, cards, K),
+            calibration(y, score)["frauds_expected"] / np.count_nonzero(y),
+        )
+
+    with ThreadPoolExecutor(2) as together:  # as in training: two fits side by side gain more than one on two cores
+        found = np.array(list(together.map(one, folds)))
+    return {"history_days": history_days} | {
+        name: {
+            "mean": float(values.mean()),
+            "standard_deviation": float(values.std()),
+            "folds": values.tolist(),
+        }
+        for name, values in zip((*PUBLISHED, FORETOLD), found.T, strict=True)
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """What `benchmark_handbook` gave, for people."""
+    lines = [f"{'':<28}{'AUC ROC':>16}{'average precision':>20}{'card precision@100':>20}{'frauds foretold':>18}"]
+    widths = (16, 20, 20, 18)
+
+    def add(name: str, cells: Iterable[str]) -> None:
+        lines.append(f"{name:<28}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=False)))
+
+    for which in ("test", "validation"):
+        for measures in result[which].values():
+            found = [measures[name] for name in (*PUBLISHED, FORETOLD)]
+            cells = (f"{m['mean']:.4f} ± {m['standard_deviation']:.4f}" for m in found)
+            add(f"{which} folds, {measures['history_days']} days", cells)
+    add("the book's best, test folds", (f"{figure:.3f}" for figure in result["published_best"].values()))
+    return "\n".join([*lines, LEGEND])
+
+
+def _rows(file: Path) -> Dataset:
+    contract = contracts.load("handbook")
+    rows = as_dataset(read_transactions(file, contract), contract, str(file))
+    first = book_fold(_STARTS["validation"][0]).train_end - contract.train_days
+    last = book_fold(_STARTS["test"][-1]).test[-1]
+    if rows.day[0] > first or rows.day[-1] < last:
+        raise BadInput(
+            f"{file} has the days {date_of(int(rows.day[0]))} to {date_of(int(rows.day[-1]))}; the protocol needs "
+            f"{date_of(first)} to {date_of(last)}: give the handbook's transactions of 2018 as one file"
+        )
+    return rows

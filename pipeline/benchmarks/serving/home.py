@@ -1,0 +1,129 @@
+"""A home to be benchmarked: two models of the product's own kind, an online store with a month behind it, requests."""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.benchmarks.scorer import features_of
+from pipeline.estimators.predict import scores
+from pipeline.estimators.trees import Hyperparameters, build
+from pipeline.registry.registry import MODEL_FILE, Registry
+from pipeline.scorer.forest import SCORER_FILE
+from pipeline.scorer.packers import packed_file
+from pipeline.training.fit import library_versions
+from processing.contract import Contract
+from processing.contracts import reader as contracts
+from processing.contracts.home_contract import adopt
+from processing.features.feature_set import FeatureSet, minor_units
+from processing.features.windows import HOUR_US
+from processing.storage.home import Home
+from processing.storage.open import open_home
+from processing.store.interface import Bucket
+from processing.store.open import open_store
+from processing.synthetic.synthesize import synthesize
+
+DAYS = 38  # a month of look-back and the label delay
+ID = "@ID@"  # stands for an id in a request, which the load generator fills in
+MODELS = 2
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is benchmarked: the home, its versions, and the same transactions as requests to the product (`ID` in
+    place of the id) and as finished features, which other servers are sent."""
+
+    home: Home
+    contract: Contract
+    versions: list[str]
+    model_file: Path
+    requests: list[dict[str, Any]]
+    rows: list[list[float]]
+
+
+def make_subject(folder: Path, *, customers: int, requests: int) -> Subject:
+    """Synthetic transactions up to yesterday: all but the last day behind the store, the last day as requests."""
+    home = open_home(folder / "home")
+    contract = contracts.load("transactions")
+    adopt(home, contract)
+    made = synthesize(date.today() - timedelta(days=DAYS + 1), DAYS, customers)
+    values, fraud = features_of(made, contract)
+    time_us = made.column("event_time").cast("int64").to_numpy()
+    last = time_us >= time_us.max() // (24 * HOUR_US) * 24 * HOUR_US
+    _fill_store(home, contract, made.filter(pa.array(~last)))
+    registry, versions = Registry(home), []
+    for seed in range(MODELS):
+        model = build(Hyperparameters(random_seed=seed)).fit(values[~last], fraud[~last])
+        file = io.BytesIO()
+        joblib.dump(model, file)
+        versions.append(_publish(registry, contract, model, file.getvalue(), values[last]))
+        (folder / MODEL_FILE).write_bytes(file.getvalue())
+    registry.promote(versions[-1], by="benchmark", reason="to be benchmarked", force=True)
+    chosen = np.random.default_rng(0).permutation(np.flatnonzero(last))[:requests]
+    filled = np.where(np.isnan(values), -1.0, values)[chosen]  # not every server's JSON knows NaN
+    return Subject(
+        home,
+        contract,
+        versions,
+        folder / MODEL_FILE,
+        [_request(row) for row in made.take(pa.array(chosen)).to_pylist()],
+        filled.tolist(),
+    )
+
+
+def _request(row: dict[str, Any]) -> dict[str, Any]:
+    sent = {name: value for name, value in row.items() if name != "is_fraud"}
+    return sent | {"transaction_id": ID, "event_time": row["event_time"].isoformat()}
+
+
+def _publish(registry: Registry, contract: Contract, model: Any, file: bytes, test: NDArray[np.float64]) -> str:
+    packed, why = packed_file(model, test)
+    if packed is None:
+        raise RuntimeError(why)
+    manifest = {
+        "contract": {"name": contract.name, "digest": contract.digest, "text": contract.text},
+        "features": list(FeatureSet(contract).names),
+        "threshold": float(np.quantile(scores(model, test), 0.99)),
+        "libraries": library_versions(),
+        "scorer_reason": why,
+    }
+    metrics = {"gate": {"passed": True, "reason": "made for a benchmark"}}
+    return registry.publish({MODEL_FILE: file, SCORER_FILE: packed}, manifest, metrics, datetime.now(UTC))
+
+
+def _fill_store(home: Home, contract: Contract, made: pa.Table) -> None:
+    """Set the store's hour buckets as the feature job would."""
+    hour = made.column("event_time").cast("int64").to_numpy() // HOUR_US
+    amount = minor_units(made.column("amount").to_numpy(), contract)
+    fraud = made.column("is_fraud").to_numpy().astype(np.int64)
+    store = open_store(home, contract, timeout=60.0)
+
+    def buckets() -> Iterator[Sequence[Bucket]]:
+        for place, entity in enumerate(contract.entities):
+            columns = {"key": made.column(entity.column), "hour": hour, "s": amount, "q": amount * amount, "f": fraud}
+            columns["g"] = amount * fraud
+            summed = (
+                pa.table(columns)
+                .group_by(["key", "hour"])
+                .aggregate([("s", "count"), ("s", "sum"), ("q", "sum"), ("f", "sum"), ("g", "sum")])
+            )
+            sums = ("key", "hour", "s_count", "s_sum", "q_sum", "f_sum", "g_sum")
+            yield [Bucket(place, *(row[name] for name in sums)) for row in summed.to_pylist()]
+
+    store.refresh(int(hour.max()) + 1, buckets(), [], 0)
+    store.close()
+
+
+def bodies(subject: Subject, kind: str) -> bytes:
+    """The requests' bodies, a line each: of the product, or of another server, which names its input `kind`."""
+    if kind == "transaction":
+        return "".join(json.dumps(request) + "\n" for request in subject.requests).encode()
+    return "".join(json.dumps({kind: [row]}) + "\n" for row in subject.rows).encode()

@@ -1,0 +1,1 @@
+"""What `pipeline.command.main` is made of: a module for each group of commands."""

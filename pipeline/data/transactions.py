@@ -1,0 +1,67 @@
+"""A file of raw transactions as a dataset, in this process: the kernel and the arithmetic of the Spark job, no Spark.
+
+For what looks at many days at once and keeps nothing: benchmarks and the search. A run goes through
+`processing.job.job`, whose features are the same, bit for bit.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.data import dataset
+from pipeline.data.dataset import Dataset
+from processing.contract import Contract
+from processing.errors import BadInput
+from processing.features.feature_set import FeatureSet
+from processing.features.windows import sawtooth
+from processing.intake.files import UNREADABLE, check_file, is_readable, read_file
+from processing.tables.schemas import features_schema, landed_schema
+
+
+def read_transactions(path: Path, contract: Contract) -> pa.Table:
+    """The accepted rows of a file, in `landed_schema`. Raises BadInput, also for more refused rows than allowed."""
+    if not path.is_file():
+        raise BadInput(f"there is no file {path}")
+    if not is_readable(path.name):
+        raise BadInput(f"{path}: only .csv, .csv.gz and .parquet files can be read")
+    check_file(path, contract, str(path), remedy="Rename the file's columns")
+    table = pa.Table.from_batches(read_file(path, contract, path.name, datetime.now(UTC)), landed_schema(contract))
+    refused = table.filter(pc.is_valid(table["reason"]))
+    end = refused.filter(pc.starts_with(refused["reason"], UNREADABLE)).to_pylist()
+    if end:
+        raise BadInput(f"{path} is truncated or damaged at line {end[0]['line']} ({end[0]['reason']})")
+    if len(refused) > contract.refuse_above * len(table):
+        first = refused.slice(0, 1).to_pylist()[0]
+        raise BadInput(
+            f"{path}: {len(refused)} of {len(table)} rows are refused, the first in line {first['line']}: "
+            f"{first['reason']}"
+        )
+    return table.filter(pc.is_null(table["reason"]))
+
+
+def as_dataset(transactions: pa.Table, contract: Contract, source: str) -> Dataset:
+    """The transactions with their features, as a run would compute them from the same rows.
+
+    `transactions` has the columns of `transaction_schema`. `source` names them in errors. Raises BadInput.
+    """
+    features = FeatureSet(contract)
+    time_us = transactions["event_time"].cast(pa.int64()).to_numpy()
+    amount = transactions["amount_minor"].to_numpy()
+    fraud = transactions["is_fraud"].fill_null(0).to_numpy().astype(np.int64)
+    states = [np.empty((len(transactions), 0), np.int64)]
+    for name, windows in features.windows.items():
+        codes = transactions[name].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+        states.append(sawtooth(windows, codes, time_us, amount, fraud))
+    extras: Mapping[str, Any] = {
+        **{name: transactions[name].to_numpy() for name in contract.numeric},
+        **{name: transactions[name].to_pylist() for name in contract.categorical},
+    }
+    values = features.compute(amount, time_us, np.column_stack(states), features.encode(extras, len(transactions)))
+    computed = {name: pa.array(values[:, j]) for j, name in enumerate(features.names)}
+    columns = [computed[name] if name in computed else transactions[name] for name in features_schema(contract).names]
+    return dataset.of_table(pa.table(columns, schema=features_schema(contract)), contract, source)

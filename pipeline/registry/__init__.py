@@ -1,0 +1,1 @@
+"""The model registry of a home, and the keys of its API."""

@@ -1,0 +1,1 @@
+"""The scorer that serves: a model packed into arrays, its contributions, and their machine code."""

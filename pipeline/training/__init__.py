@@ -1,0 +1,1 @@
+"""Training a challenger, and the search for its hyperparameters."""

@@ -1,0 +1,1 @@
+"""Features: windows over hours, and the exact values that follow from them."""

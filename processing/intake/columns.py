@@ -1,0 +1,160 @@
+"""Reading a raw column: text, numbers, labels and times, whatever type the file gave it.
+
+Each function gives the values (null where there is none) and a mask of the values that cannot be read.
+A whole column is read at once; only where that fails, value by value.
+"""
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from processing.contract import Contract
+from processing.intake.limits import CELL_BYTES
+from processing.tables.schemas import TIME
+
+Mask = NDArray[np.bool_]
+LABELS = {"0": 0, "1": 1, "false": 0, "true": 1, "0.0": 0, "1.0": 1}
+# Below these every whole number is itself; above them different ids become one.
+EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
+# How far from 1970 a time of a unit is still one in microseconds.
+REACH = {
+    "s": 2**63 // 10**6 - 1,
+    "ms": 2**63 // 10**3 - 1,
+    "date32[day]": 106_751_990,
+    "date64[ms]": 2**63 // 10**3 - 1,
+}
+ZONE = r"(Z|z|[+-]\d\d(:?\d\d)?)$"
+
+
+def true_in(values: pa.Array) -> Mask:
+    """A column of booleans as a mask; null is false."""
+    return np.asarray(pc.fill_null(values, False), bool)
+
+
+def _each(values: pa.Array, parse: Callable[[Any], Any], kind: pa.DataType) -> tuple[pa.Array, Mask]:
+    """Every value by itself, for columns that cannot be read as a whole: null and marked bad where it fails."""
+    parsed, bad = [], np.zeros(len(values), bool)
+    for i, value in enumerate(values.to_pylist()):
+        try:
+            parsed.append(None if value is None else parse(value))
+        except (ValueError, OverflowError):  # UnicodeDecodeError is a ValueError
+            parsed.append(None)
+            bad[i] = True
+    return pa.array(parsed, kind), bad
+
+
+def short(raw: pa.Array) -> tuple[pa.Array, Mask]:
+    """A column without what is longer than CELL_BYTES, which is null then, and where that was.
+
+    A dictionary is decoded only when its values are known to be short.
+    """
+    decoded, places = (raw.dictionary, raw.indices) if pa.types.is_dictionary(raw.type) else (raw, None)
+    long = np.zeros(len(raw), bool)
+    if is_text(decoded.type):
+        over = pc.greater(pc.binary_length(decoded), CELL_BYTES)
+        decoded = pc.if_else(pc.fill_null(over, False), pa.scalar(None, decoded.type), decoded)
+        long = true_in(over if places is None else over.take(places))
+    return (decoded if places is None else decoded.take(places)), long
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is text, or bytes that may be text."""
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
+def as_text(raw: pa.Array) -> tuple[pa.Array, Mask]:
+    """A column as trimmed text, nothing as null, and which values cannot be read: no UTF-8, or no exact number."""
+    bad = np.zeros(len(raw), bool)
+    if pa.types.is_dictionary(raw.type):
+        raw = raw.dictionary_decode()
+    if pa.types.is_floating(raw.type):  # an id that a tool has turned into 596.0, or nothing into NaN
+        wide = raw.cast(pa.float64())
+        bad = true_in(pc.greater_equal(pc.abs(wide), float(EXACT[raw.type])))
+        none = pc.or_(pc.is_nan(wide), pa.array(bad))
+        wide, raw = (pc.if_else(none, pa.scalar(None, values.type), values) for values in (wide, raw))
+        whole = pc.all(pc.equal(wide, pc.floor(wide)), min_count=0).as_py()
+        raw = wide.cast(pa.int64(), safe=False) if whole else raw
+    if is_text(raw.type):
+        try:
+            raw = raw.cast(pa.large_binary()).cast(pa.large_string())  # which looks at every byte
+        except pa.ArrowInvalid:
+            raw, bad = _each(raw.cast(pa.large_binary()), lambda value: value.decode(), pa.string())
+    text = pc.utf8_trim_whitespace(raw.cast(pa.string()))
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text), bad
+
+
+def as_number(raw: pa.Array) -> tuple[pa.Array, Mask]:
+    """A column as float64, nothing and NaN as null, and which values are no finite numbers."""
+    if pa.types.is_integer(raw.type) or pa.types.is_floating(raw.type) or pa.types.is_decimal(raw.type):
+        values, bad = raw.cast(pa.float64(), safe=False), np.zeros(len(raw), bool)
+    else:
+        text, bad = as_text(raw)
+        try:
+            values = text.cast(pa.float64())
+        except pa.ArrowInvalid:
+            values, worse = _each(text, float, pa.float64())
+            bad |= worse
+    values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+    infinite = true_in(pc.is_inf(values))
+    return pc.if_else(pa.array(infinite), pa.scalar(None, pa.float64()), values), bad | infinite
+
+
+def as_label(raw: pa.Array) -> tuple[pa.Array, Mask]:
+    """A column as 1, 0 or null, and which values are none of what LABELS knows."""
+    text, bad = as_text(raw)
+    if pa.types.is_boolean(raw.type):
+        return raw.cast(pa.int32()), bad
+    lower = pc.utf8_lower(text)
+    place = pc.index_in(lower, pa.array(list(LABELS)))
+    values = pc.take(pa.array(list(LABELS.values()), pa.int32()), place)
+    return values, bad | true_in(pc.and_(pc.is_null(values), pc.is_valid(text)))
+
+
+def time_words(contract: Contract) -> str:
+    """What a time is expected to look like, for a message."""
+    seconds = f"expected seconds since {contract.time_origin:%Y-%m-%d}"
+    return "expected an ISO-8601 time" if contract.time_format == "iso" else seconds
+
+
+def as_time(raw: pa.Array, contract: Contract) -> tuple[pa.Array, Mask]:
+    """A column as UTC times in microseconds, read as the contract says, and which values are no times."""
+    if pa.types.is_temporal(raw.type):
+        return _utc(raw)
+    if contract.time_format == "iso":
+        text, bad = as_text(raw)
+        zoned = pc.if_else(pc.match_substring_regex(text, ZONE), text, pc.binary_join_element_wise(text, "Z", ""))
+        try:
+            return zoned.cast(TIME), bad
+        except pa.ArrowInvalid:
+            times, worse = _each(text, _moment, TIME)
+            return times, bad | worse
+    seconds, bad = as_number(raw)
+    values = seconds.to_numpy(False)
+    far = np.abs(values) > 1e11
+    start = math.floor(contract.time_origin.timestamp()) * 1_000_000 if contract.time_format == "elapsed" else 0
+    micros = np.rint(np.where(far | np.isnan(values), 0.0, values) * 1e6).astype(np.int64) + start
+    return pa.array(micros, mask=np.isnan(values) | far).cast(TIME), bad | far
+
+
+def _utc(raw: pa.Array) -> tuple[pa.Array, Mask]:
+    """A column of dates or timestamps; what lies further from 1970 than 64 bits of microseconds reach is marked."""
+    zoned = pa.types.is_timestamp(raw.type) and raw.type.tz
+    unit = raw.type.unit if pa.types.is_timestamp(raw.type) else str(raw.type)
+    counts = raw.cast(pa.int32()) if pa.types.is_date32(raw.type) else raw.cast(pa.int64())
+    far = true_in(pc.greater(pc.abs(counts.cast(pa.int64())), REACH.get(unit, 2**63 - 1)))
+    near = pc.if_else(pa.array(far), pa.scalar(None, raw.type), raw)
+    if zoned:
+        return near.cast(TIME, safe=False), far
+    return pc.assume_timezone(near.cast(pa.timestamp("us"), safe=False), "UTC"), far
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,83 @@
+"""The test rows as the models of before see them, so that a new model can be measured beside them.
+
+A model scores the features of the contract that it was trained under. Where those are not the features of the home's
+contract by now, the feature job computes them as well, from the same rows of the transactions table, for the test days
+alone: runs/<run>/earlier/<digest of what decides the features>/.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+from processing.contract import Contract
+from processing.contracts import reader as contracts
+from processing.errors import BadInput, Damaged, NotFound
+from processing.features.feature_set import FeatureSet
+from processing.storage.documents import read_document
+from processing.storage.home import Home
+
+POINTER = "models/latest.json"
+MOST = 3  # kinds of features that are computed beside the home's own, the champion's first
+REMEDY = "`fraudline home check` says more"
+
+
+def folder_of(run: str, theirs: Contract) -> str:
+    """The key of the folder with a run's test rows as a contract of before has them."""
+    return f"runs/{run}/earlier/{hashlib.sha256(repr(FeatureSet(theirs).definition).encode()).hexdigest()[:16]}"
+
+
+def served_contracts(home: Home, ours: Contract, say: Callable[[str], None]) -> list[Contract]:
+    """The contracts of the version that serves and of those before it whose features are to be computed.
+
+    Each kind of features is there once, that of the version that serves first, at most `MOST` of them. A contract that
+    cannot be read, or whose features cannot be computed, is passed over, and `say` told why: evaluation finds no rows
+    of it then, and says that its models could not be compared. Raises Damaged for a pointer that cannot be read.
+    """
+    try:
+        pointer = read_document(home, POINTER, "`fraudline home repair` restores it from models/history/")
+    except NotFound:
+        return []
+    known, found = [FeatureSet(ours).definition], list[Contract]()
+    previous = pointer.get("previous")
+    for version in (pointer.get("version"), *(previous if isinstance(previous, list) else [])):
+        try:
+            theirs = trained_under(read_document(home, f"models/{version}/manifest.json", REMEDY), str(version))
+        except (NotFound, Damaged, BadInput) as error:
+            say(f"no features for model {version}: {error}")
+            continue
+        definition = FeatureSet(theirs).definition
+        if definition in known:
+            continue
+        known.append(definition)
+        if why := not_computable(theirs, ours):
+            say(f"no features for model {version}: {why}")
+        elif len(found) < MOST:
+            found.append(theirs)
+    return found
+
+
+def trained_under(manifest: dict[str, object], version: str) -> Contract:
+    """The contract in a version's manifest. Raises BadInput if there is none that this code can read."""
+    part = manifest.get("contract")
+    text = part.get("text") if isinstance(part, dict) else None
+    if not isinstance(text, str):
+        raise BadInput(f"the manifest of {version} does not hold the contract that it was trained under")
+    return contracts.parse(text, f"the contract of {version}")
+
+
+def not_computable(theirs: Contract, ours: Contract) -> str:
+    """Why the features of one contract cannot be computed from the transactions of another; empty if they can."""
+    has = {entity.name: entity.column for entity in ours.entities}
+    for entity in theirs.entities:
+        if entity.name not in has:
+            return f"its features need the entity {entity.name!r}, which the contract does not have any more"
+        if has[entity.name] != entity.column:
+            return f"its entity {entity.name!r} was the column {entity.column!r}, and is {has[entity.name]!r} now"
+    for kind, wanted, there in (
+        ("number", theirs.numeric, ours.numeric),
+        ("category", theirs.categorical, ours.categorical),
+    ):
+        if missing := [name for name in wanted if name not in there]:
+            return f"its features need the {kind} {missing[0]!r}, which the contract does not have any more"
+    if theirs.amount_decimals != ours.amount_decimals:
+        return f"its amounts had {theirs.amount_decimals} decimals, and have {ours.amount_decimals} now"
+    return ""

@@ -1,0 +1,146 @@
+"""Between Spark and a home's files: Spark reads and writes them where they lie, or copies of them on this machine.
+
+Under Glue Spark knows s3:// itself. A laptop's Spark does not, and no connector is downloaded for it: what it reads of
+a home in S3 is staged through boto3, and what it writes is uploaded, before any commit. A home on this machine is seen
+by Spark through a link in the run's scratch folder, so that no sign in the home's own name means anything to Spark.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from processing.errors import BadInput
+from processing.storage.home import Home
+from processing.storage.local import LocalHome
+from processing.storage.open import open_home
+from processing.storage.scratch import scratch_folder
+
+PATTERN = re.compile(r"([\[\]{}*?\\])")
+
+
+class Staging:
+    """The files of one run, by their keys in the home and by the paths (or addresses in S3) that Spark has for them.
+
+    `scratch` is a path that Spark's tasks and this process can write to and read. Raises FraudlineError when the home
+    does not answer.
+    """
+
+    def __init__(self, home: Home, run: str, folder: Path, *, direct: bool) -> None:
+        if "," in str(folder):
+            raise BadInput(f"Spark cannot work in {folder}, whose name has a comma; set TMPDIR to another folder")
+        self.home, self.folder, self.direct = home, folder, direct
+        self._link = Path(tempfile.mkdtemp(dir=folder), "home")
+        if isinstance(home, LocalHome):
+            self._link.symlink_to(home.folder)
+        here = isinstance(home, LocalHome) or not direct
+        self._scratch_key = None if here else f"runs/{run}/scratch"
+        self.scratch = home.url_of(self._scratch_key) if self._scratch_key else str(folder)
+
+    def arrived(self, key: str, path: Path) -> str:
+        """What a task is told to read a file of the home by; `path` is its copy on this machine."""
+        return self.home.url_of(key) if self._scratch_key else str(path)
+
+    def reachable(self, keys: Iterable[str]) -> list[str]:
+        """The paths by which Spark reads files of the home."""
+        return [self._path(key) if self.direct else str(self._copy(key)) for key in keys]
+
+    def _path(self, key: str) -> str:
+        return str(self._link / key) if isinstance(self.home, LocalHome) else self.home.url_of(key)
+
+    def _copy(self, key: str) -> Path:
+        path = self._staged(key)
+        if not path.exists():  # a file of a table never changes
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self.home.local_file(key) as downloaded:
+                shutil.move(downloaded, path)
+        return path
+
+    def _staged(self, key: str) -> Path:
+        return self.folder / "staged" / key
+
+    def target(self, key: str) -> str:
+        """Where Spark shall write what is to be published under a key."""
+        return self._path(key) if self.direct else str(self._staged(key))
+
+    def publish(self, key: str) -> list[str]:
+        """Put what Spark wrote to `target(key)` there; the keys of its Parquet files."""
+        if not self.direct:
+            written = self._staged(key)
+            for path in sorted(written.rglob("*.parquet")):
+                self.home.upload(path, f"{key}/{path.relative_to(written).as_posix()}")
+        return [entry.key for entry in self.home.entries(f"{key}/") if entry.key.endswith(".parquet")]
+
+    def discard(self, key: str) -> None:
+        """Remove what was published under a key, all of it."""
+        self.home.remove(f"{key}/")
+
+    def close(self) -> None:
+        """Remove what tasks left in the home. What is on this machine is the caller's."""
+        if self._scratch_key:
+            self.home.remove(f"{self._scratch_key}/")
+
+
+def for_reading(path: str) -> str:
+    """A path or an address in S3 as Spark reads it, which takes some signs in a name for a pattern."""
+    return path if path.startswith("s3://") else "file://" + PATTERN.sub(r"\\\1", path)
+
+
+def stage(home: Home, run: str, folder: Path, spark: SparkSession) -> Staging:
+    """The staging for a home and a session. `folder` of this machine is for copies, and is the caller's to remove."""
+    return Staging(home, run, folder, direct=isinstance(home, LocalHome) or knows_s3(spark))
+
+
+def knows_s3(spark: SparkSession) -> bool:
+    """Whether the session has a file system for s3:// addresses."""
+    from py4j.protocol import Py4JJavaError
+
+    context = spark.sparkContext
+    systems = context._jvm.org.apache.hadoop.fs.FileSystem  # type: ignore[union-attr]
+    try:
+        systems.getFileSystemClass("s3", context._jsc.hadoopConfiguration())
+    except Py4JJavaError:  # there is none
+        return False
+    return True
+
+
+@contextmanager
+def at_hand(path: str) -> Iterator[Path]:
+    """The file at a path or an address in S3 as a local one, wherever this runs: also in a task on another machine."""
+    if path.startswith("s3://"):
+        folder, name = path.rsplit("/", 1)
+        with open_home(folder).local_file(name) as local:
+            yield local
+    else:
+        yield Path(path)
+
+
+def deliver(file: Path, path: str) -> None:
+    """Move a local file to a path or an address in S3."""
+    if path.startswith("s3://"):
+        folder, name = path.rsplit("/", 1)
+        open_home(folder).upload(file, name)
+        file.unlink()
+    else:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, target)
+
+
+@contextmanager
+def brought(path: str) -> Iterator[list[Path]]:
+    """The Parquet files of a folder, wherever it is, on this machine for the time of a with block."""
+    if not path.startswith("s3://"):
+        yield sorted(Path(path).rglob("*.parquet"))
+        return
+    home = open_home(path)
+    with scratch_folder("brought") as folder:
+        for i, entry in enumerate(home.entries("")):
+            if entry.key.endswith(".parquet"):
+                with home.local_file(entry.key) as local:
+                    shutil.move(local, folder / f"{i:05}.parquet")
+        yield sorted(folder.iterdir())

@@ -1,0 +1,1 @@
+"""The online store: what the API reads and writes for each decision."""

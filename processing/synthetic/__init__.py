@@ -1,0 +1,1 @@
+"""Synthetic transactions: a population, its habits, and the frauds among them."""

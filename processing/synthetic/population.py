@@ -1,0 +1,148 @@
+"""Who there is and what they are used to: the population that synthetic transactions are drawn from."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.arrays import Floats
+from processing.errors import BadInput
+
+CHANNELS = ("chip", "contactless", "online")
+ONLINE = CHANNELS.index("online")
+DAY = 86_400  # seconds
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Population:
+    """Who there is: numbers of customers and terminals, and the seed that they and all they do are drawn from."""
+
+    customers: int = 5_000
+    terminals: int = 2_000
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        for name, least in (("customers", 1), ("terminals", 10), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise BadInput(f"{name} is {getattr(self, name)}, expected {least} or more")
+
+    def random(self, *purpose: int) -> np.random.Generator:
+        """The stream of random numbers for one purpose, always the same."""
+        return np.random.default_rng(np.random.SeedSequence([self.seed, *purpose]))
+
+
+# The first number of a stream's purpose.
+HABITS, HONEST, TRIPS, TERMINALS, STOLEN, TESTING, TAKEOVER, FASHION = range(8)
+
+
+class Habits(NamedTuple):
+    """What customers are used to, one row each, and what terminals are like."""
+
+    rate: Floats  # purchases a day
+    weekend: Floats  # factor on that at weekends
+    spend: Floats  # mean and ...
+    spread: Floats  # ... standard deviation of the logarithm of an amount
+    hours: Floats  # [customers, 24] cumulative share of the day's hours
+    online: Floats  # log-odds of buying online
+    contactless: Floats  # share of contactless at a terminal
+    shops: Ints  # [customers, k] terminals near home, the favourite first
+    sites: Ints  # [customers, k] online shops, likewise
+    price: Floats  # [terminals] what is added to the logarithm of an amount
+
+
+class Rows(NamedTuple):
+    """Transactions of one day: codes, the second of the day, the amount in cents."""
+
+    customer: Ints
+    terminal: Ints
+    second: Ints
+    cents: Ints
+    channel: Ints
+    fraud: Ints
+
+
+class Spells(NamedTuple):
+    """What lasts for days and goes on today: whom it befell, how strong it is (0 to 1), another one involved."""
+
+    who: Ints
+    strength: Floats
+    other: Ints
+
+
+def draw_habits(population: Population) -> Habits:
+    """The habits of a population. Places lie in towns on a square of 100 km."""
+    random, n, m = population.random(HABITS), population.customers, population.terminals
+    towns = random.uniform(0, 100, (12, 2))
+    share = random.dirichlet(np.full(12, 2.0))
+    homes = towns[random.choice(12, n, p=share)] + random.normal(0, 4, (n, 2))
+    sites = np.arange(m - max(1, m * 3 // 20), m)  # the last terminals are online shops
+    places = towns[random.choice(12, sites[0], p=share)] + random.normal(0, 4, (sites[0], 2))
+    radius = random.lognormal(1.0, 0.5, n)
+    popularity = random.normal(0, 0.8, m)
+    rate = random.gamma(2.0, 1.0, n) + 0.1
+    peaks = np.where(random.random((n, 2)) < 0.07, 24.5, random.normal((12.0, 18.0), (2.0, 1.5), (n, 2)))
+    near = np.exp(3.0 * (np.cos((np.arange(24) + 0.5 - peaks[:, :, None]) * (np.pi / 12)) - 1.0)).sum(axis=1) + 0.02
+    return Habits(
+        rate=0.57 * rate / rate.mean(),
+        weekend=random.lognormal(0.1, 0.3, n),
+        spend=random.normal(3.1, 0.5, n),
+        spread=random.uniform(0.35, 0.75, n),
+        hours=np.cumsum(near, axis=1) / near.sum(axis=1, keepdims=True),
+        online=random.normal(-1.6, 1.0, n),
+        contactless=random.beta(2.0, 1.5, n),
+        shops=_favourites(random, popularity[: sites[0]], 15, homes, places, radius),
+        sites=_favourites(random, popularity[sites], 8, homes, None, radius) + sites[0],
+        price=random.normal(0, 0.3, m),
+    )
+
+
+def _favourites(
+    random: np.random.Generator, popularity: Floats, many: int, homes: Floats, places: Floats | None, radius: Floats
+) -> Ints:
+    """Every customer's most liked places, [customers, many]: popular, near, and a matter of taste."""
+    blocks = []
+    for some in np.array_split(np.arange(len(homes)), -(-len(homes) // 500)):  # bounds the memory
+        liked = popularity + random.gumbel(size=(len(some), len(popularity)))
+        if places is not None:
+            away = homes[some, None, :] - places
+            liked -= np.hypot(away[..., 0], away[..., 1]) / radius[some, None]
+        blocks.append(np.argsort(-liked, axis=1)[:, :many])
+    return np.concatenate(blocks).astype(np.int64)
+
+
+def spells(
+    population: Population, purpose: int, day: int, rate: float, among: int, shortest: int, longest: int
+) -> Spells:
+    """The spells of a kind that go on at `day`; of `among` ones, a share `rate` begin one every day."""
+    found = []
+    for began in range(day - longest + 1, day + 1):
+        random = population.random(purpose, began, 1)  # a 0 would give the stream of the day itself
+        n = random.poisson(rate * among)
+        lasts = random.integers(shortest, longest + 1, n)
+        who, strength = random.integers(0, among, n), random.random(n)
+        other, on = random.integers(0, population.customers, n), began + lasts > day
+        found.append(Spells(who[on], strength[on], other[on]))
+    return Spells(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def pick_terminals(random: np.random.Generator, habits: Habits, customer: Ints, online: NDArray[np.bool_]) -> Ints:
+    """A terminal that the customer likes, favourites more often; now and then any other."""
+    luck, anywhere = random.random(len(customer)) ** 2, random.random(len(customer)) < 0.04
+    who = np.where(anywhere, random.integers(0, len(habits.rate), len(customer)), customer)
+    shop: Ints = habits.shops[who, (luck * habits.shops.shape[1]).astype(np.int64)]
+    site: Ints = habits.sites[who, (luck * habits.sites.shape[1]).astype(np.int64)]
+    return np.where(online, site, shop)
+
+
+def seconds_of_day(random: np.random.Generator, habits: Habits, customer: Ints) -> Ints:
+    """Times of the day by the customers' habits."""
+    hour: Ints = (random.random(len(customer))[:, None] > habits.hours[customer]).sum(axis=1)
+    return np.minimum(hour, 23) * 3600 + random.integers(0, 3600, len(customer))
+
+
+def cents_of(logarithm: Floats) -> Ints:
+    """Amounts in cents from logarithms of amounts: from 0.10 to 20,000.00."""
+    return np.clip(np.rint(np.exp(logarithm) * 100.0), 10, 2_000_000).astype(np.int64)

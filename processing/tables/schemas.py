@@ -1,0 +1,43 @@
+"""What the rows of a contract look like, in a table or on their way into one, as Arrow schemas."""
+
+import pyarrow as pa
+
+from processing.contract import Contract
+from processing.features.feature_set import FeatureSet
+
+TIME = pa.timestamp("us", tz="UTC")
+
+
+def transaction_schema(contract: Contract) -> pa.Schema:
+    """The columns of an accepted transaction, the same for every dataset up to entities and further columns."""
+    return pa.schema(
+        [
+            pa.field("transaction_id", pa.string(), nullable=False),
+            pa.field("event_time", TIME, nullable=False),
+            pa.field("amount_minor", pa.int64(), nullable=False),
+            pa.field("is_fraud", pa.int32()),
+            *(pa.field(entity.name, pa.string(), nullable=False) for entity in contract.entities),
+            *(pa.field(name, pa.float64()) for name in contract.numeric),
+            *(pa.field(name, pa.string()) for name in contract.categorical),
+        ]
+    )
+
+
+def features_schema(contract: Contract) -> pa.Schema:
+    """A row of the features table: what identifies the transaction, its label, its features."""
+    fields = list(transaction_schema(contract))[: 4 + len(contract.entities)]
+    return pa.schema([*fields, *(pa.field(name, pa.float64()) for name in FeatureSet(contract).names)])
+
+
+def landed_schema(contract: Contract) -> pa.Schema:
+    """A transaction as read: its columns (null where refused), where it stood, why it was refused, its raw content."""
+    fields = [field.with_nullable(True) for field in transaction_schema(contract)]
+    origin = [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("content", pa.string())]
+    return pa.schema([*fields, *(pa.field(name, kind) for name, kind in origin)])
+
+
+def quarantine_schema() -> pa.Schema:
+    """A refused row: where it stood, why it was refused, its whole content, and the digest of its file."""
+    fields = [("run", pa.string()), ("refused_at", pa.timestamp("us", tz="UTC")), ("file", pa.string())]
+    fields += [("line", pa.int64()), ("reason", pa.string()), ("content", pa.string()), ("file_sha256", pa.string())]
+    return pa.schema(fields)

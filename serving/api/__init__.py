@@ -1,0 +1,1 @@
+"""The API: its requests and answers, who may ask, and how much."""

@@ -1,0 +1,151 @@
+"""The request of a contract: its columns as fields, read as the feature job reads the same columns of a file."""
+
+import math
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic.json_schema import WithJsonSchema
+
+from processing.arrays import Floats
+from processing.contract import AHEAD, EARLIEST, Contract
+from processing.features.feature_set import FeatureSet
+from processing.store.interface import Event
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND_US = 1_000_000
+FARTHEST = 1e11  # seconds; beyond, microseconds since 1970 do not fit into 64 bits
+LARGEST_ID = 10**36  # of an id that is a number; a card's has 19 digits at most
+FILLED = r"[^\s\x1c-\x1f\x85]"  # what is not stripped, as a pattern of JSON Schema
+LONGEST = 256  # characters of an id; far longer ones are a mistake, and cost every store
+
+
+def _text(value: Any) -> Any:
+    """Ids are text; 596 and "596" are the same one, as in a file, and so is 596.0, which JSON calls an integer too."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_ID:
+        return value
+    return str(int(value)) if value == int(value) else value
+
+
+def _stripped(text: str) -> str:
+    return text.strip()
+
+
+def _filled(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a value is required, found an empty text")
+    return text.strip()
+
+
+_AsText = BeforeValidator(_text, json_schema_input_type=str | Annotated[int, Field(ge=-LARGEST_ID, le=LARGEST_ID)])
+Id = Annotated[str, Field(max_length=LONGEST, json_schema_extra={"pattern": FILLED}), AfterValidator(_filled), _AsText]
+Category = Annotated[str, Field(max_length=LONGEST), AfterValidator(_stripped), _AsText]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+def request_model(contract: Contract) -> type[BaseModel]:
+    """The pydantic model of one transaction to be scored.
+
+    Its fields' aliases are the dataset's own column names, the label excepted; nothing else is allowed. The
+    attributes are transaction_id, time_us, amount, entity_0, ..., numeric_0, ..., category_0, ... Without an id
+    column the field transaction_id is optional and made up.
+    """
+    fields: dict[str, Any] = {}
+
+    def add(attribute: str, column: str, kind: Any, title: str, **more: Any) -> None:
+        fields[attribute] = (kind, Field(alias=column, title=column, description=title, **more))
+
+    if contract.id:
+        add("transaction_id", contract.id, Id, "The transaction's id: the same id is decided once")
+    elif "transaction_id" not in contract.columns:
+        made = "The transaction's id; one is made if there is none"
+        add("transaction_id", "transaction_id", Id, made, default_factory=lambda: uuid.uuid4().hex)
+    add("time_us", contract.time, _time(contract), "When it happened: " + _time_words(contract))
+    limit = Field(ge=0, le=contract.amount_maximum)
+    add("amount", contract.amount, Annotated[Number, limit], "Its amount, in major units")
+    for i, entity in enumerate(contract.entities):
+        add(f"entity_{i}", entity.column, Id, f"The {entity.name}'s id")
+    for i, name in enumerate(contract.numeric):
+        add(f"numeric_{i}", name, Number | None, "A number, or nothing", default=None)
+    for i, (name, known) in enumerate(contract.categorical.items()):
+        words = f"One of {', '.join(known)}; any other counts as unknown"
+        add(f"category_{i}", name, Category | None, words, default=None)
+    config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example(contract)]})
+    return create_model("Transaction", __config__=config, **fields)
+
+
+def example(contract: Contract) -> dict[str, Any]:
+    """A transaction that the contract's request accepts."""
+    noon = datetime(2025, 3, 3, 12, tzinfo=UTC)
+    times = {"iso": noon.isoformat(), "unix": noon.timestamp(), "elapsed": 3600.0}
+    row: dict[str, Any] = {contract.id: "T1000001"} if contract.id else {}
+    row[contract.time] = times[contract.time_format]
+    row[contract.amount] = min(59.90, contract.amount_maximum)
+    row |= {entity.column: f"{entity.name[:1].upper()}{1042 + i}" for i, entity in enumerate(contract.entities)}
+    row |= dict.fromkeys(contract.numeric, 0.5)
+    return row | {name: known[0] for name, known in contract.categorical.items()}
+
+
+def to_event(request: BaseModel, features: FeatureSet) -> tuple[Event, Floats]:
+    """A validated request as the windows' event, and its further columns as `FeatureSet.encode` gives them, [1, x]."""
+    contract, values = features.contract, request.__dict__
+    event = Event(
+        values.get("transaction_id") or uuid.uuid4().hex,
+        values["time_us"],
+        round(values["amount"] * float(contract.minor_units)),  # as `minor_units`: to the nearest, ties to even
+        tuple(values[f"entity_{i}"] for i in range(len(contract.entities))),
+    )
+    columns = {name: [_or_nan(values[f"numeric_{i}"])] for i, name in enumerate(contract.numeric)}
+    columns |= {name: [values[f"category_{i}"]] for i, name in enumerate(contract.categorical)}
+    return event, features.encode(columns, 1)
+
+
+def _or_nan(number: float | None) -> float:
+    return math.nan if number is None else number
+
+
+def _time(contract: Contract) -> Any:
+    """The type of the event time: read as the contract says, kept as whole microseconds since 1970."""
+    elapsed = contract.time_format == "elapsed"
+    start = math.floor(contract.time_origin.timestamp()) * SECOND_US if elapsed else 0
+
+    def read(value: Any) -> int:
+        time_us = _iso(value) if contract.time_format == "iso" else _seconds(value) + start
+        latest = datetime.now(UTC) + AHEAD
+        if not _micros(EARLIEST) <= time_us <= _micros(latest):
+            raise ValueError(f"expected a time from {EARLIEST:%Y} to now, at most a day ahead of now")
+        return time_us
+
+    if contract.time_format == "iso":
+        shape: dict[str, Any] = {"type": "string", "format": "date-time"}
+    else:
+        shape = {"type": "number"}
+    return Annotated[int, BeforeValidator(read), WithJsonSchema(shape)]
+
+
+def _time_words(contract: Contract) -> str:
+    if contract.time_format == "iso":
+        return "an ISO-8601 time, UTC unless it says otherwise"
+    origin = contract.time_origin if contract.time_format == "elapsed" else EPOCH
+    return f"seconds since {origin:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _iso(value: Any) -> int:
+    if not isinstance(value, str):
+        raise ValueError("expected an ISO-8601 time as text, e.g. 2026-03-01T12:00:00Z")
+    try:
+        moment = datetime.fromisoformat(value.strip())
+    except ValueError:
+        raise ValueError("expected an ISO-8601 time, e.g. 2026-03-01T12:00:00Z") from None
+    return _micros(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment)
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def _seconds(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= FARTHEST:
+        raise ValueError("expected a number of seconds")
+    return round(float(value) * 1e6)

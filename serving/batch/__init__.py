@@ -1,0 +1,1 @@
+"""Batches: many rows in one request, in four formats."""

@@ -1,0 +1,1 @@
+"""Programs that the serving benchmark measures."""

@@ -1,0 +1,118 @@
+"""Rows of a file, as they landed, on their way to their scores."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from processing.contract import Contract
+from processing.features.feature_set import FeatureSet
+from processing.intake.files import UNREADABLE
+from processing.store.interface import Event
+from processing.store.replay import Replay
+from serving.decision.decide import FRAUD, LEGIT
+from serving.decision.loaded_model import LoadedModel
+from serving.files.scored_file import REFUSED, Output
+
+
+def events_of(rows: pa.RecordBatch, contract: Contract) -> list[Event]:
+    """Accepted rows as the windows see them."""
+    names = [entity.name for entity in contract.entities]
+    times = rows.column("event_time").cast(pa.int64()).to_pylist()
+    keys: Iterator[tuple[str, ...]] = (
+        zip(*(rows.column(name).to_pylist() for name in names), strict=True) if names else iter([()] * len(rows))
+    )
+    ids, amounts = rows.column("transaction_id").to_pylist(), rows.column("amount_minor").to_pylist()
+    return [Event(*values) for values in zip(ids, times, amounts, keys, strict=True)]
+
+
+class Scoring:
+    """Scores batch after batch into one output, and puts what is refused into another.
+
+    `fraud` and `partial` count the rows called fraud and those whose history is not whole; `broken_off` says where the
+    file ends before its end.
+    """
+
+    def __init__(self, model: LoadedModel, replay: Replay | None, scored: Output, refused: Output) -> None:
+        self.model, self.replay, self.scored, self.refused = model, replay, scored, refused
+        self.fraud = self.partial = 0
+        self.broken_off: str | None = None
+
+    def take(self, batch: pa.RecordBatch) -> None:
+        """Score the accepted rows of a batch. All of the file's must be counted in the replay by then."""
+        good = batch.filter(pc.is_null(batch.column("reason")))
+        bad = batch.filter(pc.is_valid(batch.column("reason")))
+        self._refuse(bad)
+        if not len(good):
+            return
+        events = events_of(good, self.model.contract)
+        states: Sequence[list[int] | None] = self.replay.states(events) if self.replay else [[]] * len(events)
+        clash = np.array([state is None for state in states])
+        if clash.any():
+            self._refuse(_as_refused(good.filter(pa.array(clash))))
+            good = good.filter(pa.array(~clash))
+            events = [event for event, wrong in zip(events, clash, strict=True) if not wrong]
+        if events:
+            self._score(good, events, np.array([state for state in states if state is not None], np.int64))
+
+    def _refuse(self, rows: pa.RecordBatch) -> None:
+        for line, reason in zip(rows.column("line").to_pylist(), rows.column("reason").to_pylist(), strict=True):
+            if reason.startswith(UNREADABLE):
+                self.broken_off = f"line {line}: {reason}"
+        self.refused.write({name: rows.column(name) for name in REFUSED.names})
+
+    def _score(self, rows: pa.RecordBatch, events: list[Event], state: NDArray[np.int64]) -> None:
+        model, features, n = self.model, self.model.features, len(events)
+        values = features.compute(
+            np.array([event.amount for event in events], np.int64),
+            np.array([event.time_us for event in events], np.int64),
+            state.reshape(n, -1),
+            _extras(rows, features),
+        )
+        scores = model.predict(values)
+        fraud = scores >= model.threshold
+        flagged = np.flatnonzero(fraud)
+        told: list[str | None] = [None] * n
+        for place, reasons in zip(flagged, model.reasons_for(values[flagged]) or [()] * len(flagged), strict=True):
+            told[place] = "; ".join(reason.text for reason in reasons) or None
+        old = np.array([self.replay is not None and event.hour < self.replay.horizon for event in events])
+        self.fraud += int(fraud.sum())
+        self.partial += int(old.sum())
+        self.scored.write(
+            {
+                "transaction_id": rows.column("transaction_id"),
+                "decision": np.where(fraud, FRAUD, LEGIT),
+                "score": scores,
+                "reasons": told,
+                "history": np.where(old, "partial", "complete"),
+                "threshold": np.full(n, model.threshold),
+                "model_version": [model.version] * n,
+            }
+        )
+
+
+def _extras(rows: pa.RecordBatch, features: FeatureSet) -> NDArray[np.float64]:
+    contract = features.contract
+    columns: dict[str, Any] = {name: rows.column(name).to_numpy(zero_copy_only=False) for name in contract.numeric}
+    columns |= {name: rows.column(name).to_pylist() for name in contract.categorical}
+    return features.encode(columns, len(rows))
+
+
+def _as_refused(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows whose id was used before, for another transaction, as refused ones."""
+    shown = [
+        {name: value for name, value in row.items() if name not in REFUSED.names and value is not None}
+        for row in rows.to_pylist()
+    ]
+    reason = "the id was already used for another transaction (time, amount or entities differ)"
+    columns = {
+        "file": rows.column("file"),
+        "line": rows.column("line"),
+        "reason": pa.array([reason] * len(shown)),
+        "content": pa.array([json.dumps(row, default=str, ensure_ascii=False) for row in shown]),
+    }
+    return pa.RecordBatch.from_arrays([columns[name] for name in REFUSED.names], schema=REFUSED)

@@ -1,0 +1,87 @@
+"""Ctrl-C at any moment: one line and exit code 130, also while a command is still being imported."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from places import ROOT
+from serving_home import serving_home
+
+FRAUDLINE = [sys.executable, "-P", "-c", "from pipeline.command.entry import main; main()"]  # as the installed script
+# Presses Ctrl-C as a module is looked for, or as soon as Python starts the program that the command becomes.
+PRESSED = """
+import os, signal, sys
+
+class Presser:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ.get("PRESS_AT"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Presser())
+if os.environ.get("PRESS_AT") == "the start" and "pipeline.command.entry" in sys.orig_argv:
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    serving_home(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "at"),
+    [
+        (["models", "list"], "typer"),
+        (["models", "list"], "pipeline.command"),
+        (["models", "list"], "pipeline.registry.registry"),
+        (["run", "--data", "rows.csv"], "pipeline.runs.here"),
+        (["drift"], "pipeline.evaluation.drift"),
+        (["score", "rows.csv"], "the start"),
+        (["score", "rows.csv"], "pyarrow"),
+        (["score", "rows.csv"], "serving.decision.loaded_model"),
+        (["score", "rows.csv"], "serving.files.landed"),
+        (["serve"], "the start"),
+        (["serve"], "uvicorn"),
+        (["serve"], "serving.app"),
+    ],
+)
+def test_while_a_command_is_imported(words: list[str], at: str, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("transaction_id\n1\n")
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/sitecustomize.py").write_text(PRESSED)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path / "modules"), str(ROOT)))}
+    environment |= {"PRESS_AT": at, "FRAUDLINE_HOME": str(home), "FRAUDLINE_PORT": "0"}
+    done = subprocess.run(
+        [*FRAUDLINE, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.strip() == "stopped."
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", [["score", "rows.csv"], ["models", "list"], ["serve"]], ids=" ".join)
+@pytest.mark.parametrize("after", [0.15, 0.3, 0.45, 0.6, 0.9])
+def test_whenever_it_comes(command: list[str], after: float, home: Path, tmp_path: Path) -> None:
+    """By the clock; before 0.15 s it may be Python itself that is started."""
+    (tmp_path / "rows.csv").write_text("transaction_id\n1\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FRAUDLINE_HOME": str(home), "FRAUDLINE_PORT": "0"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*FRAUDLINE, *command], cwd=tmp_path, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]
+        until = time.monotonic() + 20
+        while b"main" not in Path(f"/proc/{process.pid}/cmdline").read_bytes() and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(after)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert "Traceback" not in said
+    # It may have been done, as well, or Python have not come to life yet, which a shell tells as 130 too.
+    assert process.returncode in (0, 2, 130, -signal.SIGINT)

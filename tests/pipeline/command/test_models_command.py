@@ -1,0 +1,55 @@
+"""`fraudline models` in a home where something is damaged: the rest is told, and what is wrong."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.command.models import app
+from pipeline.registry.registry import POINTER, Registry
+from processing.errors import Damaged
+from processing.storage.open import open_home
+
+MEASURED = {"metrics": {"average_precision": 0.7}, "gate": {"passed": True}}  # no recall: a version of another maker
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    registry = Registry(open_home(tmp_path))
+    for number in range(3):
+        when = datetime(2026, 11, 22, number, tzinfo=UTC)
+        registry.publish({"model.joblib": b"%d" % number}, {"contract": {"name": "c"}}, MEASURED, when)
+    registry.promote(registry.names()[0], "me", "first")
+    return registry
+
+
+def cut(registry: Registry, key: str) -> None:
+    registry.home.write(key, registry.home.read(key)[:-20])
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "metrics.json"])
+def test_a_damaged_version_is_listed_as_that_beside_the_rest(registry: Registry, tmp_path: Path, file: str) -> None:
+    first, damaged, last = registry.names()
+    cut(registry, f"models/{damaged}/{file}")
+    done = CliRunner().invoke(app, ["list", "--home", str(tmp_path)])
+    assert done.exit_code == 0, done.exception
+    for shown in (first, last, "serving", "candidate", "0.700", "damaged"):
+        assert shown in done.output
+    assert f"{damaged} is damaged: " in done.output
+    listed = json.loads(CliRunner().invoke(app, ["list", "--json", "--home", str(tmp_path)]).stdout)
+    assert {one["version"]: one["status"] for one in listed} == {
+        first: "serving",
+        damaged: "damaged",
+        last: "candidate",
+    }
+
+
+@pytest.mark.parametrize("words", [["list"], ["history"], ["rollback"]])
+def test_a_damaged_pointer_is_told_with_its_remedy(registry: Registry, tmp_path: Path, words: list[str]) -> None:
+    cut(registry, POINTER)
+    done = CliRunner().invoke(app, [*words, "--home", str(tmp_path)])
+    assert isinstance(done.exception, Damaged)  # which the command prints as one line
+    assert "`fraudline home repair` restores it" in str(done.exception)
+    assert all(version in done.output for version in registry.names()) == (words == ["list"])

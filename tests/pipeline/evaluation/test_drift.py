@@ -1,0 +1,324 @@
+"""Drift in service: what was scored since, against the reference of the model that serves."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+import serving_home as homes
+from typer.testing import CliRunner
+
+from pipeline.command.main import app
+from pipeline.data.dataset import Dataset
+from pipeline.evaluation import drift
+from pipeline.evaluation.reference import chance_of, psi, reference_of
+from pipeline.registry.registry import Registry
+from processing.aws import client
+from processing.contracts import reader as contracts
+from processing.errors import BadInput, Damaged
+from processing.features.feature_set import FeatureSet
+from processing.features.windows import DAY_US
+from processing.store.interface import Decision, Event
+from processing.store.open import open_store
+
+START = datetime(2026, 7, 1, tzinfo=UTC)
+CONTRACT = contracts.load("transactions")
+NAMES = FeatureSet(CONTRACT).names
+AMOUNT = NAMES.index("amount")
+
+
+def rows(n, seed):
+    """Features and scores of n transactions, and their customers and terminals."""
+    random = np.random.default_rng(seed)
+    entities = [(f"c{c}", f"t{t}") for c, t in random.integers(0, 400, (n, 2))]
+    return random.lognormal(3.0, 1.0, (n, len(NAMES))), random.beta(1, 30, n), entities
+
+
+def reference_for(X, score, entities, days=7):  # noqa: N803
+    """The reference of a model that was tested on these rows, over so many days."""
+    y = (np.arange(len(X)) % 50 == 0).astype(np.int8)
+    day = 20_000 + np.arange(len(X)) * days // len(X)
+    of = {name: np.array(own) for name, own in zip(("customer", "terminal"), zip(*entities, strict=True), strict=True)}
+    names = NAMES if X.shape[1] == len(NAMES) else [f"f{j}" for j in range(X.shape[1])]
+    test = Dataset(X, y, X[:, 0], day, of, np.array([""] * len(X), object), "")
+    return json.loads(json.dumps(reference_of(test, score, 0.1, names)))
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A home whose model has a reference."""
+    return home_of(tmp_path / "home", reference_for(*rows(3000, 0)))
+
+
+def home_of(folder, reference):
+    place = homes.begin(folder)
+    more = {"reference.json": json.dumps(reference).encode()}
+    homes.promote(place, homes.publish(place, more=more, threshold=0.1))
+    return place
+
+
+def decide(home, n=500, seed=1, change=np.copy, score=lambda s: s, when=START, version=None):
+    store = open_store(home, CONTRACT)
+    X, scores, entities = rows(n, seed)  # noqa: N806
+    X, scores = change(X), score(scores)  # noqa: N806
+    for i in range(n):
+        event = Event(f"{seed}-{i}", int(when.timestamp() * 1e6) + i * 2 * DAY_US // n, 100, entities[i])
+        name = version or Registry(home).latest().version
+        made = Decision(event, "legit", float(scores[i]), 0.1, name, X[i].astype("<f8").tobytes(), when)
+        store.record(made)
+    store.close()
+
+
+def test_what_is_scored_as_ever_has_not_drifted(home):
+    decide(home)
+    found = drift.measure_drift(home, START)
+    assert (found["decisions"], found["scored_by_it"], found["enough"]) == (500, 500, True)
+    assert {one["level"] for one in found["features"].values()} == {"small"}
+    assert found["score"]["level"] == "small"
+    assert found["alerts"]["now"] == pytest.approx(found["alerts"]["reference"], abs=0.03)
+    assert "hour" not in found["features"]
+    assert drift.above(found, 0.25) == []
+
+
+def test_the_feature_that_moved_is_named_first(home):
+    def dearer(X):  # noqa: N803
+        X = X.copy()  # noqa: N806
+        X[:, AMOUNT] *= 3
+        return X
+
+    decide(home, change=dearer)
+    found = drift.measure_drift(home, START)
+    assert next(iter(found["features"])) == "amount"
+    assert found["features"]["amount"]["level"] == "great"
+    assert found["features"]["amount"]["ks"] > 0.3
+    assert drift.above(found, 0.25) == ["amount"]
+    assert found["feature_drift"] == found["features"]["amount"]["psi"] > 0.25
+
+
+def test_scores_of_other_models_are_left_out_and_their_features_are_not(home):
+    decide(home)
+    decide(home, seed=2, score=lambda s: s + 0.5, version="20250101T000000Z-aaaaa")
+    found = drift.measure_drift(home, START)
+    assert (found["decisions"], found["scored_by_it"]) == (1000, 500)
+    assert found["score"]["level"] == "small"
+
+
+def test_a_few_scores_of_a_new_model_say_nothing_yet(home):
+    decide(home, version="20250101T000000Z-aaaaa")
+    decide(home, n=40, seed=2, score=lambda s: s + 0.5)
+    found = drift.measure_drift(home, START)
+    assert found["score"]["level"] == "too few"
+    assert found["alerts"]["now"] is None
+    assert drift.above(found, 0.25) == []
+    assert "score" in drift.unsaid(found, 0.25)
+
+
+def test_scores_that_moved_are_told(home):
+    decide(home, score=lambda s: s + 0.05)
+    found = drift.measure_drift(home, START)
+    assert drift.above(found, 0.25) == ["score"]
+    assert found["alerts"]["now"] > 2 * found["alerts"]["reference"]
+
+
+def test_only_what_was_decided_since_counts_and_few_decisions_say_nothing(home):
+    decide(home, n=45, change=lambda x: x * 100)
+    decide(home, n=300, seed=2, when=START - timedelta(days=2))
+    found = drift.measure_drift(home, START)
+    assert (found["decisions"], found["enough"]) == (45, False)
+    assert {one["level"] for one in found["features"].values()} == {"too few"}
+    assert (found["feature_drift"], found["score_drift"]) == (0.0, 0.0)
+    assert drift.above(found, 0.25) == []
+    assert drift.measure_drift(home, START - timedelta(days=3))["decisions"] == 345
+    assert drift.measure_drift(home)["decisions"] == 0  # nothing since the promotion, which is now
+    assert "Too few to say" in drift.page_of(found).decode()
+
+
+def test_the_command_shows_writes_and_fails(home, tmp_path):
+    decide(home, change=lambda x: x * 2)
+    page = tmp_path / "drift.html"
+    where = ["drift", "--home", str(home.folder), "--since", "2026-07-01"]
+    shown = CliRunner().invoke(app, [*where, "--page", str(page)])
+    assert shown.exit_code == 0, shown.output
+    assert "amount" in shown.stdout
+    assert "great" in shown.stdout
+    text = page.read_text()
+    assert "Great drift" in text
+    assert "<script" not in text
+    assert "http" not in text
+    as_json = CliRunner().invoke(app, [*where, "--json"])
+    assert json.loads(as_json.stdout)["decisions"] == 500
+    failed = CliRunner().invoke(app, [*where, "--fail-above", "0.25"])
+    assert failed.exit_code == 1
+    assert "PSI above 0.25, and beyond chance" in str(failed.exception)
+    assert CliRunner().invoke(app, [*where, "--fail-above", "50"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        (lambda home: None, "no model serves"),
+        (lambda home: homes.promote(home, homes.publish(home)), "has no reference.json"),
+    ],
+)
+def test_without_something_to_compare_with_it_says_so(tmp_path, prepare, said):
+    home = homes.begin(tmp_path / "home")
+    prepare(home)
+    with pytest.raises(BadInput, match=said):
+        drift.measure_drift(home)
+
+
+def test_a_time_that_is_none_is_refused():
+    assert drift.since_of("2026-07-01") == START
+    with pytest.raises(BadInput, match="2026-07-01"):
+        drift.since_of("yesterday")
+
+
+class Population:
+    """Transactions whose features are those of their terminals and customers, for the greater part, of which a few
+    are about on a day."""
+
+    def __init__(self, seed, columns=6, about=0.15):
+        random = np.random.default_rng(seed)
+        self.of_terminal, self.of_customer = random.normal(size=(400, columns)), random.normal(size=(1500, columns))
+        self.hourly = random.normal(size=(24, columns)) * 0.3
+        self.often, self.about = random.gamma(1.0, size=400) + 0.1, about
+
+    def draw(self, seed, n, days):
+        """Features of n transactions in so many days, their scores, and their customers and terminals."""
+        random = np.random.default_rng(seed)
+        time = np.sort(random.random(n)) * days
+        terminal, customer, hour = np.empty(n, int), np.empty(n, int), (time * 24).astype(int) % 24
+        for day in np.unique(np.floor(time)):
+            here, often = np.floor(time) == day, self.often * (random.random(len(self.often)) < self.about)
+            terminal[here] = random.choice(len(often), here.sum(), p=often / often.sum())
+            about = np.flatnonzero(random.random(len(self.of_customer)) < self.about)
+            customer[here] = random.choice(about, here.sum())
+        X = self.of_terminal[terminal] + 0.6 * self.of_customer[customer] + self.hourly[hour]  # noqa: N806
+        X += 0.6 * random.normal(size=X.shape)  # noqa: N806
+        X[:, 0] = np.round(X[:, 0])
+        X[self.of_terminal[terminal][:, 1] > 1, 1] = np.nan
+        return X, 1 / (1 + np.exp(3 - X[:, 2])), [(f"c{c}", f"t{t}") for c, t in zip(customer, terminal, strict=True)]
+
+
+def figures(reference, X, entities, days, **options):  # noqa: N803
+    """The index of every column of rows that came in so many days, and what chance makes of it."""
+    names = list(reference["features"])
+    periods = np.arange(len(X)) * days * 8 // len(X)
+    chance = chance_of(reference, names, list(zip(*entities, strict=True)), periods, **options)
+    return np.array([psi(reference["features"][name], X[:, j]) for j, name in enumerate(names)]), chance
+
+
+SIZES = ((50, 1), (200, 1), (1000, 2), (5000, 7))
+
+
+def test_an_unchanged_population_raises_no_more_false_alarms_than_stated(monkeypatch):
+    """120 samples, of all sizes: the number of alarms is binomial, and above 14 in one of 1000 such tests."""
+    monkeypatch.setattr("pipeline.evaluation.chance.ROWS", 1000)
+    monkeypatch.setattr("pipeline.evaluation.chance.SIMULATED", 1500)
+    alarms, by_limit_alone = [], {n: 0 for n, _ in SIZES}
+    for seed in range(6):
+        population = Population(seed)
+        reference = reference_for(*population.draw(1000 + seed, 4000, 7))
+        for sample in range(20):
+            n, days = SIZES[sample % len(SIZES)]
+            X, _, entities = population.draw(10_000 + 100 * seed + sample, n, days)  # noqa: N806
+            found, chance = figures(reference, X, entities, days, level=0.05, draws=150, seed=sample)
+            assert (chance.p_values(found).min() <= 0.05) >= (found > chance.limits * 1.0001).any()
+            alarms.append(bool((found > chance.limits).any()))
+            by_limit_alone[n] += bool((found > drift.PSI_GREAT).any())
+    assert len(alarms) == 120
+    assert sum(alarms) <= 14
+    assert by_limit_alone[50] > 24  # what the limit alone says of 30 such samples
+
+
+def test_a_population_that_moved_is_found_and_named_when_there_are_enough():
+    population = Population(3)
+    reference = reference_for(*population.draw(1, 5000, 7))
+    X, _, entities = population.draw(2, 5000, 7)  # noqa: N806
+    X[:, 4] += 1.5
+    found, chance = figures(reference, X, entities, 7)
+    assert found[4] > drift.PSI_GREAT > chance.limits.max()
+    assert (found > chance.limits).tolist() == [False] * 4 + [True, False]
+    assert chance.p_values(found)[4] < 0.01
+
+
+def test_the_same_sample_has_the_same_limits():
+    reference = reference_for(*rows(3000, 0))
+    X, _, entities = rows(300, 1)  # noqa: N806
+    once, again = (figures(reference, X, entities, 2, draws=100)[1] for _ in range(2))
+    assert (once.limits == again.limits).all()
+
+
+def test_rows_of_one_terminal_say_less_than_as_many_of_many():
+    population = Population(4)
+    reference = reference_for(*population.draw(1, 5000, 7))
+    X, _, entities = population.draw(2, 1000, 2)  # noqa: N806
+    few = [(customer, f"t{i % 5}") for i, (customer, _) in enumerate(entities)]
+    assert (figures(reference, X, few, 2)[1].limits > 1.5 * figures(reference, X, entities, 2)[1].limits).all()
+
+
+def test_what_is_kept_of_the_test_rows_is_bounded_and_names_nobody():
+    population = Population(5, columns=40)
+    small, large = (reference_for(*population.draw(1, n, 21)) for n in (5_000, 20_000))
+    for reference in (small, large):
+        assert not {"c1", "t1"} & set(json.dumps(reference["sample"]).replace('"', " ").split())
+    sizes = [len(json.dumps(reference["sample"])) for reference in (small, large)]
+    assert sizes[1] < 1.5 * sizes[0]
+    assert max(sizes) < 500_000
+
+
+def test_a_sample_that_is_damaged_is_said_to_be():
+    reference = reference_for(*rows(3000, 0))
+    X, _, entities = rows(100, 1)  # noqa: N806
+    reference["sample"]["entities"]["terminal"]["bins"] = "cut"
+    with pytest.raises(Damaged, match="the next run makes another"):
+        figures(reference, X, entities, 2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_200_decisions_of_an_unchanged_population_fail_nothing(tmp_path, seed):
+    population = Population(seed, columns=len(NAMES), about=0.04)
+    home = home_of(tmp_path / "home", reference_for(*population.draw(1, 3000, 7)))
+    X, score, entities = population.draw(2, 200, 1)  # noqa: N806
+    store = open_store(home, CONTRACT)
+    version = Registry(home).latest().version
+    for i, row in enumerate(X):
+        event = Event(f"{i}", int(START.timestamp() * 1e6) + i * DAY_US // 200, 100, entities[i])
+        store.record(Decision(event, "legit", float(score[i]), 0.1, version, row.astype("<f8").tobytes(), START))
+    store.close()
+    where = ["drift", "--home", str(home.folder), "--since", "2026-07-01"]
+    found = json.loads(CliRunner().invoke(app, [*where, "--json"]).stdout)
+    assert max(one["psi"] for one in found["features"].values()) > 0.25
+    assert not any(one["beyond_chance"] for one in found["features"].values())
+    assert (found["feature_drift"], drift.metrics_of(found).get("FeatureDrift", 0.0)) == (0.0, 0.0)
+    done = CliRunner().invoke(app, [*where, "--fail-above", "0.25"])
+    assert done.exit_code == 0, done.output
+    assert "too few transactions to say" in done.stderr
+    assert set(drift.unsaid(found, 0.25)) >= set(found["too_few"]) != set()
+
+
+def test_a_reference_of_an_earlier_version_says_so_and_needs_more(tmp_path, monkeypatch):
+    reference = reference_for(*rows(3000, 0))
+    del reference["sample"]
+    home = home_of(tmp_path / "home", reference)
+    decide(home, change=lambda x: x * 3)
+    found = drift.measure_drift(home, START)
+    assert (found["sampled"], found["enough"], drift.above(found, 0.25)) == (False, False, [])
+    assert {one["level"] for one in found["features"].values()} == {"too few"}
+    shown = CliRunner().invoke(app, ["drift", "--home", str(home.folder), "--since", "2026-07-01"])
+    assert "What chance does is not known" in shown.stdout
+    assert "What chance does is not known" in drift.page_of(found).decode()
+    monkeypatch.setattr(drift, "FEWEST_UNSAMPLED", 500)
+    assert "amount" in drift.above(drift.measure_drift(home, START), 0.25)
+
+
+@pytest.mark.cloud
+def test_the_metrics_reach_cloudwatch(home, aws):
+    decide(home)
+    found = drift.measure_drift(home, START)
+    put = drift.publish(found)
+    assert set(put) == {"FeatureDrift", "ScoreDrift"}
+    told = client("cloudwatch").list_metrics(Namespace="Fraudline")["Metrics"]
+    named = {metric["MetricName"]: metric["Dimensions"] for metric in told}
+    assert named.items() >= {name: [{"Name": "service", "Value": "fraudline-drift"}] for name in put}.items()
+    assert drift.publish({**found, "enough": False}) == {}

@@ -1,0 +1,208 @@
+"""The gate: non-inferiority by a paired bootstrap, the floor, the checks; and what it says."""
+
+import functools
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from run_sets import CONTRACT, rows_table, write_set
+from sklearn.metrics import average_precision_score
+
+from pipeline.data import dataset
+from pipeline.evaluation import bootstrap
+from pipeline.evaluation.bootstrap import Scored, paired_differences, units
+from pipeline.evaluation.checks import FAILED, WARNING, Finding
+from pipeline.evaluation.gate import Rules, compare, compare_with_best, verdict
+from pipeline.evaluation.threshold import expected_cost
+from processing.errors import BadInput
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return dataset.read(write_set(tmp_path_factory.mktemp("test"), rows_table(days=7, per_day=300)), CONTRACT)
+
+
+def scored(rows, noise, seed=0, threshold=0.5):
+    """A model that knows the label as well as the noise allows; scores have ties."""
+    random = np.random.default_rng(seed)
+    return Scored(np.round(1 / (1 + np.exp(-(4 * rows.y - 2 + random.normal(0, noise, rows.rows)))), 2), threshold)
+
+
+def test_every_draw_measures_both_models_on_the_days_it_drew(rows, monkeypatch):
+    monkeypatch.setattr(bootstrap, "DRAWS", 20)
+    one, other = scored(rows, 2), scored(rows, 3, threshold=0.8)
+    found = paired_differences(rows, one, other, CONTRACT)
+    drawn = np.random.default_rng(0).multinomial(7, np.full(7, 1 / 7), 20)
+    for draw, times in enumerate(drawn):
+        places = np.concatenate([np.flatnonzero(rows.day == day) for day in np.repeat(np.unique(rows.day), times)])
+        precision = [average_precision_score(rows.y[places], each.score[places]) for each in (one, other)]
+        assert found["average_precision"].draws[draw] == pytest.approx(precision[0] - precision[1])
+        y, amount = rows.y[places], rows.amount[places]
+        cost = [expected_cost(y, amount, each.score[places], each.threshold, CONTRACT) / 7 for each in (one, other)]
+        assert found["cost_per_day"].draws[draw] == pytest.approx(cost[0] - cost[1])
+    whole = average_precision_score(rows.y, one.score) - average_precision_score(rows.y, other.score)
+    assert found["average_precision"].measured == pytest.approx(whole)
+
+
+def test_a_model_differs_from_itself_by_nothing(rows):
+    one = scored(rows, 2)
+    for difference in paired_differences(rows, one, one, CONTRACT).values():
+        assert difference.measured == 0.0
+        assert difference.bounds(0.99) == (0.0, 0.0)
+
+
+def test_more_confidence_makes_wider_bounds(rows):
+    found = paired_differences(rows, scored(rows, 2), scored(rows, 2, seed=1), CONTRACT)["average_precision"]
+    (low, high), (lower, higher) = found.bounds(0.8), found.bounds(0.99)
+    assert lower < low < high < higher
+
+
+@pytest.mark.parametrize(("days", "expected"), [(1, 10), (4, 12), (5, 5), (9, 9)])
+def test_units_are_days_or_stretches_of_few_days(tmp_path, days, expected):
+    rows = dataset.read(write_set(tmp_path, rows_table(days=days, per_day=101)), CONTRACT)
+    unit = units(rows)
+    assert list(np.unique(unit)) == list(range(expected))
+    assert (np.diff(unit) >= 0).all()  # stretches of time
+    assert all(len(np.unique(rows.day[unit == i])) == 1 for i in range(expected))
+    assert np.ptp(np.bincount(unit)) <= 1 or days >= 4  # of as many rows, as far as days go
+
+
+def judged(rows, ours, theirs, **rules):
+    loss = float(rows.amount[rows.y == 1].sum()) / 7
+    return compare(rows, ours, theirs, CONTRACT, loss, Rules(**rules))
+
+
+def test_a_better_model_is_no_worse_and_a_worse_one_is_not(rows):
+    good, bad = scored(rows, 1.5), scored(rows, 4)
+    better, worse = judged(rows, good, bad), judged(rows, bad, good)
+    assert better["average_precision"]["no_worse"]
+    assert better["cost_per_day"]["no_worse"]
+    assert not worse["average_precision"]["no_worse"]
+    assert not worse["cost_per_day"]["no_worse"]
+    assert judged(rows, bad, good, margin=1.0)["average_precision"]["no_worse"]
+
+
+def test_a_model_that_is_only_dearer_does_not_pass(rows):
+    champion = scored(rows, 2)
+    dearer = Scored(champion.score, np.inf)  # alerts on nobody
+    comparison = judged(rows, dearer, champion)
+    assert comparison["average_precision"]["no_worse"]
+    said = verdict(0.7, comparison, "v1", [], Rules())
+    assert said["verdict"] == "rejected"
+    assert "its expected cost a day differs by +" in said["reason"]
+    assert "its average precision differs" not in said["reason"]
+
+
+WARN = Finding("feature drift", WARNING, "amount", "amount has moved")
+FAIL = Finding("label leak", FAILED, "amount", "amount may hold the label")
+
+
+@pytest.mark.parametrize(
+    ("precision", "findings", "forced_by", "outcome", "said"),
+    [
+        (0.4, [], "", "passed", "reaches the floor 0.3"),
+        (0.4, [WARN], "", "passed", "reaches the floor 0.3"),
+        (0.4, [FAIL, WARN], "", "rejected", "the check for a label leak failed: amount may hold the label"),
+        (0.2, [], "", "rejected", "below the floor 0.3"),
+        (0.2, [], "ann", "forced", "below the floor 0.3; ann forced it."),
+        (0.4, [FAIL], "ann", "forced", "ann forced it."),
+        (0.4, [], "ann", "passed", "it is the first model"),
+    ],
+)
+def test_checks_and_floor_decide_without_a_champion(precision, findings, forced_by, outcome, said):
+    told = verdict(precision, None, None, findings, Rules(floor=0.3, forced_by=forced_by), "it is the first model")
+    assert told["verdict"] == outcome
+    assert told["passed"] == (outcome == "passed")
+    assert told["forced_by"] == (forced_by if outcome == "forced" else None)
+    assert said in told["reason"]
+    assert told["reason"].count(". ") == 0  # one sentence
+    assert told["reason"].endswith(".")
+
+
+def test_without_the_champions_scores_the_model_waits_unless_it_is_known_to_be_bad():
+    why = "it was trained on other columns"
+    told = verdict(0.4, None, "v1", [], Rules(), why)
+    assert (told["verdict"], told["passed"], told["forced_by"]) == ("waiting", False, None)
+    assert "waits for approval" in told["reason"]
+    assert f"could not be compared with the champion v1: {why}" in told["reason"]
+    assert verdict(0.05, None, "v1", [], Rules(), why)["verdict"] == "rejected"
+    assert verdict(0.4, None, "v1", [FAIL], Rules(), why)["verdict"] == "rejected"
+    assert verdict(0.4, None, "v1", [], Rules(forced_by="ann"), why)["verdict"] == "forced"
+    assert verdict(0.4, None, None, [], Rules(), "it is the first model")["verdict"] == "passed"
+
+
+def test_each_measure_is_held_against_the_version_that_is_best_in_it(rows):
+    precise, cheap = Scored(scored(rows, 1.5).score, np.inf), scored(rows, 2.5)
+    with_metrics = {
+        name: (one, {"average_precision": average_precision_score(rows.y, one.score), "cost": cost(rows, one)})
+        for name, one in {"precise": precise, "cheap": cheap}.items()
+    }
+    found = compare_with_best(rows, scored(rows, 2), with_metrics, CONTRACT, loss_of(rows), Rules(lookback_days=90))
+    assert (found["average_precision"]["version"], found["cost_per_day"]["version"]) == ("precise", "cheap")
+    assert found["lookback_days"] == 90
+    assert compare_with_best(rows, scored(rows, 2), {}, CONTRACT, loss_of(rows), Rules()) is None
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.floats(0.02, 0.2), st.sampled_from([0.01, 0.03, 0.08]), st.integers(0, 3))
+def test_many_small_losses_are_stopped_within_one_margin(step, margin, seed):
+    """Each challenger is a bit worse than the model before it, and meets all that served."""
+    made, rules = rows_of(), Rules(margin=margin)
+    served, lost = [scored(made, 1.0, seed)], 0
+    for number in range(1, 40):
+        challenger = scored(made, 1.0 + number * step, seed)
+        models = {str(i): (one, measured(made, one)) for i, one in enumerate(served)}
+        best = compare_with_best(made, challenger, models, CONTRACT, loss_of(made), rules)
+        champion = compare(made, challenger, served[-1], CONTRACT, loss_of(made), rules)
+        said = verdict(0.7, champion, "the champion", [], rules, best=best)
+        if said["passed"]:
+            served.append(challenger)
+        else:
+            lost += 1
+            assert said["verdict"] == "rejected"
+    assert lost
+    precisions = [measured(made, one)["average_precision"] for one in served]
+    costs = [measured(made, one)["cost"] / 7 for one in served]
+    for later in range(1, len(served)):
+        assert precisions[later] >= max(precisions[:later]) - margin
+        assert costs[later] <= min(costs[:later]) + margin * loss_of(made)
+
+
+def test_being_worse_than_the_best_of_before_is_told_with_its_version(rows):
+    ours, best = scored(rows, 4), {"v0": (scored(rows, 1.5), measured(rows, scored(rows, 1.5)))}
+    compared = compare_with_best(rows, ours, best, CONTRACT, loss_of(rows), Rules())
+    said = verdict(0.7, judged(rows, ours, ours), "v1", [], Rules(), best=compared)
+    assert said["verdict"] == "rejected"
+    assert (
+        "no worse than the best model of the last 180 days: beside v0 its average precision differs" in said["reason"]
+    )
+    assert verdict(0.7, judged(rows, ours, ours), "v1", [], Rules())["passed"]
+
+
+@functools.cache
+def rows_of():
+    with tempfile.TemporaryDirectory() as folder:
+        return dataset.read(write_set(Path(folder), rows_table(days=7, per_day=300)), CONTRACT)
+
+
+def loss_of(rows):
+    return float(rows.amount[rows.y == 1].sum()) / 7
+
+
+def cost(rows, one):
+    return expected_cost(rows.y, rows.amount, one.score, one.threshold, CONTRACT)
+
+
+def measured(rows, one):
+    return {"average_precision": average_precision_score(rows.y, one.score), "cost": cost(rows, one)}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"confidence": 0.5}, {"confidence": 1.0}, {"margin": -0.01}, {"floor": 1.1}, {"lookback_days": -1}]
+)
+def test_rules_out_of_range_are_refused(wrong):
+    with pytest.raises(BadInput, match="expected"):
+        Rules(**wrong)

@@ -1,0 +1,84 @@
+"""The measures, against what their definitions say when followed word by word."""
+
+import json
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from run_sets import CONTRACT, rows_table, write_set
+
+from pipeline.data import dataset
+from pipeline.evaluation.metrics import at_threshold, card_precision, measure, recall_at_budget
+
+row = st.tuples(st.integers(0, 1), st.integers(1, 9), st.integers(3, 5), st.sampled_from("abcdef"))
+samples = st.lists(row, min_size=1, max_size=40)
+
+
+def arrays(rows):
+    y, amount, day, cards = zip(*sorted(rows, key=lambda row: row[2]), strict=True)
+    score = np.random.default_rng(len(rows)).permutation(len(rows)) / len(rows)  # all different: one right answer
+    return np.array(y), np.array(amount, float), score, np.array(day), np.array(cards)
+
+
+def handbook_card_precision(y, score, day, cards, k):
+    blocked, found = set(), []
+    for today in sorted(set(day)):
+        best, fraud = {}, set()
+        for i in range(len(y)):
+            if day[i] == today and cards[i] not in blocked:
+                best[cards[i]] = max(best.get(cards[i], -1.0), score[i])
+                if y[i]:
+                    fraud.add(cards[i])
+        checked = sorted(best, key=best.get, reverse=True)[:k]
+        found.append(len(fraud & set(checked)) / k)
+        blocked |= fraud & set(checked)
+    return np.mean(found)
+
+
+@settings(max_examples=200)
+@given(samples, st.integers(1, 5))
+def test_card_precision_is_the_handbooks(rows, k):
+    y, _, score, day, cards = arrays(rows)
+    assert card_precision(y, score, day, cards, k) == handbook_card_precision(y, score, day, cards, k)
+
+
+@given(samples, st.integers(1, 5))
+def test_without_cards_it_is_the_precision_among_the_transactions_of_a_day(rows, k):
+    y, _, score, day, _ = arrays(rows)
+    by_day = [y[day == d][np.argsort(-score[day == d])][:k].sum() / k for d in np.unique(day)]
+    assert card_precision(y, score, day, None, k) == np.mean(by_day)
+
+
+@given(samples, st.integers(1, 5))
+def test_recall_at_the_budget_grows_with_it_and_ends_at_everything(rows, k):
+    y, amount, score, day, _ = arrays(rows)
+    few, more = (recall_at_budget(y, amount, score, day, budget) for budget in (k, k + 1))
+    assert few[0] <= more[0]
+    assert few[1] <= more[1]
+    everything = recall_at_budget(y, amount, score, day, len(y))
+    assert everything == ((1.0, 1.0) if y.any() else (0.0, 0.0))
+
+
+def test_the_plain_numbers_at_a_threshold():
+    y = np.array([1, 0, 0, 0, 1, 0])
+    amount = np.array([30.0, 5.0, 5.0, 5.0, 10.0, 5.0])
+    score = np.array([0.9, 0.9, 0.8, 0.8, 0.1, 0.1])
+    day = np.array([1, 1, 1, 1, 2, 2])
+    cards = np.array(["a", "a", "b", "b", "c", "b"])
+    assert at_threshold(y, amount, score, day, cards, 0.8) == {
+        "alerts_per_day": 2.0,
+        "frauds_in_100_alerts": 25.0,
+        "recall": 0.5,
+        "value_recall": 0.75,
+        "honest_disturbed_per_day": 0.5,  # b on day 1; a did have a fraud that day
+    }
+    assert at_threshold(y, amount, score, day, None, 0.8)["honest_disturbed_per_day"] == 1.5
+
+
+def test_a_perfect_model_measures_as_one_and_the_result_is_json(tmp_path):
+    rows = dataset.read(write_set(tmp_path, rows_table()), CONTRACT)
+    measured = measure(rows, rows.y.astype(float), 0.5, CONTRACT)
+    assert json.loads(json.dumps(measured, allow_nan=False)) == measured
+    assert measured["average_precision"] == measured["roc_auc"] == measured["recall"] == 1.0
+    assert measured["cost"] == 0.0 < measured["cost_of_no_alerts"]
+    assert measured["frauds_in_100_alerts"] == 100.0

@@ -1,0 +1,139 @@
+"""The monthly bill: it adds up, grows with what is asked for, and says where its prices are from."""
+
+import json
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from pipeline.command.main import app
+from pipeline.infrastructure.cost import ASSUMED, PRICES, STACK, Volumes, as_document, monthly_bill, read_prices
+from processing.contracts import reader as contracts
+from processing.errors import BadInput
+from processing.store.dynamo.store import DynamoStore
+from serving.settings import Settings
+
+amounts = st.floats(0, 1e9)
+volumes = st.builds(Volumes, amounts, amounts, amounts, amounts, amounts, amounts)
+NAMES = ("transactions", "runs", "tasks", "data_gb", "feature_minutes", "training_minutes")
+
+
+@given(volumes, st.sampled_from(NAMES), amounts)
+def test_more_of_anything_never_costs_less(given_volumes: Volumes, name: str, more: float) -> None:
+    greater = replace(given_volumes, **{name: getattr(given_volumes, name) + more})
+    small, great = monthly_bill(given_volumes), monthly_bill(greater)
+    for before, after in zip(small.lines, great.lines, strict=True):
+        assert after.usd >= before.usd >= 0
+    assert great.total() >= small.total() * (1 - 1e-12)
+
+
+@given(volumes)
+def test_kinds_services_and_positions_add_up_to_the_same_bill(given_volumes: Volumes) -> None:
+    bill = monthly_bill(given_volumes)
+    document = as_document(bill)
+    total = pytest.approx(bill.total())
+    assert sum(document[kind] for kind in ("standing", "runs", "transactions")) == total
+    assert sum(document["services"].values()) == total
+    assert sum(line["amount"] * document["prices"][line["price"]]["usd"] for line in document["lines"]) == total
+
+
+def test_what_stands_still_costs_nothing_but_what_stands() -> None:
+    """No run, no transaction: nothing for Glue, SageMaker or a decision; without a task, nothing for tasks."""
+    idle = monthly_bill(Volumes(transactions=0, runs=0))
+    assert idle.total("runs") == idle.total("transactions") == 0
+    assert idle.total(service="Glue") == idle.total(service="SageMaker") == 0
+    assert monthly_bill(Volumes(tasks=0)).total(service="Fargate") == 0
+    assert {name for name in STACK_SERVICES if idle.total("standing", name) > 0} == STACK_SERVICES
+
+
+STACK_SERVICES = {"Fargate", "Load balancer", "VPC endpoints", "CloudWatch", "KMS", "Secrets Manager", "S3", "ECR"}
+
+
+def test_two_known_months() -> None:
+    """Computed by hand from the price list."""
+    bill = monthly_bill(Volumes(transactions=0, runs=4, tasks=2, feature_minutes=30, training_minutes=15))
+    assert bill.total(service="Fargate") == pytest.approx(2 * 730 * (0.04656 + 2 * 0.00511))
+    assert bill.total(service="Glue") == pytest.approx(4 * 0.5 * 10 * 0.44)
+    assert bill.total(service="VPC endpoints") == pytest.approx(4 * 2 * 730 * 0.012)
+    [training] = [line for line in bill.lines if line.what == "training and evaluation"]
+    assert training.usd == pytest.approx(4 * 2 * 0.25 * 0.276)
+
+
+def test_alternatives_are_set_beside_what_they_would_replace() -> None:
+    bill = monthly_bill(Volumes(runs=2, tasks=3))
+    beside = {other.name: other for other in bill.alternatives}
+    assert beside["EMR, 3 x m5.xlarge left on"].ours_usd == pytest.approx(bill.total(service="Glue"))
+    assert beside["EMR, 3 x m5.xlarge left on"].usd > 100 * beside["EMR, 3 x m5.xlarge left on"].ours_usd
+    assert beside["SageMaker endpoint, 3 x ml.m5.large"].usd == pytest.approx(3 * 730 * 0.138)
+    assert beside["EKS, 3 pods on Fargate"].usd - beside["EKS, 3 pods on Fargate"].ours_usd == pytest.approx(73)
+
+
+def test_every_price_is_used_and_says_its_date_and_source() -> None:
+    prices = read_prices("eu-central-1")
+    lines = {line.price for line in monthly_bill(Volumes()).lines}
+    compared = {"ml_m5_large_endpoint", "eks_hour", "ec2_t3_small", "ebs_gb", "ec2_m5_xlarge", "emr_m5_xlarge"}
+    assert set(prices) == lines | compared
+    for price in prices.values():
+        assert price.usd > 0
+        assert price.unit
+        assert isinstance(price.date, date)
+        assert price.source.startswith("https://aws.amazon.com/")
+        assert "pricing" in price.source
+
+
+def test_a_region_without_prices_is_named_with_those_that_have_some() -> None:
+    with pytest.raises(BadInput, match=r"no prices for the region 'mars-north-1': take one of eu-central-1"):
+        monthly_bill(Volumes(), "mars-north-1")
+    assert PRICES.name == "prices.toml"
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+def test_an_impossible_volume_is_refused_by_its_option(wrong: float) -> None:
+    with pytest.raises(BadInput, match="--feature-minutes is"):
+        Volumes(feature_minutes=wrong)
+
+
+def test_the_command_prints_the_bill_and_its_json() -> None:
+    shown = CliRunner().invoke(app, ["cost", "--runs", "0"])
+    assert shown.exit_code == 0
+    assert "A run costs" not in shown.output
+    assert "list prices as known on" in " ".join(shown.output.split())
+    printed = CliRunner().invoke(app, ["cost", "--transactions", "3e6", "--json"])
+    document: dict[str, Any] = json.loads(printed.output)
+    assert document == as_document(monthly_bill(Volumes(transactions=3e6)))
+
+
+@pytest.mark.cloud
+def test_a_decision_takes_the_store_what_the_bill_says(online_table: str) -> None:
+    from datetime import UTC, datetime
+
+    from processing.store.interface import Decision, Event
+
+    store = DynamoStore(online_table, contracts.load("transactions"))
+    asked: list[int] = []
+    written: list[int] = []
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        for table in params.get("RequestItems", {}).values():
+            asked.append(len(table["Keys"]))
+            assert table["ConsistentRead"] is True
+        if "TransactItems" in params:
+            written.append(len(params["TransactItems"]))
+
+    store.calls.dynamodb.meta.events.register("provide-client-params.dynamodb.*", note)
+    for hour in range(24):
+        when = datetime(2026, 7, 2, hour, 5 + hour * 2, tzinfo=UTC)
+        event = Event(f"t{hour}", int(when.timestamp() * 1e6), 100, ("c", "t"))
+        store.recall(event)
+        store.record(Decision(event, "legit", 0.1, 0.5, "v", b"", when))
+    assert sum(asked) / 24 == pytest.approx(ASSUMED.read_units, abs=2)
+    assert {2 * items + 1 for items in written} == {ASSUMED.write_units}  # two units each, and the index
+
+
+def test_a_task_asks_for_the_model_as_often_as_the_bill_says() -> None:
+    assert 1 / Settings().follow_seconds == ASSUMED.polls_a_second
+    assert STACK.instance.startswith("ml.")

@@ -1,0 +1,179 @@
+"""Deploying: what an account must have and offer, and that what a deployment is not told stays as it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.infrastructure import account, deploy
+from pipeline.infrastructure.deployment import NAMES, NONE, OUTPUT, PREFIX, Deployment, from_settings, merged
+from processing.errors import BadInput, FraudlineError
+
+ACCOUNT, REGION = "111122223333", "ap-northeast-1"
+ZONES = (f"{REGION}a", f"{REGION}c")
+KEYS = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": REGION}
+
+
+class Answers:
+    """Clients of AWS whose answers are given in order. What they are asked must fit AWS's own service model."""
+
+    def __init__(self) -> None:
+        self.clients: dict[str, Any] = {}
+        self.stubs: dict[str, Stubber] = {}
+
+    def __call__(self, service: str) -> Any:
+        if service not in self.clients:
+            self.clients[service] = boto3.client(service, **KEYS)  # type: ignore[call-overload]
+            self.stubs[service] = Stubber(self.clients[service])
+            self.stubs[service].activate()
+        return self.clients[service]
+
+    def answers(self, service: str, operation: str, answer: dict[str, Any]) -> None:
+        self(service)
+        self.stubs[service].add_response(operation, answer)
+
+    def refuses(self, service: str, operation: str, code: str, message: str = "no") -> None:
+        self(service)
+        self.stubs[service].add_client_error(operation, code, message)
+
+
+@pytest.fixture
+def aws() -> Answers:
+    return Answers()
+
+
+def offer(aws: Answers, zones: dict[str, str], endpoints: dict[str, list[str]] | None = None) -> None:
+    """The account has these zones, by their ids, and these endpoints; by default each of them in every zone."""
+    listed = [{"ZoneName": f"{REGION}{letter}", "ZoneId": number} for letter, number in zones.items()]
+    local = {"ZoneName": f"{REGION}-tpe-1a", "ZoneId": "apne1-tpe1-az1", "ZoneType": "local-zone"}
+    aws.answers("ec2", "describe_availability_zones", {"AvailabilityZones": [local, *listed]})
+    found = endpoints or {name: list(zones) for name in account.ENDPOINTS}
+    services = [
+        {"ServiceName": f"com.amazonaws.{REGION}.{name}", "AvailabilityZones": [f"{REGION}{one}" for one in letters]}
+        for name, letters in found.items()
+    ]
+    aws.answers("ec2", "describe_vpc_endpoint_services", {"ServiceDetails": services})
+
+
+def test_zones_are_those_that_the_account_has_with_all_that_is_put_into_them(aws: Answers) -> None:
+    offer(aws, {"a": "apne1-az4", "c": "apne1-az1", "d": "apne1-az2"})  # Tokyo shows no b to most accounts
+    assert account.choose_zones(aws, REGION) == (f"{REGION}a", f"{REGION}c")
+    offer(aws, {"a": "apne1-az3", "c": "apne1-az1", "d": "apne1-az2"})  # Fargate is not in az3
+    assert account.choose_zones(aws, REGION) == (f"{REGION}c", f"{REGION}d")
+    some = {name: ["a", "c", "d"] for name in account.ENDPOINTS} | {"ecr.dkr": ["a", "d"]}
+    offer(aws, {"a": "apne1-az4", "c": "apne1-az1", "d": "apne1-az2"}, some)
+    assert account.choose_zones(aws, REGION) == (f"{REGION}a", f"{REGION}d")
+
+
+def test_an_account_without_two_zones_or_that_does_not_say_is_told_what_to_do(aws: Answers) -> None:
+    offer(aws, {"a": "apne1-az4"})
+    with pytest.raises(FraudlineError, match=r"no 2 zones in ap-northeast-1 .*deploy to another region"):
+        account.choose_zones(aws, REGION)
+    aws.refuses("ec2", "describe_availability_zones", "UnauthorizedOperation")
+    with pytest.raises(FraudlineError, match=f"--zones {REGION}a,{REGION}b"):
+        account.choose_zones(aws, REGION)
+
+
+def test_the_roles_by_which_services_act_are_there_before_the_first_deployment(aws: Answers) -> None:
+    said: list[str] = []
+    role = {"Role": dict.fromkeys(("Path", "RoleName", "RoleId", "Arn"), "x" * 20) | {"CreateDate": "2026-01-01"}}
+    aws.answers("iam", "create_service_linked_role", role)
+    taken = "Service role name AWSServiceRoleForApplicationAutoScaling_ECSService has been taken in this account"
+    aws.refuses("iam", "create_service_linked_role", "InvalidInput", taken)
+    aws.refuses("iam", "create_service_linked_role", "AccessDenied")
+    assert account.create_linked_roles(aws, said.append, settle_seconds=0) == ["ecs.amazonaws.com"]
+    assert "--aws-service-name elasticloadbalancing.amazonaws.com" in said[0]  # whoever deploys may not do this
+    assert "ecs.amazonaws.com" in said[1]
+
+
+def test_a_database_that_an_earlier_stack_left_is_named_before_anything_is_deployed(aws: Answers) -> None:
+    aws.refuses("glue", "get_database", "EntityNotFoundException")
+    aws.answers("glue", "get_database", {"Database": {"Name": "fraudline_landing", "LocationUri": "s3://old/incoming"}})
+    with pytest.raises(BadInput, match="'fraudline_landing', of s3://old/incoming, is there already"):
+        account.check_databases(aws, account.DATABASES)
+
+
+def test_an_image_that_was_never_pushed_is_refused(aws: Answers) -> None:
+    repository = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/fraudline/images"
+    aws.answers("ecr", "describe_images", {"imageDetails": [{"imageTags": ["0a1b2c3"]}]})
+    account.check_image(aws, repository, "0a1b2c3")
+    aws.refuses("ecr", "describe_images", "ImageNotFoundException")
+    with pytest.raises(BadInput, match=r"no image '0a1b2c3' in .*push it first"):
+        account.check_image(aws, repository, "0a1b2c3")
+
+
+words = st.text("abcdefghij0123456789.:/-", min_size=1, max_size=20).filter(lambda text: text != NONE)
+deployments = st.builds(
+    Deployment,
+    account=st.just(ACCOUNT),
+    region=st.just(REGION),
+    zones=st.just(ZONES),
+    contract=words,
+    certificate_arn=st.none() | words,
+    clients=st.lists(words, min_size=1, max_size=3).map(tuple),
+    alarm_email=st.none() | words,
+    event_sources=st.lists(words, max_size=2).map(tuple),
+    settle_seconds=st.integers(0, 900),
+    allow_joblib=st.booleans(),
+)
+
+
+@given(deployments, st.sets(st.sampled_from([name for name in NAMES if name != "ZONES"])), deployments)
+def test_what_a_deployment_is_not_told_stays_as_it_is_deployed(
+    before: Deployment, named: set[str], other: Deployment
+) -> None:
+    assert from_settings(ACCOUNT, REGION, before.settings()) == before
+    given = {PREFIX + name: other.settings().get(PREFIX + name, NONE) for name in named}  # none: back to the default
+    after = from_settings(ACCOUNT, REGION, merged(given, {OUTPUT: json.dumps(before.settings())}))
+    for name in NAMES:
+        source = other if name in named else before
+        assert after.settings().get(PREFIX + name) == source.settings().get(PREFIX + name)
+
+
+def test_a_stack_that_kept_no_settings_asks_for_those_that_would_lock_callers_out() -> None:
+    outputs = {"ApiUrl": "https://balancer"}
+    with pytest.raises(BadInput, match=r"--certificate .* --clients .* --email") as refused:
+        merged({}, outputs)
+    assert "`none`" in str(refused.value)
+    given = {f"{PREFIX}CERTIFICATE_ARN": "arn", f"{PREFIX}CLIENTS": NONE, f"{PREFIX}ALARM_EMAIL": NONE}
+    assert merged(given, outputs) == given
+    assert merged({}, {}) == {}  # the first deployment
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("SETTLE_SECONDS", "1e3", "a whole number of seconds"),
+        ("ALLOW_JOBLIB", "yes", "expected true or false"),
+        ("ZONES", f"{REGION}a", "name two availability zones of ap-northeast-1"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(name: str, value: str, says: str) -> None:
+    with pytest.raises(BadInput, match=f"FRAUDLINE_{name} is '{value}'.*{says}"):
+        from_settings(ACCOUNT, REGION, {f"{PREFIX}ZONES": ",".join(ZONES), PREFIX + name: value})
+
+
+def test_tasks_are_left_as_they_were_scaled(aws: Answers) -> None:
+    outputs = {"ClusterName": "c", "ServiceName": "s"}
+    aws.answers("ecs", "describe_services", {"services": [{"desiredCount": 7, "status": "ACTIVE"}]})
+    assert account.desired_tasks(aws, outputs) == 7
+    aws.answers("ecs", "describe_services", {"services": [{"desiredCount": 2, "status": "INACTIVE"}]})
+    assert account.desired_tasks(aws, outputs) == 0
+    assert account.desired_tasks(aws, {}) == 0
+
+
+def test_an_unknown_refusal_is_not_taken_for_an_answer(aws: Answers) -> None:
+    aws.refuses("glue", "get_database", "AccessDeniedException", "not authorized to perform: glue:GetDatabase")
+    with pytest.raises(FraudlineError, match="lack a permission"):
+        deploy.asked(account.check_databases, clients=aws, names=account.DATABASES)
+
+
+def test_the_databases_are_those_of_the_stack() -> None:
+    source = Path("pipeline/infrastructure/data.py").read_text()
+    for name in account.DATABASES:
+        assert f'= "{name}"' in source

@@ -1,0 +1,470 @@
+"""Who may ask: keys, their scopes and rates, and the command that keeps them."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from places import ROOT
+from serving_home import TestClient, row, serving_home, settings
+from structlog.testing import capture_logs
+from typer.testing import CliRunner
+
+from pipeline.command.main import app as command
+from pipeline.infrastructure.api import NOBODY
+from pipeline.registry.api_keys import HomeKeys, Key, SecretKeys, added, digest, edit, find, parse, render, revoked
+from processing.aws import client as aws_client
+from processing.contracts import reader as contracts
+from processing.errors import BadInput, Conflict, NotFound
+from processing.storage.open import open_home
+from serving.api import guard
+from serving.api.guard import KeyRing, Rates, scope_of
+from serving.app import create_app
+from serving.settings import Settings, read_settings
+
+CONTRACT = contracts.load("transactions")
+SOON = datetime.now(UTC) + timedelta(days=1)
+
+
+def shown(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def fresh() -> dict[str, object]:
+    """A transaction that was not sent before."""
+    return row(CONTRACT, transaction_id=uuid.uuid4().hex)
+
+
+class TestDocument:
+    def test_a_key_is_found_by_its_token_alone(self) -> None:
+        keys, till = added((), "till", ["score"])
+        keys, office = added(keys, "office", ["feedback", "admin"], expires=SOON, per_second=2.5)
+        assert parse(render(keys), "test") == keys
+        now = datetime.now(UTC)
+        assert [find(keys, token, now) for token in (till, office)] == list(keys)
+        for other in ("", till[:-1], till + "x", keys[0].sha256, till.upper()):
+            assert find(keys, other, now) is None
+        assert find(keys, office, SOON) is None
+        assert find(revoked(keys, "till"), till, now) is None
+
+    def test_holds_no_key(self) -> None:
+        keys, token = added((), "till", ["score"])
+        assert token not in render(keys)
+        assert token.removeprefix("fraudline_") not in render(keys)
+        assert len({added((), "till", ["score"])[1] for _ in range(100)}) == 100
+
+    @pytest.mark.parametrize(
+        ("name", "scopes", "expires", "says"),
+        [
+            ("Till 1", ["score"], None, "no name for a key"),
+            ("till", ["score"], None, "already|there is a key named"),
+            ("new", [], None, "one or more of the scopes"),
+            ("new", ["write"], None, "one or more of the scopes"),
+            ("new", ["score"], datetime(2020, 1, 1, tzinfo=UTC), "expired already"),
+        ],
+    )
+    def test_a_wrong_key_is_not_made(self, name: str, scopes: list[str], expires: datetime | None, says: str) -> None:
+        keys, _ = added((), "till", ["score"])
+        with pytest.raises(BadInput, match=says):
+            added(keys, name, scopes, expires=expires)
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            {"sha256": "short"},
+            {"scopes": ["root"]},
+            {"scopes": None},
+            {"expires": "soon"},
+            {"expires": "2027-01-01"},
+            {"name": "two words"},
+            {"per_second": 0},
+            {"more": 1},
+        ],
+        ids=str,
+    )
+    def test_a_garbled_document_is_refused_whole(self, entry: dict[str, object]) -> None:
+        (key,), _ = added((), "till", ["score"])
+        whole = json.loads(render([key]))["keys"][0]
+        with pytest.raises(BadInput, match="test is no keys document"):
+            parse(json.dumps({"keys": [whole | entry]}), "test")
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"keys": 1}', '{"keys": [[]]}'])
+    def test_another_text_is_no_document(self, text: str) -> None:
+        with pytest.raises(BadInput, match="no keys document"):
+            parse(text, "test")
+
+    def test_the_cloud_begins_with_one_that_lets_nobody_in(self) -> None:
+        assert parse(NOBODY, "test") == ()
+
+
+def test_changes_at_the_same_time_do_not_undo_each_other(tmp_path: Path) -> None:
+    place = HomeKeys(open_home(tmp_path))
+    first, tag = place.read()
+    place.write(added(first, "a", ["score"])[0], tag)
+    with pytest.raises(Conflict):
+        place.write(added(first, "b", ["score"])[0], tag)
+    assert [key.name for key in place.read()[0]] == ["a"]
+
+
+def test_a_rate_is_an_average_with_a_second_of_burst() -> None:
+    rates, key = Rates(10.0), Key("till", "0" * 64, ("score",), "")
+    assert [rates.wait(key, 0.0) for _ in range(10)] == [0.0] * 10
+    assert 0.0 < rates.wait(key, 0.0) <= 0.1
+    assert rates.wait(key, 0.1) == 0.0
+    assert rates.wait(key, 0.1) > 0.0
+    assert sum(rates.wait(key, 100 + i / 1000) == 0.0 for i in range(3000)) in range(39, 42)  # 3 s, and the burst
+    slow = Key("slow", "1" * 64, ("score",), "", per_second=0.5)
+    assert rates.wait(slow, 0.0) == 0.0
+    assert rates.wait(slow, 0.0) == pytest.approx(2.0)
+
+
+def test_what_is_not_named_is_for_admin() -> None:
+    assert {path: scope_of(path) for path in ("/v1/score", "/v1/score/batch", "/v1/feedback")} == {
+        "/v1/score": "score",
+        "/v1/score/batch": "score",
+        "/v1/feedback": "feedback",
+    }
+    for path in ("/", "/v1/scores", "/metrics", "/docs", "/v1/decisions", "//v1/score", "/V1/score"):
+        assert scope_of(path) == "admin"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("guarded")
+    serving_home(folder)
+    return folder
+
+
+class TestApi:
+    @pytest.fixture
+    def tokens(self, folder: Path) -> dict[str, str]:
+        """A key for each scope, one that has expired, and one that may ask once in ten seconds."""
+        keys: tuple[Key, ...] = ()
+        tokens = {}
+        for name in ("score", "feedback", "admin"):
+            keys, tokens[name] = added(keys, name, [name])
+        keys, tokens["slow"] = added(keys, "slow", ["score"], per_second=0.1)
+        old = Key("old", digest("fraudline_old"), ("score",), "", (SOON - timedelta(days=2)).isoformat())
+        tokens["old"] = "fraudline_old"
+        (folder / "keys.json").write_text(render([*keys, old]))
+        return tokens
+
+    @pytest.fixture
+    def client(self, folder: Path, tokens: dict[str, str]) -> Iterator[TestClient]:
+        with TestClient(create_app(settings(folder))) as client:
+            yield client
+
+    def test_each_scope_opens_its_routes_alone(self, client: TestClient, tokens: dict[str, str]) -> None:
+        sent = row(CONTRACT, transaction_id="k1")
+        routes = {
+            "score": lambda key: client.post("/v1/score", json=sent, headers=shown(key)),
+            "feedback": lambda key: client.post(
+                "/v1/feedback", json={"transaction_id": "k1", "is_fraud": True}, headers=shown(key)
+            ),
+            "admin": lambda key: client.get("/v1/decisions", headers=shown(key)),
+        }
+        for needed, ask in routes.items():
+            for scope in routes:
+                assert ask(tokens[scope]).status_code == (200 if scope == needed else 403)
+        refused = routes["score"](tokens["admin"]).json()["error"]["message"]
+        assert refused == "the key 'admin' is for admin; /v1/score needs score"
+
+    @pytest.mark.parametrize(
+        "header", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic dXNlcjpwdw==", "Bearer fraudline_old"]
+    )
+    def test_without_a_valid_key_only_health_is_told(self, client: TestClient, header: str | None) -> None:
+        headers = {} if header is None else {"Authorization": header}
+        for path in ("/", "/v1/model", "/docs", "/openapi.json", "/nothing", "/health"):
+            reply = client.get(path, headers=headers)
+            assert (reply.status_code, reply.headers["WWW-Authenticate"]) == (401, "Bearer")
+            assert reply.json()["error"]["message"]
+        assert client.post("/v1/score", json=fresh(), headers=headers).status_code == 401
+        assert client.get("/health/ready").status_code == 200
+
+    def test_a_key_that_asks_too_often_waits(self, client: TestClient, tokens: dict[str, str]) -> None:
+        replies = [client.post("/v1/score", json=fresh(), headers=shown(tokens["slow"])) for _ in range(2)]
+        assert [reply.status_code for reply in replies] == [200, 429]
+        assert replies[1].headers["Retry-After"] == "10"
+        assert client.post("/v1/score", json=fresh(), headers=shown(tokens["score"])).status_code == 200
+
+    def test_changes_are_followed_and_slips_let_nobody_in_or_out(
+        self, client: TestClient, folder: Path, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(guard, "LOOK_SECONDS", 0.01)
+        file = folder / "keys.json"
+        keys = parse(file.read_text(), "test")
+
+        def status(token: str) -> int:
+            return client.post("/v1/score", json=fresh(), headers=shown(token)).status_code
+
+        def follows(*expected: tuple[str, int]) -> bool:
+            """Whether these answers come, within looks at the file, and stay."""
+            ends = time.monotonic() + 20
+            while [status(token) for token, _ in expected] != [code for _, code in expected]:
+                if time.monotonic() > ends:
+                    return False
+                time.sleep(0.02)
+            time.sleep(0.1)  # looks that must not change it
+            return [status(token) for token, _ in expected] == [code for _, code in expected]
+
+        more, new = added(keys, "new", ["score"])
+        assert status(new) == 401
+        file.write_text(render(more))
+        assert follows((new, 200), (tokens["score"], 200))  # both, while callers move over
+        file.write_text(render(revoked(more, "score")))
+        assert follows((new, 200), (tokens["score"], 401))
+        file.write_text("{")
+        assert follows((new, 200), ("wrong", 401))
+        file.unlink()
+        assert follows((new, 200), ("wrong", 401))
+        file.write_text(render(()))
+        assert follows((new, 401))
+
+    def test_no_key_is_in_a_log_and_its_name_is(self, client: TestClient, tokens: dict[str, str]) -> None:
+        with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+            for token in (*tokens.values(), "wrong-key"):
+                client.post("/v1/score", json=fresh(), headers=shown(token))
+        assert {line.get("key") for line in lines if line["event"] == "decision"} == {"score", "slow"}
+        assert not [token for token in (*tokens.values(), "wrong-key") if token in str(lines)]
+
+    def test_every_answer_has_headers_of_caution(self, client: TestClient, tokens: dict[str, str]) -> None:
+        admin = shown(tokens["admin"])
+        for reply in (client.get("/v1/model"), client.get("/v1/model", headers=admin), client.get("/health/live")):
+            assert reply.headers["X-Content-Type-Options"] == "nosniff"
+            assert reply.headers["Cache-Control"] == "no-store"
+            assert reply.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        page = client.get("/docs", headers=admin).headers["Content-Security-Policy"]
+        assert page.startswith("default-src 'self'")
+
+
+class TestHost:
+    """A page of a stranger whose name leads to this machine reaches nothing."""
+
+    @pytest.fixture
+    def client(self, tmp_path: Path) -> Iterator[TestClient]:
+        serving_home(tmp_path)
+        with TestClient(create_app(settings(tmp_path))) as client:
+            yield client
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8080", "127.9.8.7", "[::1]", "[::1]:80", "LocalHost:1"])
+    def test_this_machine_is_answered_without_keys(self, client: TestClient, host: str) -> None:
+        assert client.get("/v1/decisions", headers={"Host": host}).status_code == 200
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "evil.example",
+            "evil.example:8080",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "evil.example#localhost",
+            "user@localhost",
+            "10.0.0.1",
+            "[::2]",
+            "::1",
+            "0.0.0.0",
+            "localhost:8080:1",
+            "localhost:port",
+            "",
+        ],
+    )
+    def test_another_host_is_not(self, client: TestClient, host: str) -> None:
+        told = {"Host": host, "HX-Request": "true", "Origin": f"http://{host}"}
+        said = client.get("/v1/model", headers=told)
+        assert (said.status_code, "fraudline keys add" in said.json()["error"]["message"]) == (421, True)
+        for path in ("/", "/health/live", "/v1/decisions", "/metrics", "/nothing", "/console/sign-in"):
+            assert client.get(path, headers=told).status_code == 421
+        feedback = {"transaction_id": "x", "is_fraud": True}
+        assert client.post("/v1/feedback", json=feedback, headers=told).status_code == 421
+        assert client.post("/console/versions/x/promote", headers=told).status_code == 421
+
+    @given(st.lists(st.sampled_from([b"127.0.0.1", b"localhost:80", b"[::1]", b"evil.example", b""]), max_size=3))
+    def test_there_is_one_host(self, hosts: list[bytes]) -> None:
+        headers = [(b"accept", b"*/*"), *((b"host", host) for host in hosts), (b"x-host", b"localhost")]
+        ours = {b"127.0.0.1", b"localhost:80", b"[::1]"}
+        assert guard.names_this_machine(headers) == (len(hosts) == 1 and hosts[0] in ours)
+
+    def test_with_keys_any_host_is_answered(self, client: TestClient, tmp_path: Path) -> None:
+        keys, token = added((), "office", ["admin"])
+        (tmp_path / "keys.json").write_text(render(keys))
+        with TestClient(create_app(settings(tmp_path)), base_url="http://api.example") as client:
+            assert client.get("/v1/model", headers=shown(token)).status_code == 200
+            assert client.get("/health/ready").status_code == 200
+
+
+class TestSettings:
+    def test_with_keys_others_than_this_machine_are_served(self, tmp_path: Path) -> None:
+        with pytest.raises(BadInput, match="fraudline keys add"):
+            read_settings(home=str(tmp_path), host="0.0.0.0")
+        (tmp_path / "keys.json").write_text(NOBODY)
+        assert read_settings(home=str(tmp_path), host="0.0.0.0").host == "0.0.0.0"
+        assert read_settings(home="s3://bucket/home", host="0.0.0.0", api_keys=NOBODY).host == "0.0.0.0"
+        with pytest.raises(BadInput, match="fraudline keys add"):
+            read_settings(home="s3://bucket/home", host="0.0.0.0")
+
+    def test_a_garbled_document_ends_the_start_without_being_shown(self, tmp_path: Path) -> None:
+        with pytest.raises(BadInput, match="FRAUDLINE_API_KEYS is no keys document") as told:
+            KeyRing('{"keys": "hunter2"}', None)
+        assert "hunter2" not in str(told.value)
+
+    def test_keys_reach_a_worker(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FRAUDLINE_API_KEYS", NOBODY)
+        monkeypatch.setenv("FRAUDLINE_HOST", "0.0.0.0")
+        told = read_settings()
+        assert NOBODY not in repr(told)
+        for name in ("FRAUDLINE_API_KEYS", "FRAUDLINE_HOST"):
+            assert told.variables()[name] == os.environ[name]
+
+
+class TestAddress:
+    """A home has its keys however it is addressed."""
+
+    @pytest.fixture
+    def home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A home with keys in the user's own folder, which is the current one too."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        home = tmp_path / "a home"
+        serving_home(home)
+        (home / "keys.json").write_text(NOBODY)
+        (tmp_path / "link").symlink_to(home)
+        return home
+
+    @pytest.mark.parametrize(
+        "address",
+        ["{home}", "~/a home", "a home", "./link/../a home", "link", "~/link", "file://{url}", "FILE://localhost{url}"],
+    )
+    def test_keys_are_asked_for(self, home: Path, address: str) -> None:
+        address = address.format(home=home, url=quote(str(home)))
+        told = read_settings(home=address, port=0)
+        assert told.home == home.as_uri()
+        assert read_settings(home=told.home, port=0) == told  # as a worker has it
+        for one in (told, Settings(home=address, port=0, host="0.0.0.0")):
+            with TestClient(create_app(one)) as client:
+                assert client.get("/v1/decisions").status_code == 401
+
+    @pytest.mark.parametrize(
+        "command", [["-m", "serving"], ["-m", "pipeline.command.main", "serve", "--home=~/a home"]]
+    )
+    def test_a_process_asks_for_them_too(self, home: Path, command: list[str]) -> None:
+        variables = {"FRAUDLINE_HOME": "~/a home", "FRAUDLINE_PORT": "0", "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(
+            [sys.executable, *command], env=os.environ | variables, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            assert process.stderr is not None
+            address = process.stderr.readline().split(" on ")[1].split()[0]
+            assert httpx.get(f"{address}/v1/decisions", timeout=60).status_code == 401
+        finally:
+            process.kill()
+            process.communicate(timeout=20)
+
+    def test_the_address_is_that_of_the_start(self, home: Path, tmp_path: Path) -> None:
+        told = read_settings(home="link", port=0)
+        (tmp_path / "link").unlink()
+        (tmp_path / "link").mkdir()  # has no keys
+        with TestClient(create_app(told)) as client:
+            assert client.get("/v1/decisions").status_code == 401
+
+    def test_keys_that_cannot_be_read_are_not_no_keys(self, home: Path) -> None:
+        (home / "keys.json").unlink()
+        (home / "keys.json").symlink_to(home / "nothing")
+        with pytest.raises(FileNotFoundError):
+            create_app(read_settings(home=str(home), port=0))
+
+    def test_a_user_that_is_unknown_here_is_told(self) -> None:
+        with pytest.raises(BadInput, match="write the whole path"):
+            read_settings(home="~no-such-user/home")
+
+
+class TestCommand:
+    def run(self, *arguments: str) -> str:
+        result = CliRunner().invoke(command, ["keys", *arguments], catch_exceptions=True)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def test_adds_lists_and_revokes(self, tmp_path: Path) -> None:
+        home = ("--home", str(tmp_path))
+        token = self.run("add", "till", "--scope", "score", "--expires", "2099-01-01", *home).strip()
+        keys = HomeKeys(open_home(tmp_path)).read()[0]
+        assert find(keys, token, datetime.now(UTC)) == keys[0]
+        (told,) = json.loads(self.run("list", "--json", *home))
+        assert (told["name"], told["scopes"], told["expires"]) == ("till", ["score"], "2099-01-01T00:00:00+00:00")
+        assert "sha256" not in told
+        assert "till" in self.run("list", *home)
+        self.run("revoke", "till", *home)
+        assert json.loads(self.run("list", "--json", *home)) == []
+        assert (tmp_path / "keys.json").exists()  # an API that had keys is not open again without
+        assert (tmp_path / "keys.json").stat().st_mode & 0o077 == 0
+
+    def test_says_what_is_wrong(self, tmp_path: Path) -> None:
+        with pytest.raises(NotFound, match="no key named 'till'"):
+            self.run("revoke", "till", "--home", str(tmp_path))
+        with pytest.raises(BadInput, match="--expires soon"):
+            self.run("add", "till", "--scope", "score", "--expires", "soon", "--home", str(tmp_path))
+        with pytest.raises(BadInput, match="--secret ARN"):
+            self.run("list", "--home", "s3://bucket/home")
+
+    @pytest.mark.parametrize("kind", ["home", pytest.param("secret", marks=pytest.mark.cloud)])
+    def test_of_two_who_add_at_once_neither_is_lost(
+        self, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> None:
+        place: HomeKeys | SecretKeys = HomeKeys(open_home(tmp_path))
+        if kind == "secret":
+            request.getfixturevalue("aws")
+            name = f"keys-{time.time_ns()}"
+            place = SecretKeys(aws_client("secretsmanager").create_secret(Name=name, SecretString=NOBODY)["ARN"])
+
+        def quicker(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+            if not keys:  # somebody adds a key after this one has read
+                edit(place, lambda none: added(none, "quicker", ["score"])[0])
+            return added(keys, "slower", ["admin"])[0]
+
+        edit(place, quicker)
+        keys, tag = place.read()
+        assert [key.name for key in keys] == ["quicker", "slower"]
+        edit(place, lambda keys: revoked(keys, "quicker"))
+        with pytest.raises(Conflict):
+            place.write((), tag)
+        assert [key.name for key in place.read()[0]] == ["slower"]
+        if isinstance(place, SecretKeys):
+            versions = aws_client("secretsmanager").list_secret_version_ids(SecretId=place.arn)["Versions"]
+            labels = sorted(label for version in versions for label in version["VersionStages"])
+            assert labels == ["AWSCURRENT", "AWSPREVIOUS"]
+
+    def test_who_is_never_the_quickest_is_told_and_nothing_of_others_is_lost(self, tmp_path: Path) -> None:
+        place = HomeKeys(open_home(tmp_path))
+
+        def too_late(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+            edit(place, lambda found: added(found, f"other-{len(found)}", ["score"])[0])
+            return added(keys, "slow", ["score"])[0]
+
+        with pytest.raises(Conflict, match="someone else"):
+            edit(place, too_late)
+        assert {key.name for key in place.read()[0]} == {f"other-{i}" for i in range(10)}
+
+    @pytest.mark.cloud
+    @pytest.mark.usefixtures("aws")
+    def test_edits_a_secret(self) -> None:
+        service = aws_client("secretsmanager")
+        name = f"keys-{time.time_ns()}"
+        arn = service.create_secret(Name=name, SecretString=NOBODY)["ARN"]
+        token = self.run("add", "till", "--scope", "score", "--secret", arn).strip()
+        ring = KeyRing(service.get_secret_value(SecretId=arn)["SecretString"], None)
+        assert ring.keys is not None
+        assert find(ring.keys, token, datetime.now(UTC)) == ring.keys[0]
+        self.run("revoke", "till", "--secret", arn)
+        assert SecretKeys(arn).read()[0] == ()

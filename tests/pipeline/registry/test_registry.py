@@ -1,0 +1,455 @@
+"""The registry: versions never change, the pointer changes in one step, and a damaged file is noticed."""
+
+import hashlib
+import json
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.registry.registry import POINTER, AlreadyServing, CorruptModel, Registry, Version
+from processing.errors import BadInput, Conflict, Damaged, NotFound
+from processing.storage.local import LocalHome
+from processing.storage.open import open_home
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+PASSED = {"metrics": {"average_precision": 0.7}, "gate": {"passed": True, "reason": "good"}}
+WAITING = {
+    "metrics": {"average_precision": 0.7},
+    "gate": {"passed": False, "verdict": "waiting", "reason": "it could not be compared"},
+}
+REFUSED = {"metrics": {"average_precision": 0.1}, "gate": {"passed": False, "reason": "below the floor"}}
+
+
+def publish(registry, number=0, metrics=PASSED):
+    files = {"model.joblib": b"model %d" % number, "report.html": b"<p>"}
+    return registry.publish(files, {"contract": {"name": "c"}}, metrics, NOON + timedelta(hours=number))
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.cloud)])
+def registry(request, tmp_path):
+    address = tmp_path / "home" if request.param == "local" else request.getfixturevalue("s3_url")()
+    return Registry(open_home(address))
+
+
+@given(st.datetimes(datetime(2000, 1, 1), datetime(9999, 1, 1)), st.text("0123456789abcdef", min_size=5, max_size=5))
+def test_a_version_is_its_name(moment, content):
+    version = Version(moment.replace(microsecond=0, tzinfo=UTC), content)
+    assert Version.parse(str(version)) == version
+
+
+@pytest.mark.parametrize("name", ["", "latest.json", "20261399T103000Z-baf3f", "20261122T103000Z-BAF3F"])
+def test_what_is_no_version_name_is_refused(name):
+    with pytest.raises(BadInput, match="no model version"):
+        Version.parse(name)
+
+
+def test_a_published_version_carries_its_time_content_and_digests(registry):
+    name = publish(registry)
+    assert name == "20261122T120000Z-" + hashlib.sha256(b"model 0").hexdigest()[:5]
+    manifest = registry.manifest(name)
+    assert set(manifest["files"]) == {"model.joblib", "report.html", "metrics.json"}
+    assert manifest["files"]["report.html"] == hashlib.sha256(b"<p>").hexdigest()
+    assert registry.read_file(name, "model.joblib") == b"model 0"
+    assert registry.metrics(name) == PASSED
+
+
+def test_nothing_published_is_ever_overwritten(registry):
+    first, second = publish(registry), publish(registry, metrics=REFUSED)
+    assert first < second
+    assert registry.metrics(first) == PASSED
+
+
+def test_without_its_manifest_a_version_does_not_exist(registry):
+    name = publish(registry)
+    registry.home.move(f"models/{name}/manifest.json", "elsewhere.json")
+    assert registry.versions() == []
+    with pytest.raises(NotFound):
+        registry.manifest(name)
+
+
+def test_a_changed_file_is_noticed_and_cannot_be_promoted(registry):
+    name = publish(registry)
+    registry.home.write(f"models/{name}/report.html", b"<b>")
+    with pytest.raises(CorruptModel) as noticed:
+        registry.read_file(name, "report.html")
+    for part in ("report.html", hashlib.sha256(b"<p>").hexdigest(), hashlib.sha256(b"<b>").hexdigest()):
+        assert part in str(noticed.value)
+    with pytest.raises(CorruptModel):
+        registry.promote(name, "me", "try")
+    assert registry.latest() is None
+
+
+def test_promotions_and_rollbacks(registry):
+    a, b, c = (publish(registry, number) for number in range(3))
+    assert registry.latest() is None
+    for number, version in enumerate((a, b, c, a), 1):
+        assert registry.promote(version, "me", "better").serial == number
+    latest = registry.latest()
+    assert (latest.version, latest.previous) == (a, (c, b))
+    assert [v.status for v in registry.versions()] == ["previous", "previous", "serving"]
+    with pytest.raises(AlreadyServing, match="by me"):
+        registry.promote(a, "you", "again")
+    assert registry.rollback("you").version == c
+    assert [v.status for v in registry.versions()] == ["serving", "previous", "candidate"]
+    assert registry.rollback("you").serial == 6
+    with pytest.raises(BadInput, match=f"no version served before {b}"):
+        registry.rollback("you")
+
+
+def test_rollback_before_any_promotion_is_refused(registry):
+    with pytest.raises(BadInput, match="no version was promoted yet"):
+        registry.rollback("me")
+
+
+def test_what_the_gate_refused_must_be_forced(registry):
+    name = publish(registry, metrics=REFUSED)
+    assert registry.versions()[0].status == "rejected"
+    with pytest.raises(BadInput, match="did not pass the gate: below the floor"):
+        registry.promote(name, "me", "try")
+    assert registry.promote(name, "me", "must", force=True).forced
+    assert registry.latest().forced
+    assert registry.versions()[0].metrics == {"average_precision": 0.1}
+
+
+def test_the_history_tells_who_promoted_and_forced_what_before(registry):
+    a, b, c = publish(registry), publish(registry, 1, REFUSED), publish(registry, 2)
+    registry.promote(a, "ann", "first")
+    registry.promote(b, "bob", "must", force=True)
+    registry.promote(c, "ann", "better")
+    registry.rollback("cid")
+    told = [(past["version"], past["by"], past["reason"], past["forced"]) for past in registry.latest().history]
+    assert told == [(c, "ann", "better", False), (b, "bob", "must", True), (a, "ann", "first", False)]
+
+
+def test_going_back_to_what_was_forced_says_so_again(registry):
+    forced, good = publish(registry, 0, REFUSED), publish(registry, 1)
+    registry.promote(forced, "bob", "must", force=True)
+    registry.promote(good, "ann", "better")
+    assert registry.rollback("cid").forced
+    told = [(past["version"], past["forced"]) for past in registry.promote(good, "ann", "better").history]
+    assert told == [(forced, True), (good, False), (forced, True)]
+
+
+def test_what_waits_for_approval_needs_a_person_and_no_force(registry):
+    waiting, good = publish(registry, 0, WAITING), publish(registry, 1)
+    assert [one.status for one in registry.versions()] == ["candidate", "waits for approval"]
+    with pytest.raises(BadInput, match=r"waits for a person's approval.*could not be compared"):
+        registry.promote(waiting, "a run", "passed")
+    assert registry.latest() is None
+    assert not registry.promote(waiting, "ann", "looked at it", approved=True).forced
+    registry.promote(good, "ann", "better")
+    assert not registry.rollback("ann").forced
+
+
+@pytest.mark.parametrize("change", ["promote", "rollback"])
+def test_what_is_refused_when_asked_last_changes_nothing(registry, change):
+    a, b, c = (publish(registry, number) for number in range(3))
+    registry.promote(a, "me", "first")
+    registry.promote(b, "me", "second")
+    before, asked = registry.home.read(POINTER), []
+
+    def refuse(found):
+        asked.append(found.version)
+        raise BadInput("it would not serve")
+
+    given = (c, "me", "third") if change == "promote" else ("me",)
+    with pytest.raises(BadInput, match="it would not serve"):
+        getattr(registry, change)(*given, check=refuse)
+    assert asked == [c if change == "promote" else a]
+    assert registry.home.read(POINTER) == before
+
+
+def test_it_is_known_until_when_a_version_served(registry):
+    a, b, c = (publish(registry, number) for number in range(3))
+    for version in (a, b, c):
+        registry.promote(version, "me", "better")
+    latest = registry.latest()
+    assert latest.served_until(b) == latest.promoted_at
+    assert latest.served_until(a) == latest.history[0]["promoted_at"]
+    assert latest.served_until("20200101T000000Z-00000") is None
+
+
+def test_a_file_may_be_made_of_the_versions_name(registry):
+    files = {"model.joblib": b"m", "report.html": lambda name: f"<h1>{name}".encode()}
+    name = registry.publish(files, {}, PASSED, NOON)
+    assert registry.read_file(name, "report.html") == f"<h1>{name}".encode()
+
+
+def test_the_beginning_of_a_name_is_enough_if_only_one_begins_so(registry):
+    a, b = publish(registry), publish(registry, 1)
+    assert registry.promote("20261122T13", "me", "short").version == b
+    assert registry.manifest(a[:13])["version"] == a
+    with pytest.raises(BadInput, match="several versions begin with '2026'"):
+        registry.manifest("2026")
+    with pytest.raises(NotFound, match=f"is it one of .*{a}"):
+        registry.manifest(a[:-1] + "x")
+    with pytest.raises(NotFound):
+        registry.manifest("")
+
+
+def test_a_rollback_does_not_take_away_what_was_promoted_meanwhile(tmp_path):
+    class Raced(LocalHome):
+        meanwhile = None
+
+        def write_if(self, key, data, tag):
+            if key == POINTER and self.meanwhile:
+                version, self.meanwhile = self.meanwhile, None
+                Registry(LocalHome(self.folder)).promote(version, "other", "faster")
+            super().write_if(key, data, tag)
+
+    registry = Registry(home := Raced(tmp_path))
+    a, b, c = (publish(registry, number) for number in range(3))
+    registry.promote(a, "me", "first")
+    home.meanwhile = b
+    assert registry.promote(c, "me", "slower").previous == (b, a)  # on top of the one that came first
+    home.meanwhile = a
+    with pytest.raises(Conflict, match=f"{a} was promoted in the meantime"):
+        registry.rollback("me")
+    home.meanwhile = b
+    with pytest.raises(AlreadyServing):
+        registry.promote(b, "me", "the same at once")
+
+
+def promote_all(address, versions, start, done):
+    registry = Registry(open_home(address))
+    start.wait(60)
+    for version in versions:
+        done.put((version, registry.promote(version, "a process", "race").serial))
+
+
+def test_of_promotions_at_once_none_is_lost(registry):
+    versions = [publish(registry, number) for number in range(21)]
+    context = multiprocessing.get_context("spawn")
+    start, done = context.Barrier(3), context.Queue()
+    processes = [
+        context.Process(target=promote_all, args=(registry.home.url, versions[i::3], start, done)) for i in range(3)
+    ]
+    for process in processes:
+        process.start()
+    outcomes = dict(done.get(timeout=60) for _ in versions)
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    by_serial = sorted(versions, key=outcomes.get, reverse=True)
+    assert sorted(outcomes.values()) == list(range(1, 22))
+    latest = registry.latest()
+    assert [latest.version, *latest.previous] == by_serial  # so many are remembered
+
+
+def test_it_imports_nothing_beyond_the_standard_library_and_the_home():
+    code = (
+        "import json, sys, pipeline.registry.registry; "
+        "print(json.dumps([n for n in ('numpy', 'sklearn', 'joblib', 'pyarrow') if n in sys.modules]))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert json.loads(out) == []
+
+
+# What is damaged, and how it is repaired
+
+
+def cut(home, key, end=-20):
+    home.write(key, home.read(key)[:end])
+
+
+def test_of_a_damaged_version_the_list_says_so_and_lists_the_rest(registry):
+    manifest, metrics, bare, gone, sound = (publish(registry, number) for number in range(5))
+    registry.promote(gone, "me", "first")
+    registry.promote(sound, "me", "second")
+    cut(registry.home, f"models/{manifest}/manifest.json")
+    cut(registry.home, f"models/{metrics}/metrics.json")
+    registry.home.write(f"models/{bare}/manifest.json", b'{"files": 3}')
+    registry.home.remove(f"models/{gone}/")
+    listed = {one.version: one for one in registry.versions()}
+    assert {name: one.status for name, one in listed.items()} == {
+        manifest: "damaged",
+        metrics: "damaged",
+        bare: "damaged",
+        gone: "damaged",
+        sound: "serving",
+    }
+    for name, says in (
+        (manifest, "manifest.json is damaged: "),
+        (metrics, "metrics.json is not the published file"),
+        (bare, "lacks the version's name or the files' digests"),
+        (gone, "manifest.json is gone"),
+    ):
+        assert says in listed[name].reason
+        assert "restore the file" in listed[name].reason
+        assert sum(name in problem and says in problem for problem in registry.problems()) == 1
+    assert registry.find(sound[:-2]) == sound
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2000), st.sampled_from(["cut", "flip"]))
+def test_a_damaged_pointer_is_noticed_wherever_it_is_damaged(at, how):
+    with tempfile.TemporaryDirectory() as folder:
+        registry = Registry(open_home(folder))
+        a, b = publish(registry), publish(registry, 1)
+        registry.promote(a, "me", "first")
+        expected = registry.promote(b, "me", "second")
+        whole = registry.home.read(POINTER)
+        at %= len(whole)
+        registry.home.write(POINTER, whole[:at] + (b"" if how == "cut" else bytes([whole[at] ^ 1]) + whole[at + 1 :]))
+        try:
+            found = registry.latest()
+        except Damaged as error:
+            found, told = None, str(error)
+        if found is None:
+            assert ("latest.json is damaged" in told, "`fraudline home repair`" in told) == (True, True)
+            assert len(registry.versions()) == 2
+            registry.repair_pointer()
+            assert registry.latest() == expected
+        else:  # an entry that says something else, or none that matters
+            assert found == expected or any("latest.json" in problem for problem in registry.problems())
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_lost_pointer_is_noticed_and_restored_from_its_records(registry, damage):
+    a, b = publish(registry), publish(registry, 1)
+    registry.promote(a, "me", "first")
+    expected = registry.promote(b, "me", "second")
+    assert registry.problems() == registry.repair_pointer() == []
+    whole = registry.home.read(POINTER)
+    if damage == "cut":
+        cut(registry.home, POINTER)
+    else:
+        registry.home.move(POINTER, "elsewhere.json")
+    for asked in (registry.latest, lambda: registry.promote(a, "me", "x"), lambda: registry.rollback("me")):
+        with pytest.raises(Damaged, match=r"latest\.json is .*`fraudline home repair` restores it"):
+            asked()
+    [problem] = registry.problems()
+    assert "latest.json" in problem
+    [done] = registry.repair_pointer()
+    assert f"{b} serves" in done
+    assert (registry.latest(), registry.home.read(POINTER)) == (expected, whole)
+    assert registry.problems() == []
+    assert registry.rollback("me").version == a
+
+
+def test_a_broken_record_is_passed_over_and_its_number_not_given_again(registry):
+    a, b = publish(registry), publish(registry, 1)
+    registry.promote(a, "me", "first")
+    registry.promote(b, "me", "second")
+    cut(registry.home, POINTER)
+    cut(registry.home, "models/history/00000002.json")
+    assert sum("00000002.json" in problem for problem in registry.problems()) == 1
+    done = registry.repair_pointer()
+    assert "set" in done[0]
+    assert f"{a} serves" in done[1]
+    latest = registry.latest()
+    assert (latest.version, latest.serial) == (a, 2)
+    assert registry.problems() == []
+    assert registry.promote(b, "me", "again").serial == 3
+
+
+def test_without_any_record_a_damaged_pointer_is_set_aside_so_that_one_can_be_promoted(registry):
+    a = publish(registry)
+    registry.home.write(POINTER, b'{"version": ')
+    with pytest.raises(Damaged):
+        registry.promote(a, "me", "x")
+    [done] = registry.repair_pointer()
+    assert "no version serves" in done
+    assert registry.home.read(f"{POINTER}.damaged") == b'{"version": '
+    assert registry.promote(a, "me", "x").serial == 1
+
+
+def test_a_writer_that_dies_before_its_record_leaves_no_gap(tmp_path):
+    class Dying(LocalHome):
+        alive = True
+
+        def write_if(self, key, data, tag):
+            if key.startswith("models/history/") and not self.alive:
+                raise KeyboardInterrupt
+            super().write_if(key, data, tag)
+
+    registry = Registry(home := Dying(tmp_path))
+    a, b = publish(registry), publish(registry, 1)
+    home.alive = False
+    with pytest.raises(KeyboardInterrupt):
+        registry.promote(a, "me", "first")
+    assert registry.latest().version == a  # the pointer's write is the change
+    home.alive = True
+    [problem] = registry.problems()
+    assert "00000001.json is missing" in problem
+    with pytest.raises(AlreadyServing):
+        registry.promote(a, "me", "a retried step")
+    assert registry.problems() == []
+    registry.promote(b, "me", "second")
+    assert [entry.key for entry in home.entries("models/history/")] == [
+        "models/history/00000001.json",
+        "models/history/00000002.json",
+    ]
+
+
+def test_a_pointer_changed_by_hand_is_noticed(registry):
+    a, b = publish(registry), publish(registry, 1)
+    registry.promote(a, "me", "first")
+    registry.home.write(POINTER, registry.home.read(POINTER).replace(a.encode(), b.encode()))
+    assert sum("latest.json is not what" in problem for problem in registry.problems()) == 1
+    registry.home.write(POINTER, registry.home.read(POINTER).replace(b'"serial": 1', b'"serial": 3'))
+    assert sum("latest.json is at change 3, but" in problem for problem in registry.problems()) == 1
+
+
+# Pins
+
+
+def test_a_promotion_pins_what_was_promoted_and_a_rollback_goes_back_to_that(registry):
+    a, b, c = (publish(registry, number) for number in range(3))
+    digests = {
+        version: hashlib.sha256(registry.home.read(f"models/{version}/manifest.json")).hexdigest()
+        for version in (a, b, c)
+    }
+    for version in (a, b, c):
+        registry.promote(version, "me", "better")
+    latest = registry.latest()
+    assert (latest.pin, latest.pins) == (digests[c], digests)
+    assert [past["manifest"] for past in latest.history] == [digests[b], digests[a]]
+    back = registry.rollback("me")
+    assert (back.version, back.pins) == (b, {version: digests[version] for version in (a, b)})
+    assert registry.open(a).pinned
+    assert not registry.open(c).pinned
+
+
+def test_a_pointer_of_before_pins_is_read_told_of_and_pinned_by_a_promotion_or_a_rollback(registry):
+    a, b = publish(registry), publish(registry, 1)
+    old = {"version": b, "previous": [a], "promoted_at": "2026-01-01T00:00:00.000+00:00", "by": "me", "reason": "x"}
+    registry.home.write(POINTER, json.dumps({**old, "serial": 2, "forced": False, "history": []}).encode())
+    assert (registry.latest().version, registry.latest().pin) == (b, None)
+    [problem] = registry.problems()
+    assert f"`fraudline models promote {b}` pins" in problem
+    assert registry.promote(b, "me", "pinned").previous == (a,)
+    assert registry.latest().pins == {b: registry.open(b).digest}
+    assert registry.problems() == []
+    assert registry.rollback("me").pins == {a: registry.open(a).digest}
+    with pytest.raises(AlreadyServing):
+        registry.promote(a, "me", "again")
+
+
+def test_a_publication_never_writes_over_what_is_there(tmp_path):
+    class Watched(LocalHome):
+        def write(self, key, data):
+            assert not self.path(key).exists()
+            super().write(key, data)
+
+    registry = Registry(home := Watched(tmp_path))
+    publish(registry)
+
+    def planting(name):
+        home.write(f"models/{name}/manifest.json", b"{}")
+        return b""
+
+    with pytest.raises(Conflict):
+        registry.publish({"model.joblib": b"m", "report.html": planting}, {}, PASSED, NOON + timedelta(hours=5))
+
+
+def test_what_a_publisher_says_of_itself_does_not_replace_its_name_or_digests(registry):
+    name = registry.publish({"model.joblib": b"m"}, {"version": "x", "created": "y", "files": {}}, PASSED, NOON)
+    manifest = registry.manifest(name)
+    assert (manifest["version"], set(manifest["files"])) == (name, {"model.joblib", "metrics.json"})

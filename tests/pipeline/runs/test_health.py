@@ -1,0 +1,120 @@
+"""`fraudline home check` and `repair`: each kind of damage is found, said in a line, and mended where it can be."""
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from serving_home import promote, publish, serving_home
+from table_home import CONTRACT, FIRST, at, put
+from typer.testing import CliRunner
+
+from pipeline.command.main import app
+from pipeline.registry.registry import Registry
+from processing.storage.local import LocalHome
+from processing.store.open import open_store
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> LocalHome:
+    """A home with transactions, two models, the second of which serves, and the records of a run."""
+    home = at(tmp_path / "home")
+    serving_home(home.folder)
+    promote(home, publish(home, 1))
+    put(home, "one", ["a"])
+    with closing(open_store(home, CONTRACT)) as store:
+        store.refresh(FIRST * 24, [], [], 0)
+    home.write("runs/one/contract/contract.toml", home.read("contract.toml"))
+    home.write("runs/one/features.json", b'{"files": []}')
+    home.write("runs/one/outcome.json", b'{"status": "Succeeded"}')
+    return home
+
+
+def command(home: LocalHome, *words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["home", *words, "--home", str(home.folder)], env={"COLUMNS": "400"})
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+def content(home: LocalHome) -> dict[str, bytes]:
+    kept = [entry.key for entry in home.entries("") if not entry.key.endswith(("-shm", "-wal"))]  # SQLite's own
+    return {key: home.read(key) for key in kept}
+
+
+def test_a_sound_home_is_said_to_be_one_and_left_as_it_is(home: LocalHome) -> None:
+    before = content(home)
+    assert command(home, "check") == (0, "✓ no damage found\n")
+    assert content(home) == before
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def test_a_store_that_is_gone_is_found(home: LocalHome) -> None:
+    for path in home.path("online").iterdir():
+        path.unlink()
+    code, said = command(home, "check")
+    assert code == 1
+    assert "store.sqlite: it is not there, although the tables hold transactions" in said
+    assert "`fraudline home repair` can mend this" in said
+
+
+@pytest.mark.parametrize("damage", [cut, lambda data: b"\x00" * len(data), lambda data: b""])
+@pytest.mark.parametrize(
+    ("key", "mended"),
+    [
+        ("contract.toml", True),
+        ("models/latest.json", True),
+        ("warehouse/catalog.db", True),
+        ("runs/one/outcome.json", False),
+        ("runs/one/features.json", False),
+    ],
+)
+def test_damage_is_found_and_mended_where_it_can_be(
+    home: LocalHome, key: str, mended: bool, damage: Callable[[bytes], bytes]
+) -> None:
+    serving = Registry(home).latest()
+    home.write(key, damage(home.read(key)))
+    damaged = content(home)
+    code, said = command(home, "check")
+    assert code == 1
+    assert key in said
+    assert "Traceback" not in said
+    assert content(home) == damaged
+    code, said = command(home, "repair", "--yes")
+    assert (code == 0) == mended, said
+    assert command(home, "check")[0] == code
+    latest = Registry(home).latest()
+    assert latest is not None
+    assert serving is not None
+    assert (latest.version, latest.pins) == (serving.version, serving.pins)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "metrics.json", "model.joblib"])
+def test_a_damaged_model_is_found_and_the_others_are_listed(home: LocalHome, name: str) -> None:
+    version = Registry(home).names()[0]
+    key = f"models/{version}/{name}"
+    home.write(key, cut(home.read(key)))
+    code, said = command(home, "check")
+    assert code == 1
+    assert version in said
+    assert len(Registry(home).versions()) == 2
+
+
+def test_what_is_found_can_be_read_by_a_program(home: LocalHome) -> None:
+    home.write("contract.toml", b"name = ")
+    code, said = command(home, "check", "--json")
+    assert code == 1
+    (found,) = json.loads(said[said.index("[") :])
+    assert found["where"].endswith("contract.toml")
+    assert found["repairable"]
+
+
+def test_repair_asks_first(home: LocalHome) -> None:
+    home.write("contract.toml", b"")
+    before = content(home)
+    done = CliRunner().invoke(app, ["home", "repair", "--home", str(home.folder)], input="n\n")
+    assert done.exit_code == 1
+    assert content(home) == before

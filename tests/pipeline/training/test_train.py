@@ -1,0 +1,220 @@
+"""Sets are read strictly, split by time, and the Train step leaves a model that says how it came about."""
+
+import json
+
+import joblib
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from run_sets import CONTRACT, FIRST_DAY, date, rows_table, write_contract, write_set
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import Ridge
+from sklearn.svm import LinearSVC
+
+from pipeline.data import dataset
+from pipeline.estimators.trees import Hyperparameters
+from pipeline.evaluation.threshold import choose
+from pipeline.scorer.packers import packed_file
+from pipeline.training import fit as train
+from processing.errors import BadInput, Damaged
+from processing.features.feature_set import FeatureSet
+
+QUICK = Hyperparameters(max_iterations=20)
+
+
+def read(folder, **made):
+    return dataset.read(write_set(folder, rows_table(**made)), CONTRACT)
+
+
+def test_a_set_is_the_same_however_its_rows_are_spread_over_files(tmp_path):
+    table = rows_table()
+    whole = dataset.read(write_set(tmp_path / "whole", table), CONTRACT)
+    shuffled = table.take(np.random.default_rng(1).permutation(len(table)))
+    columns = shuffled.column_names[::-1]
+    for i in range(3):
+        folder = tmp_path / "parts" / f"day={i}"
+        folder.mkdir(parents=True)
+        pq.write_table(shuffled.slice(i * 400, 400).select(columns), folder / "part.parquet")
+    (tmp_path / "parts" / "_SUCCESS.parquet").write_text("no data")
+    parts = dataset.read(tmp_path / "parts", CONTRACT)
+    assert parts.digest == whole.digest
+    assert np.array_equal(parts.X, whole.X, equal_nan=True)
+    assert list(parts.ids) == list(whole.ids) == table["transaction_id"].to_pylist()
+    assert np.array_equal(whole.amount, table["amount_minor"].to_numpy() / 100)
+    assert np.array_equal(whole.X[:, 0], table["amount"].to_numpy())
+    assert (whole.day[0], whole.day[-1]) == (FIRST_DAY, FIRST_DAY + 19)
+
+
+@pytest.mark.parametrize("column", ["is_fraud", "amount_minor", "customer", "customer_count_7d"])
+def test_another_value_gives_another_digest(tmp_path, column):
+    table = rows_table()
+    values = table[column].to_pylist()
+    values[7] = {"is_fraud": 1 - values[7] if column == "is_fraud" else 0, "customer": "cx"}.get(column, 12345)
+    place = table.column_names.index(column)
+    changed = table.set_column(place, column, pa.array(values, table[column].type))
+    before = dataset.read(write_set(tmp_path / "before", table), CONTRACT).digest
+    assert dataset.read(write_set(tmp_path / "after", changed), CONTRACT).digest != before
+
+
+def with_column(table, name, values):
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda t: t.drop_columns(["customer"]), "part-0.parquet lacks the column customer"),
+        (lambda t: with_column(t, "amount_minor", t["amount"]), "amount_minor is double, expected int64"),
+        (lambda t: t.slice(0, 0), "holds no rows"),
+        (lambda t: with_column(t, "is_fraud", pa.array([0] * len(t), pa.int8())), "not one fraud"),
+        (lambda t: with_column(t, "is_fraud", pa.array([0, 2] * (len(t) // 2), pa.int32())), "holds something else"),
+        (lambda t: with_column(t, "is_fraud", pa.array([0, 999] * (len(t) // 2), pa.int32())), "is_fraud"),
+        (
+            lambda t: with_column(t, "is_fraud", pa.array([1, None] * (len(t) // 2), pa.int8())),
+            "600 rows and not one honest",
+        ),
+        (
+            lambda t: with_column(t, "transaction_id", pa.array(["x"] * len(t))),
+            r"holds 1 transaction\(s\) more than once",
+        ),
+    ],
+)
+def test_a_wrong_set_is_refused_with_what_and_where(tmp_path, spoil, said):
+    write_set(tmp_path, spoil(rows_table()))
+    with pytest.raises(BadInput, match=said) as refused:
+        dataset.read(tmp_path, CONTRACT)
+    assert str(tmp_path) in str(refused.value)
+
+
+def test_a_file_that_is_no_parquet_is_named(tmp_path):
+    (tmp_path / "a.parquet").write_text("id,amount")
+    with pytest.raises(Damaged, match=r"a\.parquet is damaged"):
+        dataset.read(tmp_path, CONTRACT)
+
+
+@pytest.mark.parametrize(("days", "validation_days", "gap"), [(20, 4, 2), (30, 4, 2), (4, 1, 0), (2, 1, 0)])
+def test_validation_is_the_end_of_the_training_set_a_label_delay_after_the_fit(tmp_path, days, validation_days, gap):
+    rows = read(tmp_path, days=days, per_day=150)
+    part = train.split(rows, CONTRACT)
+    validation, fitted = rows.day[part.start :], rows.day[: part.fit_end]
+    assert set(validation) == set(range(FIRST_DAY + days - validation_days, FIRST_DAY + days))
+    assert part.gap_days == gap == validation[0] - fitted[-1] - 1
+
+
+def test_a_single_day_is_divided_by_rows(tmp_path):
+    rows = read(tmp_path, days=1, per_day=500)
+    part = train.split(rows, CONTRACT)
+    assert part.fit_end == part.start == 400
+
+
+def test_validation_starts_earlier_when_its_days_hold_no_fraud(tmp_path):
+    table = rows_table()
+    frauds = table["is_fraud"].to_numpy().copy()
+    frauds[-6 * 60 :] = 0
+    rows = dataset.read(write_set(tmp_path, with_column(table, "is_fraud", pa.array(frauds, pa.int8()))), CONTRACT)
+    part = train.split(rows, CONTRACT)
+    assert rows.y[part.start :].any()
+    assert part.start < rows.rows - 6 * 50
+
+
+def test_too_few_frauds_to_split_are_refused(tmp_path):
+    table = rows_table()
+    one = pa.array([1] + [0] * (len(table) - 1), pa.int8())
+    rows = dataset.read(write_set(tmp_path, with_column(table, "is_fraud", one)), CONTRACT)
+    with pytest.raises(BadInput, match="1 frauds in 1200 rows, 2024-10-04 to 2024-10-23"):
+        train.split(rows, CONTRACT)
+
+
+@pytest.mark.parametrize("alerts_per_day", [0, 3])
+def test_the_threshold_is_chosen_on_validation_rows_the_first_model_never_saw(tmp_path, alerts_per_day):
+    rows = read(tmp_path)
+    model, training = train.train(rows, CONTRACT, QUICK, alerts_per_day)
+    part = train.split(rows, CONTRACT)
+    first, later = train.build(QUICK), rows.part(slice(part.start, None))
+    first.fit(rows.X[: part.fit_end], rows.y[: part.fit_end])
+    score = train.scores(first, later.X)
+    choice, method = choose(later.y, later.amount, score, later.day, alerts_per_day, CONTRACT)
+    assert training["threshold"] == choice.threshold
+    assert training["threshold_choice"]["method"] == method
+    assert training["validation"]["cost"] == pytest.approx(choice.cost)
+    kept = train.build(QUICK).fit(rows.X, rows.y)
+    assert np.array_equal(train.scores(model, rows.X), train.scores(kept, rows.X))
+
+
+def test_the_step_leaves_model_and_record(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ML_ROOT", str(tmp_path))
+    write_set(tmp_path / "input/data/train", rows_table())
+    write_contract(tmp_path / "input/data/contract")
+    (tmp_path / "input/config").mkdir()
+    (tmp_path / "input/config/hyperparameters.json").write_text('{"max_iterations": "20"}')
+    train.main()
+    training = json.loads((tmp_path / "model/training.json").read_text())
+    model = joblib.load(tmp_path / "model/model.joblib")
+    assert training["features"] == list(FeatureSet(CONTRACT).names)
+    assert training["contract"] == {"name": "made-up", "digest": CONTRACT.digest}
+    assert training["window"] == {"first_day": date(FIRST_DAY), "last_day": date(FIRST_DAY + 19)}
+    assert training["rows"] == 1200
+    assert training["hyperparameters"]["max_iterations"] == 20
+    assert training["libraries"]["scikit-learn"]
+    assert training["validation"]["average_precision"] > 0.5
+    assert not hasattr(model, "feature_names_in_")
+    assert "threshold" in capsys.readouterr().out
+
+
+def forest(hyperparameters):
+    return RandomForestClassifier(hyperparameters.max_iterations, random_state=hyperparameters.random_seed)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_another_estimator_is_trained_recorded_and_served_as_it_is(tmp_path):
+    rows = read(tmp_path)
+    named = f"{__name__}:forest"
+    other = Hyperparameters.from_strings({"max_iterations": "20", "estimator": named})
+    model, training = train.train(rows, CONTRACT, other)
+    assert type(model) is RandomForestClassifier
+    assert training["hyperparameters"]["estimator"] == named
+    assert training["validation"]["average_precision"] > 0.3
+    packed, why = packed_file(model, rows.X)
+    assert packed is None
+    assert "RandomForestClassifier cannot be packed" in why
+
+
+def regressor(hyperparameters):
+    return Ridge()
+
+
+def a_class(hyperparameters):
+    return RandomForestClassifier
+
+
+def without_probabilities(hyperparameters):
+    return LinearSVC()
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("forest", "give module:factory"),
+        ("nowhere.at_all:forest", "No module named 'nowhere'"),
+        ("pipeline.estimators.trees:tree", "has no attribute 'tree'"),
+        ("", "give module:factory"),
+        ("json:dumps", "cannot be made of Hyperparameters"),
+        (f"{__name__}:regressor", "gives a Ridge, expected a classifier"),
+        (f"{__name__}:a_class", "expected a classifier"),
+        (f"{__name__}:without_probabilities", "gives a LinearSVC, expected a classifier with predict_proba"),
+    ],
+)
+def test_what_is_no_classifier_is_refused(named, said):
+    with pytest.raises(BadInput, match=said):
+        train.build(Hyperparameters(estimator=named))
+
+
+def test_a_failure_of_the_step_says_why(tmp_path, monkeypatch):
+    monkeypatch.setenv("ML_ROOT", str(tmp_path))
+    (tmp_path / "input/data/train").mkdir(parents=True)
+    write_contract(tmp_path / "input/data/contract")
+    with pytest.raises(SystemExit) as ended:
+        train.main()
+    assert ended.value.code == 1
+    assert "holds no rows" in (tmp_path / "output/failure").read_text()

@@ -1,0 +1,272 @@
+"""The dataset contract: what the shipped ones say, and errors that teach."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import takewhile
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from processing.contract import Contract
+from processing.contracts.reader import SHIPPED, load, parse, shipped
+from processing.errors import BadInput
+from processing.features.feature_set import FeatureSet
+
+SMALL = """
+name = "small"
+numeric = ["distance"]
+categorical = { channel = ["chip", "online"] }
+
+[columns]
+id = "id"
+time = "at"
+amount = "value"
+label = "fraud"
+
+[[entity]]
+name = "card"
+column = "card_no"
+windows_days = [1, 7]
+fraud_windows_days = [7]
+"""
+
+
+def changed(old: str, new: str) -> str:
+    assert old in SMALL
+    return SMALL.replace(old, new)
+
+
+def test_ships_the_four_contracts() -> None:
+    assert shipped() == ["handbook", "sparkov", "transactions", "ulb"]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_contracts_load_under_their_name(name: str) -> None:
+    contract = load(name)
+    assert contract.name == name
+    assert contract == load(SHIPPED / f"{name}.toml")
+    names = FeatureSet(contract).names
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        (
+            "transactions",
+            "transaction_id event_time amount customer_id terminal_id channel is_fraud",
+        ),
+        ("handbook", "TRANSACTION_ID TX_DATETIME TX_AMOUNT CUSTOMER_ID TERMINAL_ID TX_FRAUD"),
+        ("ulb", " ".join(["Time", "Amount", *(f"V{i}" for i in range(1, 29)), "Class"])),
+        (
+            "sparkov",
+            "trans_num unix_time amt cc_num merchant city_pop lat long merch_lat merch_long gender category is_fraud",
+        ),
+    ],
+)
+def test_shipped_contracts_name_their_datasets_columns(name: str, columns: str) -> None:
+    assert list(load(name).columns) == columns.split()
+
+
+@pytest.mark.parametrize(
+    ("name", "longest", "reach"), [("transactions", (), 37), ("handbook", (90,), 90), ("sparkov", (), 37)]
+)
+def test_contracts_with_entities_follow_behaviour_and_delayed_frauds(
+    name: str, longest: tuple[int, ...], reach: int
+) -> None:
+    contract = load(name)
+    assert [entity.windows_days for entity in contract.entities] == [(1, 7, 30, *longest), (1, 7, 30)]
+    assert [entity.fraud_windows_days for entity in contract.entities] == [(), (1, 7, 30)]
+    assert contract.label_delay_days == 7
+    assert contract.lookback_hours == reach * 24
+
+
+def test_ulb_has_no_entities_and_so_no_windows() -> None:
+    contract = load("ulb")
+    assert contract.id is None
+    assert contract.entities == ()
+    assert contract.lookback_hours == 0
+    assert contract.time_format == "elapsed"
+    assert contract.time_origin == datetime(2013, 9, 1, tzinfo=UTC)
+    features = FeatureSet(contract)
+    assert features.windows == {}
+    assert features.state_names == ()
+    assert features.names == ("amount", "hour", "weekend", *contract.numeric)
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    contract = parse(SMALL)
+    assert contract == Contract(
+        name="small",
+        id="id",
+        time="at",
+        amount="value",
+        label="fraud",
+        entities=contract.entities,
+        numeric=("distance",),
+        categorical={"channel": ("chip", "online")},
+        text=SMALL,
+    )
+    assert contract.minor_units == 100
+
+
+def test_a_contract_is_read_from_a_file_and_may_use_windows_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(SMALL, encoding="utf-8", newline="\r\n")
+    assert replace(load(path), text="") == replace(parse(SMALL), text="")
+
+
+def test_windows_are_sorted() -> None:
+    contract = parse(changed("[1, 7]", "[30, 1, 7]"))
+    assert contract.entities[0].windows_days == (1, 7, 30)
+
+
+def test_an_origin_without_zone_is_utc_and_one_with_a_zone_is_converted() -> None:
+    for origin in ("2020-01-01T00:00:00", "2020-01-01T02:00:00+02:00"):
+        contract = parse(SMALL + f'[time]\nformat = "elapsed"\norigin = {origin}\n')
+        assert contract.time_origin == datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def test_the_digest_changes_with_the_text_and_only_with_it() -> None:
+    assert parse(SMALL).digest == parse(SMALL, "elsewhere").digest
+    assert parse(SMALL).digest != parse(SMALL + "# a remark\n").digest
+    assert len(parse(SMALL).digest) == 64
+
+
+def test_an_unknown_name_lists_the_shipped_contracts() -> None:
+    with pytest.raises(BadInput, match=r"'nonesuch'.*handbook, sparkov, transactions, ulb"):
+        load("nonesuch")
+
+
+def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(changed('name = "small"', "name = 3"), encoding="utf-8")
+    with pytest.raises(BadInput, match=r"mine\.toml: name is 3, expected text"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('name = "a"\nx = = 3\n', r"here is not valid TOML: .*line 2"),
+        ("", r"here: the key 'columns' is missing \(expected table\)"),
+        (changed('name = "small"', ""), r"here: the key 'name' is missing \(expected text\)"),
+        (changed('amount = "value"', ""), r"here \[columns\]: the key 'amount' is missing \(expected text\)"),
+        (changed('amount = "value"', "amount = 5"), r"here \[columns\]: amount is 5, expected text"),
+        (changed("numeric", "numerics"), r"here: unknown key 'numerics'; did you mean 'numeric'\?"),
+        (
+            changed("fraud_windows_days", "fraud_window_days"),
+            r"'fraud_window_days'; did you mean 'fraud_windows_days'\?",
+        ),
+        (SMALL + "[label]\nxyz = 1\n", r"here \[label\]: unknown key 'xyz'; known: delay_days"),
+        (SMALL + "[label]\ndelay_days = 'a week'\n", r"here \[label\]: delay_days is 'a week', expected whole number"),
+        (SMALL + "[label]\ndelay_days = -1\n", r"delay_days is -1, expected 0 to"),
+        (SMALL + "[amount]\ndecimals = 5\n", r"here \[amount\]: decimals is 5, expected 0 to 4"),
+        (SMALL + "[costs]\nmissed_fraud = true\n", r"here \[costs\]: missed_fraud is True, expected number"),
+        (SMALL + "[time]\nformat = 'julian'\n", r"time.format is 'julian', expected one of iso, unix, elapsed"),
+        (
+            changed("[1, 7]", "[]"),
+            r"here \[\[entity\]\]: 'windows_days' of 'card' is empty, expected e.g. \[1, 7, 30\]",
+        ),
+        (changed("[1, 7]", "7"), r"here \[\[entity\]\]: windows_days is 7, expected list"),
+        (changed("[1, 7]", "[0, 7]"), r"windows are whole days from 1 to 366, found 0"),
+        (changed("[1, 7]", "[1, '7']"), r"windows are whole days from 1 to 366, found '7'"),
+        (changed("windows_days = [1, 7]\n", ""), r"here \[\[entity\]\]: the key 'windows_days' is missing"),
+        (changed('"card_no"', '"value"'), r"here: the column 'value' is named twice"),
+        (changed('"distance"', '"card"'), r"here: the entity or extra column 'card' is named twice"),
+        (changed('"distance"', '"hour"'), r"here: 'hour' cannot name a feature"),
+        (changed('"distance"', '"how far"'), r"here: 'how far' cannot name a feature"),
+        (changed('["chip", "online"]', "[]"), r"here: a categorical column lists its known values"),
+    ],
+)
+def test_errors_name_the_key_what_was_found_and_what_was_expected(text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        parse(text, "here")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (changed('amount = "value"', 'ammount = "value"'), r"here \[columns\].*ammount"),
+        (changed("[1, 7]", "[true, 7]"), r"windows are whole days from 1 to 366, found True"),
+        (changed("[1, 7]", "[7, 7]"), r"here \[\[entity\]\]"),
+        (changed('["distance"]', "[1]"), r"here: numeric"),
+        (changed('["chip", "online"]', '"chip"'), r"here.*channel"),
+        (changed('["chip", "online"]', "3"), r"here.*channel"),
+        ('entity = ["card"]\n' + SMALL.split("[[entity]]")[0], r"here.*entity"),
+        (changed('time = "at"', 'time = ""'), r"here \[columns\]: time"),
+        (SMALL + "[amount]\nmaximum = 1e18\n", r"here \[amount\]: maximum"),
+        (changed('"distance"', '"card_count_7d"'), r"here.*'card_count_7d'"),
+    ],
+)
+def test_mistakes_of_type_are_bad_input_too(text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        parse(text, "here")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (changed('amount = "value"', 'ammount = "value"'), r"'amount' is missing .*; 'ammount' is there, did you mean"),
+        (changed('["chip", "online"]', '["chip", "chip "]'), r"here \[categorical\]: channel has 'chip' twice"),
+        (
+            changed('["chip", "online"]', "[1, 1.5]"),
+            r"here \[categorical\]: channel has 1\.5, expected a list of texts",
+        ),
+        (changed('["chip", "online"]', "[true, false]"), r"channel has True, expected a list of texts"),
+        (changed('["distance"]', '["distance", ""]'), r"here: numeric has '', expected a list of texts"),
+        (changed('"distance"', '"Hour"'), r"here: 'Hour' cannot name a feature"),
+        (changed('"distance"', '"content"'), r"here: 'content' cannot name a feature"),
+        (changed('"distance"', '"Card_Count_7d"'), r"would be called 'card_count_7d'; rename"),
+        (changed('"distance"', '"card_n_24h"'), r"would be called 'card_n_24h'; rename"),
+        (SMALL + "[label]\ndelay_days = 1000\n", r"here \[label\]: delay_days is 1000, expected 0 to 366"),
+        (SMALL + "[costs]\nmissed_fraud = inf\n", r"here \[costs\]: missed_fraud is inf, expected 0 or more"),
+        (SMALL + "[amount]\nmaximum = nan\n", r"here \[amount\]: maximum is nan, expected 0 to 100000"),
+        (SMALL + "[time]\norigin = 2013-09-01\n", r"here \[time\]: origin is .*, expected date and time"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        parse(text, "here")
+
+
+@pytest.mark.parametrize("decimals", [0, 2, 4])
+def test_squares_of_the_largest_amounts_fit_into_64_bits(decimals: int) -> None:
+    contract = parse(SMALL + f"[amount]\ndecimals = {decimals}\nmaximum = {10**7 / 10**decimals}\n")
+    largest = round(contract.amount_maximum * contract.minor_units)
+    assert 90_000 * largest**2 < 2**63
+    with pytest.raises(BadInput, match="maximum is"):
+        parse(SMALL + f"[amount]\ndecimals = {decimals}\nmaximum = {10**7 / 10**decimals + 1}\n")
+    assert parse(SMALL + f"[amount]\ndecimals = {decimals}\n").amount_maximum <= 10**7 / 10**decimals
+
+
+def test_categories_are_text_and_compared_as_text() -> None:
+    contract = parse(changed('["chip", "online"]', '[1, "2", 30]'))
+    assert contract.categorical == {"channel": ("1", "2", "30")}
+    encoded = FeatureSet(contract).encode({"distance": [0] * 5, "channel": [1, "1", 2, "30", None]}, 5)
+    assert encoded[:4, 1].tolist() == [0.0, 0.0, 1.0, 2.0]
+    assert encoded[4, 1] != encoded[4, 1]
+
+
+def test_a_file_that_is_not_utf8_is_bad_input(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(changed('"small"', '"größe"').encode("latin-1"))
+    with pytest.raises(BadInput, match=r"mine\.toml"):
+        load(path)
+
+
+def test_the_example_in_the_documentation_is_a_contract_and_no_shipped_one_lacks_a_line_there() -> None:
+    text = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    start = text.index('    name = "mine"')
+    lines = takewhile(lambda line: not line or line.startswith("    "), text[start:].splitlines())
+    assert parse(dedent("\n".join(lines))).columns == (
+        "txn",
+        "booked_at",
+        "eur",
+        "iban",
+        "distance_km",
+        "channel",
+        "chargeback",
+    )
+    assert all(f"({name}.toml)" in text for name in shipped())

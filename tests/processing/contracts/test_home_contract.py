@@ -1,0 +1,284 @@
+"""The contract of a home: taken with the data, changed in what nothing stored depends on, refused in all else."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import fields
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from places import ROOT
+from serving_home import TestClient, explained_home, row, settings
+from table_home import at, put
+from typer.testing import CliRunner
+
+from pipeline.command.main import app
+from processing.contract import ENTRIES, FREE, Contract
+from processing.contracts import reader as contracts
+from processing.contracts.home_contract import FORMER, adopt, contract_for, has_transactions
+from processing.contracts.reader import load, parse
+from processing.errors import BadInput, Conflict
+from processing.storage.local import LocalHome
+from processing.synthetic.synthesize import synthesize, write
+from serving.app import create_app
+
+CONTRACT = load("transactions")
+CHANGES = {  # of the shipped contract's text, one of each entry that may change at once
+    "name": ('name = "transactions"', 'name = "tills"'),
+    "amount_maximum": ("maximum = 100000.0", "maximum = 500.0"),
+    "train_days": ("train_days = 60", "train_days = 30"),
+    "test_days": ("test_days = 7", "test_days = 3"),
+    "missed_fraud_cost": ("missed_fraud = 1.0", "missed_fraud = 2.0"),
+    "needless_alert_cost": ("needless_alert = 3.0", "needless_alert = 0.5"),
+    "alerts_per_day": ("alerts_per_day = 40", "alerts_per_day = 10"),
+    "refuse_above": ("refuse_above = 0.05", "refuse_above = 0.5"),
+}
+BOUND = {
+    "columns.amount": ('amount = "amount"', 'amount = "value"'),
+    "time.format": ('format = "iso"', 'format = "unix"'),
+    "amount.decimals": ("decimals = 2", "decimals = 1"),
+    "label.delay_days": ("delay_days = 7", "delay_days = 2"),
+    "entity": ("windows_days = [1, 7, 30]     # behaviour", "windows_days = [1, 7]     # behaviour"),
+    "numeric": ("numeric = []", 'numeric = ["age"]'),
+    "categorical": ('"chip", ', ""),
+}
+
+
+def changed(*changes: tuple[str, str]) -> Contract:
+    text = CONTRACT.text
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    return parse(text)
+
+
+def file_of(folder: Path, contract: Contract) -> str:
+    path = folder / "mine.toml"
+    path.write_text(contract.text)
+    return str(path)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> LocalHome:
+    """A home with a transaction, as a run leaves it."""
+    home = at(tmp_path / "home")
+    adopt(home, CONTRACT)
+    put(home, "one", ["a"])
+    return home
+
+
+def content(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_every_entry_of_a_contract_is_either_free_or_bound() -> None:
+    names = {field.name for field in fields(Contract)} - {"text"}
+    assert set(ENTRIES) == names
+    assert set(FREE) < names
+    assert set(CHANGES) == set(FREE)
+
+
+@given(st.sets(st.sampled_from(sorted(CHANGES))), st.sets(st.sampled_from(sorted(BOUND)), max_size=2))
+def test_a_fingerprint_changes_with_what_is_bound_and_only_with_it(free: set[str], bound: set[str]) -> None:
+    other = changed(*(CHANGES[name] for name in free), *(BOUND[name] for name in bound))
+    assert (other.fingerprint == CONTRACT.fingerprint) is not bool(bound)
+    assert {told.split(" (")[0] for told in other.changes(CONTRACT, bound=True)} == bound
+    assert {told.split(" (")[0] for told in other.changes(CONTRACT)} == bound | {ENTRIES[name] for name in free}
+
+
+def test_what_features_are_made_of_is_refused_by_its_name(home: LocalHome, tmp_path: Path) -> None:
+    before = content(home.folder)
+    for entry, change in BOUND.items():
+        with pytest.raises(BadInput, match="another --home") as refused:
+            contract_for(home, file_of(tmp_path, changed(change, CHANGES["needless_alert_cost"])))
+        assert f"{entry} (was " in str(refused.value)
+        assert "needless_alert" not in str(refused.value)
+    assert content(home.folder) == before
+
+
+def test_a_contract_takes_the_place_of_another_which_is_kept(home: LocalHome, tmp_path: Path) -> None:
+    cheaper = changed(CHANGES["needless_alert_cost"])
+    assert contract_for(home, file_of(tmp_path, cheaper)) == cheaper
+    assert contracts.of_home(home) == CONTRACT  # until it is adopted
+    told = adopt(home, cheaper)
+    assert "costs.needless_alert (was 3.0, is 0.5)" in told[0]
+    assert contracts.of_home(home) == cheaper
+    [former] = home.entries(FORMER)
+    assert former.key in told[1]
+    assert home.read(former.key).decode() == CONTRACT.text
+    assert adopt(home, cheaper) == []
+    assert len(home.entries(FORMER)) == 1
+
+
+def test_a_run_that_was_given_no_contract_leaves_one_that_was_changed_meanwhile(home: LocalHome) -> None:
+    adopt(home, changed(CHANGES["alerts_per_day"]))
+    assert adopt(home, CONTRACT, replace=False) == []
+    assert contracts.of_home(home).alerts_per_day == 10
+    home.write("contract.toml", changed(BOUND["numeric"]).text.encode())
+    with pytest.raises(BadInput, match=r"while this run went on: numeric"):
+        adopt(home, CONTRACT, replace=False)
+
+
+def test_of_two_who_change_it_at_once_one_is_told(home: LocalHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = home.read_tagged
+
+    def read_late(key: str) -> tuple[bytes, str]:
+        found = read(key)
+        if key == "contract.toml":
+            home.write(key, changed(CHANGES["refuse_above"]).text.encode())
+        return found
+
+    monkeypatch.setattr(home, "read_tagged", read_late)
+    with pytest.raises(Conflict):
+        adopt(home, changed(CHANGES["alerts_per_day"]))
+
+
+def test_a_home_without_transactions_takes_any_contract(tmp_path: Path) -> None:
+    """As a failed run of an earlier version left it: with a contract, and nothing else."""
+    home = at(tmp_path / "home")
+    assert contract_for(home) == CONTRACT
+    adopt(home, CONTRACT)
+    assert not has_transactions(home)
+    assert contract_for(home, "handbook") == load("handbook")
+
+
+def test_a_home_that_lost_its_contract_is_given_no_other(home: LocalHome) -> None:
+    home.delete("contract.toml")
+    for name in (None, "transactions", "handbook"):
+        with pytest.raises(BadInput, match="home repair"):
+            contract_for(home, name)
+
+
+def test_the_table_that_a_run_made_and_did_not_commit_to_binds_nobody(tmp_path: Path) -> None:
+    from processing.tables.tables import open_tables
+
+    home = at(tmp_path / "home")
+    with suppress(ZeroDivisionError), open_tables(home, load("handbook"))._committing("transactions"):
+        raise ZeroDivisionError
+    assert not has_transactions(home)
+    put(home, "one", ["a"])
+    assert has_transactions(home)
+
+
+def test_changed_costs_are_no_damage_and_a_truncated_contract_is(home: LocalHome) -> None:
+    def check() -> str:
+        done = CliRunner().invoke(app, ["home", "check", "--home", str(home.folder)], env={"COLUMNS": "400"})
+        return "" if done.exit_code == 0 else done.output
+
+    home.write("runs/one/contract/contract.toml", CONTRACT.text.encode())
+    home.write("contract.toml", changed(CHANGES["missed_fraud_cost"]).text.encode())
+    assert "contract.toml" not in check()
+    home.write("contract.toml", CONTRACT.text[: CONTRACT.text.index("[costs]")].encode())  # which is a valid one
+    assert "contract.toml" in check()
+
+
+def test_the_api_serves_a_model_that_was_trained_under_other_costs(tmp_path: Path) -> None:
+    home = explained_home(tmp_path)
+    same = row(CONTRACT, transaction_id="a")
+    with TestClient(create_app(settings(tmp_path))) as client:
+        assert client.post("/v1/score", json=same).status_code == 200
+    adopt(home, changed(*CHANGES.values()))
+    with TestClient(create_app(settings(tmp_path))) as client:
+        assert client.get("/health/ready").json()["trouble"] is None
+        assert client.post("/v1/score", json=row(CONTRACT, transaction_id="b")).status_code == 200
+        assert client.post("/v1/score", json=same).json()["repeated"]
+        assert client.post("/v1/score", json=row(CONTRACT, amount=600.0)).status_code == 422  # the maximum is lower
+    home.write("contract.toml", changed(BOUND["label.delay_days"]).text.encode())
+    with pytest.raises(BadInput, match="another contract"):
+        create_app(settings(tmp_path))
+
+
+READERS: list[list[str]] = [
+    *([["models", name] for name in ("list", "history", "rollback")]),
+    *(["models", name, "20260301T000000Z-abcde"] for name in ("show", "promote")),
+    *(["drift"], ["search"], ["home", "check"], ["home", "repair", "--yes"]),
+    *(["keys", "list"], ["keys", "add", "till", "--scope", "score"], ["keys", "revoke", "till"]),
+    *(["serve"], ["score", "rows.csv"], ["watch"], ["run"]),
+]
+
+
+def fraudline(*words: str, home: Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "FRAUDLINE_HOME": str(home), "COLUMNS": "400", "PYTHONPATH": str(ROOT)}
+    environment |= {"FRAUDLINE_PORT": "0"}
+    command = [sys.executable, "-m", "pipeline.command.main", *words]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+
+
+@pytest.mark.parametrize("words", READERS, ids=" ".join)
+def test_no_command_makes_a_home_of_a_mistyped_name(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("transaction_id\n1\n")
+    done = fraudline(*words, home=tmp_path / "typo", cwd=tmp_path)
+    assert done.returncode == 2
+    assert str(tmp_path / "typo") in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("words", [words for words in READERS if words[0] not in ("watch", "keys")], ids=" ".join)
+def test_no_command_that_finds_nothing_leaves_anything_in_a_folder(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("transaction_id\n1\n")
+    (tmp_path / "empty").mkdir()
+    done = fraudline(*words, home=tmp_path / "empty", cwd=tmp_path)
+    assert "Traceback" not in done.stderr
+    left = content(tmp_path / "empty") - {
+        "runs",
+        "runs/lease.json",
+        "runs/.lease.json.lock",
+    }  # who repairs takes a lease
+    assert not left
+
+
+def rows(folder: Path, days: int, name: str = "rows.parquet") -> Path:
+    path = folder / name
+    write(synthesize(date(2026, 3, 1), days, customers=1500, terminals=400, seed=3), path)
+    return path
+
+
+SMALL = ("--set", "MaxIterations=5", "--force", "--json")
+
+
+@pytest.mark.spark
+def test_a_home_takes_its_contract_with_its_data_and_a_failed_run_claims_nothing(tmp_path: Path) -> None:
+    """The first hour: an empty folder, a wrong contract, too little history, what the message says, another cost."""
+    home = tmp_path / "home"
+    assert fraudline("run", home=home).returncode == 2
+    assert not home.exists()
+
+    done = fraudline("run", "--data", str(rows(tmp_path, 14)), home=home)
+    assert done.returncode != 0
+    assert "set split.test_days to 3 in a copy" in done.stderr
+    assert not (home / "contract.toml").exists()
+    assert (home / "incoming/rows.parquet").exists()
+    (copied,) = home.glob("runs/*/contract.toml")
+    assert str(copied) in done.stderr.replace("\n", "")
+
+    mine = tmp_path / "mine.toml"
+    mine.write_text(copied.read_text().replace("test_days = 7", "test_days = 3"))
+    done = fraudline("run", "--contract", str(mine), *SMALL, home=home)
+    assert done.returncode == 0, done.stderr
+    assert (home / "contract.toml").read_text() == mine.read_text()
+    first = json.loads(done.stdout)["version"]
+
+    done = fraudline("run", "--contract", "handbook", home=home)
+    assert done.returncode == 2
+    assert "columns.time" in done.stderr
+    mine.write_text(mine.read_text().replace("needless_alert = 3.0", "needless_alert = 0.5"))
+    done = fraudline("run", "--contract", str(mine), *SMALL, home=home)
+    assert done.returncode == 0, done.stderr
+    assert contracts.of_home(at(home)).needless_alert_cost == 0.5
+    assert "costs.needless_alert (was 3.0, is 0.5)" in "".join(
+        path.read_text() for path in home.glob("runs/*/steps/Features/log.txt")
+    )
+    assert [path.read_text().count("needless_alert = 3.0") for path in home.glob("contracts/*.toml")] == [1]
+
+    back = fraudline("models", "promote", first, "--force", home=home)
+    assert back.returncode == 0, back.stderr
+    with TestClient(create_app(settings(home))) as client:
+        ready = client.get("/health/ready").json()
+        assert (ready["model_version"], ready["trouble"]) == (first, None)
+    assert fraudline("home", "check", home=home).returncode == 0

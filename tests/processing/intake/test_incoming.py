@@ -1,0 +1,252 @@
+"""The incoming folder: only whole files are taken in, and only files that say what they are."""
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.definition.pipeline import build
+from pipeline.definition.requests import LOCAL_ADDRESSES
+from processing.errors import BadInput
+from processing.intake.arrival_history import arrived_files
+from processing.intake.incoming import Arrival, Claims, bring_in, reclaim, settled, waiting
+from processing.storage.home import Entry, Home
+from processing.storage.local import LocalHome
+from processing.storage.open import open_home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    (tmp_path / "incoming").mkdir()
+    return open_home(tmp_path)
+
+
+def drop(folder: Path, name: str, text: str = "a,b\n1,2\n", age: float = 3600) -> Path:
+    """A file that was last written so many seconds ago."""
+    path = folder / "incoming" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    os.utime(path, (time.time() - age, time.time() - age))
+    return path
+
+
+def test_files_are_known_by_their_suffixes(home: Home, tmp_path: Path) -> None:
+    for name in ("a.csv", "b.CSV", "c.csv.gz", "d.parquet", "2026/march/e.csv"):
+        drop(tmp_path, name)
+    for name in (
+        ".f.csv",
+        "_g.csv",
+        ".h.csv.part",
+        "i.csv.tmp",
+        "j.txt",
+        "k.gz",
+        "l.json",
+        "README",
+        "2026/.m.csv",
+        "_temporary/0/n.csv",
+        "2026/.trash/o.csv",
+        "_delta_log/00.checkpoint.parquet",
+    ):
+        drop(tmp_path, name)
+    assert [entry.key.removeprefix("incoming/") for entry in waiting(home)] == [
+        *("2026/march/e.csv", "a.csv", "b.CSV", "c.csv.gz", "d.parquet")
+    ]
+
+
+def test_a_home_without_the_folder_has_nothing_waiting(tmp_path: Path) -> None:
+    assert waiting(open_home(tmp_path / "new")) == []
+    assert settled(open_home(tmp_path / "new")) == []
+
+
+@pytest.fixture
+def held() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def names(home: Home) -> list[str]:
+    return [entry.key.removeprefix("incoming/") for entry in waiting(home)]
+
+
+def test_arrivals_have_their_names_sizes_and_digests(home: Home, tmp_path: Path, held: ExitStack) -> None:
+    drop(tmp_path, "more/a.csv", "abc")
+    with Claims(home, "run1", held) as claims:
+        claims.take(settled(home))
+        (arrival,) = claims.arrivals
+    assert (arrival.name, arrival.entry.size) == ("more/a.csv", 3)
+    assert arrival.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_file_being_written_is_waited_for(home: Home, tmp_path: Path) -> None:
+    drop(tmp_path, "whole.csv")
+    path = drop(tmp_path, "growing.csv", "x\n", age=0)
+
+    def write() -> None:
+        for _ in range(4):
+            time.sleep(0.15)
+            with path.open("a") as file:
+                file.write("more\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    arrivals = settled(home, seconds=0.6, patience=20)
+    assert not writer.is_alive()
+    assert {entry.key: entry.size for entry in arrivals} == {"incoming/growing.csv": 22, "incoming/whole.csv": 8}
+
+
+def test_what_does_not_end_is_left_for_the_next_run(home: Home, tmp_path: Path) -> None:
+    drop(tmp_path, "whole.csv")
+    drop(tmp_path, "growing.csv", age=-3600)  # a clock ahead of ours: it never seems to rest
+    assert [entry.key for entry in settled(home, seconds=0.1, patience=0.3)] == ["incoming/whole.csv"]
+
+
+@pytest.mark.parametrize("how", ["grows", "is rewritten"])
+def test_a_writer_who_was_not_done_is_noticed(home: Home, tmp_path: Path, held: ExitStack, how: str) -> None:
+    path, _ = drop(tmp_path, "a.csv"), drop(tmp_path, "b.csv")
+    with path.open("r+") as writer, Claims(home, "run1", held) as claims:
+        claims.take(settled(home))
+        claims.check_unchanged()
+        drop(tmp_path, "later.csv")  # is for the next run
+        claims.check_unchanged()
+        if how == "grows":
+            writer.seek(0, os.SEEK_END)
+            writer.write("3,4\n")
+        else:
+            writer.write("a,b\n1,3\n")
+        writer.flush()
+        with pytest.raises(BadInput, match=r"a\.csv changed while it was read; nothing was committed\. Write files"):
+            claims.check_unchanged()
+    assert names(home) == ["a.csv", "b.csv", "later.csv"]
+
+
+def test_what_was_replaced_since_it_was_listed_is_left_for_the_next_run(
+    home: Home, tmp_path: Path, held: ExitStack
+) -> None:
+    drop(tmp_path, "a.csv"), drop(tmp_path, "b.csv"), drop(tmp_path, "c.csv")
+    listed = settled(home)
+    drop(tmp_path, "a.csv", "a,b\n1,3\n", age=60)
+    (tmp_path / "incoming/b.csv").unlink()
+    with Claims(home, "run1", held) as claims:
+        claims.take(listed)
+        assert [arrival.name for arrival in claims.arrivals] == ["c.csv"]
+    assert names(home) == ["a.csv", "c.csv"]
+
+
+def test_what_was_read_goes_to_the_archive_under_its_run_and_what_came_meanwhile_stays(
+    home: Home, tmp_path: Path, held: ExitStack
+) -> None:
+    drop(tmp_path, "more/a.csv")
+    with Claims(home, "run7", held) as claims:
+        claims.take(settled(home))
+        drop(tmp_path, "more/a.csv", "a,b\n5,6\n")
+        drop(tmp_path, "b.csv")
+        claims.archive()
+    assert names(home) == ["b.csv", "more/a.csv"]
+    assert home.read("archive/run7/more/a.csv") == b"a,b\n1,2\n"
+    assert home.read("incoming/more/a.csv") == b"a,b\n5,6\n"
+    assert home.entries("claimed/") == []
+
+
+def test_what_a_killed_run_had_put_aside_waits_again(home: Home, tmp_path: Path, held: ExitStack) -> None:
+    drop(tmp_path, "more/a.csv"), drop(tmp_path, "b.csv")
+    Claims(home, "killed", held).take(settled(home))
+    assert names(home) == []
+    newer = drop(tmp_path, "b.csv", "a,b\n7,8\n")
+    reclaim(home)
+    kept = {name: home.read(f"incoming/{name}") for name in names(home)}
+    assert kept == {"2-b.csv": b"a,b\n1,2\n", "b.csv": b"a,b\n7,8\n", "more/a.csv": b"a,b\n1,2\n"}
+    assert newer.exists()
+    assert home.entries("claimed/") == []
+
+
+def spread(folder: Path, **files: str) -> Home:
+    """Another place, with files whose names are given with __ for a slash, the later the younger."""
+    for age, (name, text) in enumerate(files.items()):
+        path = folder / f"{name.replace('__', '/')}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (1.7e9 + age, 1.7e9 + age))
+    return open_home(folder)
+
+
+def test_parts_of_one_name_are_brought_in_side_by_side(home: Home, tmp_path: Path) -> None:
+    drop(tmp_path, "part-0.csv", "waits")
+    source = spread(tmp_path / "drop", month_04__part_0="april", month_03__part_0="march", _temporary__0__part_0="half")
+    assert bring_in(home, source) == ["month_04/part_0.csv", "month_03/part_0.csv"]
+    found = {entry.key: home.read(entry.key) for entry in waiting(home)}
+    assert found == {
+        "incoming/month_03/part_0.csv": b"march",
+        "incoming/month_04/part_0.csv": b"april",
+        "incoming/part-0.csv": b"waits",
+    }
+    by_age = sorted(waiting(home), key=lambda entry: entry.modified)[-2:]
+    assert [entry.key for entry in by_age] == ["incoming/month_04/part_0.csv", "incoming/month_03/part_0.csv"]
+
+
+def test_what_is_brought_in_replaces_no_file_that_waits(home: Home, tmp_path: Path) -> None:
+    drop(tmp_path, "b.csv", "waits")
+    source = spread(tmp_path / "drop", a="new", b="other")
+    with pytest.raises(BadInput, match=r"/b\.csv waits to be taken in already, and .*drop/b\.csv is another"):
+        bring_in(home, source)
+    assert {entry.key: home.read(entry.key) for entry in waiting(home)} == {"incoming/b.csv": b"waits"}
+    drop(tmp_path, "b.csv", "other")  # as after a run that failed: the same file need not be copied again
+    assert bring_in(home, source) == ["a.csv"]
+
+
+def test_a_home_is_not_brought_into_itself(home: Home, tmp_path: Path) -> None:
+    drop(tmp_path, "a.csv")
+    assert bring_in(home, open_home(tmp_path / "incoming")) == []
+    for place in (tmp_path, tmp_path.parent):
+        with pytest.raises(BadInput, match="holds this home's own files"):
+            bring_in(home, open_home(place))
+    assert [entry.key for entry in waiting(home)] == ["incoming/a.csv"]
+
+
+def arrived(home: Home, folder: Path, **ages: float) -> dict[str, tuple[int, bool, bool]]:
+    """How files of the given ages stand to one another and to the archive."""
+    now = time.time()
+    found = []
+    for name, age in ages.items():
+        entry = Entry(f"incoming/{name.replace('_', '-')}.csv", 4, now - age)
+        found.append(Arrival(entry, entry.key, hashlib.sha256(name.encode()).hexdigest()))
+    return {file.name: (file.order, file.repeated, file.late) for file in arrived_files(home, found)}
+
+
+def test_files_are_in_the_order_of_their_arrival_and_numbers_in_names_count(home: Home, tmp_path: Path) -> None:
+    found = arrived(home, tmp_path, labels_9=60, labels_10=60, all=5, late=1)
+    assert list(found) == ["labels-9.csv", "labels-10.csv", "all.csv", "late.csv"]
+    assert [order for order, _, _ in found.values()] == [0, 1, 2, 3]
+    assert {(repeated, late) for _, repeated, late in found.values()} == {(False, True)}
+
+
+def test_what_was_archived_tells_what_comes_again_and_what_is_older(home: Home, tmp_path: Path) -> None:
+    home.write("archive/r1/some.csv", b"once")
+    os.utime(tmp_path / "archive/r1/some.csv", (time.time() - 100, time.time() - 100))
+    found = arrived(home, tmp_path, once=200, twin=50)
+    assert found == {"once.csv": (0, True, False), "twin.csv": (1, False, True)}
+    home.write("runs/r1/features.json", b'{"files": [{"name": "some.csv", "modified": %d}]}' % (time.time() - 20))
+    assert arrived(home, tmp_path, twin=50)["twin.csv"] == (0, False, False)
+
+
+def test_a_run_in_a_new_home_looks_where_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.local import LocalExecution
+    from pipeline.runs import here as run
+
+    monkeypatch.setattr(LocalExecution, "execute", lambda self, progress: dict(self.parameters))
+    monkeypatch.setattr(run, "local_definition", lambda home: build(LOCAL_ADDRESSES))
+    home = open_home(tmp_path / "home")
+    assert isinstance(home, LocalHome)
+    elsewhere = spread(tmp_path / "drop")
+    with pytest.raises(BadInput, match=r"nothing to take in: .*\(nor is there any in file:.*/drop\)"):
+        run.run_pipeline(home, {"InputDataUrl": elsewhere.url}, lambda event: None)
+    with pytest.raises(BadInput, match=r"nothing to take in: put .*/incoming, or name them"):
+        run.run_pipeline(home, {}, lambda event: None)
+    spread(tmp_path / "drop", month_03__part_0="march")
+    outcome: Any = run.run_pipeline(home, {"InputDataUrl": elsewhere.url}, lambda event: None)
+    assert outcome["InputDataUrl"] == elsewhere.url

@@ -1,0 +1,192 @@
+"""Damage to a home's tables: it is found, told as what it is, never read as other values, and mended."""
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from table_home import CONTRACT, FIRST, at, begin, ids, put, written
+
+from processing.errors import BadInput, Damaged
+from processing.features.windows import DAY_US
+from processing.job.damage import Problem, table_problems
+from processing.job.store_repair import rebuilt, store_fault
+from processing.storage.local import LocalHome
+from processing.store.interface import Decision, Event
+from processing.store.open import open_store
+from processing.tables.schemas import quarantine_schema
+from processing.tables.tables import open_tables, row_counts, snapshot_id
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> LocalHome:
+    """Two runs with their features; what each took in is in archive/."""
+    home = begin(tmp_path / "home")
+    put(home, "two", ["b", "c"], FIRST + 1)
+    tables = open_tables(home, CONTRACT)
+    files = written(home, tables, "features", "two", {FIRST: ["a"], FIRST + 1: ["b", "c"]})
+    keys = [key for keys in files.values() for key in keys]
+    tables.replace_days("features", files, keys, made_from=snapshot_id(tables.transactions))
+    for run in ("one", "two"):
+        home.write(f"archive/{run}/{run}.csv", run.encode())
+    snapshots = [snapshot.snapshot_id for snapshot in tables.transactions.snapshots()]
+    for run, snapshot in zip(("one", "two"), snapshots, strict=True):
+        told = f'{{"files": [{{"sha256": "{run}"}}], "snapshots": {{"transactions": {snapshot}}}}}'
+        home.write(f"runs/{run}/features.json", told.encode())
+    return home
+
+
+def newest(home: LocalHome, pattern: str, table: str = "transactions") -> Path:
+    found = home.path("warehouse/fraudline").joinpath(table).rglob(pattern)
+    return max(found, key=lambda path: path.stat().st_mtime_ns)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"\x00garbage" * 40)
+
+
+def flip_a_value(path: Path) -> None:
+    """One bit in the first page of a Parquet file, behind its header."""
+    data = bytearray(path.read_bytes())
+    data[60] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES = [cut, overwrite, Path.unlink]
+
+
+def problems(home: LocalHome) -> list[Problem]:
+    return list(table_problems(home, CONTRACT))
+
+
+def test_nothing_is_wrong_with_a_sound_home_or_a_new_one(home: LocalHome, tmp_path: Path) -> None:
+    assert problems(home) == []
+    assert problems(at(tmp_path / "new")) == []
+
+
+def waiting(home: LocalHome) -> set[str]:
+    return {home.read(entry.key).decode() for entry in home.entries("incoming/")}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_catalog_is_made_anew_from_the_metadata(home: LocalHome, damage: Callable[[Path], None]) -> None:
+    damage(home.path("warehouse/catalog.db"))
+    (problem,) = problems(home)
+    assert problem.mend is not None
+    assert "no file has to be read again" in problem.mend()
+    assert problems(home) == []
+    assert ids(home) == ids(home, "features") == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("what", ["*.metadata.json", "*-m0.avro", "snap-*.avro"])
+def test_a_table_steps_back_to_its_newest_sound_metadata_and_the_rest_is_read_again(
+    home: LocalHome, what: str, damage: Callable[[Path], None]
+) -> None:
+    damage(newest(home, what))
+    (problem,) = problems(home)
+    assert problem.mend is not None
+    assert "1 file(s) of archive/ wait in incoming/" in problem.mend()
+    assert problems(home) == []
+    assert ids(home) == ["a"]
+    assert not open_tables(home, CONTRACT).features_are_current
+    assert waiting(home) == {"two"}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, flip_a_value])
+def test_damaged_features_are_computed_anew(home: LocalHome, damage: Callable[[Path], None]) -> None:
+    damage(newest(home, "*.parquet", "features"))
+    (problem,) = problems(home)
+    assert problem.mend is not None
+    problem.mend()
+    assert not open_tables(home, CONTRACT).features_are_current
+    assert problems(home) == []
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, flip_a_value])
+def test_days_of_damaged_transactions_are_read_again(home: LocalHome, damage: Callable[[Path], None]) -> None:
+    damage(newest(home, "*.parquet"))
+    (problem,) = problems(home)
+    assert problem.mend is not None
+    problem.mend()
+    assert problems(home) == []
+    assert ids(home) == ["a"]
+    assert waiting(home) == {"one", "two"}
+    assert b'"files": []' in home.read("runs/two/features.json")
+
+
+def test_damaged_refused_rows_are_set_aside_and_a_new_quarantine_is_begun(home: LocalHome) -> None:
+    tables = open_tables(home, CONTRACT)
+    key = f"{tables.folder('quarantine')}/data/two/refused.parquet"
+    home.path(key).parent.mkdir(parents=True)
+    refused = pa.Table.from_pylist([{"run": "two", "line": 1}], quarantine_schema())
+    pq.write_table(refused, home.path(key))
+    tables.append("quarantine", key)
+    cut(home.path(key))
+    (problem,) = problems(home)
+    assert problem.mend is not None
+    problem.mend()
+    assert problems(home) == []
+    assert open_tables(home, CONTRACT).find("quarantine") is None
+
+
+@pytest.mark.parametrize("what", ["*.metadata.json", "*-m0.avro", "snap-*.avro"])
+def test_a_flipped_bit_in_the_metadata_is_never_read_as_other_rows(home: LocalHome, what: str) -> None:
+    def read() -> object:
+        tables = open_tables(home, CONTRACT)
+        return row_counts(tables.transactions), row_counts(tables.transactions, labelled=True)
+
+    path, chance, wanted = newest(home, what), random.Random(what), read()
+    data = path.read_bytes()
+    told = 0
+    for _ in range(60):
+        flipped = bytearray(data)
+        flipped[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            assert read() == wanted
+        except (Damaged, BadInput):
+            told += 1
+    assert told > 20
+
+
+@pytest.mark.spark
+def test_a_damaged_store_is_made_anew_and_keeps_what_can_be_read(
+    home: LocalHome, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from processing.job.spark import start_spark
+
+    start_spark(tmp_path_factory.mktemp("spark"), cores="2")  # which the tests after this one go on with
+    assert store_fault(home) == ""
+    store = open_store(home, CONTRACT)
+    later = (FIRST + 3) * DAY_US
+    for i in range(400):
+        event = Event(f"e{i:03}", later + i, 5, ("C", "T"))
+        store.record(Decision(event, "legit", 0.1, 0.5, "v", b"x" * 300, datetime.now(UTC)))
+    store.report("e001", True)
+    store.report("e398", False)
+    store.tidy()
+    store.close()
+    path = home.path("online/store.sqlite")
+    data = bytearray(path.read_bytes())
+    middle = data.index(b"e200") // 4096 * 4096
+    data[middle : middle + 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    assert store_fault(home)
+    assert "counters were set from the tables" in rebuilt(home, CONTRACT)
+    assert store_fault(home) == ""
+    store = open_store(home, CONTRACT)
+    kept = {made.event.transaction_id for made in store.decisions(1000)}
+    assert {"e001", "e398"} <= kept
+    assert 200 < len(kept) < 400
+    assert {key: label for key, (_, label) in store.reports().newest.items()} == {"e001": True, "e398": False}
+    _, state = store.recall(Event("probe", later + 1_000, 5, ("C", "T")))
+    assert state[0] >= len(kept)  # of the last day, the tables' having passed
+    store.close()

@@ -1,0 +1,101 @@
+"""Which contracts of before the feature job computes features under, and whose it cannot."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from processing.contract import Contract
+from processing.contracts.reader import load, parse
+from processing.errors import Damaged
+from processing.features.feature_set import FeatureSet
+from processing.job.earlier_features import folder_of, not_computable, served_contracts
+from processing.storage.home import Home
+from processing.storage.open import open_home
+
+TEXT = load("transactions").text
+OURS = parse(TEXT)
+WIDER = parse(TEXT.replace("[1, 7, 30]", "[1, 14, 30]"))
+DELAYED = parse(TEXT.replace("delay_days = 7", "delay_days = 10"))
+DEARER = parse(TEXT.replace("missed_fraud = 1.0", "missed_fraud = 2.0"))
+
+
+def version(number: int) -> str:
+    return f"20261122T10{number:02}00Z-baf3f"
+
+
+def served(home: Home, *contracts: Contract | str) -> None:
+    """As if models trained under these had served, the last one first."""
+    for number, contract in enumerate(contracts):
+        text = contract if isinstance(contract, str) else contract.text
+        home.write(f"models/{version(number)}/manifest.json", json.dumps({"contract": {"text": text}}).encode())
+    names = [version(number) for number in range(len(contracts))]
+    home.write("models/latest.json", json.dumps({"version": names[0], "previous": names[1:]}).encode())
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return open_home(tmp_path)
+
+
+def test_each_kind_of_features_that_is_not_the_homes_is_there_once(home: Home) -> None:
+    said: list[str] = []
+    assert served_contracts(home, OURS, said.append) == []
+    dearer = WIDER.text.replace("missed_fraud = 1.0", "missed_fraud = 2.0")
+    served(home, WIDER, OURS, DEARER, dearer, DELAYED)
+    assert served_contracts(home, OURS, said.append) == [WIDER, DELAYED]
+    assert folder_of("r1", WIDER) == folder_of("r1", parse(dearer)) != folder_of("r1", DELAYED)
+    assert said == []
+
+
+def test_no_more_than_three_kinds_are_computed_the_champions_first(home: Home) -> None:
+    many = [parse(TEXT.replace("[1, 7, 30]", f"[1, {days}, 30]")) for days in (2, 3, 4, 5)]
+    served(home, *many)
+    assert served_contracts(home, OURS, print) == many[:3]
+
+
+def test_what_cannot_be_read_or_computed_is_told_and_the_rest_is_done(home: Home) -> None:
+    said: list[str] = []
+    older = parse(TEXT.replace('name = "terminal"', 'name = "till"'))
+    served(home, "no = contract", older, WIDER)
+    home.write(f"models/{version(3)}/manifest.json", b"{")
+    pointer = json.loads(home.read("models/latest.json"))
+    pointer["previous"] += [version(3), version(4), "../../elsewhere"]
+    home.write("models/latest.json", json.dumps(pointer).encode())
+    assert served_contracts(home, OURS, said.append) == [WIDER]
+    assert len(said) == 5
+    for number, why in enumerate(["is not valid TOML", "'till'", "damaged", "does not exist", "outside the home"]):
+        assert any(why in line for line in said), (number, said)
+
+
+def test_a_pointer_that_cannot_be_read_stops_the_run(home: Home) -> None:
+    home.write("models/latest.json", b"{")
+    with pytest.raises(Damaged, match="home repair"):
+        served_contracts(home, OURS, print)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('name = "terminal"', 'name = "till"', "its features need the entity 'till'"),
+        ('column = "terminal_id"', 'column = "till_id"', "its entity 'terminal' was the column 'till_id'"),
+        ("channel = [", "way = [", "its features need the category 'way'"),
+        ("numeric = []", 'numeric = ["age"]', "its features need the number 'age'"),
+        ("decimals = 2", "decimals = 0", "its amounts had 0 decimals, and have 2 now"),
+        ("[1, 7, 30]", "[1, 14]", ""),
+        ("delay_days = 7", "delay_days = 10", ""),
+    ],
+)
+def test_features_are_computable_where_the_table_has_what_they_are_made_of(old: str, new: str, why: str) -> None:
+    assert old in TEXT
+    theirs = parse(TEXT.replace(old, new))
+    assert why in not_computable(theirs, OURS)
+    assert bool(not_computable(theirs, OURS)) == bool(why)
+    assert FeatureSet(theirs).definition != FeatureSet(OURS).definition
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("train_days = 60", "train_days = 30"), ("missed_fraud = 1.0", "missed_fraud = 2.0"), ("#", "# ")]
+)
+def test_what_does_not_touch_features_is_no_other_definition(old: str, new: str) -> None:
+    assert FeatureSet(parse(TEXT.replace(old, new))).definition == FeatureSet(OURS).definition

@@ -1,0 +1,381 @@
+"""Online equals offline: what the API saw for a payment is, bit for bit, what the Spark job computes for it.
+
+Payments are replayed in the order of their times through the API's path: state from the store, features, decision,
+record; labels come back as feedback when they become known. Now and then the feature job brings the store up to
+date. It may also bring payments that the API never saw, and labels that nobody reported.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from feature_job import bring_up_to_date, with_reports
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame, SparkSession
+
+from pipeline.data.transactions import as_dataset
+from processing.contract import Contract
+from processing.contracts.reader import parse
+from processing.features.feature_set import FeatureSet
+from processing.features.windows import HOUR_US, sawtooth
+from processing.intake.columns import TIME
+from processing.intake.merge import read_table
+from processing.job.features import features_of
+from processing.job.spark import start_spark
+from processing.store.interface import Event, Reports
+from processing.store.refresh import refresh_store
+from processing.store.sqlite.ledger import fact
+from processing.store.sqlite.store import SqliteStore
+from processing.tables.schemas import transaction_schema
+from serving.decision.decide import Decider
+from serving.decision.loaded_model import LoadedModel
+
+BEGIN = 490_000  # hours since 1970
+DAY_US = 24 * HOUR_US
+TEXT = """
+name = "parity"
+numeric = ["distance"]
+categorical = { channel = ["chip", "online"] }
+[columns]
+id = "id"
+time = "at"
+amount = "value"
+label = "fraud"
+[label]
+delay_days = DELAY
+[[entity]]
+name = "card"
+column = "card_no"
+windows_days = [1, 2]
+[[entity]]
+name = "shop"
+column = "shop_no"
+windows_days = [1, 3]
+fraud_windows_days = [1, 2]
+"""
+DELAYED, AT_ONCE = (parse(TEXT.replace("DELAY", str(days))) for days in (1, 0))
+
+
+@dataclass(frozen=True)
+class Payment:
+    """A transaction of the stream, and how its label comes to light."""
+
+    time_us: int
+    card: str
+    shop: str
+    cents: int
+    fraud: int
+    in_file: bool = False  # its label is in the file already, before anybody reports it
+    mistaken: bool = False  # somebody reports the wrong label at first
+    distance: float | None = None
+    channel: str | None = None
+    id: str = ""
+
+    @property
+    def event(self) -> Event:
+        return Event(self.id, self.time_us, self.cents, (self.card, self.shop))
+
+
+def in_order(payments: list[Payment]) -> list[Payment]:
+    ordered = sorted(payments, key=lambda payment: payment.time_us)
+    return [Payment(**{**vars(payment), "id": f"p{i}"}) for i, payment in enumerate(ordered)]
+
+
+def table_of(payments: list[Payment], labels: list[int | None], contract: Contract) -> pa.Table:
+    """The payments as accepted transactions."""
+    rows = [
+        {"transaction_id": p.id, "event_time": p.time_us, "amount_minor": p.cents, "is_fraud": label}
+        | {"card": p.card, "shop": p.shop, "distance": p.distance, "channel": p.channel}
+        for p, label in zip(payments, labels, strict=True)
+    ]
+    schema = transaction_schema(contract)
+    plain = pa.schema([f.with_type(pa.int64()) if f.type == TIME else f for f in schema])
+    return pa.Table.from_pylist(rows, plain).cast(schema)
+
+
+# How the store is brought up to date: the store, what the data holds and its labels, the reports that are in these.
+Refresh = Callable[[SqliteStore, list[Payment], list[int | None], Reports], None]
+
+
+@dataclass
+class Replay:
+    """The API's side: payments decided in order, labels reported once they are known."""
+
+    contract: Contract
+    folder: Path
+    decided: dict[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.features = FeatureSet(self.contract)
+        self.store = SqliteStore(self.folder / "store.sqlite", self.contract)
+        self.decider = Decider(self.features, self.store)
+        self.model = LoadedModel("v", 0.5, self.contract, self.features, lambda rows: np.full(len(rows), 0.25), {})
+        self.waiting: list[Payment] = []  # decided, and not yet known for sure
+
+    def pay(self, payment: Payment) -> None:
+        self.hear(payment.time_us)
+        extras = self.features.encode({"distance": [payment.distance], "channel": [payment.channel]}, 1)
+        self.decided[payment.id] = self.decider.decide(payment.event, extras, self.model).features
+        if payment.mistaken:
+            self.decider.report(payment.id, not payment.fraud)
+        self.waiting.append(payment)
+
+    def hear(self, now_us: int) -> None:
+        """Report the labels that are known by now."""
+        delay = self.contract.label_delay_days * DAY_US
+        while self.waiting and self.waiting[0].time_us + delay <= now_us:
+            payment = self.waiting.pop(0)
+            self.decider.report(payment.id, bool(payment.fraud))
+
+    def refresh(self, data: list[Payment], until_us: int, refresh: Refresh) -> None:
+        """A run of the job; labels that become known before `until_us` are reported while it runs."""
+        reports = self.store.reports()
+        labels: list[int | None] = []
+        for payment in data:
+            told = reports.labels.get(payment.id)
+            own = payment.fraud if payment.in_file or payment.id not in self.decided else None
+            labels.append(own if told is None else int(told))
+        self.hear(until_us)
+        refresh(self.store, data, labels, reports)
+
+
+def replayed(
+    folder: Path, contract: Contract, payments: list[Payment], cuts: list[int], unseen: set[int], refresh: Refresh
+) -> dict[str, bytes]:
+    """The features of every payment that the API decided.
+
+    Between two `cuts` (places in the stream) a stretch is seen by the API, or, if its number is in `unseen`, only in
+    the files. After each but the last the job runs.
+    """
+    replay = Replay(contract, folder)
+    edges = [0, *cuts, len(payments)]
+    for number, (start, end) in enumerate(pairwise(edges)):
+        for payment in payments[start:end]:
+            if number not in unseen:
+                replay.pay(payment)
+        if 0 < end < len(payments):
+            replay.refresh(payments[:end], payments[end].time_us, refresh)
+    replay.store.close()
+    return replay.decided
+
+
+def plainly(contract: Contract) -> Refresh:
+    """The job's refresh without Spark, for many small streams."""
+
+    def refresh(store: SqliteStore, data: list[Payment], labels: list[int | None], reports: Reports) -> None:
+        rows = {payment.event: label for payment, label in zip(data, labels, strict=True)}
+        bring_up_to_date(store, rows, data[-1].event.hour, contract, reports=reports)
+
+    return refresh
+
+
+def by_the_kernel(contract: Contract, payments: list[Payment]) -> dict[str, bytes]:
+    """All features at once, without Spark."""
+    features = FeatureSet(contract)
+    time_us, amount, fraud = (np.array([getattr(p, n) for p in payments]) for n in ("time_us", "cents", "fraud"))
+    states = []
+    for name, windows in features.windows.items():
+        codes = np.unique([getattr(p, name) for p in payments], return_inverse=True)[1]
+        states.append(sawtooth(windows, codes.astype(np.int64), time_us, amount, fraud))
+    columns = {name: [getattr(p, name) for p in payments] for name in ("distance", "channel")}
+    values = features.compute(amount, time_us, np.hstack(states), features.encode(columns, len(payments)))
+    return {payment.id: row.tobytes() for payment, row in zip(payments, values, strict=True)}
+
+
+# Few hours of some days and few moments in them: ties and the edges of hours are the rule.
+moments = st.builds(
+    lambda day, hour, inside: (BEGIN + 24 * day + hour) * HOUR_US + inside,
+    st.integers(0, 5),
+    st.sampled_from([0, 1, 2, 23]),
+    st.sampled_from([0, 1, HOUR_US // 2, HOUR_US - 1]),
+)
+payments = st.builds(
+    Payment,
+    time_us=moments,
+    card=st.sampled_from(["a", "b"]),
+    shop=st.sampled_from(["x", "y"]),
+    cents=st.sampled_from([0, 1, 99, 10_000_000]) | st.integers(0, 10_000_000),
+    fraud=st.integers(0, 1),
+    in_file=st.booleans(),
+    mistaken=st.booleans(),
+    distance=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    channel=st.sampled_from([None, "chip", "online", "pigeon"]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from([DELAYED, AT_ONCE]),
+    st.lists(payments, min_size=1, max_size=25).map(in_order),
+    st.lists(st.integers(0, 25), max_size=3),
+    st.sets(st.integers(0, 3)),
+)
+def test_every_decision_was_made_on_the_features_of_the_kernel(
+    tmp_path_factory: pytest.TempPathFactory,
+    contract: Contract,
+    stream: list[Payment],
+    places: list[int],
+    unseen: set[int],
+) -> None:
+    cuts = sorted({min(place, len(stream)) for place in places} - {0, len(stream)})
+    unseen = unseen - {len(cuts)}
+    online = replayed(tmp_path_factory.mktemp("replay"), contract, stream, cuts, unseen, plainly(contract))
+    offline, names = by_the_kernel(contract, stream), FeatureSet(contract).names
+    for place, payment in enumerate(stream):
+        if payment.id in online:
+            seen, computed = (np.frombuffer(features[payment.id]) for features in (online, offline))
+            assert seen.tobytes() == computed.tobytes(), (place, *zip(names, seen, computed, strict=True))
+    assert len(online) == sum(
+        end - start for number, (start, end) in enumerate(pairwise([0, *cuts, len(stream)])) if number not in unseen
+    )
+
+
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory: pytest.TempPathFactory, partitions: int) -> SparkSession:
+    session = start_spark(tmp_path_factory.mktemp("spark"), cores="2")
+    session.conf.set("spark.sql.codegen.wholeStage", "false")  # compiling takes longer than running here
+    session.conf.set("spark.sql.shuffle.partitions", str(partitions))
+    return session  # which other modules go on with; it ends with the process
+
+
+def many_streams(streams: int, length: int, seed: int) -> list[Payment]:
+    """Streams that share no entity, in one order of time, so that Spark computes them all at once."""
+    random = np.random.default_rng(seed)
+    made = []
+    for stream in range(streams):
+        hours = random.integers(0, 24, 4)  # each has hours of its own
+        for _ in range(length):
+            hour = BEGIN + 24 * random.integers(0, 7) + random.choice(hours)
+            inside = random.choice([0, 1, HOUR_US // 2, HOUR_US - 1, random.integers(0, HOUR_US)])
+            made.append(
+                Payment(
+                    time_us=int(hour * HOUR_US + inside),
+                    card=f"{stream}-{random.integers(0, 2)}",
+                    shop=f"{stream}-{random.integers(0, 2)}",
+                    cents=int(random.choice([0, 10_000_000, random.integers(0, 10_000), random.integers(0, 10_000)])),
+                    fraud=int(random.random() < 0.3),
+                    in_file=bool(random.random() < 0.5),
+                    mistaken=bool(random.random() < 0.1),
+                    distance=None if random.random() < 0.2 else float(random.normal()),
+                    channel=[None, "chip", "online", "pigeon"][random.integers(0, 4)],
+                )
+            )
+    return in_order(made)
+
+
+def in_spark(
+    spark: SparkSession, folder: Path, payments: list[Payment], labels: list[int | None], tasks: int = 0
+) -> tuple[DataFrame, Callable[[], dict[str, bytes]]]:
+    """The payments as a DataFrame, and the features that the job makes of it."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{len(list(folder.iterdir()))}.parquet"
+    pq.write_table(table_of(payments, labels, DELAYED), path)
+    rows = read_table(spark, [str(path)], transaction_schema(DELAYED))
+    tasks = tasks or int(spark.conf.get("spark.sql.shuffle.partitions") or 0)
+
+    def features() -> dict[str, bytes]:
+        days = {payment.time_us // DAY_US for payment in payments}
+        target = f"{path}-features"
+        features_of(rows, DELAYED, days, tasks).write.parquet(target)
+        made = pq.read_table(target)
+        values = np.column_stack([made[name].to_numpy() for name in FeatureSet(DELAYED).names])
+        return {key: row.tobytes() for key, row in zip(made["transaction_id"].to_pylist(), values, strict=True)}
+
+    return rows, features
+
+
+STREAM = many_streams(200, 30, seed=1)
+
+
+@pytest.fixture(scope="module")
+def offline(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    labels: list[int | None] = [payment.fraud for payment in STREAM]
+    return in_spark(spark, tmp_path_factory.mktemp("all"), STREAM, labels)[1]()
+
+
+@pytest.mark.spark
+class TestWithSpark:
+    """Some hundred streams in one computation; what is compared is what the job writes."""
+
+    def test_every_decision_was_made_on_the_features_of_the_job(
+        self, spark: SparkSession, offline: dict[str, bytes], tmp_path: Path
+    ) -> None:
+        """The job runs twice meanwhile, each time in the middle of an hour; what lies between is in files only."""
+
+        def refresh(store: SqliteStore, data: list[Payment], labels: list[int | None], reports: Reports) -> None:
+            rows, _ = in_spark(spark, tmp_path / "data", data, labels)
+            refresh_store(store, rows, DELAYED, reports, tmp_path)
+
+        cuts = [len(STREAM) // 2, len(STREAM) * 3 // 4]
+        for cut in cuts:
+            assert STREAM[cut - 1].event.hour == STREAM[cut].event.hour
+        online = replayed(tmp_path, DELAYED, STREAM, cuts, {1}, refresh)
+        assert len(online) == len(STREAM) * 3 // 4
+        assert [key for key, features in online.items() if features != offline[key]] == []
+
+    def test_nothing_later_changes_features(
+        self, spark: SparkSession, offline: dict[str, bytes], tmp_path: Path
+    ) -> None:
+        """Neither transactions to come nor labels that come to light after the delay."""
+        past = STREAM[: len(STREAM) * 2 // 3]
+        now = past[-1].time_us
+        known = [p.fraud if p.time_us + DELAYED.label_delay_days * DAY_US <= now else None for p in past]
+        features = in_spark(spark, tmp_path, past, known)[1]()
+        assert len(features) == len(past)
+        assert [key for key, row in features.items() if row != offline[key]] == []
+
+    def test_what_benchmarks_compute_without_spark_is_what_the_job_computes(self, offline: dict[str, bytes]) -> None:
+        labels: list[int | None] = [payment.fraud for payment in STREAM]
+        rows = as_dataset(table_of(STREAM, labels, DELAYED), DELAYED, "the stream")
+        assert len(rows.ids) == len(offline)
+        for key, row in zip(rows.ids, rows.X, strict=True):
+            assert np.array_equal(row, np.frombuffer(offline[key]), equal_nan=True)
+
+    @pytest.mark.parametrize("tasks", [1, 4, 20])
+    def test_features_are_the_same_in_however_many_tasks(self, spark: SparkSession, tmp_path: Path, tasks: int) -> None:
+        """There is one shop, so that of several tasks all but one have no row."""
+        payments = [replace(payment, shop="the only one") for payment in STREAM[:300]]
+        labels: list[int | None] = [payment.fraud for payment in payments]
+        features = in_spark(spark, tmp_path / "data", payments, labels, tasks)[1]()
+        rows = as_dataset(table_of(payments, labels, DELAYED), DELAYED, "the payments")
+        assert len(features) == len(payments)
+        for key, row in zip(rows.ids, rows.X, strict=True):
+            assert np.array_equal(row, np.frombuffer(features[key]), equal_nan=True)
+
+    def test_a_few_rows_ahead_move_no_horizon_and_what_the_tables_lack_stays_counted(
+        self, spark: SparkSession, tmp_path: Path
+    ) -> None:
+        """The refresh in Spark does to the store what the plain one does, which the model of test_counted follows."""
+        past = STREAM[: len(STREAM) // 2]
+        newest = past[-1].time_us
+        ahead = [replace(p, id=f"ahead {p.id}", time_us=newest + 20 * HOUR_US) for p in past[:5]]
+        lacking = past[-900::3]  # decided, and in no file; some lie after the horizon
+        other = replace(past[-1000], id="other", cents=7)  # decided otherwise than it is in the data
+        data = [p for p in past if p not in lacking] + [*ahead, replace(other, cents=8)]
+        apis = []
+        for name in ("spark", "plain"):
+            (tmp_path / name).mkdir()
+            apis.append(Replay(DELAYED, tmp_path / name))
+            for payment in [*past[-1200:], other]:
+                apis[-1].pay(replace(payment, mistaken=False))
+            for payment in [*lacking[:10], other]:
+                apis[-1].decider.report(payment.id, True)
+        first, second = (api.store for api in apis)
+        labels = with_reports(dict.fromkeys((p.event for p in data), None), first.reports())
+        rows, _ = in_spark(spark, tmp_path / "data", data, list(labels.values()))
+        now = datetime.fromtimestamp((newest + 2 * DAY_US) / 1e6, UTC)
+        assert refresh_store(first, rows, DELAYED, first.reports(), tmp_path, now=now) > 0
+        with first._answering() as db:
+            horizon = fact(db, "horizon")
+        assert newest - DAY_US < horizon * HOUR_US <= newest
+        bring_up_to_date(second, labels, horizon, DELAYED)
+        probes = [replace(p, time_us=(horizon + hours) * HOUR_US + 5) for p in past[-300:] for hours in (0, 1, 22, 49)]
+        for probe in probes:
+            assert first.recall(probe.event)[1] == second.recall(probe.event)[1]

@@ -1,0 +1,747 @@
+"""The online store on SQLite and DynamoDB: nothing lost or counted twice, whoever writes at once or dies doing so."""
+
+import contextlib
+import multiprocessing
+import os
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from botocore.awsrequest import AWSResponse
+from feature_job import bring_up_to_date
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processing.contract import Contract
+from processing.contracts import reader as contracts
+from processing.errors import BadInput, NotFound
+from processing.features.feature_set import FeatureSet
+from processing.features.windows import HOUR_US, sawtooth
+from processing.storage.home import Home
+from processing.storage.local import LocalHome
+from processing.storage.open import open_home
+from processing.store.dynamo.items import day_key, hours_of
+from processing.store.dynamo.store import DynamoStore
+from processing.store.interface import Bucket, Decision, Event, OnlineStore, StoreState, StoreUnavailable
+from processing.store.open import open_store
+from processing.store.sqlite.store import SqliteStore
+
+CONTRACT = contracts.load("transactions")
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+HOUR = 490_000  # some hour in 2025
+DELAY = 24 * CONTRACT.label_delay_days
+NAMES = FeatureSet(CONTRACT).state_names
+PATIENT = 20.0  # seconds: the emulator shares a small machine with the tests
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def event(
+    name: str, hour: int = HOUR, *, customer: str = "C1", terminal: str = "T1", cents: int = 100, us: int = 0
+) -> Event:
+    return Event(name, hour * HOUR_US + us, cents, (customer, terminal))
+
+
+def decided(what: Event) -> Decision:
+    return Decision(what, "legit", 0.25, 0.5, "20260301T000000Z-abcde", b"\0" * 8, NOW)
+
+
+def state(store: OnlineStore, at: Event) -> dict[str, int]:
+    """What the store tells about the entities at an event, which itself counts as one."""
+    return dict(zip(NAMES, store.recall(at)[1], strict=True))
+
+
+def open_at(folder: Path, *, contract: Contract = CONTRACT, timeout: float = 2.0) -> SqliteStore:
+    return SqliteStore(folder / "store.sqlite", contract, timeout=timeout)
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path) -> Iterator[SqliteStore]:
+    store = open_at(tmp_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("dynamodb", marks=pytest.mark.cloud)])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
+    """A home whose online store is of either kind, and new."""
+    if request.param == "sqlite":
+        return open_home(tmp_path)
+    request.getfixturevalue("online_table")
+    return open_home("s3://a-bucket-no-store-needs")
+
+
+@pytest.fixture
+def store(home: Home) -> Iterator[OnlineStore]:
+    store = open_store(home, CONTRACT, timeout=PATIENT)
+    yield store
+    store.close()
+
+
+def contents(store: OnlineStore) -> list[list[Any]]:
+    """All buckets that count, whichever refresh set them."""
+    if isinstance(store, SqliteStore):
+        with sqlite3.connect(store.path) as db:
+            return sorted(map(list, db.execute("SELECT entity, key, hour, n, s, q, f, g FROM buckets")))
+    assert isinstance(store, DynamoStore)
+    facts, found = store.facts(store.calls.ends()), []
+    for page in store.calls.dynamodb.get_paginator("scan").paginate(TableName=store.calls.table):
+        for item in page["Items"]:
+            kind, *place = item["pk"]["S"].split("/")
+            if kind == "day" and item["sk"]["S"] == day_key(0, "", 0, facts.era)["sk"]["S"]:
+                entity, key, day = place
+                found += [[int(entity), key, *row] for row in hours_of(int(day), item, facts)]
+    return sorted(found)
+
+
+def test_a_decision_is_recorded_and_its_transaction_counted_for_later_ones(store: OnlineStore) -> None:
+    first = event("a", cents=250)
+    assert store.recall(first)[0] is None
+    assert store.record(decided(first)) == decided(first)
+    assert store.recall(first)[0] == decided(first)
+    assert store.decisions(5) == [decided(first)]
+    assert store.decisions(5, since=NOW - timedelta(hours=1)) == [decided(first)]
+    assert store.decisions(5, since=datetime.now(UTC) + timedelta(hours=1)) == []
+
+    same_hour, next_hour = event("b", us=1), event("b", HOUR + 1)
+    for later in (same_hour, next_hour):
+        seen = state(store, later)
+        assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (2, 350)
+        assert seen["customer_q_720h"] == 250**2 + 100**2
+    assert state(store, event("b", us=0))["customer_n_24h"] == 1  # at the same time: no known order
+    assert state(store, event("b", HOUR + 24))["customer_n_24h"] == 1  # out of the window
+    assert state(store, event("b", HOUR + 1, customer="C2"))["customer_n_24h"] == 1
+
+
+def test_the_same_id_counts_once(store: OnlineStore) -> None:
+    store.record(decided(event("a")))
+    before = contents(store)
+    other = replace(decided(event("a", cents=9)), decision="fraud")
+    assert store.record(other) == decided(event("a"))
+    assert contents(store) == before
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 40 * 24), st.integers(0, 5), st.integers(0, 2), st.integers(0, 2), st.integers(0, 10**7)
+        ),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_state_equals_the_offline_one(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, ...]]) -> None:
+    """Arriving in the order of their times, with ties, every event sees what `sawtooth` computes for it."""
+    store = open_at(tmp_path_factory.mktemp("parity"))
+    replay(store, rows)
+    store.close()
+
+
+def replay(store: OnlineStore, rows: list[tuple[int, ...]]) -> None:
+    rows = sorted(rows)
+    events = [
+        event(str(i), HOUR + hour, us=us, customer=f"C{c}", terminal=f"T{t}", cents=cents)
+        for i, (hour, us, c, t, cents) in enumerate(rows)
+    ]
+    online = []
+    for e in events:
+        online.append(store.recall(e)[1])
+        store.record(decided(e))
+    times, amounts = (
+        np.array(column, np.int64) for column in zip(*((e.time_us, e.amount) for e in events), strict=True)
+    )
+    offline = []
+    for entity, windows in enumerate(FeatureSet(CONTRACT).windows.values()):
+        codes = np.array([int(e.keys[entity][1:]) for e in events], np.int64)
+        offline.append(sawtooth(windows, codes, times, amounts, np.zeros_like(times)))
+    assert np.array_equal(np.array(online), np.concatenate(offline, axis=1))
+
+
+def _add(address: str, worker: int, count: int) -> None:
+    store = open_store(open_home(address), CONTRACT, timeout=30.0)
+    for i in range(count):
+        what = event(f"{worker}-{i}", customer=f"C{worker}", us=i)
+        store.recall(what)
+        store.record(decided(what))
+    store.close()
+
+
+def test_processes_adding_to_one_entity_lose_nothing(home: Home) -> None:
+    """They also all open a store that none has made yet."""
+    count = 60 if isinstance(home, LocalHome) else 15
+    workers = [SPAWN.Process(target=_add, args=(home.url, worker, count)) for worker in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    seen = state(open_store(home, CONTRACT, timeout=PATIENT), event("after", HOUR + 1))
+    assert (seen["terminal_n_24h"], seen["terminal_s_24h"]) == (4 * count + 1, 100 * (4 * count + 1))
+
+
+def test_threads_share_a_store_and_leave_no_connections_behind(sqlite_store: SqliteStore) -> None:
+    """A server's worker threads come and go; its open files must not grow with them."""
+
+    def use(i: int) -> None:
+        sqlite_store.record(decided(event(f"t{i}", us=i)))
+
+    for start in range(0, 60, 3):
+        threads = [threading.Thread(target=use, args=(i,)) for i in range(start, start + 3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert state(sqlite_store, event("after", HOUR + 1))["terminal_n_24h"] == 61
+    handles = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if _is_link(name)]
+    assert sum(handle == str(sqlite_store.path) for handle in handles) <= 3
+
+
+def _is_link(name: str) -> bool:
+    return os.path.islink(f"/proc/self/fd/{name}")  # the listing's own handle is gone by now
+
+
+def _record_and_die(folder: str) -> None:
+    store = open_at(Path(folder))
+    store.record(decided(event("a")))
+    os._exit(9)
+
+
+def _die_halfway(folder: str) -> None:
+    store = open_at(Path(folder))
+    with store._writing() as db:
+        db.execute("INSERT INTO decisions (transaction_id, time_us, amount, keys) VALUES ('b', 0, 0, '[]')")
+        os._exit(9)
+
+
+def _run(target: Any, folder: Path) -> int | None:
+    process = SPAWN.Process(target=target, args=(str(folder),))
+    process.start()
+    process.join(30)
+    return process.exitcode
+
+
+def test_a_hard_kill_leaves_decision_and_counts_together(tmp_path: Path) -> None:
+    assert _run(_record_and_die, tmp_path) == 9
+    assert _run(_die_halfway, tmp_path) == 9
+    store = open_at(tmp_path)
+    assert [d.event.transaction_id for d in store.decisions(9)] == ["a"]
+    assert state(store, event("after", us=1))["customer_n_24h"] == 2
+    store.close()
+
+
+@contextlib.contextmanager
+def locked(store: OnlineStore) -> Iterator[None]:
+    """Hold the write lock as another process would."""
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def test_a_locked_store_says_so_in_time_and_recovers(tmp_path: Path) -> None:
+    store = open_at(tmp_path, timeout=0.2)
+    with locked(store):
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="locked"):
+            store.record(decided(event("a")))
+        assert 0.1 < time.monotonic() - began < 10
+        with pytest.raises(StoreUnavailable):
+            store.report("a", True)
+        assert store.recall(event("a"))[0] is None  # reading needs no lock
+        assert open_at(tmp_path, timeout=0.2).decisions(1) == []  # nor does opening
+    store.record(decided(event("a")))
+    assert len(store.decisions(5)) == 1
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    (tmp_path / "store.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(StoreUnavailable, match=r"store\.sqlite.*not a database"):
+        open_at(tmp_path)
+
+
+OTHER = contracts.load("handbook")
+CHEAPER = contracts.parse(CONTRACT.text.replace("needless_alert = 3.0", "needless_alert = 0.5"))
+
+
+def test_a_store_that_holds_something_belongs_to_its_contract(home: Home) -> None:
+    store = open_store(home, CONTRACT, timeout=PATIENT)
+    store.record(decided(event("a")))
+    store.close()
+    with pytest.raises(BadInput, match="another contract"):
+        open_store(home, OTHER, timeout=PATIENT)
+    for contract in (CHEAPER, CONTRACT):
+        open_store(home, contract, timeout=PATIENT).close()
+
+
+def test_a_store_that_a_failed_run_left_empty_takes_another_contract(home: Home) -> None:
+    for contract in (OTHER, CONTRACT):
+        store = open_store(home, contract, timeout=PATIENT)
+        store.close()
+    store.record(decided(event("a")))
+    store.close()
+    with pytest.raises(BadInput, match="another contract"):
+        open_store(home, OTHER, timeout=PATIENT)
+
+
+def older(store: OnlineStore) -> None:
+    """Have a store be as it was made before fingerprints: with the digest of its contract's text alone."""
+    if isinstance(store, SqliteStore):
+        with sqlite3.connect(store.path) as db:
+            db.execute("DELETE FROM facts WHERE name = 'fingerprint'")
+    else:
+        assert isinstance(store, DynamoStore)
+        key = {"pk": {"S": "facts"}, "sk": {"S": "facts"}}
+        request = store.calls.update(key, "REMOVE #fingerprint", {})
+        del request["ExpressionAttributeValues"]
+        store.calls.call("update_item", store.calls.ends(), **request)
+
+
+def test_a_store_of_before_is_known_by_its_contracts_text_and_takes_changes_from_then_on(home: Home) -> None:
+    store = open_store(home, CONTRACT, timeout=PATIENT)
+    store.record(decided(event("a")))
+    older(store)
+    store.close()
+    for contract in (OTHER, CHEAPER):
+        with pytest.raises(BadInput, match="another contract"):
+            open_store(home, contract, timeout=PATIENT)
+    for contract in (CONTRACT, CHEAPER, contracts.parse(CONTRACT.text + "# changed again")):
+        open_store(home, contract, timeout=PATIENT).close()
+    with pytest.raises(BadInput, match="another contract"):
+        open_store(home, OTHER, timeout=PATIENT)
+
+
+def test_a_store_of_before_is_known_by_a_contract_that_a_run_has_kept(tmp_path: Path) -> None:
+    home = open_home(tmp_path)
+    store = open_store(home, CONTRACT)
+    store.record(decided(event("a")))
+    older(store)
+    store.close()
+    home.write("runs/one/contract/contract.toml", CONTRACT.text.encode())
+    home.write("runs/two/contract/contract.toml", OTHER.text.encode())
+    open_store(home, CHEAPER).close()
+    with pytest.raises(BadInput, match="another contract"):
+        open_store(home, OTHER)
+
+
+def test_a_closed_store_opens_again_when_it_is_used(store: OnlineStore) -> None:
+    store.record(decided(event("a")))
+    store.close()
+    assert store.decisions(1) == [decided(event("a"))]
+
+
+def test_a_closed_store_holds_no_file(tmp_path: Path) -> None:
+    store = open_at(tmp_path)
+    store.record(decided(event("a")))
+    store.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store.sqlite"]  # the write-ahead log is merged
+
+
+class TestReports:
+    def test_counts_as_fraud_once_the_delay_is_over(self, store: OnlineStore) -> None:
+        store.record(decided(event("a")))
+        store.report("a", True)
+        assert store.decisions(1)[0].is_fraud is True
+        early, late = event("b", HOUR + DELAY), event("b", HOUR + DELAY + 1)
+        assert state(store, early)["terminal_delayed_f_24h"] == 0
+        seen = state(store, late)
+        assert (seen["terminal_delayed_n_24h"], seen["terminal_delayed_f_24h"]) == (1, 1)
+
+    def test_the_last_one_stands_however_often(self, store: OnlineStore) -> None:
+        store.record(decided(event("a")))
+        for said in (True, True, False, True, False, False):
+            store.report("a", said)
+            assert state(store, event("b", HOUR + DELAY + 1))["terminal_delayed_f_24h"] == int(said)
+        assert store.reports().labels == {"a": False}
+        assert store.reports().newest["a"].event == event("a")
+        assert store.reports().mark == 6
+
+    def test_an_unknown_id_is_refused(self, store: OnlineStore) -> None:
+        with pytest.raises(NotFound, match="'nobody'"):
+            store.report("nobody", True)
+        assert store.reports().labels == {}
+
+
+class TestRefresh:
+    """`data` is what the files hold up to hour HOUR; the API may have seen part of it, and later ones."""
+
+    data = (event("d1", HOUR - 3, cents=500), event("d2", HOUR - 1, cents=700), event("d3", HOUR - 1, cents=900))
+    tail = (event("d4", HOUR, us=10, cents=1100),)
+
+    def refresh(
+        self, store: OnlineStore, *more: Event, horizon: int = HOUR, frauds: tuple[str, ...] = (), **while_it_runs: Any
+    ) -> None:
+        rows = {e: int(e.transaction_id in frauds) for e in (*self.data, *self.tail, *more)}
+        bring_up_to_date(store, rows, horizon, CONTRACT, **while_it_runs)
+
+    def test_sets_what_the_data_says_however_often(self, store: OnlineStore) -> None:
+        store.record(decided(self.data[0]))  # counted by the API before the data came
+        self.refresh(store)
+        once = contents(store)
+        seen = state(store, event("next", us=11))
+        assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (5, 500 + 700 + 900 + 1100 + 100)
+        self.refresh(store)
+        self.refresh(store)
+        assert contents(store) == once
+        assert state(store, event("next", us=11)) == seen
+
+    def test_the_state_says_how_far_it_reaches_and_whether_it_is_whole(self, store: OnlineStore) -> None:
+        assert store.state() == StoreState(False, 0, 0, None)
+        began = time.time_ns() // 1000
+
+        def interrupted() -> Iterator[list[Bucket]]:
+            yield [Bucket(0, "C1", HOUR - 1, 1, 100, 10_000, 0, 0)]
+            raise InterruptedError
+
+        for labelled_us in (7, 9):  # the first refresh of a store, and one of a store that was whole
+            with pytest.raises(InterruptedError):
+                store.refresh(HOUR, interrupted(), [], 0, labelled_us=labelled_us)
+            filled, horizon_us, _, since = store.state()
+            assert (filled, horizon_us) == (True, HOUR * HOUR_US)
+            assert since is not None
+            assert began <= since <= time.time_ns() // 1000
+            store.refresh(HOUR, [], [], 0, labelled_us=labelled_us)
+            assert store.state() == StoreState(True, HOUR * HOUR_US, labelled_us, None)
+        store.record(decided(event("told", HOUR)))
+        store.report("told", False)
+        assert store.state().labelled_us == event("told", HOUR).time_us
+        store.refresh(HOUR, [], [], 0, labelled_us=11)
+        assert store.state().labelled_us == event("told", HOUR).time_us
+
+    def test_keeps_what_the_api_counted_after_the_horizon(self, store: OnlineStore) -> None:
+        store.record(decided(event("live", HOUR, us=20, cents=1)))
+        store.record(decided(event("later", HOUR + 2, cents=10)))
+        self.refresh(store)
+        seen = state(store, event("next", HOUR + 3))
+        assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (7, 500 + 700 + 900 + 1100 + 1 + 10 + 100)
+
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_counts_tail_events_once(self, store: OnlineStore, when: str) -> None:
+        """An event of the data's last hours may reach the API too, before the refresh or after it."""
+        if when == "before":
+            store.record(decided(self.tail[0]))
+        self.refresh(store)
+        if when == "after":
+            store.record(decided(self.tail[0]))
+        self.refresh(store)
+        assert state(store, event("next", us=11))["customer_n_24h"] == 5
+        assert state(store, event("next", HOUR + 1))["customer_n_24h"] == 5
+
+    def test_counts_events_ahead_once_and_when_their_time_has_come(self, store: OnlineStore) -> None:
+        """A row with a wrong clock lies ahead of the horizon over several runs."""
+        ahead = event("ahead", HOUR + 20, cents=3)
+        for horizon in (HOUR, HOUR + 1, HOUR + 2):
+            self.refresh(store, ahead, horizon=horizon)
+            for i in range(5):
+                store.record(decided(event(f"{horizon}-{i}", horizon + 1, us=i)))
+        assert state(store, event("next", HOUR + 4))["customer_n_24h"] == 4 + 15 + 1
+        for horizon in (HOUR + 2, HOUR + 20, HOUR + 21):
+            seen = state(store, event("next", HOUR + 21))
+            assert (seen["customer_n_720h"], seen["customer_s_720h"]) == (4 + 15 + 2, 3200 + 1500 + 3 + 100)
+            self.refresh(store, ahead, horizon=horizon)
+
+    def test_keeps_what_was_decided_and_the_data_lacks(self, store: OnlineStore) -> None:
+        """A second source is late: what the API counted of it stays counted, and once when it has landed."""
+        second = [event(f"s{i}", HOUR - 2, us=i, cents=10) for i in range(3)]
+        for e in second:
+            store.record(decided(e))
+        store.report("s0", True)
+        for more in ((), (), (second[0],), second, second):
+            self.refresh(store, *more)
+            seen = state(store, event("next", us=11))
+            assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (8, 3200 + 30 + 100)
+            assert state(store, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
+
+    def test_the_row_stands_that_lands_under_the_id_of_another_decision(self, store: OnlineStore) -> None:
+        for hour in (HOUR - 2, HOUR + 1):
+            store.record(decided(event(f"at {hour}", hour, customer="C7", terminal="T7", cents=3)))
+            store.report(f"at {hour}", True)
+        self.refresh(store)
+        assert state(store, event("next", HOUR + 2, customer="C7"))["customer_n_24h"] == 3
+        self.refresh(store, event(f"at {HOUR - 2}", HOUR - 2), event(f"at {HOUR + 1}", HOUR, us=3))
+        other = state(store, event("next", HOUR + DELAY + 2, customer="C7", terminal="T7"))
+        assert (other["customer_n_720h"], other["terminal_delayed_f_720h"]) == (1, 0)
+        assert state(store, event("next", HOUR + 2))["customer_n_24h"] == 4 + 2 + 1
+        store.report(f"at {HOUR + 1}", False)
+        store.report(f"at {HOUR - 2}", True)
+        assert state(store, event("next", HOUR + DELAY + 2, customer="C7", terminal="T7")) == other
+
+    def test_a_report_of_another_transaction_than_the_datas_moves_no_label(self, store: OnlineStore) -> None:
+        """The id is that of a fraud of the data; what was decided and reported under it is another payment."""
+        self.refresh(store, frauds=("d1", "d4"))
+        late = event("next", HOUR + DELAY + 1)
+        store.record(decided(event("d1", HOUR - 3, terminal="T8")))
+        store.record(decided(event("d4", HOUR, us=10, cents=1)))
+        for _ in range(2):
+            for key in ("d1", "d4"):
+                store.report(key, False)
+            assert state(store, late)["terminal_delayed_f_24h"] == 2
+            assert state(store, replace(late, keys=("C1", "T8")))["terminal_delayed_f_720h"] == 0
+            self.refresh(store, frauds=("d1", "d4"))
+        assert {key: report.event.amount for key, report in store.reports().newest.items()} == {"d1": 100, "d4": 1}
+
+    def test_what_comes_late_is_counted_by_the_next_run(self, store: OnlineStore) -> None:
+        self.refresh(store)
+        before = contents(store)
+        assert store.record(decided(event("late", HOUR - 1))) == decided(event("late", HOUR - 1))
+        store.report("late", True)
+        assert contents(store) == before
+        assert store.decisions(1)[0].event.transaction_id == "late"
+        self.refresh(store)
+        assert state(store, event("next", us=11))["customer_n_24h"] == 6
+        assert state(store, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
+
+    def test_keeps_reports_that_the_data_cannot_hold_yet(self, store: OnlineStore) -> None:
+        for e in self.data:
+            store.record(decided(e))
+        store.report("d1", True)
+        self.refresh(store, meanwhile=lambda: store.report("d2", True))
+        late = event("next", HOUR + DELAY)
+        assert state(store, late)["terminal_delayed_f_24h"] == 2
+        store.report("d1", False)
+        assert state(store, late)["terminal_delayed_f_24h"] == 1
+        self.refresh(store)
+        assert state(store, late)["terminal_delayed_f_24h"] == 1
+
+    def test_a_report_of_what_the_data_knows_counts_no_second_time(self, store: OnlineStore) -> None:
+        late = event("next", HOUR + DELAY + 1)
+        known = ("d1", "d4")
+        self.refresh(store, frauds=known)
+        for e in (*self.data, *self.tail):
+            store.record(decided(e))
+        assert state(store, late)["terminal_delayed_f_24h"] == 2
+        for said, frauds in ((True, 2), (True, 2), (False, 0), (False, 0), (True, 2)):
+            for name in known:
+                store.report(name, said)
+            assert state(store, late)["terminal_delayed_f_24h"] == frauds
+        store.report("d2", True)  # which the data may have otherwise: a run finds out
+        assert state(store, late)["terminal_delayed_f_24h"] == 2
+        self.refresh(store, frauds=known)
+        assert state(store, late)["terminal_delayed_f_24h"] == 3
+
+    def test_the_horizon_goes_back_to_where_the_data_is_settled(self, store: OnlineStore) -> None:
+        """A store whose horizon a row ahead had moved counts again, and what it left out meanwhile."""
+        ahead = event("ahead", HOUR + 20)
+        store.record(decided(event("first", HOUR + 1)))
+        store.report("first", True)
+        self.refresh(store, ahead, horizon=HOUR + 20)
+        for i in range(3):
+            store.record(decided(event(f"left out {i}", HOUR + 2, us=i)))
+        store.record(decided(event("beyond", HOUR + 21)))
+        self.refresh(store, ahead, horizon=HOUR)
+        assert state(store, event("next", HOUR + 3))["customer_n_24h"] == 4 + 1 + 3 + 1
+        for i in range(3):
+            store.record(decided(event(f"counted {i}", HOUR + 3, us=i)))
+        assert state(store, event("next", HOUR + 3, us=9))["customer_n_24h"] == 4 + 1 + 3 + 3 + 1
+        seen = state(store, event("next", HOUR + 22))
+        assert seen["customer_n_720h"] == 4 + 1 + 3 + 3 + 2 + 1
+        for horizon in (HOUR, HOUR + 3, HOUR + 20, HOUR - 1):
+            self.refresh(store, ahead, horizon=horizon)
+            assert state(store, event("next", HOUR + 22)) == seen
+            assert state(store, event("next", HOUR + DELAY + 3))["terminal_delayed_f_24h"] == 1
+
+    def test_the_api_goes_on_meanwhile(self, store: OnlineStore) -> None:
+        """Between two batches of buckets a decision is recorded, and counted after the horizon."""
+        live: list[int] = []
+
+        def decide(batch: int) -> None:
+            live.append(batch)
+            store.record(decided(event(f"live{batch}", HOUR + 1, us=batch)))
+
+        self.refresh(store, between=decide)
+        assert live
+        assert state(store, event("next", HOUR + 2))["customer_n_24h"] == 5 + len(live)
+
+    @pytest.mark.parametrize("before", [HOUR - 1, HOUR + 5])
+    def test_what_is_decided_while_a_run_reads_is_not_forgotten(self, store: OnlineStore, before: int) -> None:
+        """Before its horizon or after, whether that moves on or back."""
+        self.refresh(store, horizon=before)
+
+        def decide(*_: int) -> None:
+            store.record(decided(event(f"late{time.time_ns()}", HOUR - 1, us=1)))
+            store.record(decided(event(f"live{time.time_ns()}", HOUR + 1, us=1)))
+
+        self.refresh(store, meanwhile=decide)
+        assert state(store, event("next", HOUR + 2))["customer_n_24h"] in (6, 7)
+        self.refresh(store)
+        assert state(store, event("next", HOUR + 2))["customer_n_24h"] == 7
+
+
+@pytest.mark.cloud
+class TestDynamoDB:
+    """What only the store of the cloud has to keep."""
+
+    @pytest.fixture
+    def dynamo(self, online_table: str) -> DynamoStore:
+        return DynamoStore(online_table, CONTRACT, timeout=PATIENT)
+
+    @pytest.fixture
+    def calls(self, dynamo: DynamoStore) -> list[str]:
+        """The calls that the store makes, as they go out."""
+        made: list[str] = []
+        events = dynamo.calls.dynamodb.meta.events
+        events.register("before-send.dynamodb", lambda event_name, **_: made.append(event_name.rsplit(".", 1)[1]))
+        return made
+
+    def test_a_decision_takes_two_calls(self, dynamo: DynamoStore, calls: list[str]) -> None:
+        for i in range(3):
+            what = event(f"e{i}", us=3_000_000_000 + i)
+            dynamo.recall(what)
+            dynamo.record(decided(what))
+        assert calls == ["BatchGetItem", "TransactWriteItems"] * 3
+
+    def test_no_decision_takes_more_than_three(self, dynamo: DynamoStore, calls: list[str], online_table: str) -> None:
+        other = DynamoStore(online_table, CONTRACT, timeout=PATIENT)
+
+        def decide(what: Event, meanwhile: Any) -> Decision:
+            calls.clear()
+            dynamo.recall(what)
+            meanwhile()
+            made = dynamo.record(decided(what))
+            assert len(calls) <= 3
+            return made
+
+        twice = replace(decided(event("twice")), decision="fraud")
+        assert decide(event("twice"), lambda: other.record(twice)) == twice
+        late, tail = event("late", HOUR - 1), event("tail", HOUR, us=5)
+        rows = {event("d", HOUR - 1, us=9): 0, tail: 0}
+        decide(late, lambda: bring_up_to_date(other, rows, HOUR, CONTRACT))
+        assert state(dynamo, event("next", HOUR, us=9))["customer_n_24h"] == 4  # twice, d, tail and itself
+        decide(tail, lambda: None)
+        assert state(dynamo, event("next", HOUR, us=9))["customer_n_24h"] == 4
+
+    @pytest.mark.parametrize("seed", range(2))
+    def test_state_equals_the_offline_one(self, dynamo: DynamoStore, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        columns = [random.integers(0, high, 40) for high in (40 * 24, 6, 2, 2, 10**7)]
+        columns[0][:15] = 100  # one busy hour
+        replay(dynamo, [tuple(map(int, row)) for row in zip(*columns, strict=True)])
+
+    def test_a_long_or_odd_id_is_an_id(self, dynamo: DynamoStore) -> None:
+        for name in ("x" * 3000, "a/b#c d", "Größe"):
+            what = event(name, customer=name)
+            assert dynamo.record(decided(what)) == decided(what)
+            assert dynamo.recall(what)[0] == decided(what)
+            assert state(dynamo, event("next", HOUR + 1, customer=name))["customer_n_24h"] == 2
+
+    def test_a_float_comes_back_bit_for_bit(self, dynamo: DynamoStore) -> None:
+        odd = replace(decided(event("a")), score=0.1 + 0.2, threshold=1e-300)
+        dynamo.record(odd)
+        assert dynamo.recall(event("a"))[0] == odd
+
+    def test_out_of_reach_says_so_in_time(self, online_table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and never answers
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{silent.getsockname()[1]}")
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable, match=f"table {online_table}.* does not answer in time"):
+                DynamoStore(online_table, CONTRACT, timeout=1.0)
+            assert time.monotonic() - began < 10
+
+    def test_throttling_says_so_in_time(self, online_table: str) -> None:
+        store = DynamoStore(online_table, CONTRACT, timeout=PATIENT)
+        store.calls.timeout = 1.0
+        body = b'{"__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException", "message": "too fast"}'
+        answer = AWSResponse("https://dynamodb", 400, {}, RawAnswer(body))
+        store.calls.dynamodb.meta.events.register("before-send.dynamodb", lambda **_: answer)
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="ThrottlingException"):
+            store.record(decided(event("a")))
+        assert 0.3 < time.monotonic() - began < 10
+
+    def test_a_table_that_is_not_there_is_named(self, online_table: str) -> None:
+        with pytest.raises(StoreUnavailable, match=r"no-such-table\) refused.*check its name"):
+            DynamoStore("no-such-table", CONTRACT, timeout=PATIENT)
+
+    def test_reports_during_a_refresh_are_counted(self, dynamo: DynamoStore, online_table: str) -> None:
+        other = DynamoStore(online_table, CONTRACT, timeout=PATIENT)
+        data = [event("d1", HOUR - 3), event("d2", HOUR - 2)]
+        for e in data:
+            other.record(decided(e))
+
+        def report(batch: int) -> None:
+            if batch == 1:
+                other.report("d1", True)
+                other.report("d2", True)
+                other.report("d2", False)
+
+        bring_up_to_date(dynamo, dict.fromkeys(data, 0), HOUR, CONTRACT, between=report)
+        assert state(other, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
+        other.report("d1", True)
+        assert state(other, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
+        other.report("d1", False)
+        assert state(other, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 0
+        assert other.reports().mark == 5
+
+
+class RawAnswer:
+    """A body as botocore reads it off the wire."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.body
+
+
+def test_a_store_of_an_older_kind_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    SqliteStore(path, CONTRACT).close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE decisions DROP COLUMN reasons")
+    with pytest.raises(BadInput, match="move it away"):
+        SqliteStore(path, CONTRACT)
+
+
+def make_older(store: OnlineStore) -> None:
+    """Turn a store into one of the version before, which knew frauds and the tail by their ids alone."""
+    if isinstance(store, SqliteStore):
+        with contextlib.closing(sqlite3.connect(store.path)) as db, db:
+            db.execute("CREATE TABLE frauds (transaction_id TEXT PRIMARY KEY) WITHOUT ROWID")
+            db.execute("INSERT INTO frauds SELECT transaction_id FROM labels WHERE fraud")
+            db.execute("ALTER TABLE tail DROP COLUMN content")
+            db.execute("DELETE FROM facts WHERE name IN ('read', 'pending')")
+            for table in ("labels", "displaced"):
+                db.execute(f"DROP TABLE {table}")
+        return
+    assert isinstance(store, DynamoStore)
+    dynamodb, table = store.calls.dynamodb, store.calls.table
+    for item in dynamodb.scan(TableName=table)["Items"]:
+        newer = {"facts": {"era", "read", "pending"}, "reports": {"time_us", "amount", "keys"}}
+        gone = newer.get(item["pk"]["S"], {"era", "content"})
+        dynamodb.put_item(TableName=table, Item={name: value for name, value in item.items() if name not in gone})
+
+
+def test_a_store_of_the_version_before_goes_on(home: Home) -> None:
+    """Its horizon may lie ahead, and it may have left out what was decided before that."""
+    store = open_store(home, CONTRACT, timeout=PATIENT)
+    data = [event(f"d{i}", HOUR - i, us=i) for i in range(4)]
+    rows: dict[Event, int | None] = dict.fromkeys(data, None) | {event("ahead", HOUR + 9): 0}
+    for e in (data[0], data[1], event("live", HOUR + 10)):
+        store.record(decided(e))
+        store.report(e.transaction_id, True)
+    bring_up_to_date(store, rows, HOUR + 9, CONTRACT)
+    store.record(decided(event("left out", HOUR + 1)))
+    store.close()
+    make_older(store)
+
+    store = open_store(home, CONTRACT, timeout=PATIENT)
+    store.record(decided(event("ahead", HOUR + 9)))
+    store.report("live", True)  # once more
+    assert state(store, event("next", HOUR + 10 + DELAY + 1))["terminal_delayed_f_24h"] == 3
+    assert {key: report.event.hour for key, report in store.reports().newest.items()} == {
+        "d0": HOUR,
+        "d1": HOUR - 1,
+        "live": HOUR + 10,
+    }
+    for _ in range(2):
+        bring_up_to_date(store, rows, HOUR, CONTRACT)
+        assert state(store, event("next", HOUR + 11))["customer_n_24h"] == 4 + 3 + 1
+        assert state(store, event("next", HOUR + 10 + DELAY + 1))["terminal_delayed_f_24h"] == 3
+    store.close()

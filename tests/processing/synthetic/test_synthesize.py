@@ -1,0 +1,144 @@
+"""The synthesizer: the shape of the `transactions` contract, the same rows for the same seed and day."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from processing.contracts.reader import load
+from processing.errors import BadInput
+from processing.synthetic.synthesize import synthesize, write
+
+START = date(2026, 3, 1)
+
+
+def few(start: date = START, days: int = 3, seed: int = 7) -> pa.Table:
+    return synthesize(start, days, customers=300, terminals=80, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def season() -> pa.Table:
+    return synthesize(START, 120)
+
+
+def test_has_the_contracts_columns_and_values(season: pa.Table) -> None:
+    contract = load("transactions")
+    assert set(season.column_names) == set(contract.columns)
+    assert season.schema.types == [
+        pa.string(),
+        pa.timestamp("us", "UTC"),
+        pa.float64(),
+        pa.string(),
+        pa.string(),
+        pa.string(),
+        pa.int8(),
+    ]
+    assert set(season["channel"].unique().to_pylist()) == set(contract.categorical["channel"])
+    assert set(season["is_fraud"].unique().to_pylist()) == {0, 1}
+    assert sum(column.null_count for column in season.columns) == 0
+
+
+def test_defaults_give_a_season_worth_learning_from(season: pa.Table) -> None:
+    assert season.num_rows >= 330_000
+    assert 0.005 <= pc.mean(season["is_fraud"]).as_py() <= 0.014
+    assert pc.count_distinct(season["customer_id"]).as_py() > 4_900
+    assert pc.count_distinct(season["terminal_id"]).as_py() > 1_500
+
+
+def test_no_column_gives_fraud_away(season: pa.Table) -> None:
+    frauds = season.filter(pc.equal(season["is_fraud"], 1))
+    honest = season.filter(pc.equal(season["is_fraud"], 0))
+    assert set(frauds["channel"].unique().to_pylist()) == set(honest["channel"].unique().to_pylist())
+    low, high = np.quantile(frauds["amount"].to_numpy(), (0.05, 0.95))
+    assert np.mean((honest["amount"].to_numpy() >= low) & (honest["amount"].to_numpy() <= high)) > 0.5
+
+
+def test_ids_are_unique(season: pa.Table) -> None:
+    assert pc.count_distinct(season["transaction_id"]).as_py() == season.num_rows
+
+
+def test_amounts_are_positive_with_two_decimals(season: pa.Table) -> None:
+    amounts = season["amount"].to_numpy()
+    assert amounts.min() > 0
+    assert amounts.max() < load("transactions").amount_maximum
+    assert np.array_equal(amounts, np.round(amounts, 2))
+
+
+def test_times_are_in_order_and_inside_the_days_asked_for(season: pa.Table) -> None:
+    times = season["event_time"].to_numpy()
+    assert np.all(times[1:] >= times[:-1])
+    begin = datetime(2026, 3, 1, tzinfo=UTC)
+    assert begin <= season["event_time"][0].as_py() < begin + timedelta(hours=1)
+    assert timedelta(days=119, hours=23) < season["event_time"][-1].as_py() - begin < timedelta(days=120)
+
+
+def test_the_same_seed_gives_the_same_rows_and_another_one_others() -> None:
+    assert few().equals(few())
+    assert not few()["amount"].equals(few(seed=8)["amount"])
+    assert not set(few()["transaction_id"].to_pylist()) & set(few(seed=8)["transaction_id"].to_pylist())
+
+
+@pytest.mark.parametrize(("first", "days"), [(0, 1), (0, 20), (20, 20), (39, 1)])
+def test_a_part_of_the_days_is_that_part_of_the_whole(first: int, days: int) -> None:
+    whole = few(days=40)
+    begin = pa.scalar(datetime(2026, 3, 1, tzinfo=UTC) + timedelta(days=first), whole["event_time"].type)
+    end = pa.scalar(datetime(2026, 3, 1, tzinfo=UTC) + timedelta(days=first + days), whole["event_time"].type)
+    inside = pc.and_(pc.greater_equal(whole["event_time"], begin), pc.less(whole["event_time"], end))
+    assert few(START + timedelta(days=first), days).equals(whole.filter(inside))
+
+
+def test_the_next_month_continues_the_default_season(season: pa.Table) -> None:
+    month = synthesize(START + timedelta(days=90), 30)
+    assert month.equals(season.slice(season.num_rows - month.num_rows))
+
+
+@pytest.mark.parametrize("name", ["new/data.csv", "data.csv.gz", "data.parquet"])
+def test_written_files_read_back_equal_and_leave_nothing_else(name: str, tmp_path: Path) -> None:
+    table, path = few(), tmp_path / name
+    write(table, path)
+    if name.endswith(".parquet"):
+        again = pyarrow.parquet.read_table(path)
+    else:
+        types = pyarrow.csv.ConvertOptions(column_types=table.schema)
+        again = pyarrow.csv.read_csv(path, convert_options=types)
+    assert again.equals(table)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_csv_is_plain_text_with_iso_times(tmp_path: Path) -> None:
+    write(few(), tmp_path / "data.csv")
+    header, first = (tmp_path / "data.csv").read_text().splitlines()[:2]
+    assert header.replace('"', "").split(",") == few().column_names
+    assert '"' not in first
+    assert datetime.fromisoformat(first.split(",")[1]) == few()["event_time"][0].as_py()
+
+
+@pytest.mark.parametrize("name", ["data.json", "data", "csv", "data.gz"])
+def test_other_suffixes_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"\.csv, \.csv\.gz or \.parquet"):
+        write(few(days=1), tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({"days": 0}, "days is 0"),
+        ({"customers": 0}, "customers is 0"),
+        ({"terminals": 1}, "terminals is 1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"start": date(1969, 12, 31)}, "1970"),
+        ({"start": date(2199, 12, 31), "days": 2}, "2199"),
+    ],
+)
+def test_impossible_askings_are_refused_with_the_reason(arguments: dict[str, object], what: str) -> None:
+    with pytest.raises(BadInput, match=what):
+        synthesize(**{"start": START, "days": 1, **arguments})  # type: ignore[arg-type]
+
+
+def test_the_smallest_population_works() -> None:
+    assert synthesize(START, 5, customers=1, terminals=10).num_rows < 50

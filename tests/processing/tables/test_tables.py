@@ -1,0 +1,337 @@
+"""The tables of a home: what is committed is there whole or not at all, and wherever the home is moved to."""
+
+import gc
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.transforms import DayTransform
+from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session
+from table_home import CONTRACT, FIRST, at, begin, ids, put, written
+
+from processing.contracts.reader import load, parse
+from processing.errors import BadInput, Conflict, Damaged, NotFound
+from processing.storage.local import LocalHome
+from processing.tables.committing import Changes, commit
+from processing.tables.leftovers import referenced, sweep
+from processing.tables.locations import LocalFiles
+from processing.tables.schemas import transaction_schema
+from processing.tables.tables import Tables, open_tables, row_counts
+
+ODD = [
+    "my home",
+    "a+b",
+    "job@2",
+    "(1),=&",
+    "a:b",
+    "a#b?c",
+    "[z]{y}*",
+    "h%20ome",
+    "José",
+    "äöü ß",
+    "a\\b",
+    "~",
+    "x'y\"z",
+]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_whatever_a_home_is_called_its_tables_lie_in_it(tmp_path: Path, name: str) -> None:
+    home = at(tmp_path / "homes" / name)
+    put(home, "one", ["a"])
+    put(home, "two", ["b"], FIRST + 1)
+    assert ids(home) == ["a", "b"]
+    assert [path.name for path in (tmp_path / "homes").iterdir()] == [name]
+    assert open_tables(home, CONTRACT).rows_read_back("transactions", [FIRST, FIRST + 1]) == 2
+
+
+def move(home: Path, to: Path) -> Path:
+    home.rename(to)
+    return to
+
+
+def copy(home: Path, to: Path) -> Path:
+    shutil.copytree(home, to)
+    return to
+
+
+def link(home: Path, to: Path) -> Path:
+    to.symlink_to(home)
+    return to
+
+
+def begin_as_before(folder: Path) -> LocalHome:
+    """A home as it was made when its metadata still said where it lies."""
+    home = at(folder)
+    warehouse = home.path("warehouse")
+    warehouse.mkdir(parents=True)
+    catalog = SqlCatalog("fraudline", uri=f"sqlite:///{warehouse}/catalog.db", warehouse=warehouse.as_uri())
+    catalog.create_namespace("fraudline")
+    schema = pa.schema([field.with_nullable(True) for field in transaction_schema(CONTRACT)])
+    table = catalog.create_table(("fraudline", "transactions"), schema)
+    with table.update_spec() as spec:
+        spec.add_field("event_time", DayTransform(), "day")
+    assert table.location() == f"{home.url}/warehouse/fraudline/transactions"
+    files = written(home, open_tables(home, CONTRACT), "transactions", "one", {FIRST: ["a"]})
+    table.add_files([f"{home.url}/{key}" for key in files[FIRST]])
+    catalog.close()
+    return home
+
+
+@pytest.mark.parametrize("make", [begin, begin_as_before])
+@pytest.mark.parametrize("moved", [move, copy, link])
+def test_a_home_that_is_moved_copied_or_linked_goes_on_as_itself(
+    tmp_path: Path, make: Callable[[Path], LocalHome], moved: Callable[[Path, Path], Path]
+) -> None:
+    first = make(tmp_path / "first").folder
+    other = at(moved(first, tmp_path / "other place"))
+    before = content(first) if first.exists() else {}
+    assert ids(other) == ["a"]
+    put(other, "two", ["b"], FIRST + 1)
+    assert ids(other) == ["a", "b"]
+    if moved is copy:
+        assert content(first) == before
+        assert ids(at(first)) == ["a"]
+    elif moved is link:
+        assert ids(at(first)) == ["a", "b"]
+
+
+def test_a_home_made_before_goes_on_where_it_is(tmp_path: Path) -> None:
+    home = begin_as_before(tmp_path / "home")
+    assert ids(home) == ["a"]
+    put(home, "two", ["b"])
+    assert ids(home) == ["b"]
+
+
+@pytest.mark.parametrize("make", [begin, begin_as_before])
+def test_a_catalog_that_belongs_to_another_home_is_refused_before_anything_is_written(
+    tmp_path: Path, make: Callable[[Path], LocalHome]
+) -> None:
+    make(tmp_path / "first")
+    other = at(tmp_path / "other")
+    other.path("warehouse").mkdir(parents=True)
+    shutil.copyfile(tmp_path / "first/warehouse/catalog.db", other.path("warehouse/catalog.db"))
+    before = content(tmp_path)
+    with pytest.raises(Damaged, match=r"the table transactions of the home .*other"):
+        open_tables(other, CONTRACT)
+    assert content(tmp_path) == before
+
+
+def test_opening_changes_nothing(tmp_path: Path) -> None:
+    new = at(tmp_path / "new")
+    with pytest.raises(NotFound, match="has no transactions yet"):
+        _ = open_tables(new, CONTRACT).transactions
+    assert not new.folder.exists()
+    home = begin(tmp_path / "home")
+    tables = open_tables(home, CONTRACT)
+    files = written(home, tables, "features", "one", {FIRST: ["a"]})
+    tables.replace_days("features", files, files[FIRST], made_from=1)
+    before = content(home.folder)
+    other = load("transactions").text.replace("[1, 7, 30]", "[1, 7]")
+    opened = open_tables(home, parse(other))
+    assert opened.find("features") is None
+    assert not opened.features_are_current
+    assert ids(home, "features") == ["a"]
+    assert content(home.folder) == before
+
+
+def test_features_of_another_definition_are_set_aside_by_the_commit_of_new_ones(tmp_path: Path) -> None:
+    home = begin(tmp_path / "home")
+    tables = open_tables(home, CONTRACT)
+    files = written(home, tables, "features", "one", {FIRST: ["a"]})
+    tables.replace_days("features", files, files[FIRST], made_from=1)
+    opened = open_tables(home, parse(CONTRACT.text.replace("[1, 7, 30]", "[1, 7]")))
+    opened.replace_days("features", [], [], made_from=1)
+    assert len(referenced(home)) == 2
+    assert row_counts(opened.features) == {}
+
+
+def test_transactions_of_other_columns_are_refused(tmp_path: Path) -> None:
+    home = begin(tmp_path / "home")
+    with pytest.raises(BadInput, match=r"the table transactions .* has the columns"):
+        open_tables(home, load("handbook"))
+
+
+def test_a_commit_needs_the_very_snapshot_that_was_read(tmp_path: Path) -> None:
+    home = begin(tmp_path / "home")
+    first, second = open_tables(home, CONTRACT), open_tables(home, CONTRACT)
+    ours = written(home, first, "transactions", "ours", {FIRST + 1: ["b"]})
+    theirs = written(home, second, "transactions", "theirs", {FIRST + 1: ["b"], FIRST + 2: ["c"]})
+    first.replace_days("transactions", ours, ours[FIRST + 1])
+    for days in ([FIRST + 1], [FIRST + 2]):  # also where no day is touched by both
+        with pytest.raises(Conflict, match="another run changed the table transactions"):
+            second.replace_days("transactions", days, theirs[days[0]])
+    with pytest.raises(Conflict):
+        second.append("transactions", theirs[FIRST + 2][0])
+    assert ids(home) == ["a", "b"]
+
+
+def test_a_first_commit_by_two_is_one(tmp_path: Path) -> None:
+    home = at(tmp_path / "home")
+    first, second = open_tables(home, CONTRACT), open_tables(home, CONTRACT)
+    files = written(home, first, "transactions", "one", {FIRST: ["a"]})
+    first.replace_days("transactions", files, files[FIRST])
+    with pytest.raises(Conflict):
+        second.replace_days("transactions", files, files[FIRST])
+    assert ids(home) == ["a"]
+
+
+def changes_of(home: LocalHome, tables: Tables, run: str, day: int, names: list[str]) -> Changes:
+    folders = {name: f"{tables.folder(name)}/data/{run}" for name in ("transactions", "features")}
+    return Changes(
+        transactions=written(home, tables, "transactions", run, {day: names}),
+        rows=len(names),
+        features=written(home, tables, "features", run, {day: names}),
+        folders=folders,
+    )
+
+
+def test_a_conflict_leaves_nothing_of_what_was_written(tmp_path: Path) -> None:
+    home = begin(tmp_path / "home")
+    tables = open_tables(home, CONTRACT)
+    changes = changes_of(home, tables, "late", FIRST + 1, ["b"])
+    put(home, "early", ["c"], FIRST + 2)
+    with pytest.raises(Conflict):
+        commit(tables, changes, lambda key: home.remove(f"{key}/"))
+    assert ids(home) == ["a", "c"]
+    assert not [entry.key for entry in home.entries("warehouse/") if "/data/late/" in entry.key]
+
+
+def test_a_run_that_does_not_hold_the_home_any_more_commits_nothing(tmp_path: Path) -> None:
+    home = begin(tmp_path / "home")
+    tables = open_tables(home, CONTRACT)
+    changes = changes_of(home, tables, "late", FIRST + 1, ["b"])
+
+    def taken_over() -> None:
+        raise Conflict("another run took it over")
+
+    with pytest.raises(Conflict, match="took it over"):
+        commit(tables, changes, lambda key: home.remove(f"{key}/"), taken_over)
+    assert ids(home) == ["a"]
+    assert not [entry.key for entry in home.entries("warehouse/") if "/data/late/" in entry.key]
+
+
+class _Point:
+    """Sends a signal to this process at the n-th moment of a kind."""
+
+    def __init__(self, number: int, which: signal.Signals) -> None:
+        self.left, self.which = number, which
+
+    def pass_by(self, *_: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.which)
+
+
+@contextmanager
+def signalled(kind: str, number: int, which: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Point]:
+    """For a with block: SIGTERM ends as in the job, and one of both signals comes at a point of the commit."""
+
+    def ends(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(143)
+
+    point = _Point(number, which)
+    before = signal.signal(signal.SIGTERM, ends)
+    targets = {"catalog commits": (Engine, "commit"), "catalog committed": (Session, "after_commit")}
+    write = LocalFiles.new_output
+    try:
+        if kind in targets:
+            event.listen(*targets[kind], point.pass_by)
+        else:
+
+            def passed(files: LocalFiles, location: str) -> Any:
+                point.pass_by()
+                return write(files, location)
+
+            monkeypatch.setattr(LocalFiles, "new_output", passed)
+        yield point
+    finally:
+        if kind in targets:
+            event.remove(*targets[kind], point.pass_by)
+        else:
+            monkeypatch.setattr(LocalFiles, "new_output", write)
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", ["a file is written", "catalog commits", "catalog committed"])
+def test_a_signal_at_any_point_of_the_commit_destroys_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, which: signal.Signals
+) -> None:
+    home = begin(tmp_path / "home")
+    number = 0
+    while True:
+        number += 1
+        day, run = FIRST + number, f"run{number}"
+        tables = open_tables(home, CONTRACT)
+        known = ids(home)
+        changes = changes_of(home, tables, run, day, [f"{run}-x", f"{run}-y"])
+        with signalled(kind, number, which, monkeypatch) as point, suppress(SystemExit, KeyboardInterrupt):
+            commit(tables, changes, lambda key: home.remove(f"{key}/"))
+        del tables, changes  # as the end of the process would, which lets go of the catalog
+        gc.collect()
+        found = ids(home)
+        assert found in (known, sorted([*known, f"{run}-x", f"{run}-y"]))
+        assert referenced(home) <= {entry.key for entry in home.entries("warehouse/")}
+        sweep(home)
+        assert {entry.key for entry in home.entries("warehouse/") if "/data/" in entry.key} == referenced(home)
+        assert ids(home) == found
+        if point.left > 0:  # the commit has no further point of this kind
+            break
+    assert number > 2
+
+
+def test_what_no_snapshot_names_is_removed_and_nothing_of_others(tmp_path: Path) -> None:
+    home = begin(tmp_path / "home")
+    put(home, "two", ["b"])  # replaces the day; the first snapshot can still be read
+    tables = open_tables(home, CONTRACT)
+    written(home, tables, "transactions", "killed", {FIRST: ["x"], FIRST + 1: ["y"]})
+    foreign = f"{tables.folder('transactions')}/data/day=2024-10-05/00000-0-of-another-writer.parquet"
+    home.write(foreign, b"not committed yet")
+    kept = referenced(home)
+    assert sweep(home) == 2
+    assert {entry.key for entry in home.entries("warehouse/") if "/data/" in entry.key} == {*kept, foreign}
+    assert sweep(home) == 0
+    assert len(kept) == 2
+
+
+def test_a_lost_catalog_is_not_a_new_home(tmp_path: Path) -> None:
+    home = begin(tmp_path / "home")
+    home.delete("warehouse/catalog.db")
+    before = content(home.folder)
+    with pytest.raises(Damaged, match=r"does not know the table transactions.*home repair"):
+        open_tables(home, CONTRACT)
+    assert content(home.folder) == before
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"\x00garbage" * 40)
+
+
+@pytest.mark.parametrize("damage", [cut, overwrite, Path.unlink])
+@pytest.mark.parametrize(
+    "what", ["catalog.db", "metadata/*.metadata.json", "metadata/*-m0.avro", "metadata/snap-*.avro"]
+)
+def test_damage_is_told_as_such(tmp_path: Path, what: str, damage: Callable[[Path], None]) -> None:
+    home = begin(tmp_path / "home")
+    newest = max(home.path("warehouse").rglob(what.rpartition("/")[2]), key=lambda path: path.stat().st_mtime_ns)
+    damage(newest)
+    with pytest.raises(Damaged, match="fraudline home repair"):
+        open_tables(home, CONTRACT).files_by_day("transactions")

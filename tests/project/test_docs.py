@@ -1,0 +1,250 @@
+"""The documentation is true: its links lead somewhere, its commands exist, what it shows is what is printed."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from places import ROOT
+from typer.core import TyperGroup
+from typer.testing import CliRunner
+
+from pipeline.command.main import app
+from pipeline.infrastructure.deploy import KNOWN
+from serving.settings import Settings
+
+COMMAND = typer.main.get_command(app)
+CHEAP = ("cost", "keys", "synthesize")  # these are run where they stand in a block of their own
+
+
+@cache
+def listed(pattern: str) -> tuple[Path, ...]:
+    """The repository's files of a pattern, those not yet committed included."""
+    found = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", pattern]
+    names = subprocess.run(found, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return tuple(ROOT / name for name in sorted(set(names)) if (ROOT / name).exists())
+
+
+PAGES = listed("*.md")
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def blocks(page: Path) -> Iterator[tuple[str, list[str]]]:
+    """The code blocks of a page: the language of a fenced one ("" if none is said), and the lines."""
+    language: str | None = None
+    lines: list[str] = []
+    for line in [*page.read_text(encoding="utf-8").splitlines(), ""]:
+        fence = re.match(r" *```(\w*)", line)
+        if fence and language is None:
+            if lines:
+                yield "", lines
+            language, lines = fence[1], []
+        elif fence:
+            yield str(language), lines
+            language, lines = None, []
+        elif language is not None:
+            lines.append(line)
+        elif line.startswith("    "):
+            lines.append(line.strip())
+        elif line.strip() and lines:
+            yield "", lines
+            lines = []
+    if lines:
+        yield "", lines
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text(encoding="utf-8"))
+
+
+def whole(lines: list[str]) -> list[str]:
+    """Lines of a shell, those that go on after a backslash joined."""
+    return re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
+
+
+def commands(page: Path) -> Iterator[tuple[list[str], bool]]:
+    """The words of every command of ours that a page shows, and whether that is in a block, and so all of it."""
+    lines = [(line, True) for _, block in blocks(page) for line in whole(block)]
+    for line, shown in [*lines, *((span, False) for span in re.findall(r"`([^`\n]+)`", prose(page)))]:
+        if not re.search(r"\b(fraudline|make|python3?) ", line):
+            continue
+        tokens = shlex.shlex(line.strip().removeprefix("$ "), posix=True, punctuation_chars="&|;")
+        tokens.whitespace_split = True
+        words: list[str] = []
+        for token in [*tokens, ";"]:
+            if not re.fullmatch(r"[&|;]+", token):
+                words.append(token)
+            elif words:
+                if re.fullmatch(r"(\.venv/bin/)?(fraudline|make|python3?)", words[0]) and len(words) > 1:
+                    yield words, shown
+                words = []
+
+
+def check(words: list[str], shown: bool = True) -> None:
+    """Fail unless a command exists and takes these options and values; all it needs, if all is `shown`.
+
+    It is not run.
+    """
+    program, *given = words
+    program = program.rpartition("/")[2]
+    if given == ["..."]:
+        return
+    if program == "make":
+        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        wrong = [word for word in given if "=" not in word and word not in targets]
+        assert not wrong, f"make has no target {wrong}"
+    elif program == "fraudline":
+        try:
+            parse(COMMAND, given)
+        except typer.BadParameter as error:
+            if shown or type(error).__name__ != "MissingParameter":
+                raise
+    elif given[0] == "-m":
+        assert importlib.util.find_spec(given[1]), f"there is no module {given[1]}"
+    elif given[0].endswith(".py"):
+        assert (ROOT / given[0]).exists(), f"there is no script {given[0]}"
+
+
+def parse(command: Any, given: list[str]) -> None:
+    if isinstance(command, TyperGroup) and given and not given[0].startswith("-"):
+        known = command.commands
+        assert given[0] in known, f"no command {given[0]!r}; there are {', '.join(known)}"
+        parse(known[given[0]], given[1:])
+    elif not {"--help", "--install-completion", "--show-completion"} & set(given):
+        command.make_context(str(command.name), list(given))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a page's headings make."""
+    titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def links(page: Path) -> Iterator[tuple[str, Path, str]]:
+    """The links of a page to this repository: as written, the file (a folder's page, if it has one), the anchor."""
+    for written in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", written):
+            continue
+        path, _, anchor = written.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        inner = target / "README.md"
+        yield written, inner if inner.exists() else target, anchor
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page: Path) -> None:
+    for written, target, anchor in links(page):
+        assert target.exists(), f"{written} leads nowhere"
+        assert target.is_relative_to(ROOT)
+        assert not anchor or anchor in anchors(target), f"{written}: there is no such heading"
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        if page not in reached:
+            reached.add(page)
+            ahead += [target for _, target, _ in links(page) if target.suffix == ".md"]
+    assert {str(page.relative_to(ROOT)) for page in set(PAGES) - reached} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_commands_exist_and_take_what_they_are_given(page: Path) -> None:
+    for words, shown in commands(page):
+        check(words, shown)
+
+
+def test_commands_are_found_and_wrong_ones_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("Say `fraudline cost --tasks 3`.\n\n    make run\n\n```\n$ fraudline run \\\n   --hom x\n```\n")
+    found = [words for words, _ in commands(page)]
+    assert found == [["make", "run"], ["fraudline", "run", "--hom", "x"], ["fraudline", "cost", "--tasks", "3"]]
+    check(found[0])
+    check(found[2])
+    with pytest.raises(Exception, match="No such option"):
+        check(found[1])
+    for wrong in (["fraudline", "models", "lst"], ["make", "everything"], ["python", "-m", "pipeline.nothing"]):
+        with pytest.raises(AssertionError):
+            check(wrong)
+
+
+def leaves(command: Any, name: str = "fraudline") -> Iterator[tuple[str, Any]]:
+    if isinstance(command, TyperGroup):
+        for word, inner in command.commands.items():
+            yield from leaves(inner, f"{name} {word}")
+    else:
+        yield name, command
+
+
+@pytest.mark.parametrize(("name", "command"), list(leaves(COMMAND)), ids=[name for name, _ in leaves(COMMAND)])
+def test_every_command_has_an_example_that_works(name: str, command: Any) -> None:
+    [example] = re.findall(r"Example: (fraudline .*)", command.help or "")
+    assert example.startswith(name)
+    check(shlex.split(example))
+
+
+def runnable(page: Path) -> Iterator[list[list[str]]]:
+    """The blocks of a page that hold nothing but cheap commands."""
+    for language, lines in blocks(page):
+        ours = language == "" and all(line.startswith("fraudline ") for line in lines if line.strip())
+        written = [shlex.split(line, comments=True) for line in whole(lines) if line.strip()] if ours else []
+        if written and all(len(words) > 1 and words[1] in CHEAP for words in written):
+            yield written
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_cheap_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    for block in runnable(page):
+        for words in block:
+            if "--secret" in words:
+                continue
+            done = CliRunner().invoke(app, words[1:])
+            assert done.exit_code == 0, f"{' '.join(words)}: {done.output}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_what_a_command_is_shown_to_print_it_prints(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of the language `console`: a command after `$`, and its whole output."""
+    monkeypatch.setenv("COLUMNS", "120")
+    for language, lines in blocks(page):
+        if language == "console":
+            words = shlex.split(lines[0].removeprefix("$ "))
+            done = CliRunner().invoke(app, words[1:])
+            printed = [line.rstrip() for line in done.output.splitlines()]
+            assert lines[1:] == printed, f"{page.name} shows another output of {' '.join(words)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_files_tests_and_variables_that_are_named_exist(page: Path) -> None:
+    text = prose(page)
+    for named in re.findall(r"`([a-z_]+/[\w./]+\.(?:py|toml|md|html|sh))(?:::(?:\w+::)?(\w+))?`", text):
+        path = ROOT / named[0]
+        assert path.exists() or (page.parent / named[0]).exists(), f"there is no {named[0]}"
+        if named[1]:
+            assert f"def {named[1]}(" in path.read_text(), f"{named[0]} has no {named[1]}"
+    for variable in set(re.findall(r"\bFRAUDLINE_[A-Z_]+[A-Z]\b", text)):
+        assert variable in variables(), f"nothing reads {variable}"
+
+
+@cache
+def variables() -> frozenset[str]:
+    settings = {f"FRAUDLINE_{name.upper()}" for name in Settings.model_fields}
+    options = {str(o.envvar) for _, leaf in leaves(COMMAND) for o in leaf.params if o.envvar}
+    code = " ".join(path.read_text() for path in listed("*.py") if path.relative_to(ROOT).parts[0] != "tests")
+    return frozenset(settings | options | set(re.findall(r"FRAUDLINE_[A-Z_]+", code)))
+
+
+def test_what_a_failed_deployment_says_is_explained() -> None:
+    page = (ROOT / "pipeline/infrastructure/AWS.md").read_text()
+    for _, meaning in KNOWN:
+        assert re.split(r"[:,]", meaning)[0] in page

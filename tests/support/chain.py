@@ -1,0 +1,218 @@
+"""What the tests of a deployed stack do to it and ask of it: data in, runs followed, requests, queues."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+from deployment import Deployment
+from emulator import free_port
+from places import ROOT
+
+from pipeline.registry.registry import Registry
+from processing.aws import client
+from processing.contract import Contract
+from processing.contracts.reader import load, parse
+from processing.storage.home import Home
+from processing.storage.open import open_home
+from processing.synthetic.synthesize import synthesize, write
+
+Found = TypeVar("Found")
+
+CONTRACT = parse(
+    load("transactions")
+    .text.replace("[1, 7, 30]", "[1, 3]")
+    .replace("delay_days = 7", "delay_days = 2")
+    .replace("train_days = 60", "train_days = 9")
+    .replace("test_days = 7", "test_days = 3")
+)
+FIRST_DAY = date(2026, 3, 1)
+RUN_SECONDS = 300.0
+
+
+def until(found: Callable[[], Found | None], seconds: float, what: str) -> Found:
+    """What a function gives once it gives something."""
+    ends = time.monotonic() + seconds
+    while True:
+        value = found()
+        if value:
+            return value
+        assert time.monotonic() < ends, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.2)
+
+
+class Chain:
+    """A deployment as its users see it."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.outputs = deployment.outputs
+        self.home: Home = open_home(self.outputs["HomeUrl"])
+        self.registry = Registry(self.home)
+
+    def file(self, name: str, *, first: date = FIRST_DAY, days: int, folder: Path) -> Path:
+        """A file of synthetic transactions."""
+        path = folder / name
+        write(synthesize(first, days, customers=900, terminals=300, seed=7), path)
+        return path
+
+    def land(self, name: str, *, first: date = FIRST_DAY, days: int, folder: Path) -> None:
+        """Put such a file to incoming/, as whoever delivers data does."""
+        self.home.upload(self.file(name, first=first, days=days, folder=folder), f"incoming/{name}")
+
+    def executions(self) -> list[dict[str, Any]]:
+        """The executions of the pipeline, newest first."""
+        answer = client("sagemaker").list_pipeline_executions(PipelineName=self.outputs["PipelineName"])
+        found: list[dict[str, Any]] = answer["PipelineExecutionSummaries"]
+        return found
+
+    def next_run(self, before: int) -> dict[str, Any]:
+        """The end of the run that comes after the first `before` ones, as DescribePipelineExecution tells it."""
+
+        def ended() -> dict[str, Any] | None:
+            found = self.executions()
+            if len(found) <= before or found[0]["PipelineExecutionStatus"] == "Executing":
+                return None
+            arn = found[0]["PipelineExecutionArn"]
+            described: dict[str, Any] = client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=arn)
+            return described
+
+        return until(ended, RUN_SECONDS, "a run's end")
+
+    def steps(self, run: dict[str, Any]) -> dict[str, str]:
+        """The status of each step that a run came to."""
+        answer = client("sagemaker").list_pipeline_execution_steps(PipelineExecutionArn=run["PipelineExecutionArn"])
+        return {step["StepName"]: step["StepStatus"] for step in answer["PipelineExecutionSteps"]}
+
+    def packages(self) -> list[dict[str, Any]]:
+        """What the registry's group holds, oldest first, each as DescribeModelPackage tells it."""
+        sagemaker, group = client("sagemaker"), self.outputs["ModelPackageGroup"]
+        listed = sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"]
+        arns = sorted((found["ModelPackageArn"] for found in listed), key=lambda arn: int(arn.rpartition("/")[2]))
+        return [sagemaker.describe_model_package(ModelPackageName=arn) for arn in arns]
+
+    def newest_package(self) -> dict[str, Any]:
+        """The package that was registered last."""
+        return self.packages()[-1]
+
+    def archived(self) -> list[str]:
+        """The names of the files that were taken in."""
+        return [entry.key.rpartition("/")[2] for entry in self.home.entries("archive/")]
+
+    def quiet(self, reaction: str) -> bool:
+        """Whether a reaction's queue is empty and no message is being worked on."""
+        asked = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        asked.append("ApproximateNumberOfMessagesDelayed")
+        answer = client("sqs").get_queue_attributes(QueueUrl=self.outputs[f"{reaction}QueueUrl"], AttributeNames=asked)
+        return all(int(number) == 0 for number in answer["Attributes"].values())
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """The `fraudline` command, as whoever runs the system types it."""
+        environment = self.deployment.environment | {"PATH": os.environ["PATH"]}
+        command = [sys.executable, "-m", "pipeline.command.main", *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS)
+
+    def verify(self, name: str, *words: str, key: str = "") -> subprocess.CompletedProcess[str]:
+        """One of the `verify_*.py` scripts, on this deployment."""
+        environment = self.deployment.environment | {"PATH": os.environ["PATH"], "FRAUDLINE_API_KEY": key}
+        command = [sys.executable, str(ROOT / "tests" / f"verify_{name}.py"), *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS)
+
+    @contextmanager
+    def policy(self, role: str, statement: dict[str, Any]) -> Iterator[None]:
+        """A role with a further statement, for the time of the block."""
+        iam, name = client("iam"), self.outputs[role].rpartition("/")[2]
+        policy = {"Version": "2012-10-17", "Statement": [statement]}
+        iam.put_role_policy(RoleName=name, PolicyName="planted", PolicyDocument=json.dumps(policy))
+        try:
+            yield
+        finally:
+            iam.delete_role_policy(RoleName=name, PolicyName="planted")
+
+    def dead(self, reaction: str) -> list[dict[str, Any]]:
+        """The bodies of what lies in a reaction's dead-letter queue."""
+        sqs, url = client("sqs"), self.outputs[f"{reaction}DeadUrl"]
+        found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0).get("Messages", [])
+        return [json.loads(message["Body"]) for message in found]
+
+    @contextmanager
+    def serving(self) -> Iterator["Api"]:
+        """The API as ECS starts it: the task definition's environment, the secret fetched as the execution role, the
+        task role's credentials. It is asked with a key made for this."""
+        secret = self.outputs["ApiKeysSecret"]
+        scopes = [word for scope in ("score", "feedback", "admin") for word in ("--scope", scope)]
+        name = f"tests-{uuid.uuid4().hex[:8]}"
+        made = self.command("keys", "add", name, *scopes, "--secret", secret)
+        assert made.returncode == 0, made.stderr
+        token = made.stdout.split()[0]
+        starter = client_of("secretsmanager", self.deployment.role("ApiExecutionRole"))
+        keys = starter.get_secret_value(SecretId=secret)["SecretString"]
+        answer = client("ecs").describe_task_definition(taskDefinition=self.outputs["TaskDefinition"])
+        [container] = answer["taskDefinition"]["containerDefinitions"]
+        given = {each["name"]: each["value"] for each in container["environment"]}
+        port = free_port()
+        given |= {"FRAUDLINE_PORT": str(port), "FRAUDLINE_STORE_TIMEOUT_SECONDS": "20", "FRAUDLINE_API_KEYS": keys}
+        given["FRAUDLINE_HOST"] = "127.0.0.1"  # the tests stay on this machine
+        with (self.deployment.folder / "api.log").open("ab") as log:
+            environment = {**self.deployment.role("ApiTaskRole"), **given}
+            process = subprocess.Popen([sys.executable, "-m", "serving"], env=environment, stdout=log, stderr=log)
+            try:
+                api = Api(f"http://127.0.0.1:{port}", token)
+                until(lambda: process.poll() is None and api.ready(), 60, "the API's readiness")
+                yield api
+            finally:
+                process.terminate()
+                process.wait(30)
+
+
+def client_of(service: str, environment: Mapping[str, str]) -> Any:
+    """A client with an environment's credentials."""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    return boto3.client(service, **{name.lower(): environment[name] for name in names})
+
+
+class Api:
+    """The scoring API, over HTTP."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url, self.token = url, token
+
+    def ready(self) -> bool:
+        """Whether it answers, and serves a model."""
+        try:
+            return self.ask("/health/ready")[0] == 200
+        except OSError:
+            return False
+
+    def ask(self, path: str, sent: Any = None) -> tuple[int, Any]:
+        """The status and the answer."""
+        body = None if sent is None else json.dumps(sent).encode()
+        headers = {"content-type": "application/json", "authorization": f"Bearer {self.token}"}
+        request = urllib.request.Request(self.url + path, body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+
+def payment(contract: Contract, number: int, day: date) -> dict[str, Any]:
+    """A transaction as a client of the API sends it."""
+    return {
+        contract.id: f"payment-{number}",
+        "event_time": f"{day.isoformat()}T12:00:00Z",
+        "amount": 10.0 + number,
+        "customer_id": "C000003",
+        "terminal_id": "T000005",
+        "channel": "online",
+    }

@@ -1,0 +1,111 @@
+"""The function behind the Promote step."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from pipeline.registry.registry import CorruptModel, Registry
+from processing.errors import BadInput
+from processing.storage.open import open_home
+from triggers.functions.promote import handler
+
+CONTRACT = b"any = 'text'"
+MANIFEST = {"contract": {"digest": hashlib.sha256(CONTRACT).hexdigest()}, "features": ["amount"], "threshold": 0.5}
+
+
+@pytest.fixture
+def registry(tmp_path):
+    registry = Registry(open_home(tmp_path))
+    registry.home.write("contract.toml", CONTRACT)
+    return registry
+
+
+def event(registry, passed=True, manifest=MANIFEST, files=None, **gate):
+    metrics = {"metrics": {}, "gate": {"passed": passed, "reason": "weak", **gate}}
+    files = files or {"model.joblib": b"m"}
+    version = registry.publish(files, manifest, metrics, datetime(2026, 1, 1, tzinfo=UTC))
+    return {"home": registry.home.url, "version": version, "manifest": registry.open(version).digest, "run": "r1"}
+
+
+def test_it_promotes_for_the_run(registry):
+    asked = event(registry)
+    assert handler(asked, None) == {"promoted": asked["version"]}
+    latest = registry.latest()
+    assert (latest.version, latest.by) == (asked["version"], "pipeline run r1")
+
+
+def test_a_retried_step_changes_nothing_and_succeeds(registry):
+    asked = event(registry)
+    assert handler(asked, None) == handler(asked, None)
+    assert registry.latest().serial == 1
+
+
+def test_it_never_promotes_what_the_gate_refused(registry):
+    with pytest.raises(BadInput, match="did not pass the gate: weak"):
+        handler(event(registry, passed=False), None)
+    assert registry.latest() is None
+
+
+def test_only_what_evaluation_told_is_promoted_whatever_a_version_says_of_its_gate(registry):
+    evaluated = event(registry)
+    forged = event(registry)["version"]  # by someone who may write models, with a gate that it passed
+    with pytest.raises(CorruptModel, match="is not what was evaluated"):
+        handler({**evaluated, "version": forged}, None)
+    with pytest.raises(BadInput, match="does not tell which manifest was evaluated"):
+        handler({"home": registry.home.url, "version": forged, "run": "r1"}, None)
+    assert registry.latest() is None
+
+
+def test_what_was_replaced_after_its_evaluation_is_not_promoted(registry):
+    asked = event(registry)
+    folder = f"models/{asked['version']}"
+    manifest = json.loads(registry.home.read(f"{folder}/manifest.json"))
+    manifest["files"]["model.joblib"] = hashlib.sha256(b"another").hexdigest()
+    registry.home.write(f"{folder}/model.joblib", b"another")
+    registry.home.write(f"{folder}/manifest.json", json.dumps(manifest).encode())
+    with pytest.raises(CorruptModel, match="is not what was evaluated"):
+        handler(asked, None)
+    assert registry.latest() is None
+
+
+def test_what_a_run_forced_serves_and_says_who_forced_it(registry):
+    asked = event(registry, passed=False, forced_by="ann")
+    assert handler(asked, None) == {"promoted": asked["version"]}
+    latest = registry.latest()
+    assert latest.forced
+    assert latest.by == "ann, by pipeline run r1"
+    assert latest.reason == "forced by ann against the gate"
+
+
+def test_what_waits_for_approval_is_not_promoted_by_its_run(registry):
+    with pytest.raises(BadInput, match="waits for a person's approval"):
+        handler(event(registry, passed=False, verdict="waiting"), None)
+    assert registry.latest() is None
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        ({**MANIFEST, "contract": {"digest": "0" * 64}}, "was trained under another contract"),
+        ({}, "was trained under another contract"),
+        ({**MANIFEST, "threshold": None}, "lacks its features or its threshold"),
+    ],
+)
+def test_what_the_api_of_the_home_would_refuse_by_its_manifest_is_not_promoted(registry, manifest, said):
+    with pytest.raises(BadInput, match=said):
+        handler(event(registry, manifest=manifest), None)
+    assert registry.latest() is None
+
+
+def test_a_joblib_model_is_not_promoted_where_the_api_loads_packed_ones_alone(registry, monkeypatch):
+    monkeypatch.setenv("FRAUDLINE_MODELS", "packed")
+    with pytest.raises(BadInput, match="has no packed scorer"):
+        handler(event(registry), None)
+    assert registry.latest() is None
+    packed = event(registry, files={"model.joblib": b"m", "scorer.npz": b"s"})
+    assert handler(packed, None) == {"promoted": packed["version"]}
+    monkeypatch.setenv("FRAUDLINE_MODELS", "pakced")
+    with pytest.raises(BadInput, match="FRAUDLINE_MODELS is 'pakced'"):
+        handler(packed, None)

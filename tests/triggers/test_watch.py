@@ -1,0 +1,136 @@
+"""The watcher: what lands makes a run, what lands together makes one, what fails is not tried over and over."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from processing.errors import BadInput, Conflict, FraudlineError
+from processing.storage.local import LocalHome
+from triggers import watch as watching
+from triggers.watch import watch
+
+
+class Enough(BaseException):
+    """Ends the watcher, as Ctrl-C does."""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalHome:
+    monkeypatch.setattr(watching, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(watching, "BUSY_SECONDS", 0.05, raising=False)
+    home = LocalHome(tmp_path)
+    home.path("incoming").mkdir()
+    return home
+
+
+def land(home: LocalHome, *names: str) -> None:
+    for name in names:
+        home.path(f"incoming/{name}").write_text("x")
+        whole = time.time() - 60
+        os.utime(home.path(f"incoming/{name}"), (whole, whole))
+
+
+def followed(home: LocalHome, run: Callable[[list[str]], None], *, runs: int, seconds: float = 1.5) -> list[list[str]]:
+    """Watch until `runs` runs and some more time have gone by; which files waited when each began."""
+    seen: list[list[str]] = []
+    deadline = time.monotonic() + seconds
+
+    def start() -> None:
+        names = sorted(path.name for path in home.path("incoming").iterdir())
+        seen.append(names)
+        run(names)
+
+    def stop_in_time() -> None:
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+        land(home, "the-end.csv")
+
+    def start_or_end() -> None:
+        if home.path("incoming/the-end.csv").exists():
+            raise Enough
+        start()
+
+    threading.Thread(target=stop_in_time, daemon=True).start()
+    with pytest.raises(Enough):
+        watch(home, start_or_end, lambda error: None)
+    assert len(seen) == runs
+    return seen
+
+
+def take_all(home: LocalHome) -> Callable[[list[str]], None]:
+    def run(names: list[str]) -> None:
+        for name in names:
+            home.path(f"incoming/{name}").unlink()
+
+    return run
+
+
+def test_files_that_land_together_make_one_run(home: LocalHome) -> None:
+    land(home, "a.csv", "b.csv", "c.parquet")
+    assert followed(home, take_all(home), runs=1) == [["a.csv", "b.csv", "c.parquet"]]
+
+
+def test_what_lands_during_a_run_makes_exactly_one_more(home: LocalHome) -> None:
+    land(home, "a.csv")
+    take = take_all(home)
+
+    def run(names: list[str]) -> None:
+        take(names)
+        if names == ["a.csv"]:
+            land(home, "b.csv", "c.csv")
+
+    assert followed(home, run, runs=2) == [["a.csv"], ["b.csv", "c.csv"]]
+
+
+def test_a_file_still_being_written_starts_nothing(home: LocalHome) -> None:
+    home.path("incoming/growing.csv").write_text("x")  # changed just now
+    assert followed(home, take_all(home), runs=0, seconds=0.8) == []
+
+
+def test_a_failed_run_is_tried_again_only_when_something_changed(home: LocalHome) -> None:
+    land(home, "bad.csv")
+
+    def run(names: list[str]) -> None:
+        raise BadInput("bad.csv has no column 'amount'")
+
+    assert followed(home, run, runs=1) == [["bad.csv"]]
+
+
+def test_a_file_that_lands_after_a_failure_has_its_turn(home: LocalHome) -> None:
+    land(home, "bad.csv")
+    told: list[FraudlineError] = []
+
+    def start() -> None:
+        if home.path("incoming/good.csv").exists():
+            raise Enough
+        land(home, "good.csv")
+        raise BadInput("bad.csv has no column 'amount'")
+
+    with pytest.raises(Enough):
+        watch(home, start, told.append)
+    assert len(told) == 1
+
+
+def test_a_run_that_meets_another_one_is_tried_until_it_can_begin_and_told_once(home: LocalHome) -> None:
+    land(home, "a.csv")
+    told: list[FraudlineError] = []
+    tries = 0
+
+    def start() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 4 or home.path("incoming/the-end.csv").exists():
+            raise Enough
+        raise Conflict("a run is going on")
+
+    end = threading.Timer(20, lambda: land(home, "the-end.csv"))  # ends one that waits for files to change
+    end.start()
+    with pytest.raises(Enough):
+        watch(home, start, told.append)
+    end.cancel()
+    assert tries == 4
+    assert len(told) == 1
