@@ -1,8 +1,11 @@
 """Errors that nobody expected, told without what they say: their texts may hold the values of somebody's rows."""
 
 import traceback
+from pathlib import Path
 
 from processing.errors import FraudlineError
+
+CODE = Path(__file__).resolve().parents[1]
 
 
 def shape_of(error: BaseException) -> str:
@@ -11,8 +14,14 @@ def shape_of(error: BaseException) -> str:
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename and not frame.filename.startswith("<")]
-    where = f" at {'/'.join(own[-1].filename.rsplit('/', 2)[-2:])}:{own[-1].lineno}, in {own[-1].name}" if own else ""
+    where = f" at {_short(own[-1].filename)}:{own[-1].lineno}, in {own[-1].name}" if own else ""
     return f"{type(error).__name__}{where}"
+
+
+def _short(file: str) -> str:
+    """A file's path within Fraudline's code, or its last two parts."""
+    path = Path(file)
+    return str(path.relative_to(CODE) if path.is_relative_to(CODE) else Path(*path.parts[-2:]))
 
 
 def trace_of(error: BaseException) -> str:

@@ -1,10 +1,10 @@
-"""TRAINDOC"""
+"""The training step: reads the features of the training window, fits a model, saves it with its record."""
 
 from pipeline.data import dataset
 from pipeline.estimators.trees import Hyperparameters
 from pipeline.evaluation import threshold
 from pipeline.steps import container
-from pipeline.training.fit import _days, save, train
+from pipeline.training.fit import days_of, save, train
 from processing.contracts import reader as contracts
 
 
@@ -16,7 +16,7 @@ def main() -> None:
         alerts_per_day = threshold.budget_of(given.pop("alerts_per_day", "0"))
         hyperparameters = Hyperparameters.from_strings(given)
         rows = dataset.read(container.channel("train"), contract)
-        print(f"read {rows.rows} rows, {rows.frauds} frauds, {_days(rows.day)}", flush=True)
+        print(f"read {rows.rows} rows, {rows.frauds} frauds, {days_of(rows.day)}", flush=True)
         model, training = train(rows, contract, hyperparameters, alerts_per_day)
         save(container.model_dir(), model, training, rows)
 

@@ -134,7 +134,7 @@ def split(rows: Dataset, contract: Contract) -> Split:
         if rows.part(slice(0, attempt.fit_end)).learnable and rows.part(slice(attempt.start, None)).learnable:
             return attempt
     raise BadInput(
-        f"{rows.frauds} frauds in {rows.rows} rows, {_days(rows.day)}: too few to fit a model and to choose a "
+        f"{rows.frauds} frauds in {rows.rows} rows, {days_of(rows.day)}: too few to fit a model and to choose a "
         "threshold on later rows; train on a longer time"
     )
 
@@ -179,6 +179,6 @@ def _window(day: NDArray[np.int64]) -> dict[str, str]:
     return {"first_day": first, "last_day": last}
 
 
-def _days(day: NDArray[np.int64]) -> str:
+def days_of(day: NDArray[np.int64]) -> str:
     window = _window(day)
     return f"{window['first_day']} to {window['last_day']}"

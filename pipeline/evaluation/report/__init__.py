@@ -68,7 +68,7 @@ def confusion(rows: Dataset, one: Scored) -> dict[str, tuple[int, float]]:
 def page(template: str, **values: Any) -> bytes:
     """A page from one of the templates in this folder. What is inserted is escaped."""
     environment = Environment(
-        loader=PackageLoader("pipeline", "report"),
+        loader=PackageLoader("pipeline.evaluation", "report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("words", "at"),
     [
         (["models", "list"], "typer"),
-        (["models", "list"], "pipeline.command"),
+        (["models", "list"], "pipeline.command.main"),
         (["models", "list"], "pipeline.registry.registry"),
         (["run", "--data", "rows.csv"], "pipeline.runs.here"),
         (["drift"], "pipeline.evaluation.drift"),

@@ -380,7 +380,8 @@ def test_an_error_in_a_handler_is_the_steps_failure_with_its_traceback_in_the_lo
     outcome = run(tmp_path, document(callback("A")), Bindings(callbacks={QUEUE: broken}))
     assert outcome.failure
     assert re.fullmatch(
-        r"it ended unexpectedly: ZeroDivisionError at tests/test_local\.py:\d+, in broken; its log has the trace",
+        r"it ended unexpectedly: ZeroDivisionError at tests/pipeline/local/test_local\.py:\d+, in broken; "
+        "its log has the trace",
         outcome.failure.reason,
     )
     log = outcome.failure.log.read_text()

@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from pipeline.definition import job_statuses
 from pipeline.local import StepEvent
 from pipeline.runs import aws as run_on_aws
 from pipeline.runs import statuses
 from pipeline.runs.aws import Execution
 from pipeline.runs.progress import MARKS, shown
-from triggers.functions import glue_runs, sagemaker_runs
+from triggers.functions import sagemaker_runs
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ARN = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/fraudline/execution/abcdefghijkl"
@@ -46,7 +47,7 @@ def test_each_status_of_an_execution_is_known_as_going_on_or_ended() -> None:
 
 
 def test_each_state_of_a_glue_job_is_known_as_going_on_or_ended() -> None:
-    assert sorted(told_by("glue", "JobRunState")) == sorted((*glue_runs.GOING, *glue_runs.ENDED))
+    assert sorted(told_by("glue", "JobRunState")) == sorted((*job_statuses.GOING, *job_statuses.ENDED))
 
 
 @pytest.mark.parametrize("terminal", [False, True])

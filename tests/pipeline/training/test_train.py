@@ -16,6 +16,7 @@ from pipeline.data import dataset
 from pipeline.estimators.trees import Hyperparameters
 from pipeline.evaluation.threshold import choose
 from pipeline.scorer.packers import packed_file
+from pipeline.steps import train as step
 from pipeline.training import fit as train
 from processing.errors import BadInput, Damaged
 from processing.features.feature_set import FeatureSet
@@ -148,7 +149,7 @@ def test_the_step_leaves_model_and_record(tmp_path, monkeypatch, capsys):
     write_contract(tmp_path / "input/data/contract")
     (tmp_path / "input/config").mkdir()
     (tmp_path / "input/config/hyperparameters.json").write_text('{"max_iterations": "20"}')
-    train.main()
+    step.main()
     training = json.loads((tmp_path / "model/training.json").read_text())
     model = joblib.load(tmp_path / "model/model.joblib")
     assert training["features"] == list(FeatureSet(CONTRACT).names)
@@ -215,6 +216,6 @@ def test_a_failure_of_the_step_says_why(tmp_path, monkeypatch):
     (tmp_path / "input/data/train").mkdir(parents=True)
     write_contract(tmp_path / "input/data/contract")
     with pytest.raises(SystemExit) as ended:
-        train.main()
+        step.main()
     assert ended.value.code == 1
     assert "holds no rows" in (tmp_path / "output/failure").read_text()
