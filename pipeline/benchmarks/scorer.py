@@ -107,8 +107,8 @@ def features_of(made: pa.Table, contract: Contract) -> tuple[Floats, NDArray[np.
     for entity in contract.entities:
         _, codes = np.unique(made.column(entity.column).to_numpy(), return_inverse=True)
         states.append(sawtooth(features.windows[entity.name], codes.astype(np.int64), time_us, amount, fraud))
-    extras = features.encode({name: made.column(name).to_pylist() for name in contract.categorical}, len(made))
-    return features.compute(amount, time_us, np.column_stack(states), extras), fraud.astype(np.int8)
+    values = features.compute(amount, time_us, np.column_stack(states), features.encode_table(made))
+    return values, fraud.astype(np.int8)
 
 
 def _samples(rows: Floats, count: int) -> list[Floats]:

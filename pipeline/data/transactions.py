@@ -4,10 +4,8 @@ For what looks at many days at once and keeps nothing: benchmarks and the search
 `processing.job.job`, whose features are the same, bit for bit.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -57,11 +55,7 @@ def as_dataset(transactions: pa.Table, contract: Contract, source: str) -> Datas
     for name, windows in features.windows.items():
         codes = transactions[name].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
         states.append(sawtooth(windows, codes, time_us, amount, fraud))
-    extras: Mapping[str, Any] = {
-        **{name: transactions[name].to_numpy() for name in contract.numeric},
-        **{name: transactions[name].to_pylist() for name in contract.categorical},
-    }
-    values = features.compute(amount, time_us, np.column_stack(states), features.encode(extras, len(transactions)))
+    values = features.compute(amount, time_us, np.column_stack(states), features.encode_table(transactions))
     computed = {name: pa.array(values[:, j]) for j, name in enumerate(features.names)}
     columns = [computed[name] if name in computed else transactions[name] for name in features_schema(contract).names]
     return dataset.of_table(pa.table(columns, schema=features_schema(contract)), contract, source)

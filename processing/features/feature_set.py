@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from processing.arrays import Floats
 from processing.contract import Contract, Entity
 from processing.features.windows import HOUR_US, Ints, Windows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PLAIN = 3  # features of the transaction alone come first: amount, hour, weekend
 
@@ -158,6 +161,12 @@ class FeatureSet:
             texts = (value if isinstance(value, str | None) else str(value) for value in columns[name])
             encoded[:, i] = [places.get(text, np.nan) for text in texts]
         return encoded
+
+    def encode_table(self, table: "pa.Table | pa.RecordBatch") -> Floats:
+        """The contract's extra columns of a table, as `encode` gives them."""
+        columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in self.contract.numeric}
+        columns |= {name: table.column(name).to_pylist() for name in self.contract.categorical}
+        return self.encode(columns, len(table))
 
 
 def _entity_names(entity: Entity) -> list[str]:

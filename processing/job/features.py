@@ -55,7 +55,6 @@ def _step(
 
 
 def _finish(features: FeatureSet, days: frozenset[int], final: pa.Schema) -> Callable[[Batches], Batches]:
-    contract = features.contract
     wanted = np.array(sorted(days), np.int64)
 
     def run(batches: Batches) -> Batches:
@@ -68,10 +67,8 @@ def _finish(features: FeatureSet, days: frozenset[int], final: pa.Schema) -> Cal
             state = np.zeros((len(table), len(features.state_names)), np.int64)
             for i, name in enumerate(features.state_names):
                 state[:, i] = table.column(name).to_numpy()
-            extras = {name: table.column(name).to_pylist() for name in contract.categorical}
-            extras |= {name: table.column(name).to_numpy() for name in contract.numeric}
-            encoded = features.encode(extras, len(table))
-            values = features.compute(table.column("amount_minor").to_numpy(), time_us, state, encoded)
+            extras = features.encode_table(table)
+            values = features.compute(table.column("amount_minor").to_numpy(), time_us, state, extras)
             computed = {name: pa.array(values[:, i]) for i, name in enumerate(features.names)}
             computed["day"] = pa.array((time_us // DAY_US).astype(np.int32))
             columns = [computed[name] if name in computed else table.column(name) for name in final.names]

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +9,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from processing.contract import Contract
-from processing.features.feature_set import FeatureSet
 from processing.intake.files import UNREADABLE
 from processing.store.interface import Event
 from processing.store.replay import Replay
@@ -71,7 +69,7 @@ class Scoring:
             np.array([event.amount for event in events], np.int64),
             np.array([event.time_us for event in events], np.int64),
             state.reshape(n, -1),
-            _extras(rows, features),
+            features.encode_table(rows),
         )
         scores = model.predict(values)
         fraud = scores >= model.threshold
@@ -93,13 +91,6 @@ class Scoring:
                 "model_version": [model.version] * n,
             }
         )
-
-
-def _extras(rows: pa.RecordBatch, features: FeatureSet) -> NDArray[np.float64]:
-    contract = features.contract
-    columns: dict[str, Any] = {name: rows.column(name).to_numpy(zero_copy_only=False) for name in contract.numeric}
-    columns |= {name: rows.column(name).to_pylist() for name in contract.categorical}
-    return features.encode(columns, len(rows))
 
 
 def _as_refused(rows: pa.RecordBatch) -> pa.RecordBatch:
