@@ -15,7 +15,7 @@ SUBSTANCE = 0.01  # of the usual rows: a test set of fewer says nothing
 
 
 @dataclass(frozen=True)
-class Split:
+class DaySplit:
     """Days from 1970-01-01, each range without its end.
 
     `unsettled` is empty, or goes from the first labelled day after the test set to the last one.
@@ -25,7 +25,7 @@ class Split:
     test: range
     unsettled: range = range(0)
 
-    def words(self) -> dict[str, list[str]]:
+    def dates(self) -> dict[str, list[str]]:
         """First and last day of each set, as ISO dates; likewise of the unsettled days, if there are any."""
         return {
             name: [date_of(days[0]).isoformat(), date_of(days[-1]).isoformat()]
@@ -39,7 +39,7 @@ def date_of(day: int) -> date:
     return EPOCH + timedelta(days=int(day))
 
 
-def split_days(labelled: Mapping[int, int], rows: Mapping[int, int], contract: Contract) -> Split:
+def split_days(labelled: Mapping[int, int], rows: Mapping[int, int], contract: Contract) -> DaySplit:
     """Which days to learn from and which to judge on, given how many rows each day has, and how many with a label.
 
     The test set is the last `test_days` days up to the newest settled one; the train set is the `train_days` before
@@ -71,7 +71,7 @@ def split_days(labelled: Mapping[int, int], rows: Mapping[int, int], contract: C
             )
         raise BadInput(f"{problem}; {found}. {_remedy(days, labelled, rows, contract)}")
     later = [day for day in days if day > last]
-    return Split(train, test, range(later[0], later[-1] + 1) if later else range(0))
+    return DaySplit(train, test, range(later[0], later[-1] + 1) if later else range(0))
 
 
 def _ranges(

@@ -8,7 +8,7 @@ from processing.errors import FraudlineError
 CODE = Path(__file__).resolve().parents[1]
 
 
-def shape_of(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """An error in one line: its type, and where it was raised. One of our own says what it says."""
     if isinstance(error, FraudlineError):
         return str(error)
@@ -24,12 +24,12 @@ def _short(file: str) -> str:
     return str(path.relative_to(CODE) if path.is_relative_to(CODE) else Path(*path.parts[-2:]))
 
 
-def trace_of(error: BaseException) -> str:
+def redacted_traceback(error: BaseException) -> str:
     """A traceback of the error and of those that led to it, without their texts."""
     parts = []
     chain: BaseException | None = error
     while chain is not None:
         frames = "".join(traceback.format_tb(chain.__traceback__))
-        parts.append(f"Traceback (most recent call last):\n{frames}{shape_of(chain)}\n")
+        parts.append(f"Traceback (most recent call last):\n{frames}{error_summary(chain)}\n")
         chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
     return "\nwhich led to\n\n".join(reversed(parts))

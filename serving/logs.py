@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from processing.tracebacks import trace_of
+from processing.tracebacks import redacted_traceback
 
 MOST_LINES = 10_000  # that wait to be written: some megabytes
 CLOSING_SECONDS = 2.0
@@ -84,7 +84,7 @@ def _traced(logger: Any, method: str, event: MutableMapping[str, Any]) -> Mutabl
     given = event.pop("exc_info", None)
     error = sys.exc_info()[1] if given is True else given[1] if isinstance(given, tuple) else given
     if isinstance(error, BaseException):
-        event["exception"] = trace_of(error)
+        event["exception"] = redacted_traceback(error)
     return event
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from emulator import Emulator, create_online_table, running_emulator
 
-from processing.aws import client
+from processing.aws_client import client
 
 LONGEST_FIRST = ("slow", "spark", "cloud")
 CHROMIUM = shutil.which("chromium")

@@ -18,7 +18,7 @@ from typing import Any
 
 from verification import System, verify
 
-from processing.aws import client
+from processing.aws_client import client
 from processing.contract import Contract
 from processing.contracts.reader import of_home
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from verification import System, verify
 
-from processing.aws import client
+from processing.aws_client import client
 from processing.contracts.reader import of_home
 
 ENDED = ("Succeeded", "Failed", "Stopped")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from verification import System, verify
 
-from processing.aws import client
+from processing.aws_client import client
 from processing.errors import NotFound
 
 WAIT_SECONDS = 1800.0

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from verification import System, verify
 
-from processing.aws import client
+from processing.aws_client import client
 
 ROLES = {  # output -> the service that may assume it
     "FeatureJobRole": "glue.amazonaws.com",

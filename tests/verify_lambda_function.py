@@ -12,7 +12,7 @@ from typing import Any
 
 from verification import System, verify
 
-from processing.aws import client
+from processing.aws_client import client
 
 REACTIONS = ("StartRun", "StartFeatures", "FinishFeatures", "Approve", "ModelAge")
 TRIES = "4"

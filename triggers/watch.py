@@ -19,7 +19,7 @@ from pipeline.local.abandoned import close_abandoned
 from pipeline.runs.here import run_shown
 from processing.contracts.home_contract import contract_for
 from processing.errors import Conflict, FraudlineError
-from processing.intake.incoming import SETTLE_SECONDS, reclaim, waiting
+from processing.intake.incoming import SETTLE_SECONDS, release_abandoned, waiting
 from processing.processes.lease import hold
 from processing.storage.home import Entry, Home
 from processing.storage.local import LocalHome
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         close_abandoned(place, say)
         with suppress(Conflict), hold(place, "watch", say=say):  # a run that goes on gives back what it does not take
-            reclaim(place)
+            release_abandoned(place)
         console.print(f"watching {place.path('incoming')}; Ctrl-C stops")
         watch(place, start, failed)
     except KeyboardInterrupt:

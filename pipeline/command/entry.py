@@ -30,7 +30,7 @@ def become_module(name: str, *arguments: str, **variables: str) -> None:
     """Replace this process by a module's program; `variables` are added to its environment."""
     from processing.processes import children
 
-    become(children.module("pipeline.command.entry", name, *arguments), children.environment(**variables))
+    become(children.module_command("pipeline.command.entry", name, *arguments), children.child_environment(**variables))
 
 
 def _command() -> None:

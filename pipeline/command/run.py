@@ -11,7 +11,7 @@ from rich.console import Console
 from pipeline.command.entry import become_module
 from pipeline.command.options import DEFAULT_HOME, ContractOption, HomeOption, JsonOption, local_home, pairs
 from pipeline.command.stopping import stoppable
-from processing.contracts.home_contract import adopt, change_to, contract_for
+from processing.contracts.home_contract import adopt, contract_change, contract_for
 from processing.storage.open import open_home
 
 
@@ -79,7 +79,7 @@ def run(
         place = local_home(home)
         parameters |= {"ForcedBy": caller(place)} if force else {}
         known = contract_for(place, contract)
-        if change := change_to(place, known):
+        if change := contract_change(place, known):
             console.print(f"{change}, as soon as the run commits", highlight=False, markup=False, style="yellow")
         if data:
             add_files(place, data, known)

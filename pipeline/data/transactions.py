@@ -18,17 +18,17 @@ from processing.errors import BadInput
 from processing.features.feature_set import FeatureSet
 from processing.features.windows import sawtooth
 from processing.intake.files import UNREADABLE, check_file, is_readable, read_file
-from processing.tables.schemas import features_schema, landed_schema
+from processing.tables.schemas import features_schema, intake_schema
 
 
 def read_transactions(path: Path, contract: Contract) -> pa.Table:
-    """The accepted rows of a file, in `landed_schema`. Raises BadInput, also for more refused rows than allowed."""
+    """The accepted rows of a file, in `intake_schema`. Raises BadInput, also for more refused rows than allowed."""
     if not path.is_file():
         raise BadInput(f"there is no file {path}")
     if not is_readable(path.name):
         raise BadInput(f"{path}: only .csv, .csv.gz and .parquet files can be read")
     check_file(path, contract, str(path), remedy="Rename the file's columns")
-    table = pa.Table.from_batches(read_file(path, contract, path.name, datetime.now(UTC)), landed_schema(contract))
+    table = pa.Table.from_batches(read_file(path, contract, path.name, datetime.now(UTC)), intake_schema(contract))
     refused = table.filter(pc.is_valid(table["reason"]))
     end = refused.filter(pc.starts_with(refused["reason"], UNREADABLE)).to_pylist()
     if end:

@@ -33,7 +33,7 @@ from pipeline.scorer.forest import SCORER_FILE, PackedScorer
 from processing.contract import Contract
 from processing.errors import BadInput, Damaged, NotFound
 from processing.features.feature_set import FeatureSet
-from processing.job.earlier_features import folder_of, not_computable, trained_under
+from processing.job.earlier_features import folder_of, not_computable, training_contract
 from processing.split import date_of
 from processing.storage.home import Home
 from processing.storage.scratch import scratch_folder
@@ -160,7 +160,7 @@ def _served_since(latest: Latest, since: datetime) -> Iterator[str]:
 def _measured(found: Published, rows: Rows, packed_only: bool) -> Champion:
     version, manifest, test = found.version, found.manifest, rows.test
     with _incomparable(version):
-        theirs = trained_under(manifest, version)
+        theirs = training_contract(manifest, version)
         if manifest["features"] != list(FeatureSet(theirs).names):
             raise NotComparable("this code computes other features of its contract than it was trained on")
         if date.fromisoformat(manifest["window"]["last_day"]) >= date_of(test.day[0]):

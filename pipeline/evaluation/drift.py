@@ -189,7 +189,7 @@ def publish(found: Mapping[str, Any]) -> dict[str, float]:
     """Put the metrics into CloudWatch, as this module says; what was put. Nothing if there are too few decisions."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from processing.aws import client
+    from processing.aws_client import client
 
     values = metrics_of(found)
     if values:

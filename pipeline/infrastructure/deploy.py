@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.infrastructure import account, deployment
 from pipeline.registry.registry import Registry
-from processing.aws import region
+from processing.aws_client import region
 from processing.errors import FraudlineError
 from processing.storage.open import open_home
 

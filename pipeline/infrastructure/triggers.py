@@ -40,7 +40,7 @@ SHIPPED = (  # what the functions are made of, beside Powertools; the rest of th
     "processing/storage/address.py",
     "processing/storage/local.py",
     "processing/storage/open.py",
-    "processing/aws.py",
+    "processing/aws_client.py",
     "processing/storage/documents.py",
     "processing/errors.py",
     "processing/storage/home.py",

@@ -25,7 +25,7 @@ from pipeline.local.references import Scope, resolve
 from pipeline.local.services import ACCOUNT, Bindings, call_back, invoke
 from pipeline.local.story import Failure, Outcome, Story, now
 from processing.errors import BadInput, FraudlineError, RunFailed
-from processing.tracebacks import shape_of, trace_of
+from processing.tracebacks import error_summary, redacted_traceback
 
 __all__ = ["Bindings", "Failure", "LocalExecution", "Outcome", "StepEvent"]
 
@@ -159,8 +159,10 @@ class LocalExecution:
             return Failure(node.name, str(error), code, log)
         except Exception as error:  # noqa: BLE001 whatever a step's code raises is that step's failure
             with log.open("a", encoding="utf-8") as file:
-                print(trace_of(error), file=file)
-            return Failure(node.name, f"it ended unexpectedly: {shape_of(error)}; its log has the trace", None, log)
+                print(redacted_traceback(error), file=file)
+            return Failure(
+                node.name, f"it ended unexpectedly: {error_summary(error)}; its log has the trace", None, log
+            )
         return None
 
     def _perform(self, node: Node, log: Path) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def _run(job: Job, program: Mapping[str, Any], contract: Mapping[str, str], envi
     command = [*program.get("ContainerEntrypoint", []), *program.get("ContainerArguments", [])]
     if not command:
         raise BadInput(f"{job.name} names no ContainerEntrypoint; a local run cannot look into an image for it")
-    variables = {**children.environment({**os.environ, **environment}), **contract, "ML_ROOT": str(job.root)}
+    variables = {**children.child_environment({**os.environ, **environment}), **contract, "ML_ROOT": str(job.root)}
     if command[1:2] != ["-m"]:  # a script finds the modules beside it, as in a container
         del variables["PYTHONSAFEPATH"]
     if command[0] in ("python", "python3"):

@@ -179,7 +179,7 @@ class SecretKeys:
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        from processing.aws import client, refusal
+        from processing.aws_client import client, refusal
 
         try:
             answer: dict[str, Any] = getattr(client("secretsmanager"), operation)(SecretId=self.arn, **arguments)

@@ -16,7 +16,7 @@ def caller(home: Home) -> str:
         return getpass.getuser()
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from processing.aws import client
+    from processing.aws_client import client
 
     try:
         return str(client("sts").get_caller_identity()["Arn"])

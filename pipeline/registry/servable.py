@@ -26,9 +26,11 @@ def check_in_process(found: Published) -> None:
     """Load a version as the API of its home would that starts now. Raises WouldNotServe with the API's reason."""
     from processing.processes import children
 
-    command = children.module("serving.decision.check_version", "--home", found.home.url, "--version", found.version)
+    command = children.module_command(
+        "serving.decision.check_version", "--home", found.home.url, "--version", found.version
+    )
     try:
-        done = children.run(command, timeout=CHECK_SECONDS, env=children.environment())
+        done = children.run(command, timeout=CHECK_SECONDS, env=children.child_environment())
     except subprocess.TimeoutExpired:
         raise WouldNotServe(
             f"version {found.version} was not loaded within {CHECK_SECONDS:.0f} s; nothing was changed"

@@ -16,7 +16,7 @@ from pipeline.local.parameters import bind_parameters
 from pipeline.registry.registry import Registry
 from pipeline.runs.progress import shown
 from pipeline.runs.statuses import ENDED
-from processing.aws import client
+from processing.aws_client import client
 from processing.errors import Conflict, RunFailed
 from processing.storage.open import open_home
 

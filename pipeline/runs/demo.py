@@ -21,7 +21,7 @@ from pipeline.registry.registry import Registry
 from pipeline.runs.here import AGAIN, run_shown
 from pipeline.runs.traffic import Traffic
 from processing.errors import BadInput, NotFound, RunFailed
-from processing.processes.children import Child, environment, module
+from processing.processes.children import Child, child_environment, module_command
 from processing.storage.documents import read_document
 from processing.storage.local import LocalHome
 from processing.synthetic.synthesize import synthesize, write
@@ -49,7 +49,7 @@ def run_demo(home: LocalHome, console: Console, *, keep_serving: bool) -> dict[s
         next_day = Traffic(api)
         next_day.score(kept_back["next day"], console)
         console.rule("[bold]4. The next month lands: the watcher starts a run, the API follows")
-        stack.enter_context(started(module("pipeline.command.main", "watch"), home, "watch.log"))
+        stack.enter_context(started(module_command("pipeline.command.main", "watch"), home, "watch.log"))
         live = Traffic(api)
         stack.enter_context(live.going_on(kept_back["live"]))
         write(kept_back["next month"], home.path("incoming/2026-06.parquet"))
@@ -99,7 +99,7 @@ def make_transactions(home: LocalHome, console: Console) -> dict[str, pa.Table]:
 def served(home: LocalHome) -> Iterator[str]:
     """The API as a process of its own; yields its address once it is ready to score."""
     variables = {"FRAUDLINE_PORT": "0"}
-    with started(module("serving"), home, "serving.log", variables) as (process, log):
+    with started(module_command("serving"), home, "serving.log", variables) as (process, log):
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and process.poll() is None:
             found = re.search(r"http://[\d.]+:\d+", log.read_text())
@@ -116,7 +116,7 @@ def started(
 ) -> Iterator[tuple[Child, Path]]:
     """A process that works on the home and ends with the `with` block."""
     log = home.path(log_name)
-    told = environment(FRAUDLINE_HOME=str(home.folder), **(variables or {}))
+    told = child_environment(FRAUDLINE_HOME=str(home.folder), **(variables or {}))
     with open(log, "wb") as output, Child(command, grace=30, env=told, stdout=output, stderr=output) as process:
         yield process, log
 

@@ -12,7 +12,7 @@ from processing.contract import HOME_KEY, Contract
 from processing.contracts.home_contract import has_transactions
 from processing.contracts.reader import parse
 from processing.errors import BadInput, Damaged, FraudlineError, NotFound
-from processing.job.damage import Problem, table_problems
+from processing.job.damage import Problem, damaged_tables
 from processing.job.store_repair import STORE_KEY, rebuilt, refilled, store_fault, store_lag
 from processing.storage.documents import read_document
 from processing.storage.home import Home
@@ -35,7 +35,7 @@ def problems(home: Home) -> Iterator[Problem]:
         if not (isinstance(error, NotFound) and kept is None and not has_transactions(home)):  # a new home has none
             yield Problem(home.url_of(HOME_KEY), str(error), _put_back(home, kept) if kept else None)
     if contract is not None:
-        yield from table_problems(home, contract)
+        yield from damaged_tables(home, contract)
         if isinstance(home, LocalHome) and (fault := store_fault(home)):
             yield Problem(home.url_of(STORE_KEY), fault, partial(rebuilt, home, contract))
         elif isinstance(home, LocalHome) and contract.entities and (lag := store_lag(home, contract)):

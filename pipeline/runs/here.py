@@ -26,7 +26,7 @@ from pipeline.runs.progress import shown
 from processing.contract import HOME_KEY, Contract
 from processing.errors import BadInput, Damaged, NotFound, RunFailed
 from processing.intake.files import check_file, is_readable
-from processing.intake.incoming import CLAIMED, FOLDER, SETTLE_SECONDS, reclaim, waiting
+from processing.intake.incoming import CLAIMED, FOLDER, SETTLE_SECONDS, release_abandoned, waiting
 from processing.processes import children
 from processing.processes.lease import Lease, hold
 from processing.storage.documents import read_document
@@ -57,7 +57,7 @@ def run_pipeline(
     remove_abandoned()
     with hold(home, run, say=say) as lease:
         close_abandoned(home, say, alone=True)
-        reclaim(home)
+        release_abandoned(home)
         given = {
             "HomeUrl": home.url,
             "InputDataUrl": home.url_of(FOLDER.rstrip("/")),
@@ -174,14 +174,16 @@ def _compute_features(
     given = message["arguments"]
     home = open_home(given["home"])
     assert isinstance(home, LocalHome)
-    command = children.module("processing.job.job", "--home", given["home"], "--run", given["run"])
+    command = children.module_command("processing.job.job", "--home", given["home"], "--run", given["run"])
     command += ["--input-url", given["input_url"]]
     if contract is not None:
         key = f"runs/{given['run']}/{HOME_KEY}"
         home.write(key, contract.text.encode())
         command += ["--contract", str(home.path(key))]
     path = Path(log.name)
-    ended = run_process(command, path.parent, children.environment(**lease.environment()), path, threading.Event())
+    ended = run_process(
+        command, path.parent, children.child_environment(**lease.environment()), path, threading.Event()
+    )
     if ended.code:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from processing.errors import BadInput, FraudlineError
-from processing.tracebacks import shape_of, trace_of
+from processing.tracebacks import error_summary, redacted_traceback
 
 MESSAGE_LIMIT = 1024  # characters of a failure that SageMaker keeps
 
@@ -63,8 +63,8 @@ def reported_failures() -> Iterator[None]:
     except FraudlineError as error:
         fail(str(error))
     except Exception as error:
-        print(trace_of(error), file=sys.stderr)
-        _report(f"it ended unexpectedly: {shape_of(error)}; its log has the trace")
+        print(redacted_traceback(error), file=sys.stderr)
+        _report(f"it ended unexpectedly: {error_summary(error)}; its log has the trace")
         raise SystemExit(1) from error
 
 

@@ -69,7 +69,7 @@ def adopt(home: Home, contract: Contract, *, replace: bool = True) -> list[str]:
     return [change, f"the {HOME_KEY} of before is kept as {former}"]
 
 
-def change_to(home: Home, contract: Contract) -> str:
+def contract_change(home: Home, contract: Contract) -> str:
     """What would change if the home went by a contract, in words; "" if nothing, or if the home has none yet."""
     try:
         return _change(_parsed(home, home.read(HOME_KEY)), contract)
@@ -92,7 +92,7 @@ def has_transactions(home: Home) -> bool:
     return any("/transactions/metadata/snap-" in entry.key for entry in home.entries("warehouse/"))
 
 
-def former_digests(home: Home, contract: Contract) -> Iterator[str]:
+def earlier_digests(home: Home, contract: Contract) -> Iterator[str]:
     """The digests of contracts that runs of the home have kept and that a contract may follow, the newest first."""
     for run in reversed(home.folders("runs/")):
         key = f"runs/{run}/contract/{HOME_KEY}"

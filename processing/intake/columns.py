@@ -117,7 +117,7 @@ def as_label(raw: pa.Array) -> tuple[pa.Array, Mask]:
     return values, bad | true_in(pc.and_(pc.is_null(values), pc.is_valid(text)))
 
 
-def time_words(contract: Contract) -> str:
+def expected_time(contract: Contract) -> str:
     """What a time is expected to look like, for a message."""
     seconds = f"expected seconds since {contract.time_origin:%Y-%m-%d}"
     return "expected an ISO-8601 time" if contract.time_format == "iso" else seconds

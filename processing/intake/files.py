@@ -19,13 +19,13 @@ import pyarrow.compute as pc
 from processing.contract import AHEAD, EARLIEST, Contract
 from processing.errors import BadInput
 from processing.features.feature_set import minor_units
-from processing.intake.columns import Mask, as_label, as_number, as_text, as_time, short, time_words, true_in
+from processing.intake.columns import Mask, as_label, as_number, as_text, as_time, expected_time, short, true_in
 from processing.intake.csv_file import CsvFile
 from processing.intake.limits import CELL_BYTES, TEXT_LENGTH
 from processing.intake.parquet_file import ParquetFile
 from processing.intake.raw_rows import RawRows, shortened
 from processing.intake.records import Torn, Unreadable
-from processing.tables.schemas import TIME, landed_schema
+from processing.tables.schemas import TIME, intake_schema
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 UNREADABLE = "unreadable"
@@ -59,7 +59,7 @@ def check_file(path: Path, contract: Contract, name: str, *, labelled: bool = Tr
 def read_file(
     path: Path, contract: Contract, name: str, now: datetime, *, labelled: bool = True
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a file, in `landed_schema`, batch by batch in bounded memory.
+    """The rows of a file, in `intake_schema`, batch by batch in bounded memory.
 
     `now` bounds the event times. A file that is truncated or damaged yields a last row whose reason starts with
     UNREADABLE. Without `labelled` the labels are not looked at, and null.
@@ -136,7 +136,7 @@ def _judge(
     columns: dict[str, pa.Array] = {}
     if contract.id:
         columns["transaction_id"] = identity(contract.id)
-    time = column(contract.time, lambda raw: as_time(raw, contract), time_words(contract), required=True)
+    time = column(contract.time, lambda raw: as_time(raw, contract), expected_time(contract), required=True)
     outside = pc.or_(pc.less(time, pa.scalar(EARLIEST, TIME)), pc.greater(time, pa.scalar(now + AHEAD, TIME)))
     refuse(true_in(outside), contract.time, f"expected a time from {EARLIEST:%Y} to now")
     columns["event_time"] = pc.if_else(outside, pa.scalar(None, TIME), time)  # null where it is
@@ -165,7 +165,7 @@ def _judge(
     content[refused] = raw.contents(refused.tolist())
     columns |= {"file": pa.array([name] * rows), "line": pa.array(raw.lines), "reason": pa.array(reasons, pa.string())}
     columns["content"] = pa.array(content, pa.string())
-    schema = landed_schema(contract)
+    schema = intake_schema(contract)
     return pa.RecordBatch.from_arrays([columns[f.name].cast(f.type) for f in schema], schema=schema)
 
 
@@ -177,7 +177,7 @@ def _refused(contract: Contract, name: str, torn: Sequence[Torn]) -> pa.RecordBa
         "reason": pa.array([line.reason for line in torn]),
         "content": pa.array([shortened(line.raw.decode(errors="replace")) for line in torn]),
     }
-    schema = landed_schema(contract)
+    schema = intake_schema(contract)
     return pa.RecordBatch.from_arrays([columns.get(f.name, pa.nulls(len(torn), f.type)) for f in schema], schema=schema)
 
 

@@ -18,7 +18,7 @@ SETTLE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Arrival:
+class ClaimedFile:
     """A file that a run takes in: how it was listed in incoming/, where it was put aside, and its digest."""
 
     entry: Entry
@@ -31,7 +31,7 @@ class Arrival:
         return self.entry.key.removeprefix(FOLDER)
 
 
-def bring_in(home: Home, source: Home, prefix: str = "") -> list[str]:
+def copy_to_incoming(home: Home, source: Home, prefix: str = "") -> list[str]:
     """Copy the files of another place into incoming/, under the paths they have there; the originals stay.
 
     The oldest comes first, so that the newest is the last to arrive. Returns their names in incoming/. Raises
@@ -89,7 +89,7 @@ class Claims:
 
     def __init__(self, home: Home, run: str, held: ExitStack) -> None:
         self.home, self.run, self._held = home, run, held
-        self.files: list[tuple[Arrival, Path]] = []  # with the local copy of each
+        self.files: list[tuple[ClaimedFile, Path]] = []  # with the local copy of each
         self._aside: list[tuple[Entry, str]] = []
 
     def __enter__(self) -> Self:
@@ -110,10 +110,10 @@ class Claims:
                 continue
             self._aside.append((entry, claimed))
             path = self._held.enter_context(self.home.local_file(claimed))
-            self.files.append((Arrival(entry, claimed, _digest(path)), path))
+            self.files.append((ClaimedFile(entry, claimed, _digest(path)), path))
 
     @property
-    def arrivals(self) -> list[Arrival]:
+    def arrivals(self) -> list[ClaimedFile]:
         return [arrival for arrival, _ in self.files]
 
     def check_unchanged(self) -> None:
@@ -132,7 +132,7 @@ class Claims:
             self._aside.remove((arrival.entry, arrival.claimed))
 
 
-def reclaim(home: Home) -> list[str]:
+def release_abandoned(home: Home) -> list[str]:
     """Give back what runs had put aside that ended without a word; the keys. For who knows that no run goes on."""
     keys = []
     for entry in home.entries(CLAIMED):

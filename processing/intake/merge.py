@@ -16,15 +16,15 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from processing.contract import Contract
 from processing.errors import BadInput, RunFailed
 from processing.features.windows import DAY_US
-from processing.intake.arrival_history import ArrivedFile
 from processing.intake.files import read_file
-from processing.intake.incoming import Arrival
+from processing.intake.incoming import ClaimedFile
+from processing.intake.precedence import FilePrecedence
 from processing.storage.scratch import scratch_folder
-from processing.storage.staging import at_hand, deliver, for_reading
+from processing.storage.spark_files import as_spark_path, local_copy, move_to
 from processing.store.interface import Report
 from processing.tables.parquet import WRITE
-from processing.tables.schemas import landed_schema, transaction_schema
-from processing.tracebacks import shape_of
+from processing.tables.schemas import intake_schema, transaction_schema
+from processing.tracebacks import error_summary
 
 FILE_READ = "rows long, refused long, failure string, accepted_file string, refused_file string"
 CLASH = "the id stands for another transaction already"
@@ -64,13 +64,13 @@ def day_of(time: Column) -> Column:
 def read_table(spark: SparkSession, files: Iterable[str], schema: pa.Schema) -> DataFrame:
     """The rows of the Parquet files at these paths."""
     reader = spark.read.schema(from_arrow_schema(schema)).option("recursiveFileLookup", "true")
-    paths = [for_reading(path) for path in files]
+    paths = [as_spark_path(path) for path in files]
     return reader.parquet(*paths) if paths else spark.createDataFrame([], from_arrow_schema(schema))
 
 
 @dataclass(frozen=True)
 class Landed:
-    """What the files held: rows read and refused, and where both were set down, in `landed_schema`."""
+    """What the files held: rows read and refused, and where both were set down, in `intake_schema`."""
 
     rows: int
     refused: int
@@ -78,7 +78,7 @@ class Landed:
     refused_files: tuple[str, ...]
 
 
-def land(spark: SparkSession, arrivals: Sequence[tuple[Arrival, str]], contract: Contract, folder: str) -> Landed:
+def land(spark: SparkSession, arrivals: Sequence[tuple[ClaimedFile, str]], contract: Contract, folder: str) -> Landed:
     """Read the arrived files, one task each, and set their rows down as Parquet in `folder`. Both are paths."""
     now = datetime.now(UTC)
 
@@ -88,13 +88,13 @@ def land(spark: SparkSession, arrivals: Sequence[tuple[Arrival, str]], contract:
                 good, bad = (_Writer(f"{folder}/{kind}-{row['number']}.parquet") for kind in ("accepted", "refused"))
                 failure = ""
                 try:
-                    with at_hand(row["path"]) as path:
+                    with local_copy(row["path"]) as path:
                         for landed in read_file(path, contract, row["name"], now):
                             sound = pc.is_null(landed.column("reason"))
                             good.write(landed.filter(sound))
                             bad.write(landed.filter(pc.invert(sound)))
                 except Exception as error:  # noqa: BLE001 (its text may hold rows; Spark would write it into the log)
-                    failure = shape_of(error)
+                    failure = error_summary(error)
                 counts = {"rows": good.close() + bad.close(), "refused": bad.rows, "failure": failure}
                 yield pa.RecordBatch.from_pylist([counts | {"accepted_file": good.path, "refused_file": bad.path}])
 
@@ -134,7 +134,7 @@ class _Writer:
     def close(self) -> int:
         if self._file is not None:
             self._file.close()
-            deliver(self._local, self.path)
+            move_to(self._local, self.path)
             self._scratch.close()
         return self.rows
 
@@ -142,7 +142,7 @@ class _Writer:
 def take(
     spark: SparkSession,
     landed: Landed,
-    files: Sequence[ArrivedFile],
+    files: Sequence[FilePrecedence],
     existing: DataFrame | None,
     reported: Mapping[str, Report],
     contract: Contract,
@@ -159,7 +159,7 @@ def take(
         nothing = spark.createDataFrame([], from_arrow_schema(transaction_schema(contract)))
         return Taken(nothing, nothing, 0, 0, {}, {}, frozenset())
     names = transaction_schema(contract).names
-    good = read_table(spark, landed.accepted_files, landed_schema(contract)).withColumn("known", F.lit(False))
+    good = read_table(spark, landed.accepted_files, intake_schema(contract)).withColumn("known", F.lit(False))
     if (there := good.count()) != landed.rows - landed.refused:
         raise RunFailed(
             f"{landed.rows - landed.refused:,} rows were accepted and {there:,} of them can be read again; nothing was "
@@ -173,7 +173,7 @@ def take(
         rows = good.unionByName(before.withColumn("known", F.lit(True)), allowMissingColumns=True)
     else:
         rows = good
-    refused = read_table(spark, landed.refused_files, landed_schema(contract)).select(*ORIGIN)
+    refused = read_table(spark, landed.refused_files, intake_schema(contract)).select(*ORIGIN)
     total, bad = landed.rows, landed.refused
     contested = ids.groupBy("transaction_id").count().where("count > 1").select("transaction_id").persist()
     gains = F.col("is_fraud").isNotNull().alias("gains")
@@ -213,7 +213,7 @@ def _told(spark: SparkSession, reported: Mapping[str, Report], contract: Contrac
 
 
 def _judge(
-    rows: DataFrame, told: DataFrame, names: list[str], files: Sequence[ArrivedFile], contract: Contract
+    rows: DataFrame, told: DataFrame, names: list[str], files: Sequence[FilePrecedence], contract: Contract
 ) -> DataFrame:
     """The rows whose id occurs more than once: which is `changed` (inserted, or labelled anew), which a `clash`, and
     for which a report is `set_aside`, because another transaction was decided under its id."""

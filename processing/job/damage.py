@@ -44,7 +44,7 @@ class Problem:
         return f"{self.where}: {self.fault}"
 
 
-def table_problems(home: Home, contract: Contract) -> Iterator[Problem]:
+def damaged_tables(home: Home, contract: Contract) -> Iterator[Problem]:
     """What is damaged in the catalog and the tables. Reads all that the newest snapshots name."""
     try:
         tables = open_tables(home, contract)
@@ -78,7 +78,7 @@ def _fault(home: Home, key: str, schema: pa.Schema, rows: int) -> str:
         return f"it cannot be read: {first_line(error)}"
 
 
-def name_damage(tables: Tables, failure: Exception) -> None:
+def raise_if_damaged(tables: Tables, failure: Exception) -> None:
     """Raise Damaged, which names file, fault and remedy, if Spark's `failure` names a data file that is damaged.
 
     Whether it is says the file itself, read through once more.

@@ -25,7 +25,7 @@ def folder_of(run: str, theirs: Contract) -> str:
     return f"runs/{run}/earlier/{hashlib.sha256(repr(FeatureSet(theirs).definition).encode()).hexdigest()[:16]}"
 
 
-def served_contracts(home: Home, ours: Contract, say: Callable[[str], None]) -> list[Contract]:
+def earlier_contracts(home: Home, ours: Contract, say: Callable[[str], None]) -> list[Contract]:
     """The contracts of the version that serves and of those before it whose features are to be computed.
 
     Each kind of features is there once, that of the version that serves first, at most `MOST` of them. A contract that
@@ -40,7 +40,7 @@ def served_contracts(home: Home, ours: Contract, say: Callable[[str], None]) -> 
     previous = pointer.get("previous")
     for version in (pointer.get("version"), *(previous if isinstance(previous, list) else [])):
         try:
-            theirs = trained_under(read_document(home, f"models/{version}/manifest.json", REMEDY), str(version))
+            theirs = training_contract(read_document(home, f"models/{version}/manifest.json", REMEDY), str(version))
         except (NotFound, Damaged, BadInput) as error:
             say(f"no features for model {version}: {error}")
             continue
@@ -55,7 +55,7 @@ def served_contracts(home: Home, ours: Contract, say: Callable[[str], None]) -> 
     return found
 
 
-def trained_under(manifest: dict[str, object], version: str) -> Contract:
+def training_contract(manifest: dict[str, object], version: str) -> Contract:
     """The contract in a version's manifest. Raises BadInput if there is none that this code can read."""
     part = manifest.get("contract")
     text = part.get("text") if isinstance(part, dict) else None

@@ -27,21 +27,21 @@ from processing.contract import HOME_KEY, Contract
 from processing.contracts.home_contract import adopt, contract_for
 from processing.errors import BadInput, Conflict, FraudlineError, report
 from processing.features.feature_set import FeatureSet
-from processing.intake.arrival_history import arrived_files
 from processing.intake.files import check_file
-from processing.intake.incoming import FOLDER, Claims, bring_in, reclaim, settled
+from processing.intake.incoming import FOLDER, Claims, copy_to_incoming, release_abandoned, settled
 from processing.intake.merge import Taken, land, read_table, rewritten, take
-from processing.job.damage import name_damage
-from processing.job.earlier_features import folder_of, served_contracts
+from processing.intake.precedence import file_precedence
+from processing.job.damage import raise_if_damaged
+from processing.job.earlier_features import earlier_contracts, folder_of
 from processing.job.features import features_of
 from processing.job.spark import memory_trouble, start_spark, tasks_for
 from processing.processes.lease import hold
-from processing.split import Split, date_of, split_days
+from processing.split import DaySplit, date_of, split_days
 from processing.storage.home import Home
 from processing.storage.local import LocalHome
 from processing.storage.open import open_home
 from processing.storage.scratch import remove_abandoned, scratch_folder
-from processing.storage.staging import Staging, brought, stage
+from processing.storage.spark_files import SparkFiles, local_parquet_files, stage
 from processing.store.interface import OnlineStore, Reports
 from processing.store.open import open_store
 from processing.store.refresh import first_day, refresh_store
@@ -50,7 +50,7 @@ from processing.tables.committing import Changes, Files, commit, discarded_on, k
 from processing.tables.leftovers import sweep
 from processing.tables.parquet import READ, WRITE
 from processing.tables.schemas import quarantine_schema, transaction_schema
-from processing.tracebacks import shape_of, trace_of
+from processing.tracebacks import error_summary, redacted_traceback
 
 ATTEMPTS = 3  # to commit on top of what others commit meanwhile
 
@@ -71,14 +71,18 @@ def main(arguments: list[str] | None = None) -> int:
         remove_abandoned()
         with hold(home, options.run, say=say) as lease, scratch_folder("job") as scratch, ExitStack() as held:
             if options.input_url and options.input_url.rstrip("/") != home.url_of(FOLDER).rstrip("/"):
-                say(f"{len(bring_in(home, open_home(options.input_url)))} file(s) copied from {options.input_url}")
+                copied = copy_to_incoming(home, open_home(options.input_url))
+                say(f"{len(copied)} file(s) copied from {options.input_url}")
             given = options.contract is not None
             run_job(home, contract, options.run, scratch, held, lease.check, replace_contract=given)
     except FraudlineError as error:
         return report(error)
     except Exception as error:  # noqa: BLE001 (a traceback would show what the error says, which may be a row's values)
-        print(trace_of(error), file=sys.stderr)
-        what = memory_trouble(error) or f"the feature job ended unexpectedly: {shape_of(error)}; its log has the trace"
+        print(redacted_traceback(error), file=sys.stderr)
+        what = (
+            memory_trouble(error)
+            or f"the feature job ended unexpectedly: {error_summary(error)}; its log has the trace"
+        )
         print(f"error: {what}", file=sys.stderr)
         return 1
     return 0
@@ -101,7 +105,7 @@ def run_job(
     `replace_contract`: the home goes by this contract from the commit on, whichever it went by before.
     """
     tables = iceberg.open_tables(home, contract)
-    if returned := reclaim(home):
+    if returned := release_abandoned(home):
         say(f"{len(returned)} file(s) wait again that a run had put aside which ended without a word")
     if removed := sweep(home):
         say(f"{removed} data file(s) removed that such a run had left uncommitted")
@@ -128,7 +132,7 @@ def run_job(
             job.write_earlier(split.test)
             set_buckets = job.refresh(store, reports) if store else 0
         except (Py4JError, PySparkException) as error:
-            name_damage(job.tables, error)
+            raise_if_damaged(job.tables, error)
             raise
         arrivals = claims.arrivals
     done = {
@@ -151,7 +155,7 @@ def run_job(
         "snapshots": {
             name: iceberg.snapshot_id(job.tables.find(name)) for name in ("transactions", "features", "quarantine")
         },
-        "days": split.words(),
+        "days": split.dates(),
         "rows": counts,
         "train_url": home.url_of(f"runs/{run}/train"),
         "test_url": home.url_of(f"runs/{run}/test"),
@@ -185,7 +189,7 @@ class _Job:
     run: str
     spark: SparkSession
     tables: iceberg.Tables
-    staging: Staging
+    staging: SparkFiles
     claims: Claims
     check: Callable[[], None]
     replace_contract: bool = False
@@ -197,7 +201,7 @@ class _Job:
         """Read the files and commit what they bring. Anew from the tables as they are, if someone else came first."""
         files_in = [(arrival, self.staging.arrived(arrival.claimed, path)) for arrival, path in self.claims.files]
         landed = land(self.spark, files_in, self.contract, self.staging.scratch)
-        arrived = arrived_files(self.home, self.claims.arrivals)
+        arrived = file_precedence(self.home, self.claims.arrivals)
         while True:
             existing = self.transactions(self.tables.files_by_day("transactions"))
             taken = take(self.spark, landed, arrived, existing, reports.newest, self.contract)
@@ -311,7 +315,7 @@ class _Job:
         known = set(self.tables.read("quarantine", columns=["file_sha256"])["file_sha256"].to_pylist())
         refused, now = f"{self.staging.scratch}/refused{self.attempt}", datetime.now(UTC)
         taken.refused.write.parquet(refused)
-        with brought(refused) as paths:
+        with local_parquet_files(refused) as paths:
             rows = [
                 {**row, "run": self.run, "refused_at": now, "file_sha256": digests[row["file"]]}
                 for path in paths
@@ -327,7 +331,7 @@ class _Job:
             self.home.upload(path, f"{folder}/{path.name}")
         return f"{folder}/{path.name}"
 
-    def write_sets(self) -> tuple[Split, dict[str, int]]:
+    def write_sets(self) -> tuple[DaySplit, dict[str, int]]:
         """Put the train and test days' files into the run's folder; the days, and how many labelled rows they have."""
         files, table = self.tables.files_by_day("features"), self.tables.find("features")
         labelled = iceberg.row_counts(table, labelled=True)
@@ -346,7 +350,7 @@ class _Job:
 
     def write_earlier(self, days: range) -> None:
         """Put the test rows into the run's folder as models of before see them, if not as the new one will."""
-        contracts = served_contracts(self.home, self.contract, say)
+        contracts = earlier_contracts(self.home, self.contract, say)
         files = self.tables.files_by_day("transactions") if contracts else {}
         for theirs in contracts:
             folder, started = folder_of(self.run, theirs), time.monotonic()
@@ -363,7 +367,7 @@ class _Job:
         assert rows is not None
         assert everything is not None
         count = refresh_store(store, rows, self.contract, reports, self.staging.scratch, everything=everything)
-        say(f"online store brought up to date: {count:,} hour buckets")
+        say(f"online store refreshed: {count:,} hour buckets")
         return count
 
 

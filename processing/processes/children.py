@@ -19,12 +19,12 @@ GRACE_SECONDS = 10.0
 ENDED_SECONDS = supervisor.KILLED_SECONDS + 5.0
 
 
-def module(name: str, *arguments: str) -> list[str]:
+def module_command(name: str, *arguments: str) -> list[str]:
     """The command that runs a module as `python -m` does, but never one of the current directory."""
     return [sys.executable, "-P", "-m", name, *arguments]
 
 
-def environment(given: Mapping[str, str] = os.environ, /, **changes: str) -> dict[str, str]:
+def child_environment(given: Mapping[str, str] = os.environ, /, **changes: str) -> dict[str, str]:
     """An environment for a Python child, this process's own by default: the same code is found, wherever it starts.
 
     The current directory is not searched for modules, neither by the child nor by any Python it starts in turn, unless

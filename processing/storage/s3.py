@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from processing.aws import client, code_of, refusal
+from processing.aws_client import client, code_of, refusal
 from processing.errors import BadInput, Conflict, FraudlineError, NotFound
 from processing.storage.home import Entry, Home
 from processing.storage.scratch import scratch_folder

@@ -19,10 +19,10 @@ def open_store(home: Home, contract: Contract, *, timeout: float = 2.0) -> Onlin
     """
 
     def former() -> Iterator[str]:
-        from processing.contracts.home_contract import former_digests
+        from processing.contracts.home_contract import earlier_digests
 
         with suppress(FraudlineError):  # who may not look at the runs knows of no former contract
-            yield from former_digests(home, contract)
+            yield from earlier_digests(home, contract)
 
     if not isinstance(home, LocalHome):
         from processing.store.dynamo.store import DynamoStore

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from processing.contract import Contract
-from processing.storage.staging import deliver
+from processing.storage.spark_files import move_to
 from processing.store.interface import Comparison, Recorded, Recordings, Reports
 
 
@@ -68,7 +68,7 @@ def _write(recordings: Recordings, reports: Reports, keys: Sequence[str], addres
                     writer.write_table(_table(batch, reports, schema))
                     rows += len(batch)
         if rows:
-            deliver(path, address)
+            move_to(path, address)
     return bool(rows)
 
 

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from processing.contract import AHEAD, Contract
 from processing.features.windows import HOUR_US
-from processing.storage.staging import brought
+from processing.storage.spark_files import local_parquet_files
 from processing.store.interface import Bucket, Event, OnlineStore, Reports
 from processing.store.recorded import compare
 from processing.tables.parquet import READ
@@ -95,7 +95,7 @@ def refresh_store(
     def batches() -> Iterator[list[Bucket]]:
         nonlocal count
         for address in written:
-            with brought(address) as paths:
+            with local_parquet_files(address) as paths:
                 for path in paths:
                     for piece in pq.ParquetFile(path, **READ).iter_batches(20_000):
                         columns = [piece.column(name).to_pylist() for name in Bucket._fields]

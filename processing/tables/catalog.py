@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from pyiceberg.catalog import Catalog
 
-from processing.aws import CONNECT_SECONDS, READ_SECONDS, endpoint, refusal, region
+from processing.aws_client import CONNECT_SECONDS, READ_SECONDS, endpoint, refusal, region
 from processing.errors import Damaged, FraudlineError, NotFound
 from processing.storage.home import Home
 from processing.storage.local import LocalHome

@@ -29,7 +29,7 @@ def features_schema(contract: Contract) -> pa.Schema:
     return pa.schema([*fields, *(pa.field(name, pa.float64()) for name in FeatureSet(contract).names)])
 
 
-def landed_schema(contract: Contract) -> pa.Schema:
+def intake_schema(contract: Contract) -> pa.Schema:
     """A transaction as read: its columns (null where refused), where it stood, why it was refused, its raw content."""
     fields = [field.with_nullable(True) for field in transaction_schema(contract)]
     origin = [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("content", pa.string())]

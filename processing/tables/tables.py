@@ -20,7 +20,7 @@ from pyiceberg.table import FileScanTask, Table, TableProperties, Transaction
 from pyiceberg.transforms import DayTransform
 from pyiceberg.types import DoubleType, IcebergType, IntegerType, LongType, NestedField, StringType, TimestamptzType
 
-from processing.aws import refusal
+from processing.aws_client import refusal
 from processing.contract import Contract
 from processing.errors import BadInput, Conflict, Damaged, FraudlineError, NotFound
 from processing.storage.home import Home

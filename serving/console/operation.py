@@ -186,10 +186,12 @@ def _document(home: Home, run: str, name: str) -> dict[str, Any]:
 def _drift(home: Home) -> dict[str, Any]:
     """The drift, measured by a process of its own: it takes seconds of processor time and memory
     that the scoring of transactions is not to wait for, or to share."""
-    environment = {name: value for name, value in children.environment().items() if name != "FRAUDLINE_API_KEYS"}
+    environment = {name: value for name, value in children.child_environment().items() if name != "FRAUDLINE_API_KEYS"}
     try:
         done = children.run(
-            children.module("pipeline.evaluation.drift", "--home", home.url), timeout=DRIFT_SECONDS, env=environment
+            children.module_command("pipeline.evaluation.drift", "--home", home.url),
+            timeout=DRIFT_SECONDS,
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         raise BadInput(f"drift was not measured within {DRIFT_SECONDS:.0f} s; try `fraudline drift`") from None

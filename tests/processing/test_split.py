@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from processing.contracts.reader import load
 from processing.errors import BadInput
-from processing.split import EPOCH, Split, split_days
+from processing.split import EPOCH, DaySplit, split_days
 
 CONTRACT = replace(load("transactions"), test_days=3, label_delay_days=2, train_days=8)
 FIRST = (date(2026, 3, 1) - EPOCH).days
@@ -76,7 +76,7 @@ def test_early_reports_move_nothing(rows: Counts, later: list[tuple[int, int]], 
 def test_one_early_report_thirty_days_ahead_leaves_the_test_days_and_is_said() -> None:
     rows = {FIRST + i: 40 for i in range(60)}
     labelled = {day: 40 for day in rows if day < FIRST + 30} | {FIRST + 59: 1}
-    assert split_days(labelled, rows, CONTRACT).words() == {
+    assert split_days(labelled, rows, CONTRACT).dates() == {
         "train": ["2026-03-18", "2026-03-25"],
         "test": ["2026-03-28", "2026-03-30"],
         "unsettled": ["2026-04-29", "2026-04-29"],
@@ -147,7 +147,7 @@ def test_whatever_is_labelled_the_sets_are_apart_and_hold_labels(days: dict[int,
         split = split_days(labelled, rows, CONTRACT)
     except BadInput:
         return
-    assert isinstance(split, Split)
+    assert isinstance(split, DaySplit)
     assert (len(split.test), split.test.start - split.train.stop) == (3, 2)
     assert 1 <= len(split.train) <= 8
     assert labelled[split.test[-1]]

@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from processing.errors import BadInput
-from processing.tracebacks import shape_of, trace_of
+from processing.tracebacks import error_summary, redacted_traceback
 from serving.logs import configure
 
 CARD = "4111111111111111"
@@ -29,18 +29,18 @@ def raised(*, chained: bool) -> Exception:
 @pytest.mark.parametrize("chained", [False, True])
 def test_type_and_place_are_told_and_no_value(chained: bool) -> None:
     error = raised(chained=chained)
-    assert shape_of(error).startswith(
+    assert error_summary(error).startswith(
         f"{'KeyError' if chained else 'ValueError'} at tests/processing/test_tracebacks.py:"
     )
-    trace = trace_of(error)
-    assert CARD not in shape_of(error) + trace
+    trace = redacted_traceback(error)
+    assert CARD not in error_summary(error) + trace
     assert trace.count("Traceback (most recent call last):") == 1 + chained
     assert "ValueError at tests/processing/test_tracebacks.py:" in trace
     assert "in raised" in trace
 
 
 def test_our_own_errors_say_what_they_say() -> None:
-    assert shape_of(BadInput("march.csv has no column 'amount'")) == "march.csv has no column 'amount'"
+    assert error_summary(BadInput("march.csv has no column 'amount'")) == "march.csv has no column 'amount'"
 
 
 def test_the_log_of_the_api_tells_no_value_either(capsys: pytest.CaptureFixture[str]) -> None:

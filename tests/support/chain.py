@@ -20,7 +20,7 @@ from emulator import free_port
 from places import ROOT
 
 from pipeline.registry.registry import Registry
-from processing.aws import client
+from processing.aws_client import client
 from processing.contract import Contract
 from processing.contracts.reader import load, parse
 from processing.storage.home import Home

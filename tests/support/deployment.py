@@ -22,7 +22,7 @@ from unittest.mock import patch
 from emulator import ACCOUNT, REGION, Emulator, free_port, running_emulator
 
 from pipeline.infrastructure import deploy
-from processing.aws import client
+from processing.aws_client import client
 
 DROPPED = (
     "AWS::ApplicationAutoScaling::ScalableTarget",

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from processing.aws import client
+from processing.aws_client import client
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"

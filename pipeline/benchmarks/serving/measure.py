@@ -94,10 +94,10 @@ def benchmark_serving(*, peers: str, seconds: float, rounds: int, customers: int
 
 def _ours(subject: Subject, folder: Path) -> list[Server]:
     home = {"FRAUDLINE_HOME": str(subject.home.url), "OMP_NUM_THREADS": "1"}
-    floor = children.module("serving.benchmark.floor")
+    floor = children.module_command("serving.benchmark.floor")
     product = home | {"FRAUDLINE_PORT": "{port}", "FRAUDLINE_FOLLOW_SECONDS": "0.1", "FRAUDLINE_BATCH_ROWS": "20000"}
     return [
-        Server(PRODUCT, children.module("serving"), "/v1/score", "transaction", "/health/ready", product),
+        Server(PRODUCT, children.module_command("serving"), "/v1/score", "transaction", "/health/ready", product),
         Server(PLAIN, floor, "/v1/score", "transaction", "/", home | {"FLOOR": "fastapi"}),
         Server(BARE, floor, "/v1/score", "transaction", "/", home | {"FLOOR": "bare"}),
     ]
@@ -167,8 +167,8 @@ def drive(
     """Send a load, see `pipeline.benchmarks.serving.load`. Raises RunFailed if a request fails."""
     given = {"port": target.port, "path": target.server.path, "bodies": str(file), "prefix": prefix, "rate": rate}
     given |= {"callers": callers, "seconds": seconds, "most": target.server.most}
-    command = children.module("pipeline.benchmarks.serving.load", json.dumps(given))
-    done = children.run(command, timeout=seconds + 300, env=children.environment())
+    command = children.module_command("pipeline.benchmarks.serving.load", json.dumps(given))
+    done = children.run(command, timeout=seconds + 300, env=children.child_environment())
     if done.returncode:
         raise RunFailed(f"the load generator failed: {done.stderr.strip().splitlines()[-1]}")
     load: dict[str, Any] = json.loads(done.stdout)
@@ -196,8 +196,8 @@ def _ratios(found: dict[str, dict[int, Measured]]) -> dict[str, dict[str, float]
 
 
 def _parts(subject: Subject, file: Path) -> dict[str, float]:
-    command = children.module("serving.benchmark.parts", subject.home.url, str(file))
-    done = children.run(command, timeout=600, env=children.environment())
+    command = children.module_command("serving.benchmark.parts", subject.home.url, str(file))
+    done = children.run(command, timeout=600, env=children.child_environment())
     if done.returncode:
         raise RunFailed(f"the parts of a request could not be measured: {done.stderr.strip().splitlines()[-1]}")
     parts: dict[str, float] = json.loads(done.stdout)

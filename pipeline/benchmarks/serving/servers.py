@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from processing.errors import RunFailed
-from processing.processes.children import Child, environment
+from processing.processes.children import Child, child_environment
 
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0
@@ -81,7 +81,7 @@ def running(server: Server, folder: Path) -> Iterator[Running]:
     port, log = _free_port(), folder / f"{server.name.replace(' ', '-')}.log"
     told = {name: value.format(port=port) for name, value in server.variables.items()}
     # Some servers search their current directory for code, and leave files in the temporary one.
-    variables = environment(**told, PORT=str(port), TMPDIR=str(folder))
+    variables = child_environment(**told, PORT=str(port), TMPDIR=str(folder))
     command = [part.format(port=port) for part in server.command]
     with (
         open(log, "wb") as out,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from processing.aws import client, code_of
+from processing.aws_client import client, code_of
 from processing.store.dynamo.items import Item, address
 from processing.store.interface import StoreUnavailable
 

@@ -13,7 +13,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.evaluation import drift
 from pipeline.evaluation.reference import chance_of, psi, reference_of
 from pipeline.registry.registry import Registry
-from processing.aws import client
+from processing.aws_client import client
 from processing.contracts import reader as contracts
 from processing.errors import BadInput, Damaged
 from processing.features.feature_set import FeatureSet

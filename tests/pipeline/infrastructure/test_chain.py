@@ -18,7 +18,7 @@ from emulator import ACCOUNT
 from sagemaker_service import put_event
 
 from pipeline.infrastructure import account, deploy
-from processing.aws import client
+from processing.aws_client import client
 from processing.errors import FraudlineError
 
 pytestmark = [pytest.mark.cloud, pytest.mark.spark, pytest.mark.slow]

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from pipeline.command.main import app as command
 from pipeline.infrastructure.api import NOBODY
 from pipeline.registry.api_keys import HomeKeys, Key, SecretKeys, added, digest, edit, find, parse, render, revoked
-from processing.aws import client as aws_client
+from processing.aws_client import client as aws_client
 from processing.contracts import reader as contracts
 from processing.errors import BadInput, Conflict, NotFound
 from processing.storage.open import open_home

@@ -14,8 +14,8 @@ import pytest
 from pipeline.definition.pipeline import build
 from pipeline.definition.requests import LOCAL_ADDRESSES
 from processing.errors import BadInput
-from processing.intake.arrival_history import arrived_files
-from processing.intake.incoming import Arrival, Claims, bring_in, reclaim, settled, waiting
+from processing.intake.incoming import ClaimedFile, Claims, copy_to_incoming, release_abandoned, settled, waiting
+from processing.intake.precedence import file_precedence
 from processing.storage.home import Entry, Home
 from processing.storage.local import LocalHome
 from processing.storage.open import open_home
@@ -158,7 +158,7 @@ def test_what_a_killed_run_had_put_aside_waits_again(home: Home, tmp_path: Path,
     Claims(home, "killed", held).take(settled(home))
     assert names(home) == []
     newer = drop(tmp_path, "b.csv", "a,b\n7,8\n")
-    reclaim(home)
+    release_abandoned(home)
     kept = {name: home.read(f"incoming/{name}") for name in names(home)}
     assert kept == {"2-b.csv": b"a,b\n1,2\n", "b.csv": b"a,b\n7,8\n", "more/a.csv": b"a,b\n1,2\n"}
     assert newer.exists()
@@ -178,7 +178,7 @@ def spread(folder: Path, **files: str) -> Home:
 def test_parts_of_one_name_are_brought_in_side_by_side(home: Home, tmp_path: Path) -> None:
     drop(tmp_path, "part-0.csv", "waits")
     source = spread(tmp_path / "drop", month_04__part_0="april", month_03__part_0="march", _temporary__0__part_0="half")
-    assert bring_in(home, source) == ["month_04/part_0.csv", "month_03/part_0.csv"]
+    assert copy_to_incoming(home, source) == ["month_04/part_0.csv", "month_03/part_0.csv"]
     found = {entry.key: home.read(entry.key) for entry in waiting(home)}
     assert found == {
         "incoming/month_03/part_0.csv": b"march",
@@ -193,18 +193,18 @@ def test_what_is_brought_in_replaces_no_file_that_waits(home: Home, tmp_path: Pa
     drop(tmp_path, "b.csv", "waits")
     source = spread(tmp_path / "drop", a="new", b="other")
     with pytest.raises(BadInput, match=r"/b\.csv waits to be taken in already, and .*drop/b\.csv is another"):
-        bring_in(home, source)
+        copy_to_incoming(home, source)
     assert {entry.key: home.read(entry.key) for entry in waiting(home)} == {"incoming/b.csv": b"waits"}
     drop(tmp_path, "b.csv", "other")  # as after a run that failed: the same file need not be copied again
-    assert bring_in(home, source) == ["a.csv"]
+    assert copy_to_incoming(home, source) == ["a.csv"]
 
 
 def test_a_home_is_not_brought_into_itself(home: Home, tmp_path: Path) -> None:
     drop(tmp_path, "a.csv")
-    assert bring_in(home, open_home(tmp_path / "incoming")) == []
+    assert copy_to_incoming(home, open_home(tmp_path / "incoming")) == []
     for place in (tmp_path, tmp_path.parent):
         with pytest.raises(BadInput, match="holds this home's own files"):
-            bring_in(home, open_home(place))
+            copy_to_incoming(home, open_home(place))
     assert [entry.key for entry in waiting(home)] == ["incoming/a.csv"]
 
 
@@ -214,8 +214,8 @@ def arrived(home: Home, folder: Path, **ages: float) -> dict[str, tuple[int, boo
     found = []
     for name, age in ages.items():
         entry = Entry(f"incoming/{name.replace('_', '-')}.csv", 4, now - age)
-        found.append(Arrival(entry, entry.key, hashlib.sha256(name.encode()).hexdigest()))
-    return {file.name: (file.order, file.repeated, file.late) for file in arrived_files(home, found)}
+        found.append(ClaimedFile(entry, entry.key, hashlib.sha256(name.encode()).hexdigest()))
+    return {file.name: (file.order, file.repeated, file.late) for file in file_precedence(home, found)}
 
 
 def test_files_are_in_the_order_of_their_arrival_and_numbers_in_names_count(home: Home, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from processing.contract import Contract
 from processing.contracts.reader import load, parse
 from processing.errors import BadInput
 from processing.intake.files import check_file, read_file
-from processing.tables.schemas import landed_schema, transaction_schema
+from processing.tables.schemas import intake_schema, transaction_schema
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 CONTRACT = parse(
@@ -59,8 +59,8 @@ def read(path: Path, contract: Contract = CONTRACT) -> list[dict[str, Any]]:
     """All landed rows of a file, which also passes the check that comes before."""
     check_file(path, contract, path.name)
     batches = list(read_file(path, contract, path.name, NOW))
-    assert all(batch.schema == landed_schema(contract) for batch in batches)
-    rows: list[dict[str, Any]] = pa.Table.from_batches(batches, landed_schema(contract)).to_pylist()
+    assert all(batch.schema == intake_schema(contract) for batch in batches)
+    rows: list[dict[str, Any]] = pa.Table.from_batches(batches, intake_schema(contract)).to_pylist()
     return rows
 
 

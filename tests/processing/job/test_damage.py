@@ -12,7 +12,7 @@ from table_home import CONTRACT, FIRST, at, begin, ids, put, written
 
 from processing.errors import BadInput, Damaged
 from processing.features.windows import DAY_US
-from processing.job.damage import Problem, table_problems
+from processing.job.damage import Problem, damaged_tables
 from processing.job.store_repair import rebuilt, store_fault
 from processing.storage.local import LocalHome
 from processing.store.interface import Decision, Event
@@ -63,7 +63,7 @@ DAMAGES = [cut, overwrite, Path.unlink]
 
 
 def problems(home: LocalHome) -> list[Problem]:
-    return list(table_problems(home, CONTRACT))
+    return list(damaged_tables(home, CONTRACT))
 
 
 def test_nothing_is_wrong_with_a_sound_home_or_a_new_one(home: LocalHome, tmp_path: Path) -> None:

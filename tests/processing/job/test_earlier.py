@@ -9,7 +9,7 @@ from processing.contract import Contract
 from processing.contracts.reader import load, parse
 from processing.errors import Damaged
 from processing.features.feature_set import FeatureSet
-from processing.job.earlier_features import folder_of, not_computable, served_contracts
+from processing.job.earlier_features import earlier_contracts, folder_of, not_computable
 from processing.storage.home import Home
 from processing.storage.open import open_home
 
@@ -40,10 +40,10 @@ def home(tmp_path: Path) -> Home:
 
 def test_each_kind_of_features_that_is_not_the_homes_is_there_once(home: Home) -> None:
     said: list[str] = []
-    assert served_contracts(home, OURS, said.append) == []
+    assert earlier_contracts(home, OURS, said.append) == []
     dearer = WIDER.text.replace("missed_fraud = 1.0", "missed_fraud = 2.0")
     served(home, WIDER, OURS, DEARER, dearer, DELAYED)
-    assert served_contracts(home, OURS, said.append) == [WIDER, DELAYED]
+    assert earlier_contracts(home, OURS, said.append) == [WIDER, DELAYED]
     assert folder_of("r1", WIDER) == folder_of("r1", parse(dearer)) != folder_of("r1", DELAYED)
     assert said == []
 
@@ -51,7 +51,7 @@ def test_each_kind_of_features_that_is_not_the_homes_is_there_once(home: Home) -
 def test_no_more_than_three_kinds_are_computed_the_champions_first(home: Home) -> None:
     many = [parse(TEXT.replace("[1, 7, 30]", f"[1, {days}, 30]")) for days in (2, 3, 4, 5)]
     served(home, *many)
-    assert served_contracts(home, OURS, print) == many[:3]
+    assert earlier_contracts(home, OURS, print) == many[:3]
 
 
 def test_what_cannot_be_read_or_computed_is_told_and_the_rest_is_done(home: Home) -> None:
@@ -62,7 +62,7 @@ def test_what_cannot_be_read_or_computed_is_told_and_the_rest_is_done(home: Home
     pointer = json.loads(home.read("models/latest.json"))
     pointer["previous"] += [version(3), version(4), "../../elsewhere"]
     home.write("models/latest.json", json.dumps(pointer).encode())
-    assert served_contracts(home, OURS, said.append) == [WIDER]
+    assert earlier_contracts(home, OURS, said.append) == [WIDER]
     assert len(said) == 5
     for number, why in enumerate(["is not valid TOML", "'till'", "damaged", "does not exist", "outside the home"]):
         assert any(why in line for line in said), (number, said)
@@ -71,7 +71,7 @@ def test_what_cannot_be_read_or_computed_is_told_and_the_rest_is_done(home: Home
 def test_a_pointer_that_cannot_be_read_stops_the_run(home: Home) -> None:
     home.write("models/latest.json", b"{")
     with pytest.raises(Damaged, match="home repair"):
-        served_contracts(home, OURS, print)
+        earlier_contracts(home, OURS, print)
 
 
 @pytest.mark.parametrize(

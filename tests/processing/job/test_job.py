@@ -25,7 +25,7 @@ from processing.contracts.reader import load, parse
 from processing.errors import BadInput, Damaged
 from processing.features.feature_set import FeatureSet
 from processing.intake import merge as intake
-from processing.job.damage import table_problems
+from processing.job.damage import damaged_tables
 from processing.job.earlier_features import folder_of
 from processing.job.job import run_job
 from processing.job.spark import start_spark, tasks_for
@@ -181,7 +181,7 @@ def test_sets_are_split_by_time_with_the_delay_between(begun: tuple[Installation
 
 def test_what_a_run_leaves_is_sound(begun: tuple[Installation, dict[str, Any]]) -> None:
     installation, _ = begun
-    assert list(table_problems(installation.home, CONTRACT)) == []
+    assert list(damaged_tables(installation.home, CONTRACT)) == []
     for path in (installation.folder / "runs/run1").rglob("*.parquet"):
         with pq.ParquetFile(path) as file:
             check_footer(file, features_schema(CONTRACT))

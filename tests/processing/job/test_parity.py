@@ -100,7 +100,7 @@ def table_of(payments: list[Payment], labels: list[int | None], contract: Contra
     return pa.Table.from_pylist(rows, plain).cast(schema)
 
 
-# How the store is brought up to date: the store, what the data holds and its labels, the reports that are in these.
+# How the store is refreshed: the store, what the data holds and its labels, the reports that are in these.
 Refresh = Callable[[SqliteStore, list[Payment], list[int | None], Reports], None]
 
 

@@ -66,7 +66,7 @@ def test_children_and_theirs_end_with_a_parent_that_was_killed(tmp_path: Path, n
     # Whoever runs the tests may have it ignored, as nohup does, and what is ignored is inherited.
     parent = f"import signal, sys; signal.signal({int(signal.SIGHUP)}, signal.SIG_DFL)\n"
     parent += f"from processing.processes.children import Child; Child([sys.executable, {str(child)!r}]).wait()"
-    environment = children.environment()
+    environment = children.child_environment()
     with subprocess.Popen([sys.executable, "-c", parent], env=environment) as started:
         pids = numbers(tmp_path)
         started.send_signal(number)
@@ -133,7 +133,7 @@ def test_the_exit_code_is_the_commands_own(body: str, code: int) -> None:
 
 
 def test_a_command_that_is_not_there_says_so() -> None:
-    done = children.run(["no-such-program"], timeout=PATIENCE, env=children.environment())
+    done = children.run(["no-such-program"], timeout=PATIENCE, env=children.child_environment())
     assert (done.returncode, done.stdout) == (127, "")
     assert done.stderr == "error: the command 'no-such-program' cannot be started: No such file or directory\n"
 
@@ -141,13 +141,13 @@ def test_a_command_that_is_not_there_says_so() -> None:
 def test_one_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     child = program(tmp_path, FAMILY)
     with pytest.raises(subprocess.TimeoutExpired):
-        children.run([sys.executable, str(child)], timeout=3, env=children.environment())
+        children.run([sys.executable, str(child)], timeout=3, env=children.child_environment())
     assert not any(map(runs, numbers(tmp_path)))
 
 
 def test_a_child_has_nothing_of_the_pipe_and_no_input() -> None:
     body = "import os, sys; print(sys.stdin.read() + ' '.join(sorted(os.listdir('/proc/self/fd'))))"
-    done = children.run([sys.executable, "-c", body], timeout=PATIENCE, env=children.environment())
+    done = children.run([sys.executable, "-c", body], timeout=PATIENCE, env=children.child_environment())
     assert done.stdout.split() == ["0", "1", "2", "3"]  # the last one is the folder that is listed
 
 
@@ -180,11 +180,11 @@ import json, subprocess, sys, processing.errors
 print(processing.errors.__file__)
 subprocess.run([sys.executable, "-m", "json.tool"], input="{}", text=True, check=True)
 """
-    done = children.run([sys.executable, "-c", body], timeout=PATIENCE, env=children.environment())
+    done = children.run([sys.executable, "-c", body], timeout=PATIENCE, env=children.child_environment())
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == str(ROOT / "processing/errors.py")
     done = children.run(
-        children.module("processing.synthetic.synthesize"), timeout=PATIENCE, env=children.environment()
+        children.module_command("processing.synthetic.synthesize"), timeout=PATIENCE, env=children.child_environment()
     )
     assert done.returncode == 0, done.stderr
     assert not hostile.exists()
@@ -198,7 +198,11 @@ def test_modules_that_pythonpath_names_are_found_wherever_the_child_runs(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", "mine")
     with Child(
-        children.module("experiment"), cwd="/", env=children.environment(), stdout=subprocess.PIPE, text=True
+        children.module_command("experiment"),
+        cwd="/",
+        env=children.child_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
     ) as child:
         assert child.communicate(timeout=PATIENCE)[0] == "mine\n"
 

@@ -106,7 +106,7 @@ with hold(open_home(sys.argv[1]), "killed", say=print) as lease:
 def test_one_of_a_process_that_was_killed_is_taken_over_at_once(home: Home) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, home.url],
-        env=children.environment(),
+        env=children.child_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from processing.aws import client
+from processing.aws_client import client
 from processing.errors import BadInput, Conflict, FraudlineError, NotFound
 from processing.storage.home import Entry, Home
 from processing.storage.local import LocalHome

@@ -44,7 +44,7 @@ def test_a_folder_is_there_for_the_time_of_its_block_and_its_owner_is_not_among_
 def test_what_a_killed_owner_left_is_removed_and_what_a_live_one_has_is_not(
     temporary: Path, number: signal.Signals | None
 ) -> None:
-    environment = children.environment(TMPDIR=str(temporary))
+    environment = children.child_environment(TMPDIR=str(temporary))
     with subprocess.Popen(
         [sys.executable, "-c", OWNER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as owner:

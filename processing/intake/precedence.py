@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from processing.errors import NotFound
-from processing.intake.incoming import Arrival, digest_of
+from processing.intake.incoming import ClaimedFile, digest_of
 from processing.storage.home import Entry, Home
 
 FOLDER = "archive/"
 
 
 @dataclass(frozen=True)
-class ArrivedFile:
+class FilePrecedence:
     """How a file that is taken in stands to others.
 
     order: its place among the files of the run, by the time of their arrival; at the same instant by name, where
@@ -31,7 +31,7 @@ class ArrivedFile:
     late: bool
 
 
-def arrived_files(home: Home, arrivals: Sequence[Arrival]) -> list[ArrivedFile]:
+def file_precedence(home: Home, arrivals: Sequence[ClaimedFile]) -> list[FilePrecedence]:
     """The arrivals in the order in which they arrived."""
     archived = home.entries(FOLDER)
     sizes = {arrival.entry.size for arrival in arrivals}
@@ -39,7 +39,7 @@ def arrived_files(home: Home, arrivals: Sequence[Arrival]) -> list[ArrivedFile]:
     newest = _newest(home, archived)
     in_order = sorted(arrivals, key=lambda arrival: (arrival.entry.modified, _natural(arrival.name)))
     return [
-        ArrivedFile(arrival.name, order, arrival.sha256 in before, arrival.entry.modified > newest)
+        FilePrecedence(arrival.name, order, arrival.sha256 in before, arrival.entry.modified > newest)
         for order, arrival in enumerate(in_order)
     ]
 

@@ -23,7 +23,7 @@ from processing.storage.scratch import scratch_folder
 PATTERN = re.compile(r"([\[\]{}*?\\])")
 
 
-class Staging:
+class SparkFiles:
     """The files of one run, by their keys in the home and by the paths (or addresses in S3) that Spark has for them.
 
     `scratch` is a path that Spark's tasks and this process can write to and read. Raises FraudlineError when the home
@@ -85,17 +85,17 @@ class Staging:
             self.home.remove(f"{self._scratch_key}/")
 
 
-def for_reading(path: str) -> str:
+def as_spark_path(path: str) -> str:
     """A path or an address in S3 as Spark reads it, which takes some signs in a name for a pattern."""
     return path if path.startswith("s3://") else "file://" + PATTERN.sub(r"\\\1", path)
 
 
-def stage(home: Home, run: str, folder: Path, spark: SparkSession) -> Staging:
+def stage(home: Home, run: str, folder: Path, spark: SparkSession) -> SparkFiles:
     """The staging for a home and a session. `folder` of this machine is for copies, and is the caller's to remove."""
-    return Staging(home, run, folder, direct=isinstance(home, LocalHome) or knows_s3(spark))
+    return SparkFiles(home, run, folder, direct=isinstance(home, LocalHome) or can_read_s3(spark))
 
 
-def knows_s3(spark: SparkSession) -> bool:
+def can_read_s3(spark: SparkSession) -> bool:
     """Whether the session has a file system for s3:// addresses."""
     from py4j.protocol import Py4JJavaError
 
@@ -109,7 +109,7 @@ def knows_s3(spark: SparkSession) -> bool:
 
 
 @contextmanager
-def at_hand(path: str) -> Iterator[Path]:
+def local_copy(path: str) -> Iterator[Path]:
     """The file at a path or an address in S3 as a local one, wherever this runs: also in a task on another machine."""
     if path.startswith("s3://"):
         folder, name = path.rsplit("/", 1)
@@ -119,7 +119,7 @@ def at_hand(path: str) -> Iterator[Path]:
         yield Path(path)
 
 
-def deliver(file: Path, path: str) -> None:
+def move_to(file: Path, path: str) -> None:
     """Move a local file to a path or an address in S3."""
     if path.startswith("s3://"):
         folder, name = path.rsplit("/", 1)
@@ -132,13 +132,13 @@ def deliver(file: Path, path: str) -> None:
 
 
 @contextmanager
-def brought(path: str) -> Iterator[list[Path]]:
+def local_parquet_files(path: str) -> Iterator[list[Path]]:
     """The Parquet files of a folder, wherever it is, on this machine for the time of a with block."""
     if not path.startswith("s3://"):
         yield sorted(Path(path).rglob("*.parquet"))
         return
     home = open_home(path)
-    with scratch_folder("brought") as folder:
+    with scratch_folder("parquet") as folder:
         for i, entry in enumerate(home.entries("")):
             if entry.key.endswith(".parquet"):
                 with home.local_file(entry.key) as local:
