@@ -9,7 +9,7 @@ IMAGE_BUILD ?= $(if $(shell docker ps --quiet >/dev/null 2>&1 && echo yes),docke
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format lock rationale clean
+.PHONY: help setup run test quick check format lock image diagram picture rationale clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -21,6 +21,9 @@ run: $(READY) ## The main job: the whole loop on synthetic data (fraudline demo)
 
 test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+quick: $(READY) ## Run the tests that start neither Spark nor the emulator nor a browser, and take no long time
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not (spark or cloud or browser or notebooks or slow)"
 
 check: $(READY) ## Lint, check the format, the types, and what imports what
 	@$(BIN)/ruff check .
@@ -41,6 +44,12 @@ lock: $(READY) ## Resolve the dependencies anew: requirements.txt, every version
 image: ## Build the image, by Docker or buildah: fraudline:<git revision> (see serving/IMAGE.md)
 	$(IMAGE_BUILD) --file serving/Dockerfile --tag fraudline:$(REVISION) --build-arg REVISION=$(REVISION) \
 		$(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) $(IMAGE_FLAGS) .
+
+diagram: $(READY) ## Draw the sub-packages and their imports into CONTRIBUTING.md
+	@PYTHONPATH=.:tests/support $(BIN)/python -P -m import_diagram
+
+picture: $(READY) ## Take the picture of the console in README.md, of the demo's home (needs Chromium)
+	@PYTHONPATH=.:tests/support $(BIN)/python -P -m console_picture
 
 rationale: $(READY) ## Write service_rationale.docx anew, with the figures of today's stack and prices
 	@$(BIN)/python -m pipeline.infrastructure.rationale

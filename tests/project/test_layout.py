@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import import_diagram
 import pytest
 from places import ROOT
 
@@ -80,6 +81,30 @@ def test_lambda_code_needs_powertools_and_the_registry_alone(path: Path) -> None
         "processing.storage.home",
         "processing.storage.open",
     }
+
+
+def test_the_diagram_shows_the_imports_of_today_and_neither_a_cycle_nor_an_arrow_up() -> None:
+    imports = import_diagram.imports_of_parts()
+    assert import_diagram.faults(imports) == []
+    assert import_diagram.drawn_in(import_diagram.PAGE) == [import_diagram.mermaid(imports)], "run `make diagram`"
+
+
+@pytest.mark.parametrize(
+    ("imports", "fault"),
+    [
+        ({("processing.a", "pipeline.b")}, "processing.a imports pipeline.b, which is above it"),
+        (
+            {("serving.a", "serving.b"), ("serving.b", "serving.a")},
+            "serving.b imports serving.a, and is imported by it",
+        ),
+        (
+            {("serving.a", "serving.b"), ("serving.b", "serving.c"), ("serving.c", "serving.a")},
+            "serving.a imports serving.c, and is imported by it",
+        ),
+    ],
+)
+def test_a_cycle_or_an_import_of_an_upper_layer_is_found(imports: set[tuple[str, str]], fault: str) -> None:
+    assert fault in import_diagram.faults(imports)
 
 
 LOADED = """
