@@ -99,7 +99,7 @@ def test_the_diagram_shows_the_imports_of_today_and_neither_a_cycle_nor_an_arrow
         ),
         (
             {("serving.a", "serving.b"), ("serving.b", "serving.c"), ("serving.c", "serving.a")},
-            "serving.a imports serving.c, and is imported by it",
+            "serving.a imports serving.c, which imports it",
         ),
     ],
 )

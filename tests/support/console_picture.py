@@ -17,14 +17,17 @@ def take(home: Path, picture: Path) -> None:
     chromium = shutil.which("chromium")
     if chromium is None or not (home / "models/latest.json").exists():
         sys.exit(f"this needs Debian's chromium and a home with a model at {home}: run `make run` first")
-    with tempfile.TemporaryDirectory() as scratch, serving(home, Path(scratch) / "log") as address:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-            page.goto(f"{address}/?decision=fraud")
-            page.wait_for_load_state("networkidle")
-            page.screenshot(path=picture)
-            browser.close()
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        serving(home, Path(scratch) / "log") as address,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page.goto(f"{address}/?decision=fraud")
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=picture)
+        browser.close()
 
 
 if __name__ == "__main__":

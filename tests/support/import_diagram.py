@@ -55,7 +55,7 @@ def faults(imports: Imports) -> list[str]:
         if LAYERS.index(imported.split(".")[0]) < LAYERS.index(importer.split(".")[0])
     ]
     cycles = [
-        f"{imported} imports {importer}, and is imported by it"
+        f"{imported} imports {importer}, which imports it"
         for importer, imported in sorted(imports)
         if _reaches(imported, importer, imports)
     ]
