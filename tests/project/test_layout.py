@@ -95,7 +95,7 @@ def test_the_diagram_shows_the_imports_of_today_and_neither_a_cycle_nor_an_arrow
         ({("processing.a", "pipeline.b")}, "processing.a imports pipeline.b, which is above it"),
         (
             {("serving.a", "serving.b"), ("serving.b", "serving.a")},
-            "serving.b imports serving.a, and is imported by it",
+            "serving.b imports serving.a, which imports it",
         ),
         (
             {("serving.a", "serving.b"), ("serving.b", "serving.c"), ("serving.c", "serving.a")},
