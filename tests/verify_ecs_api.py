@@ -90,9 +90,9 @@ def answered(system: System, url: str) -> None:
 
 def transaction(contract: Contract) -> dict[str, Any]:
     """A transaction as the contract has it, of entities that are nobody's."""
-    from serving.api.request import example
+    from serving.api.transaction import example_transaction
 
-    sent = example(contract)
+    sent = example_transaction(contract)
     name = f"verify-{uuid.uuid4().hex[:12]}"
     sent |= {contract.id or "transaction_id": name, **dict.fromkeys((one.column for one in contract.entities), name)}
     now = datetime.now(UTC)

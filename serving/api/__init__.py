@@ -1,1 +1,1 @@
-"""The API: its requests and answers, who may ask, and how much."""
+"""What all routes share: requests and responses, errors, keys, limits, connections."""

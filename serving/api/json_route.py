@@ -1,75 +1,86 @@
-"""A FastAPI route with a shorter way from the request's bytes to the answer's."""
+"""A FastAPI route that takes a shorter path from the bytes of a request to the bytes of its response."""
 
 from typing import Any
 
+from fastapi import params
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from fastapi.utils import create_model_field
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from serving.api.problems import TooLarge, UnknownMediaType
-from serving.api.validation import validated
+from serving.api.validation import validate_json
 
 LENGTH, JSON = b"content-length", (b"content-type", b"application/json")
 
 
 class JsonRoute(APIRoute):
-    """A route of one JSON object in the body and one in the answer, documented as FastAPI documents any route.
+    """A route with one JSON object in the request and one in the response. FastAPI documents it like any other.
 
-    Its endpoint is an `async def` with one parameter, annotated with the request's pydantic model, that returns an
-    instance of its `response_model`. The body is parsed and validated in one go by pydantic's own JSON parser, the
-    answer is written by its serializer, and nothing lies in between. (FastAPI parses the body into Python objects,
-    validates those, solves dependencies, and turns the answer into Python objects again before it is written: most
-    of the processor time of a request. Paths, headers, queries and dependencies are therefore not for such a route.)
+    The endpoint is an `async def` with two parameters: the request's pydantic model, and the app's ApiContext. It
+    returns an instance of its `response_model`. Give `body` where the model is known only when the app is built.
+
+    Pydantic's own JSON parser parses and validates the body in one step, its serializer writes the response, and
+    nothing happens in between. FastAPI would parse the body into Python objects, validate those, resolve dependencies,
+    and turn the response into Python objects again before writing it, which is most of the processor time of a
+    request. So such a route has no path, header or query parameters and no dependencies but the context.
     """
 
-    def __init__(self, *arguments: Any, most_bytes: int, **options: Any) -> None:
+    def __init__(self, *arguments: Any, body: type[BaseModel] | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.most_bytes = most_bytes
+        if body is not None:
+            self.body_field = create_model_field("body", body, field_info=params.Body(annotation=body))
         assert self.body_field is not None
-        self._request: type[BaseModel] = self.body_field.field_info.annotation  # type: ignore[assignment]
+        self._model: type[BaseModel] = self.body_field.field_info.annotation  # type: ignore[assignment]
         self.app = self._respond
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context = scope["app"].state.context
         headers = Headers(scope=scope)
-        must_be(headers, "application/json")
-        body = await read_body(headers, receive, self.most_bytes)
+        check_content_type(headers, "application/json")
+        body = await read_body(headers, receive, context.settings.most_bytes)
         try:
-            asked = validated(self._request, body)
+            request = validate_json(self._model, body)
         except ValidationError as error:
-            found = error.errors(include_url=False, include_input=False)
-            raise RequestValidationError([wrong | {"loc": ("body", *wrong["loc"])} for wrong in found]) from None
-        reply = await self.endpoint(asked)
-        content = reply.__pydantic_serializer__.to_json(reply)
+            raise invalid_request(error, "body") from None
+        response = await self.endpoint(request, context)
+        content = response.__pydantic_serializer__.to_json(response)
         start: Message = {"type": "http.response.start", "status": 200}
         start["headers"] = [(LENGTH, str(len(content)).encode()), JSON]
         await send(start)
         await send({"type": "http.response.body", "body": content})
 
 
-async def read_body(headers: Headers, receive: Receive, most_bytes: int) -> bytes:
-    """The whole body of a request. Raises TooLarge, and ClientDisconnect when the caller leaves before its end."""
-    announced = headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:20]) > most_bytes:
-        raise TooLarge(f"the body has {announced[:20]} bytes; at most {most_bytes} are taken")
-    pieces, size = [], 0
+def invalid_request(error: ValidationError, part: str) -> RequestValidationError:
+    """A model's error as FastAPI's, for its handler: `part` is body or query."""
+    errors = error.errors(include_url=False, include_input=False)
+    return RequestValidationError([each | {"loc": (part, *each["loc"])} for each in errors])
+
+
+async def read_body(headers: Headers, receive: Receive, max_bytes: int) -> bytes:
+    """The whole body of a request. Raises TooLarge, and ClientDisconnect when the caller hangs up before its end."""
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > max_bytes:
+        raise TooLarge(f"the body has {length[:20]} bytes; the limit is {max_bytes}")
+    chunks, size = [], 0
     while True:
         message = await receive()
         if message["type"] != "http.request":
             raise ClientDisconnect
-        piece = message.get("body", b"")
-        size += len(piece)
-        if size > most_bytes:
-            raise TooLarge(f"the body has more than the {most_bytes} bytes that are taken")
-        pieces.append(piece)
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > max_bytes:
+            raise TooLarge(f"the body exceeds the limit of {max_bytes} bytes")
+        chunks.append(chunk)
         if not message.get("more_body"):
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def must_be(headers: Headers, *kinds: str) -> None:
-    """Raise UnknownMediaType unless the body is said to be of one of these kinds."""
-    said = headers.get("content-type", "")
-    if said.partition(";")[0].strip().lower() not in kinds:
-        raise UnknownMediaType(f"the body's Content-Type is {said!r}; send it with Content-Type: {' or '.join(kinds)}")
+def check_content_type(headers: Headers, *accepted: str) -> None:
+    """Raise UnknownMediaType unless the body's content type is one of these."""
+    value = headers.get("content-type", "")
+    if value.partition(";")[0].strip().lower() not in accepted:
+        raise UnknownMediaType(f"the Content-Type is {value!r}; send the body as {' or '.join(accepted)}")

@@ -1,4 +1,4 @@
-"""Errors as the API tells them, `{"error": {"message", "fields": [...]}}`, and which HTTP status each has."""
+"""Errors as the API reports them, `{"error": {"message", "fields": [...]}}`, and the HTTP status of each."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from processing.errors import BadInput, Conflict, FraudlineError, NotFound
@@ -16,35 +16,35 @@ from serving.decision.errors import NoModel
 
 
 class UnknownMediaType(FraudlineError):
-    """A body of another type than the route takes."""
+    """The route does not accept a body of this type."""
 
 
 class TooLarge(FraudlineError):
-    """A request of more rows or bytes than the route takes."""
+    """The request has more rows or bytes than the route accepts."""
 
 
-class Unreadable(FraudlineError):
-    """A body as a whole is not of the form that its content type says."""
+class MalformedRequest(FraudlineError):
+    """The body, or the query, cannot be read as what it claims to be."""
 
 
 class NoKey(FraudlineError):
-    """No key, or none that is valid."""
+    """The request has no key, or none that is valid."""
 
 
 class NotAllowed(FraudlineError):
-    """A valid key, but not for this."""
+    """The key is valid, but does not permit this."""
 
 
 class Misdirected(FraudlineError):
-    """A request that names another host than this machine, where only this machine is answered."""
+    """The request names a host other than this machine, on a server that only answers this machine."""
 
 
 class Busy(FraudlineError):
-    """More is under way than the server does at once."""
+    """The server is already doing as much as it does at once."""
 
 
-class TooOften(FraudlineError):
-    """More requests than a key's rate allows. `seconds` until the next one is let in."""
+class TooManyRequests(FraudlineError):
+    """The key exceeds its rate. `seconds` until the next request is accepted."""
 
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
@@ -60,133 +60,100 @@ STATUS: dict[type[FraudlineError], int] = {
     TooLarge: 413,
     UnknownMediaType: 415,
     Misdirected: 421,
-    Unreadable: 422,
-    TooOften: 429,
+    MalformedRequest: 422,
+    TooManyRequests: 429,
     StoreUnavailable: 503,
     NoModel: 503,
     Busy: 503,
 }
-MOST_TOLD = 100  # fields of one request whose errors are told
-LONGEST_NAME = 100  # characters
-MESSAGES = {  # in place of pydantic's own words, by its error type
+MAX_FIELD_ERRORS = 100  # in one response
+MAX_NAME_LENGTH = 100  # characters of a caller's own text in an error
+MESSAGES = {  # replace pydantic's wording, by its error type
     "missing": "is missing",
     "extra_forbidden": "is not a field of this request",
     "finite_number": "expected a finite number",
 }
 
 
-class FieldProblem(BaseModel):
+class FieldError(BaseModel):
     """What is wrong with one field."""
 
     field: str
     message: str
 
 
-class Problem(BaseModel):
-    """What is wrong, and with which fields if it is about fields."""
+class ErrorDetail(BaseModel):
+    """What is wrong, and with which fields."""
 
     message: str
-    fields: list[FieldProblem] = []
+    fields: list[FieldError] = Field(default=[], description="An entry for each invalid field, if any")
 
 
-class Refusal(BaseModel):
-    """The body of every answer that is an error."""
+class ErrorResponse(BaseModel):
+    """The body of every error."""
 
-    error: Problem
-
-
-def refusals(*statuses: int, guarded: bool = True) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, for its OpenAPI description; those of a wrong key too, if it needs one."""
-    return {status: {"model": Refusal} for status in sorted({*statuses, 421, *((401, 403, 429) if guarded else ())})}
+    error: ErrorDetail
 
 
-def install(app: FastAPI) -> None:
-    """Have the app answer every error in this shape; `RequestIds` does so for those that nobody expected."""
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, http_problem)
-    app.add_exception_handler(FraudlineError, _fraudline)
+def error_responses(*statuses: int, needs_key: bool = True) -> dict[int | str, dict[str, Any]]:
+    """The error responses of a route, for its OpenAPI description."""
+    every = {*statuses, 421, *((401, 403, 429) if needs_key else ())}
+    return {status: {"model": ErrorResponse} for status in sorted(every)}
 
 
-def _answer(
-    status: int, message: str, fields: Sequence[FieldProblem] = (), headers: Mapping[str, str] | None = None
+def add_error_handlers(app: FastAPI) -> None:
+    """Make the app report all errors in this form. `RequestMiddleware` reports unexpected ones."""
+    app.add_exception_handler(RequestValidationError, _report_invalid)
+    app.add_exception_handler(HTTPException, http_error_response)
+    app.add_exception_handler(FraudlineError, _report)
+
+
+def _json(
+    status: int, message: str, fields: Sequence[FieldError] = (), headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    body = Refusal(error=Problem(message=message, fields=list(fields)))
+    body = ErrorResponse(error=ErrorDetail(message=message, fields=list(fields)))
     return JSONResponse(body.model_dump(), status, headers)
 
 
-def _invalid(request: Request, error: Exception) -> JSONResponse:
+def _report_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    # A place is told without "body" or "query".
-    problem = problem_of([wrong | {"loc": wrong["loc"][1:]} for wrong in error.errors()], "the body")
-    return _answer(422, problem.message, problem.fields)
+    # Locations begin with "body" or "query", which callers do not need.
+    detail = error_detail([each | {"loc": each["loc"][1:]} for each in error.errors()], "the body")
+    return _json(422, detail.message, detail.fields)
 
 
-def problem_of(errors: Iterable[Mapping[str, Any]], what: str) -> Problem:
-    """Pydantic's errors as one problem: what is wrong with `what` as a whole, else with its fields."""
-    whole, of_fields = "", []
-    for wrong in errors:
-        if wrong["type"] == "json_invalid":
-            whole = whole or f"{what} is not valid JSON: {wrong['ctx']['error']}"
-        elif not wrong["loc"]:
-            whole = whole or f"expected a JSON object as {what}"
-        else:
-            of_fields.append(wrong)
-    told = field_problems(of_fields)
-    return Problem(message=whole or summary(told), fields=told)
+def _report(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, FraudlineError)
+    return error_response(error)
 
 
-def field_problems(errors: Iterable[Mapping[str, Any]]) -> list[FieldProblem]:
-    """Pydantic's errors as we tell them, one for a field, of the first fields; those about no field are left out.
-
-    A field's name may be the caller's own, so it is cut off where it would only fill the answer.
-    """
-    fields: dict[str, str] = {}
-    for wrong in errors:
-        if wrong["loc"]:
-            said = MESSAGES.get(wrong["type"], wrong["msg"].removeprefix("Value error, "))
-            fields.setdefault(shortened(".".join(str(part) for part in wrong["loc"])), said)
-            if len(fields) == MOST_TOLD:
-                break
-    return [FieldProblem(field=field, message=said) for field, said in fields.items()]
-
-
-def shortened(name: str) -> str:
-    """A name that a caller gave, as an error may tell it."""
-    return name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "..."
-
-
-def summary(told: Sequence[FieldProblem]) -> str:
-    """What is wrong with some fields, in one line."""
-    return "; ".join(f"{problem.field}: {problem.message}" for problem in told[:5])
-
-
-def http_problem(request: Request, error: Exception) -> Response:
-    """The answer to an address or a method that no route has, in JSON."""
+def http_error_response(request: Request, error: Exception) -> Response:
+    """The response for a path or method that no route has, in JSON."""
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
-    return _answer(error.status_code, message, headers=error.headers)
+    return _json(error.status_code, message, headers=error.headers)
 
 
-def _fraudline(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, FraudlineError)
-    return answer_to(error)
-
-
-def answer_to(error: FraudlineError) -> JSONResponse:
-    """The answer that an error has. Raises the error itself if it has none."""
+def error_response(error: FraudlineError) -> JSONResponse:
+    """The response for an error. Raises the error itself if callers should not see it."""
     status = status_of(error)
     if status is None:
         raise error
-    return _answer(status, str(error), headers=headers_of(status, error))
+    return _json(status, str(error), headers=headers_of(status, error))
+
+
+def unexpected_error_response() -> JSONResponse:
+    """The response for an error in the server itself."""
+    return _json(500, "internal error; look for this response's X-Request-ID in the server's log")
 
 
 def status_of(error: FraudlineError) -> int | None:
-    """The HTTP status of an error; None if it is none that a caller should meet."""
+    """The HTTP status of an error; None if callers should not see it."""
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), None)
 
 
 def headers_of(status: int, error: FraudlineError) -> dict[str, str] | None:
-    """What the answer to an error has to say in its headers."""
+    """The headers that belong to the response for an error."""
     if status == 401:
         return {"WWW-Authenticate": "Bearer"}
     if status in (429, 503):
@@ -194,6 +161,37 @@ def headers_of(status: int, error: FraudlineError) -> dict[str, str] | None:
     return None
 
 
-def unexpected() -> JSONResponse:
-    """The answer to an error in the server itself."""
-    return _answer(500, "an error on our side; the server's log has it under this answer's X-Request-ID")
+def error_detail(errors: Iterable[Mapping[str, Any]], subject: str) -> ErrorDetail:
+    """Pydantic's errors as one: about the `subject` as a whole if possible, otherwise about its fields."""
+    whole, in_fields = "", []
+    for error in errors:
+        if error["type"] == "json_invalid":
+            whole = whole or f"{subject} is not valid JSON: {error['ctx']['error']}"
+        elif not error["loc"]:
+            whole = whole or f"expected a JSON object as {subject}"
+        else:
+            in_fields.append(error)
+    fields = field_errors(in_fields)
+    return ErrorDetail(
+        message=whole or "; ".join(f"{each.field}: {each.message}" for each in fields[:5]), fields=fields
+    )
+
+
+def field_errors(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:
+    """Pydantic's errors about fields, the first of each field, for the first fields only.
+
+    Field names may come from the caller, so long ones are shortened.
+    """
+    messages: dict[str, str] = {}
+    for error in errors:
+        if error["loc"]:
+            message = MESSAGES.get(error["type"], error["msg"].removeprefix("Value error, "))
+            messages.setdefault(shorten(".".join(str(part) for part in error["loc"])), message)
+            if len(messages) == MAX_FIELD_ERRORS:
+                break
+    return [FieldError(field=field, message=message) for field, message in messages.items()]
+
+
+def shorten(name: str) -> str:
+    """A caller's text, short enough for an error message."""
+    return name if len(name) <= MAX_NAME_LENGTH else name[:MAX_NAME_LENGTH] + "..."

@@ -1,33 +1,35 @@
-"""JSON as an instance of a pydantic model, or why it is none, at no more cost than its size warrants."""
+"""JSON as an instance of a pydantic model. The cost of an invalid body stays in proportion to its size."""
 
 from typing import TypeVar
 
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from serving.api.problems import Unreadable
+from serving.api.problems import MalformedRequest
 
-MORE_FIELDS = 64  # than the request has: what is beyond is not looked at one by one
+EXTRA_FIELDS = 64  # unknown fields that are reported one by one; a body with more is refused as a whole
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def most_fields(model: type[BaseModel]) -> int:
-    """How many fields a request may bring, unknown ones included."""
-    return len(model.model_fields) + MORE_FIELDS
+def max_fields(model: type[BaseModel]) -> int:
+    """How many fields a request may have, unknown ones included."""
+    return len(model.model_fields) + EXTRA_FIELDS
 
 
-def validated(model: type[Model], body: bytes) -> Model:
-    """The instance. Raises ValidationError, and Unreadable for more fields than are worth an error each.
+def validate_json(model: type[Model], body: bytes) -> Model:
+    """Parse a body into the model. Raises ValidationError, and MalformedRequest for too many fields.
 
-    Pydantic makes an error for every unknown field, which takes many times what reading them does.
+    Pydantic creates an error for each unknown field, which takes many times longer than parsing the field.
     """
-    most = most_fields(model)
-    if body.count(b":") > most:  # else it has not so many fields, whatever it is
+    limit = max_fields(model)
+    if body.count(b":") > limit:  # otherwise it cannot have too many fields
         try:
-            found = from_json(body)
+            document = from_json(body)
         except ValueError:
-            found = None  # no JSON: told below
-        if isinstance(found, dict) and len(found) > most:
-            raise Unreadable(f"the object has {len(found):,} fields; at most {most} are taken, unknown ones included")
+            document = None  # not JSON; pydantic reports that below
+        if isinstance(document, dict) and len(document) > limit:
+            raise MalformedRequest(
+                f"the object has {len(document):,} fields; the limit is {limit}, unknown ones included"
+            )
     return model.model_validate_json(body)

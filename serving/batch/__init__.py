@@ -1,1 +1,1 @@
-"""Batches: many rows in one request, in four formats."""
+"""Batches: many rows in one request, in three formats."""

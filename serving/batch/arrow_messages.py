@@ -1,8 +1,8 @@
-"""What an Arrow stream says of itself, looked at before anything is made of it.
+"""Checks of an Arrow stream's message headers, before PyArrow reads the stream.
 
-The heads of an Arrow stream's messages are FlatBuffers, in which many places may refer to the same bytes: a short head
-can describe more columns, names and levels than there is memory. So what is made of each is bounded by numbers that
-stand in the heads themselves. See Message.fbs and Schema.fbs of the Arrow format.
+The headers are FlatBuffers, in which many fields may refer to the same bytes: a short header can describe more columns,
+names and levels than fit into memory. So the numbers in the headers themselves are checked first. See Message.fbs and
+Schema.fbs of the Arrow format.
 """
 
 import struct
@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from serving.api.problems import shortened
-from serving.batch.formats import Most, too_many
+from serving.api.problems import shorten
+from serving.batch.format import BatchLimits, too_many_rows
 
 SCHEMA, DICTIONARY, RECORDS = 1, 2, 3
-MOST_MESSAGES = 2_000
-MOST_HEAD_BYTES = 262_144  # of one message, without its columns
-MOST_NAME_BYTES = 64 << 20  # of all names and notes in a schema, if each were as long as the whole head
-TAKEN = {1, 2, 3, 5, 6, 7, 8, 10, 20}  # null, int, float, utf8, bool, decimal, date, timestamp, large utf8
-KINDS = {
+MAX_MESSAGES = 2_000
+MAX_HEADER_BYTES = 262_144  # of one message, without its columns
+MAX_NAME_BYTES = 64 << 20  # of all names and metadata in a schema, if each were as long as the whole header
+ACCEPTED_TYPES = {1, 2, 3, 5, 6, 7, 8, 10, 20}  # null, int, float, utf8, bool, decimal, date, timestamp, large utf8
+TYPE_NAMES = {
     4: "binary",
     9: "time",
     11: "interval",
@@ -39,111 +39,110 @@ KINDS = {
 }
 
 
-def check(body: bytes, most: Most) -> None:
-    """Look at every message of a stream.
+def check_messages(body: bytes, limits: BatchLimits) -> None:
+    """Check all messages of a stream.
 
-    Raises TooLarge for more rows than `most` allows; ValueError for a stream that would take more than its bytes, or
-    has columns that no transaction has; struct.error and pyarrow's errors for a garbled one.
+    Raises TooLarge for too many rows; ValueError for a stream that would take more memory than its bytes, or has
+    columns that no transaction has; struct.error and PyArrow's errors for a damaged stream.
     """
     rows = 0
     for number, message in enumerate(pa.ipc.MessageReader.open_stream(pa.py_buffer(body))):
-        if number == MOST_MESSAGES:
-            raise ValueError(f"it has more than {MOST_MESSAGES:,} messages; write more rows into one")
-        head = message.metadata.to_pybytes()
-        if len(head) > MOST_HEAD_BYTES:
-            raise ValueError(f"the head of a message is longer than {MOST_HEAD_BYTES:,} bytes")
-        root = _Table.root(head)
+        if number == MAX_MESSAGES:
+            raise ValueError(f"it has more than {MAX_MESSAGES:,} messages; put more rows into each")
+        data = message.metadata.to_pybytes()
+        if len(data) > MAX_HEADER_BYTES:
+            raise ValueError(f"the header of a message is longer than {MAX_HEADER_BYTES:,} bytes")
+        root = _Table.root(data)
         kind, header = root.byte(1), root.table(2)
         if kind == SCHEMA:
-            _check_schema(header, most)
+            _check_schema(header, limits)
         elif kind in (DICTIONARY, RECORDS):
             if kind == DICTIONARY and header.byte(2):
-                raise ValueError("it adds to a dictionary that was sent before; write each dictionary whole")
+                raise ValueError("it extends a dictionary that was sent earlier; send each dictionary whole")
             columns = header.table(1) if kind == DICTIONARY else header
             if columns.has(3):
-                raise ValueError("its columns are compressed; write it without compression")
+                raise ValueError("its columns are compressed; send it without compression")
             length = columns.long(0)
             if length < 0:
                 raise ValueError("a message has a negative number of rows")
             rows += length if kind == RECORDS else 0
-            if rows > most.rows:
-                raise too_many(most.rows)
+            if rows > limits.rows:
+                raise too_many_rows(limits.rows)
 
 
-def _check_schema(schema: "_Table", most: Most) -> None:
+def _check_schema(schema: "_Table", limits: BatchLimits) -> None:
     if schema.byte(0):
-        raise ValueError("its numbers are big-endian; write it on, or for, a little-endian machine")
+        raise ValueError("its numbers are big-endian; send them little-endian")
     columns = schema.vector(1)
-    if columns.size > most.fields:
-        raise ValueError(f"it has {columns.size:,} columns; at most {most.fields} are taken, unknown ones included")
+    if columns.size > limits.fields:
+        raise ValueError(f"it has {columns.size:,} columns; the limit is {limits.fields}, with unknown ones")
     fields = [columns.table(i) for i in range(columns.size)]
-    notes = schema.vector(2).size + sum(field.vector(6).size for field in fields)
-    if (len(fields) + 2 * notes) * len(schema.head) > MOST_NAME_BYTES:
-        raise ValueError("its schema has more names and notes than can be read")
+    metadata = schema.vector(2).size + sum(field.vector(6).size for field in fields)
+    if (len(fields) + 2 * metadata) * len(schema.data) > MAX_NAME_BYTES:
+        raise ValueError("its schema has more names and metadata than can be read")
     for field in fields:
         kind = field.byte(2)
-        if kind not in TAKEN or field.vector(5).size:
-            said = KINDS.get(kind, f"number {kind}")
+        if kind not in ACCEPTED_TYPES or field.vector(5).size:
+            name = TYPE_NAMES.get(kind, f"number {kind}")
             raise ValueError(
-                f"its column {shortened(field.text(0))!r} has the type {said}; "
-                "expected numbers, texts, times or true and false"
+                f"its column {shorten(field.text(0))!r} has the type {name}; expected numbers, texts, times or booleans"
             )
 
 
 class _Vector(NamedTuple):
-    """A vector of tables; the first one's place, and how many there are."""
+    """A vector of tables: where the first one is, and how many there are."""
 
-    head: bytes
+    data: bytes
     start: int
     size: int
 
     def table(self, i: int) -> "_Table":
         at = self.start + 4 * i
-        return _Table(self.head, at + _read("<I", self.head, at))
+        return _Table(self.data, at + _read("<I", self.data, at))
 
 
 class _Table(NamedTuple):
-    """A table of a FlatBuffer: its fields' places stand in a list of their own. One that is not there is 0."""
+    """A table of a FlatBuffer, which has a list of its fields' offsets. A missing field has the offset 0."""
 
-    head: bytes
+    data: bytes
     at: int
 
     @classmethod
-    def root(cls, head: bytes) -> "_Table":
-        return cls(head, _read("<I", head, 0))
+    def root(cls, data: bytes) -> "_Table":
+        return cls(data, _read("<I", data, 0))
 
-    def _place(self, field: int) -> int:
-        places = self.at - _read("<i", self.head, self.at)
-        size = _read("<H", self.head, places)
-        place = _read("<H", self.head, places + 4 + 2 * field) if 6 + 2 * field <= size else 0
-        return self.at + place if place else 0
+    def _position(self, field: int) -> int:
+        offsets = self.at - _read("<i", self.data, self.at)
+        size = _read("<H", self.data, offsets)
+        offset = _read("<H", self.data, offsets + 4 + 2 * field) if 6 + 2 * field <= size else 0
+        return self.at + offset if offset else 0
 
     def has(self, field: int) -> bool:
-        return bool(self._place(field))
+        return bool(self._position(field))
 
     def byte(self, field: int) -> int:
-        at = self._place(field)
-        return _read("<B", self.head, at) if at else 0
+        at = self._position(field)
+        return _read("<B", self.data, at) if at else 0
 
     def long(self, field: int) -> int:
-        at = self._place(field)
-        return _read("<q", self.head, at) if at else 0
+        at = self._position(field)
+        return _read("<q", self.data, at) if at else 0
 
     def table(self, field: int) -> "_Table":
-        at = self._place(field)
-        return _Table(self.head, at + _read("<I", self.head, at))
+        at = self._position(field)
+        return _Table(self.data, at + _read("<I", self.data, at))
 
     def vector(self, field: int) -> _Vector:
-        at = self._place(field)
+        at = self._position(field)
         if not at:
-            return _Vector(self.head, 0, 0)
-        start = at + _read("<I", self.head, at)
-        return _Vector(self.head, start + 4, _read("<I", self.head, start))
+            return _Vector(self.data, 0, 0)
+        start = at + _read("<I", self.data, at)
+        return _Vector(self.data, start + 4, _read("<I", self.data, start))
 
     def text(self, field: int) -> str:
         start, size = self.vector(field)[1:]
-        return self.head[start : start + size].decode(errors="replace")
+        return self.data[start : start + size].decode(errors="replace")
 
 
-def _read(kind: str, head: bytes, at: int) -> int:
-    return int(struct.unpack_from(kind, head, at)[0])
+def _read(kind: str, data: bytes, at: int) -> int:
+    return int(struct.unpack_from(kind, data, at)[0])

@@ -1,22 +1,22 @@
-"""The least that a scoring API could cost, to measure ours against: servers that score nothing.
+"""Servers that score nothing: the least that a scoring API could cost, to compare ours with.
 
-`FLOOR=bare` echoes the body, with no framework between it and the server; `FLOOR=fastapi` is a plain FastAPI route
-with the request and the reply of the home in FRAUDLINE_HOME. For `fraudline benchmark serving` alone.
+`FLOOR=bare` echoes the body, with no framework on top of the server; `FLOOR=fastapi` is a plain FastAPI route with the
+request and the response of the home in FRAUDLINE_HOME. Only `fraudline benchmark serving` uses them.
 
     FLOOR=bare PORT=8080 python -m serving.benchmark.floor
 """
 
 import os
-from typing import Annotated, Any
+from typing import Any
 
 import uvicorn
-from fastapi import Body, FastAPI
+from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from processing.contracts.reader import of_home
 from processing.storage.open import open_home
-from serving.api import replies
-from serving.api.request import request_model
+from serving.api.responses import ScoreResponse
+from serving.api.transaction import transaction_model
 from serving.settings import read_settings
 
 
@@ -33,12 +33,13 @@ async def bare(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def plain() -> FastAPI:
-    """FastAPI as its tutorial has it: the body validated, an answer of the reply's model."""
+    """FastAPI as in its tutorial: it validates the body and responds with an instance of the response's model."""
     app = FastAPI()
+    model = transaction_model(of_home(open_home(read_settings().home)))
 
-    async def score(transaction: Any) -> Any:
-        return replies.Scored(
-            transaction_id=transaction.transaction_id,
+    async def score(transaction: model) -> Any:  # type: ignore[valid-type]
+        return ScoreResponse(
+            transaction_id=transaction.transaction_id,  # type: ignore[attr-defined]
             decision="legit",
             score=0.25,
             threshold=0.5,
@@ -48,13 +49,12 @@ def plain() -> FastAPI:
             reasons=[],
         )
 
-    score.__annotations__["transaction"] = Annotated[request_model(of_home(open_home(read_settings().home))), Body()]
-    app.post("/v1/score", response_model=replies.Scored)(score)
+    app.post("/v1/score", response_model=ScoreResponse)(score)
     return app
 
 
 def main() -> None:
-    """Serve the floor that FLOOR names."""
+    """Serve what FLOOR names."""
     app: Any = bare if os.environ["FLOOR"] == "bare" else plain()
     options: dict[str, Any] = {"loop": "uvloop", "http": "httptools", "access_log": False, "log_level": "warning"}
     uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), lifespan="off", **options)

@@ -1,8 +1,8 @@
-"""Where the time of a request goes: its parts, each by itself, on a copy of the store. For a benchmark.
+"""Where the time of a request goes: its parts, one by one, on a copy of the store. For a benchmark.
 
     python -m serving.benchmark.parts HOME BODIES
 
-BODIES has a request a line. Prints {part: microseconds of processor time a request}.
+BODIES has a request on each line. Prints {part: microseconds of processor time per request}.
 """
 
 import json
@@ -22,18 +22,18 @@ from processing.storage.scratch import scratch_folder
 from processing.store.interface import Decision
 from processing.store.replay import Replay
 from processing.store.sqlite.store import SqliteStore
-from serving.api import replies
-from serving.api.request import request_model, to_event
+from serving.api.responses import score_response
+from serving.api.transaction import to_event, transaction_model
 from serving.decision.decide import LEGIT, Answer
 from serving.decision.loaded_model import load_model
 
 
 def measure(home: LocalHome, bodies: list[bytes]) -> dict[str, float]:
-    """The parts of a request, in microseconds of processor time."""
+    """Microseconds of processor time, by part of a request."""
     contract, registry = of_home(home), Registry(home)
     features, latest = FeatureSet(contract), registry.latest()
     assert latest is not None
-    model, request = load_model(registry, latest.version, contract, latest=latest), request_model(contract)
+    model, request = load_model(registry, latest.version, contract, latest=latest), transaction_model(contract)
     sent = [body.replace(b"@ID@", f"part-{i}".encode()) for i, body in enumerate(bodies)]
     spent: dict[str, float] = {}
 
@@ -44,31 +44,33 @@ def measure(home: LocalHome, bodies: list[bytes]) -> dict[str, float]:
         return results
 
     with scratch_folder("parts") as folder:
-        Replay(home.path("online") / "store.sqlite", folder, contract).close()  # a copy to write to
+        Replay(home.path("online") / "store.sqlite", folder, contract).close()  # makes a copy to write to
         store = SqliteStore(folder / "replay.sqlite", contract)
-        asked = timed("validate the request", request.model_validate_json, sent)
-        events = timed("turn it into an event", lambda value: to_event(value, features), asked)
+        requests = timed("validate the request", request.model_validate_json, sent)
+        events = timed("turn it into an event", lambda value: to_event(value, features), requests)
         states = timed("read the store", lambda pair: store.recall(pair[0])[1], events)
         inputs = [
             (event.amount, event.time_us, state, extras) for (event, extras), state in zip(events, states, strict=True)
         ]
-        rows = timed("compute the features", lambda of: features.compute_one(*of), inputs)
+        rows = timed("compute the features", lambda values: features.compute_one(*values), inputs)
         scores = timed("score", model.score, rows)
         timed("explain one that is flagged", model.reasons_for, rows[:200])
-        made = [
+        decisions = [
             Decision(event, LEGIT, score, model.threshold, model.version, row.tobytes(), datetime.now(UTC))
             for (event, _), row, score in zip(events, rows, scores, strict=True)
         ]
-        timed("write to the store", store.record, made)
+        timed("write to the store", store.record, decisions)
         timed(
-            "build and write the reply", lambda one: replies.scored(Answer(one, False, "known")).model_dump_json(), made
+            "build and write the response",
+            lambda decision: score_response(Answer(decision, False, "known")).model_dump_json(),
+            decisions,
         )
         store.close()
     return spent
 
 
 def main() -> None:
-    """Measure with the home and the bodies of the arguments."""
+    """Measure with the home and the bodies given as arguments."""
     home = open_home(sys.argv[1])
     assert isinstance(home, LocalHome)
     print(json.dumps(measure(home, Path(sys.argv[2]).read_bytes().splitlines())))

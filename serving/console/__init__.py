@@ -1,4 +1,4 @@
-"""The console: pages of the API for the people who look after it, at `/`.
+"""The console: the API's pages for people, at `/`.
 
-Nothing here is imported by a request for a score; Jinja is loaded when the first page is asked for.
+No scoring request imports anything here that takes time; Jinja is imported when the first page is requested.
 """

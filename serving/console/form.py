@@ -1,4 +1,4 @@
-"""The form of one transaction, made from the contract as the API's request is."""
+"""The form for a transaction, derived from the contract like the API's request."""
 
 import secrets
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from processing.contract import Contract
-from serving.api.request import EPOCH, LONGEST, example
+from serving.api.transaction import EPOCH, MAX_ID_LENGTH, example_transaction
 
 
 @dataclass(frozen=True)
-class Field:
-    """One input: `kind` is text, datetime-local, number or choice; `step` and `most` are those of a number."""
+class Input:
+    """One input: `kind` is text, datetime-local, number or choice; `step` and `maximum` belong to numbers."""
 
     name: str
     label: str
@@ -21,54 +21,54 @@ class Field:
     required: bool = True
     hint: str = ""
     step: str = ""
-    most: str = ""
+    maximum: str = ""
     choices: tuple[str, ...] = ()
-    longest: int = LONGEST
+    max_length: int = MAX_ID_LENGTH
 
 
-def fields(contract: Contract, values: Mapping[str, str] | None = None) -> list[Field]:
-    """The form's inputs, in the contract's order. Without values they are those of an example of this moment."""
+def inputs(contract: Contract, values: Mapping[str, str] | None = None) -> list[Input]:
+    """The form's inputs, in the contract's order. Without values they contain an example of this moment."""
     shown = dict(values) if values is not None else _example(contract)
-    name_of_id = contract.id or ("transaction_id" if "transaction_id" not in contract.columns else None)
-    made: list[Field] = []
+    id_name = contract.id or ("transaction_id" if "transaction_id" not in contract.columns else None)
+    result: list[Input] = []
 
-    def add(name: str, label: str, kind: str, **more: Any) -> None:
-        made.append(Field(name, label, kind, shown.get(name, ""), **more))
+    def add(name: str, label: str, kind: str, **options: Any) -> None:
+        result.append(Input(name, label, kind, shown.get(name, ""), **options))
 
-    if name_of_id:
-        hint = "The same id is decided once." + ("" if contract.id else " Left empty, one is made.")
-        add(name_of_id, "Transaction", "text", hint=hint, required=contract.id is not None)
+    if id_name:
+        hint = "The same id is decided once." + ("" if contract.id else " Leave it empty to generate one.")
+        add(id_name, "Transaction", "text", hint=hint, required=contract.id is not None)
     if contract.time_format == "iso":
         add(contract.time, "Time (UTC)", "datetime-local", step="1")
     else:
         origin = contract.time_origin if contract.time_format == "elapsed" else EPOCH
         add(contract.time, "Time", "number", step="any", hint=f"Seconds since {origin:%Y-%m-%d %H:%M:%S} UTC.")
     cents = f"{10**-contract.amount_decimals:.{contract.amount_decimals}f}"
-    add(contract.amount, "Amount", "number", step=cents, most=f"{contract.amount_maximum:.15g}")
+    add(contract.amount, "Amount", "number", step=cents, maximum=f"{contract.amount_maximum:.15g}")
     for entity in contract.entities:
         add(entity.column, entity.name.replace("_", " ").capitalize(), "text")
     for name in contract.numeric:
         add(name, name, "number", step="any", required=False)
     for name, known in contract.categorical.items():
         add(name, name, "choice", choices=known, required=False)
-    return made
+    return result
 
 
-def row_of(contract: Contract, posted: Mapping[str, str]) -> dict[str, Any]:
-    """What was typed as a row of the API's request: numbers as such, and what was left empty left out.
+def transaction_of(contract: Contract, typed: Mapping[str, str]) -> dict[str, Any]:
+    """The filled-in form as a transaction of the API: numbers as numbers, without empty fields.
 
-    A text where a number belongs stays one, so that the request's own check tells it.
+    Text in place of a number stays text, so that the request's own validation reports it.
     """
     numbers = {contract.amount, *contract.numeric}
     if contract.time_format != "iso":
         numbers.add(contract.time)
-    names = {field.name for field in fields(contract, {})}
-    row = {name: text.strip() for name, text in posted.items() if name in names and text.strip()}
+    names = {each.name for each in inputs(contract, {})}
+    row = {name: text.strip() for name, text in typed.items() if name in names and text.strip()}
     return {name: _number(text) if name in numbers else text for name, text in row.items()}
 
 
-def fresh_id() -> str:
-    """An id for a transaction that was typed in."""
+def new_id() -> str:
+    """An id for a transaction typed in by hand."""
     return f"console-{secrets.token_hex(4)}"
 
 
@@ -83,6 +83,6 @@ def _example(contract: Contract) -> dict[str, str]:
     now = datetime.now(UTC).replace(microsecond=0)
     elapsed = now - (contract.time_origin if contract.time_format == "elapsed" else EPOCH)
     time = f"{now:%Y-%m-%dT%H:%M:%S}" if contract.time_format == "iso" else f"{elapsed.total_seconds():.0f}"
-    values = {name: str(value) for name, value in example(contract).items()}
-    values[contract.id or "transaction_id"] = fresh_id()
+    values = {name: str(value) for name, value in example_transaction(contract).items()}
+    values[contract.id or "transaction_id"] = new_id()
     return values | {contract.time: time}

@@ -17,7 +17,7 @@ from serving.decision.decide import Answer
 from serving.decision.follow import Follower
 from serving.decision.troubles import NAMES
 from serving.decision.watch import StoreWatch
-from serving.logs import Lines
+from serving.logs import LineWriter
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 SCORES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -125,7 +125,7 @@ class _State:
         for name in NAMES:
             troubles.add_metric([name], int(name in standing))
         yield troubles
-        yield CounterMetricFamily("fraudline_log_lines_lost", "Log lines that could not be written", Lines.lost)
+        yield CounterMetricFamily("fraudline_log_lines_lost", "Log lines that could not be written", LineWriter.lost)
 
 
 class EmbeddedMetrics:

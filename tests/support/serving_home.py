@@ -28,8 +28,8 @@ from processing.contracts.home_contract import adopt
 from processing.features.feature_set import FeatureSet
 from processing.storage.home import Home
 from processing.storage.open import open_home
-from serving.api.connections import options
-from serving.api.request import example
+from serving.api.connections import uvicorn_options
+from serving.api.transaction import example_transaction
 from serving.settings import Settings, read_settings
 
 
@@ -134,7 +134,7 @@ def packed(contract: str, seed: int = 0) -> bytes:
 
 def row(contract: Contract, **changes: Any) -> dict[str, Any]:
     """A transaction of an hour ago, changed; what is ... is left out."""
-    values = example(contract)
+    values = example_transaction(contract)
     when = datetime.now(UTC) - timedelta(hours=1)
     times = {
         "iso": when.isoformat(),
@@ -149,7 +149,7 @@ def row(contract: Contract, **changes: Any) -> dict[str, Any]:
 def running(app: FastAPI, given: Settings | None = None) -> Iterator[str]:
     """The address of an app that runs under uvicorn, as it does in use, in a thread; with the limits given."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **options(given or Settings())))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **uvicorn_options(given or Settings())))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -28,8 +28,9 @@ from processing.aws_client import client as aws_client
 from processing.contracts import reader as contracts
 from processing.errors import BadInput, Conflict, NotFound
 from processing.storage.open import open_home
-from serving.api import guard
-from serving.api.guard import KeyRing, Rates, scope_of
+from serving.api import guard, key_ring
+from serving.api.guard import scope_of
+from serving.api.key_ring import KeyRing, RateLimiter
 from serving.app import create_app
 from serving.settings import Settings, read_settings
 
@@ -118,7 +119,7 @@ def test_changes_at_the_same_time_do_not_undo_each_other(tmp_path: Path) -> None
 
 
 def test_a_rate_is_an_average_with_a_second_of_burst() -> None:
-    rates, key = Rates(10.0), Key("till", "0" * 64, ("score",), "")
+    rates, key = RateLimiter(10.0), Key("till", "0" * 64, ("score",), "")
     assert [rates.wait(key, 0.0) for _ in range(10)] == [0.0] * 10
     assert 0.0 < rates.wait(key, 0.0) <= 0.1
     assert rates.wait(key, 0.1) == 0.0
@@ -201,7 +202,7 @@ class TestApi:
     def test_changes_are_followed_and_slips_let_nobody_in_or_out(
         self, client: TestClient, folder: Path, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(guard, "LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(key_ring, "LOOK_SECONDS", 0.01)
         file = folder / "keys.json"
         keys = parse(file.read_text(), "test")
 

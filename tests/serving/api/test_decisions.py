@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from processing.contracts import reader as contracts
 from processing.store.sqlite.store import SqliteStore
-from serving.api.lookup import Listing, Lookup, entity_names
+from serving.api.decision_search import DecisionQuery, DecisionSearch, entity_parameters
 from serving.app import create_app
 
 CONTRACT = contracts.load("transactions")
@@ -103,7 +103,7 @@ def test_an_altered_cursor_is_refused(client: TestClient, data: st.DataObject) -
 
 def refused(client: TestClient, **asked: Any) -> None:
     reply = client.get("/v1/decisions", params=asked)
-    assert (reply.status_code, "send `next` of the page before" in reply.text) == (422, True), reply.text
+    assert (reply.status_code, "send the `next` of the previous page" in reply.text) == (422, True), reply.text
 
 
 def test_a_cursor_of_another_search_or_home_is_refused(client: TestClient, tmp_path: Path) -> None:
@@ -159,9 +159,9 @@ def test_an_entity_whose_column_has_the_name_of_a_filter_has_another() -> None:
 
     first, second = CONTRACT.entities
     contract = replace(CONTRACT, entities=(replace(first, column="label"), second))
-    assert entity_names(contract) == ["entity_label", "terminal_id"]
-    lookup = Lookup(contract, "home", lambda *_, **__: None)  # type: ignore[arg-type,return-value]
-    asked = lookup.asked({"entity_label": "C1", "label": "fraud", "limit": "3", "other": "x"})
-    assert isinstance(asked, Listing)
-    search = lookup.search_of(asked)
-    assert (search.keys, search.label, asked.limit) == (("C1", None), "fraud", 50)
+    assert entity_parameters(contract) == ["entity_label", "terminal_id"]
+    search = DecisionSearch(contract, "home", lambda *_, **__: None)  # type: ignore[arg-type,return-value]
+    query = search.query_from_form({"entity_label": "C1", "label": "fraud", "limit": "3", "other": "x"})
+    assert isinstance(query, DecisionQuery)
+    found = search.search_of(query)
+    assert (found.keys, found.label, query.limit) == (("C1", None), "fraud", 50)

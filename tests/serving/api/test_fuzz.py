@@ -21,7 +21,7 @@ from serving_home import TestClient, row, running, serving_home, settings
 from pipeline.registry.api_keys import SCOPES, HomeKeys, added
 from processing.contracts import reader as contracts
 from serving.app import create_app
-from serving.batch import rows as batch
+from serving.routes import batch
 
 CONTRACT = contracts.load("transactions")
 MOST = 65_536

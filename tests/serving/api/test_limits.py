@@ -29,12 +29,14 @@ from structlog.testing import capture_logs
 from pipeline.registry.api_keys import HomeKeys, added
 from processing.contracts import reader as contracts
 from serving.api import connections
-from serving.api.problems import TooLarge, Unreadable
-from serving.api.request import request_model
-from serving.api.validation import MORE_FIELDS, validated
+from serving.api.problems import MalformedRequest, TooLarge
+from serving.api.transaction import transaction_model
+from serving.api.validation import EXTRA_FIELDS, validate_json
 from serving.app import create_app
-from serving.batch.formats import ARROW, FORMATS, SLACK, Garbled, Most
-from serving.console.pages import MOST_FIELDS
+from serving.batch.format import BatchLimits, UnreadableRow
+from serving.batch.formats import ARROW, FORMATS
+from serving.batch.json_array import SLACK
+from serving.console.pages import MAX_FORM_FIELDS
 
 CONTRACT = contracts.load("transactions")
 GROWTH = 200.0  # MiB; the attacks below took the server to 400 and more, the worst of them to gigabytes
@@ -357,8 +359,8 @@ class TestPlaces:
 
     def test_too_few_files_are_told(self) -> None:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        code = "from serving.api.connections import places; print(places(50))"
-        for files, says in ((100, "too few to serve"), (150, "22"), (4096, "50")):
+        code = "from serving.api.connections import max_connections; print(max_connections(50))"
+        for files, says in ((100, "too low to serve"), (150, "22"), (4096, "50")):
             files = min(files, limits[1])
             script = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files})); {code}"
             done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -402,8 +404,8 @@ UNION = pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int3
 SENT_OFTEN = [pa.record_batch({"a": pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), LONG)})] * 1_000
 NOTES = {f"{i}": "x" for i in range(5_000)}
 BATCHES: dict[str, tuple[str, str | bytes, int, str]] = {
-    "one row of many fields": (JSON, f"[{{{MANY}}}]", 413, "longer than"),
-    "one long text": (JSON, '[{"amount": "' + "x" * 8_000_000 + '"}]', 413, "longer than"),
+    "one row of many fields": (JSON, f"[{{{MANY}}}]", 413, "exceeds the limit"),
+    "one long text": (JSON, '[{"amount": "' + "x" * 8_000_000 + '"}]', 413, "exceeds the limit"),
     "blanks": (JSON, " " * 8_000_000, 422, "expected a JSON array"),
     "brackets": (JSON, "[" * 8_000_000, 422, "nested too deep"),
     "digits": (JSON, "[" + "1" * 8_000_000 + "]", 422, "digits"),
@@ -414,8 +416,8 @@ BATCHES: dict[str, tuple[str, str | bytes, int, str]] = {
     "a dictionary sent often": (ARROW, stream(*SENT_OFTEN), 422, "share bytes"),
     "many rows": (ARROW, stream(*[RECORDS] * 1_999), 413, "rows"),
     "many messages": (ARROW, stream(*[RECORDS.slice(0, 1)] * 2_001), 422, "messages"),
-    "a long name": (ARROW, stream(pa.table({"a" * 300_000: [1]})), 422, "head"),
-    "notes": (ARROW, stream(pa.table({"a": [1]}).replace_schema_metadata(NOTES)), 422, "notes"),
+    "a long name": (ARROW, stream(pa.table({"a" * 300_000: [1]})), 422, "header"),
+    "notes": (ARROW, stream(pa.table({"a": [1]}).replace_schema_metadata(NOTES)), 422, "metadata"),
     "lists": (ARROW, column([[1]]), 422, "the type list"),
     "structs": (ARROW, column([{"b": 1}]), 422, "the type struct"),
     "runs": (ARROW, column(RUNS), 422, "the type run-end encoded"),
@@ -515,29 +517,29 @@ class TestObject:
                 return [caller.post(path, content=body, headers=kind(JSON)) for _ in range(20)]
 
         for reply in small_and_answering(server, attack):
-            assert (reply.status_code, "fields; at most" in reply.text) == (422, True)
+            assert (reply.status_code, "fields; the limit" in reply.text) == (422, True)
             assert len(reply.content) < 2_000
 
     def test_those_told_are_few_and_short(self, server: Server) -> None:
-        changes = {f"{i}" + "x" * 500: 0 for i in range(MORE_FIELDS - 1)}
+        changes = {f"{i}" + "x" * 500: 0 for i in range(EXTRA_FIELDS - 1)}
         reply = httpx.post(f"{server.address}/v1/score", json=fresh(**changes))
         assert reply.status_code == 422
-        assert len(reply.json()["error"]["fields"]) == MORE_FIELDS - 1
+        assert len(reply.json()["error"]["fields"]) == EXTRA_FIELDS - 1
         assert max(len(problem["field"]) for problem in reply.json()["error"]["fields"]) < 120
 
     @given(st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers() | st.none(), max_size=120))
     def test_colons_and_names_do_not_matter(self, values: dict[str, Any]) -> None:
-        model = request_model(CONTRACT)
-        most = len(model.model_fields) + MORE_FIELDS
-        with pytest.raises((Unreadable, ValueError)) as told:
-            validated(model, json.dumps(values).encode())
-        assert isinstance(told.value, Unreadable) == (len(values) > most)
+        model = transaction_model(CONTRACT)
+        most = len(model.model_fields) + EXTRA_FIELDS
+        with pytest.raises((MalformedRequest, ValueError)) as told:
+            validate_json(model, json.dumps(values).encode())
+        assert isinstance(told.value, MalformedRequest) == (len(values) > most)
         colons = fresh(customer_id=":" * 250, terminal_id='":"' * 80)
-        assert validated(model, json.dumps(colons).encode()) is not None
+        assert validate_json(model, json.dumps(colons).encode()) is not None
 
     def test_a_form_and_a_query_are_bounded_too(self, server: Server) -> None:
         headers = kind("application/x-www-form-urlencoded") | {"HX-Request": "true"}
-        form = "&".join(f"f{i}=" for i in range(MOST_FIELDS + 1))
+        form = "&".join(f"f{i}=" for i in range(MAX_FORM_FIELDS + 1))
         assert httpx.post(f"{server.address}/console/score", content=form, headers=headers).status_code == 413
         query = "&".join(f"f{i}" for i in range(700))
         reply = httpx.get(f"{server.address}/v1/decisions?{query}", timeout=60)
@@ -562,12 +564,12 @@ def test_the_rows_of_an_array_are_its_elements(rows: list[Any], indent: int | No
     assert len(read_json(body, longest + SLACK)) == len(rows)
     for most in range(1, longest):
         try:
-            assert Garbled in map(type, FORMATS[JSON].read(body, Most(100, most, 10, 1)))
+            assert UnreadableRow in map(type, FORMATS[JSON].read(body, BatchLimits(100, most, 10, 1)))
         except TooLarge as error:
             told = str(error)
             assert "longer than" in told
 
 
 def read_json(body: bytes, most: int) -> list[bytes]:
-    rows = list(FORMATS[JSON].read(body, Most(100, most, 10, 1)))
+    rows = list(FORMATS[JSON].read(body, BatchLimits(100, most, 10, 1)))
     return [row for row in rows if isinstance(row, bytes)]

@@ -29,7 +29,7 @@ from processing.storage.open import open_home
 from processing.store.interface import Decision, Event, OnlineStore
 from processing.store.open import open_store
 from processing.store.sqlite.store import SqliteStore
-from serving.api.request import request_model, to_event
+from serving.api.transaction import to_event, transaction_model
 from serving.app import create_app
 from serving.decision.decide import Decider
 from serving.decision.loaded_model import load_model
@@ -385,10 +385,10 @@ def test_every_contract_makes_a_documented_request(tmp_path: Path, name: str) ->
     assert set(request["required"]) == asked - optional
     score = document["paths"]["/v1/score"]["post"]["responses"]
     assert set(score) == {"200", "401", "403", "409", "413", "415", "421", "422", "429", "503"}
-    assert score["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Refusal")
-    for shape in (request, document["components"]["schemas"]["Scored"]):
+    assert score["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorResponse")
+    for shape in (request, document["components"]["schemas"]["ScoreResponse"]):
         assert shape["examples"]
-    request_model(contract).model_validate(request["examples"][0])
+    transaction_model(contract).model_validate(request["examples"][0])
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_every_contract_makes_a_documented_request(tmp_path: Path, name: str) ->
 )
 def test_times_are_read_as_the_contract_says(name: str, sent: Any, microseconds: int) -> None:
     contract = contracts.load(name)
-    request = request_model(contract).model_validate(row(contract) | {contract.time: sent})
+    request = transaction_model(contract).model_validate(row(contract) | {contract.time: sent})
     assert to_event(request, FeatureSet(contract))[0].time_us == microseconds
 
 
@@ -413,7 +413,9 @@ def test_columns_may_be_called_anything() -> None:
         'label = "class"\n[[entity]]\nname = "card"\ncolumn = "schema"\nwindows_days = [1]\n'
     )
     contract = contracts.parse(text)
-    request = request_model(contract).model_validate(row(contract, **{"transaction id": "x", "_amount (EUR)": 0.29}))
+    request = transaction_model(contract).model_validate(
+        row(contract, **{"transaction id": "x", "_amount (EUR)": 0.29})
+    )
     event, extras = to_event(request, FeatureSet(contract))
     assert (event.transaction_id, event.amount, event.keys, extras.shape) == ("x", 29, ("C1042",), (1, 0))
 

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from serving_home import TestClient, begin, promote, publish, row, running, serving_home, settings
 
 from processing.contracts import reader as contracts
-from serving.api.problems import TooLarge, Unreadable
+from serving.api.problems import MalformedRequest, TooLarge
 from serving.app import create_app
-from serving.batch.formats import ARROW, FORMATS, Most
+from serving.batch.format import BatchLimits
+from serving.batch.formats import ARROW, FORMATS
 from serving.decision.group_commit import PAUSE_SECONDS
 
 CONTRACT = contracts.load("transactions")
@@ -171,9 +172,9 @@ def test_a_body_that_hides_its_length_is_cut_off(client: TestClient) -> None:
         (JSON, b"[\xff]", "not UTF-8"),
         (JSON, b"[" * 9000, "nested too deep"),
         (JSON, b"[" + b"1" * 5000 + b"]", "character 1"),
-        (ARROW, b"", "not an Arrow stream"),
-        (ARROW, b"no arrow at all", "not an Arrow stream"),
-        (ARROW, as_arrow([{"amount": 1.0}])[:200], "not an Arrow stream"),
+        (ARROW, b"", "not a readable Arrow stream"),
+        (ARROW, b"no arrow at all", "not a readable Arrow stream"),
+        (ARROW, as_arrow([{"amount": 1.0}])[:200], "not a readable Arrow stream"),
         (ARROW, as_arrow([{"amount": 1.0}] * 50, compression="zstd"), "compressed"),
         (ARROW, as_arrow([{"amount": [1.0]}]), "the type list"),
     ],
@@ -210,8 +211,8 @@ def test_a_damaged_arrow_stream_is_read_or_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 3))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     try:
-        rows = list(FORMATS[ARROW].read(bytes(body), Most(1000, 65_536, 10, 1 << 20)))
-    except (TooLarge, Unreadable):
+        rows = list(FORMATS[ARROW].read(bytes(body), BatchLimits(1000, 65_536, 10, 1 << 20)))
+    except (TooLarge, MalformedRequest):
         return
     assert len(rows) <= 1000
 
@@ -298,4 +299,4 @@ def test_the_endpoint_is_documented(client: TestClient) -> None:
     assert set(described["requestBody"]["content"]) == set(ENCODERS)
     assert set(described["responses"]["200"]["content"]) == set(ENCODERS)
     assert set(described["responses"]) == {"200", "401", "403", "413", "415", "421", "422", "429", "503"}
-    assert {"Transaction", "Scored", "RefusedRow"} <= set(document["components"]["schemas"])
+    assert {"Transaction", "ScoreResponse", "RowError"} <= set(document["components"]["schemas"])

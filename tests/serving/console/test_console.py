@@ -49,7 +49,7 @@ def client(folder: Path) -> Iterator[TestClient]:
 
 def typed(contract: Contract, **changes: str) -> dict[str, str]:
     """The form as it is shown, with some inputs changed."""
-    return {field.name: field.value for field in form.fields(contract)} | changes
+    return {field.name: field.value for field in form.inputs(contract)} | changes
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -159,7 +159,7 @@ def test_versions_are_promoted_with_a_reason_and_rolled_back(tmp_path: Path) -> 
         latest = registry.latest()
         assert latest is not None
         assert (latest.version, latest.by, latest.reason) == (other, "the console", "a try")
-        assert f"{other} was promoted" in done.text
+        assert f"Promoted {other}" in done.text
         report = client.get(f"/report/{other}")
         assert report.text == "<p>the report</p>"
         assert report.headers["Content-Security-Policy"].startswith("default-src 'none'")
@@ -208,7 +208,7 @@ def test_runs_show_what_was_taken_in_and_refused(tmp_path: Path, monkeypatch: py
 
         monkeypatch.setattr(LocalHome, "folders", denied)
         page = client.get("/console/runs")
-        assert (page.status_code, "not available to this server" in page.text) == (200, True)
+        assert (page.status_code, "no permission to read the runs" in page.text) == (200, True)
 
 
 def test_drift_without_a_reference_is_said_in_words(client: TestClient) -> None:
@@ -226,10 +226,10 @@ def test_the_documentation_has_every_route(client: TestClient) -> None:
 def test_without_a_model_the_pages_say_so(tmp_path: Path) -> None:
     begin(tmp_path)
     with TestClient(create_app(settings(tmp_path))) as client:
-        assert "No model serves" in client.get("/console/serving").text
+        assert "No model is serving" in client.get("/console/serving").text
         assert "no model is loaded" in client.post("/console/score", data=typed(CONTRACT), headers=HTMX).text
         assert client.get("/report", headers=BROWSER).status_code == 503
-        assert "There is none yet" in client.get("/console/versions").text
+        assert "No models yet" in client.get("/console/versions").text
 
 
 @pytest.fixture(scope="module")

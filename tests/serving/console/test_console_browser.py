@@ -26,7 +26,7 @@ ERROR = (
     "not authorized to perform: glue:GetTable on resource: arn:aws:glue:eu-central-1:123456789012:table/fraudline/x; "
     "let the role do this, and run again. " * 3
 )
-WHOLE = "time, .id, .mark, .n, th, [data-th=Started], [data-th=Made], .label"  # what is never broken
+WHOLE = "time, .id, .mark, .n, th, [data-th=Started], [data-th=Created], .label"  # what is never broken
 PAGES = ("/", "/console/runs", "/console/versions", "/docs")
 WIDTHS = (1280, 800, 390)
 BROKEN = """(cells) => cells
@@ -180,7 +180,7 @@ def test_decisions_are_searched_and_walked_through(page: "Page", address: str) -
     page.goto("/")
     page.fill("input[name=customer_id]", "walker")
     page.click(".filter button")
-    page.wait_for_selector("#count:has-text('105 decisions are like that')")
+    page.wait_for_selector("#count:has-text('105 decisions match')")
     ids = page.locator("#stream tbody .id")
     assert (ids.count(), ids.first.inner_text()) == (50, "walk 104")
     page.click("a[rel=next]")
@@ -195,5 +195,5 @@ def test_decisions_are_searched_and_walked_through(page: "Page", address: str) -
     page.click("a:text-is('Newest')")
     page.wait_for_selector("[title='walk 104']")
     page.goto("/?transaction_id=walk+007")
-    page.wait_for_selector("#count:has-text('1 decision is like that')")
+    page.wait_for_selector("#count:has-text('1 decision matches')")
     assert ids.all_inner_texts() == ["walk 007"]

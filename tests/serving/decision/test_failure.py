@@ -37,7 +37,7 @@ from serving.app import create_app
 from serving.decision.decide import Answer, Asked, Decider
 from serving.decision.group_commit import GroupCommit
 from serving.decision.loaded_model import LoadedModel, load_model
-from serving.logs import Lines
+from serving.logs import LineWriter
 
 CONTRACT = contracts.load("transactions")
 FEATURES = FeatureSet(CONTRACT)
@@ -270,10 +270,10 @@ def test_without_the_store_what_needs_it_is_missing_and_the_rest_is_not(folder: 
 
 
 def test_a_log_line_that_cannot_be_written_is_counted_and_fails_nothing() -> None:
-    before = Lines.lost
+    before = LineWriter.lost
     with contextlib.suppress(OSError), open("/dev/full", "w") as full:
-        Lines(full).msg("lost")
-    assert Lines.lost == before + 1
+        LineWriter(full).msg("lost")
+    assert LineWriter.lost == before + 1
 
 
 class Cable:

@@ -1,4 +1,4 @@
-"""What every request and answer has: an id, in each log line about it and in the answer, and headers of caution."""
+"""What all requests and responses share: a request id, security headers, metrics, and HEAD."""
 
 import re
 import time
@@ -9,30 +9,33 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api.problems import unexpected
+from serving.api.problems import unexpected_error_response
 from serving.decision.metrics import Metrics
 
-HEADER = "X-Request-ID"
-ACCEPTED = re.compile(r"[\w.:/=+-]{1,128}", re.ASCII)
-ABANDONED = 499  # in the metrics alone: the caller hung up, or was hung up on, before the end of the body
-CAUTION = [
+REQUEST_ID = "X-Request-ID"
+ACCEPTED_ID = re.compile(r"[\w.:/=+-]{1,128}", re.ASCII)
+DISCONNECTED = 499  # in the metrics only: the connection was closed before the end of the body
+SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 ]
-NOT_KEPT = (b"cache-control", b"no-store")  # decisions are between the caller and us
+NO_STORE = (b"cache-control", b"no-store")  # no cache may keep a decision
 POLICY = b"content-security-policy"
-DATA_POLICY = (POLICY, b"default-src 'none'; frame-ancestors 'none'")  # what is no page loads nothing
+DATA_POLICY = (POLICY, b"default-src 'none'; frame-ancestors 'none'")  # for responses that are not pages
 PAGE_POLICY = (
     POLICY,
     b"default-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 )
 
 
-class Requests:
-    """ASGI middleware. A caller's id that could garble a log is replaced. An error that nobody expected is logged
-    and answered here, so that log line and answer carry the id too. An answer may bring a policy of its own, and say
-    that it may be kept. HEAD is answered as GET is, whatever the route knows of it."""
+class RequestMiddleware:
+    """ASGI middleware, the outermost.
+
+    A caller's request id that could garble the log is replaced. Unexpected errors are logged and answered here, so
+    that both the log line and the response carry the id. A response may set its own content security policy, and its
+    own cache control. HEAD gets the response of GET without the body, on every route.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
@@ -41,21 +44,25 @@ class Requests:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if scope["method"] == "HEAD":  # of any route: what GET answers, without the body
+        if scope["method"] == "HEAD":
             scope, send = {**scope, "method": "GET"}, _without_body(send)
-        given = Headers(scope=scope).get(HEADER, "")
-        request_id = given if ACCEPTED.fullmatch(given) else uuid.uuid4().hex
+        sent_id = Headers(scope=scope).get(REQUEST_ID, "")
+        request_id = sent_id if ACCEPTED_ID.fullmatch(sent_id) else uuid.uuid4().hex
         began = time.perf_counter()
-        status = 0  # of the answer, once it has begun
+        status = 0  # until the response has started
 
-        async def send_on(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode()), *CAUTION]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                    *SECURITY_HEADERS,
+                ]
                 headers = MutableHeaders(scope=message)
-                if NOT_KEPT[0].decode() not in headers:
-                    message["headers"].append(NOT_KEPT)
+                if NO_STORE[0].decode() not in headers:
+                    message["headers"].append(NO_STORE)
                 if POLICY.decode() not in headers:
                     page = headers.get("content-type", "").startswith("text/html")
                     message["headers"].append(PAGE_POLICY if page else DATA_POLICY)
@@ -64,23 +71,23 @@ class Requests:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
-            await self.app(scope, receive, send_on)
+            await self.app(scope, receive, send_with_headers)
         except ClientDisconnect:
-            status = status or ABANDONED
+            status = status or DISCONNECTED
         except Exception:
             structlog.get_logger().exception("request_failed", path=scope["path"])
             if status:
                 raise
-            await unexpected()(scope, receive, send_on)
+            await unexpected_error_response()(scope, receive, send_with_headers)
         finally:
-            route = getattr(scope.get("route"), "path", "other")  # not what was asked for: that may be anything
+            route = getattr(scope.get("route"), "path", "other")  # not the path itself: callers choose that freely
             self.metrics.answered(route, status, time.perf_counter() - began)
 
 
 def _without_body(send: Send) -> Send:
-    async def send_on(message: Message) -> None:
+    async def send_headers(message: Message) -> None:
         if message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await send(message)
 
-    return send_on
+    return send_headers

@@ -1,4 +1,4 @@
-"""The request of a contract: its columns as fields, read as the feature job reads the same columns of a file."""
+"""One transaction as a request: the contract's columns as fields, parsed as the feature job parses them in a file."""
 
 import math
 import uuid
@@ -15,15 +15,15 @@ from processing.store.interface import Event
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000
-FARTHEST = 1e11  # seconds; beyond, microseconds since 1970 do not fit into 64 bits
-LARGEST_ID = 10**36  # of an id that is a number; a card's has 19 digits at most
-FILLED = r"[^\s\x1c-\x1f\x85]"  # what is not stripped, as a pattern of JSON Schema
-LONGEST = 256  # characters of an id; far longer ones are a mistake, and cost every store
+MAX_SECONDS = 1e11  # since 1970; later times in microseconds do not fit into 64 bits
+MAX_NUMERIC_ID = 10**36  # for ids sent as numbers; a card number has at most 19 digits
+NOT_BLANK = r"[^\s\x1c-\x1f\x85]"  # at least one character that `strip` keeps, as a JSON Schema pattern
+MAX_ID_LENGTH = 256  # characters; a much longer id is a mistake, and would cost every store
 
 
-def _text(value: Any) -> Any:
-    """Ids are text; 596 and "596" are the same one, as in a file, and so is 596.0, which JSON calls an integer too."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_ID:
+def _id_text(value: Any) -> Any:
+    """An id as text. 596, "596" and 596.0, which JSON also calls an integer, are the same id, as in a file."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_NUMERIC_ID:
         return value
     return str(int(value)) if value == int(value) else value
 
@@ -32,51 +32,55 @@ def _stripped(text: str) -> str:
     return text.strip()
 
 
-def _filled(text: str) -> str:
+def _not_blank(text: str) -> str:
     if not text.strip():
-        raise ValueError("a value is required, found an empty text")
+        raise ValueError("a value is required, but the text is empty")
     return text.strip()
 
 
-_AsText = BeforeValidator(_text, json_schema_input_type=str | Annotated[int, Field(ge=-LARGEST_ID, le=LARGEST_ID)])
-Id = Annotated[str, Field(max_length=LONGEST, json_schema_extra={"pattern": FILLED}), AfterValidator(_filled), _AsText]
-Category = Annotated[str, Field(max_length=LONGEST), AfterValidator(_stripped), _AsText]
+_AsText = BeforeValidator(
+    _id_text, json_schema_input_type=str | Annotated[int, Field(ge=-MAX_NUMERIC_ID, le=MAX_NUMERIC_ID)]
+)
+Id = Annotated[
+    str, Field(max_length=MAX_ID_LENGTH, json_schema_extra={"pattern": NOT_BLANK}), AfterValidator(_not_blank), _AsText
+]
+Category = Annotated[str, Field(max_length=MAX_ID_LENGTH), AfterValidator(_stripped), _AsText]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
-def request_model(contract: Contract) -> type[BaseModel]:
-    """The pydantic model of one transaction to be scored.
+def transaction_model(contract: Contract) -> type[BaseModel]:
+    """The pydantic model of a transaction to score.
 
-    Its fields' aliases are the dataset's own column names, the label excepted; nothing else is allowed. The
-    attributes are transaction_id, time_us, amount, entity_0, ..., numeric_0, ..., category_0, ... Without an id
-    column the field transaction_id is optional and made up.
+    The fields' aliases are the dataset's column names, without the label; unknown fields are refused. The attributes
+    are transaction_id, time_us, amount, entity_0, ..., numeric_0, ..., category_0, ... If the contract has no id
+    column, transaction_id is optional and generated.
     """
     fields: dict[str, Any] = {}
 
-    def add(attribute: str, column: str, kind: Any, title: str, **more: Any) -> None:
-        fields[attribute] = (kind, Field(alias=column, title=column, description=title, **more))
+    def add(attribute: str, column: str, kind: Any, description: str, **options: Any) -> None:
+        fields[attribute] = (kind, Field(alias=column, title=column, description=description, **options))
 
     if contract.id:
-        add("transaction_id", contract.id, Id, "The transaction's id: the same id is decided once")
+        add("transaction_id", contract.id, Id, "The transaction's id. The same id is decided once")
     elif "transaction_id" not in contract.columns:
-        made = "The transaction's id; one is made if there is none"
-        add("transaction_id", "transaction_id", Id, made, default_factory=lambda: uuid.uuid4().hex)
-    add("time_us", contract.time, _time(contract), "When it happened: " + _time_words(contract))
+        description = "The transaction's id; generated if missing"
+        add("transaction_id", "transaction_id", Id, description, default_factory=lambda: uuid.uuid4().hex)
+    add("time_us", contract.time, _time_type(contract), "When it happened: " + _time_description(contract))
     limit = Field(ge=0, le=contract.amount_maximum)
-    add("amount", contract.amount, Annotated[Number, limit], "Its amount, in major units")
+    add("amount", contract.amount, Annotated[Number, limit], "The amount in major units")
     for i, entity in enumerate(contract.entities):
         add(f"entity_{i}", entity.column, Id, f"The {entity.name}'s id")
     for i, name in enumerate(contract.numeric):
-        add(f"numeric_{i}", name, Number | None, "A number, or nothing", default=None)
+        add(f"numeric_{i}", name, Number | None, "A number; null if unknown", default=None)
     for i, (name, known) in enumerate(contract.categorical.items()):
-        words = f"One of {', '.join(known)}; any other counts as unknown"
-        add(f"category_{i}", name, Category | None, words, default=None)
-    config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example(contract)]})
+        description = f"One of {', '.join(known)}; any other value counts as unknown"
+        add(f"category_{i}", name, Category | None, description, default=None)
+    config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example_transaction(contract)]})
     return create_model("Transaction", __config__=config, **fields)
 
 
-def example(contract: Contract) -> dict[str, Any]:
-    """A transaction that the contract's request accepts."""
+def example_transaction(contract: Contract) -> dict[str, Any]:
+    """A transaction that the contract's model accepts."""
     noon = datetime(2025, 3, 3, 12, tzinfo=UTC)
     times = {"iso": noon.isoformat(), "unix": noon.timestamp(), "elapsed": 3600.0}
     row: dict[str, Any] = {contract.id: "T1000001"} if contract.id else {}
@@ -88,12 +92,12 @@ def example(contract: Contract) -> dict[str, Any]:
 
 
 def to_event(request: BaseModel, features: FeatureSet) -> tuple[Event, Floats]:
-    """A validated request as the windows' event, and its further columns as `FeatureSet.encode` gives them, [1, x]."""
+    """A validated transaction as an event for the windows, and its other columns from `FeatureSet.encode`, [1, x]."""
     contract, values = features.contract, request.__dict__
     event = Event(
         values.get("transaction_id") or uuid.uuid4().hex,
         values["time_us"],
-        round(values["amount"] * float(contract.minor_units)),  # as `minor_units`: to the nearest, ties to even
+        round(values["amount"] * float(contract.minor_units)),  # to the nearest, ties to even, as in a file
         tuple(values[f"entity_{i}"] for i in range(len(contract.entities))),
     )
     columns = {name: [_or_nan(values[f"numeric_{i}"])] for i, name in enumerate(contract.numeric)}
@@ -105,8 +109,8 @@ def _or_nan(number: float | None) -> float:
     return math.nan if number is None else number
 
 
-def _time(contract: Contract) -> Any:
-    """The type of the event time: read as the contract says, kept as whole microseconds since 1970."""
+def _time_type(contract: Contract) -> Any:
+    """The type of the event time: parsed as the contract says, stored as whole microseconds since 1970."""
     elapsed = contract.time_format == "elapsed"
     start = math.floor(contract.time_origin.timestamp()) * SECOND_US if elapsed else 0
 
@@ -114,19 +118,19 @@ def _time(contract: Contract) -> Any:
         time_us = _iso(value) if contract.time_format == "iso" else _seconds(value) + start
         latest = datetime.now(UTC) + AHEAD
         if not _micros(EARLIEST) <= time_us <= _micros(latest):
-            raise ValueError(f"expected a time from {EARLIEST:%Y} to now, at most a day ahead of now")
+            raise ValueError(f"expected a time from {EARLIEST:%Y} to now, at most a day ahead")
         return time_us
 
     if contract.time_format == "iso":
-        shape: dict[str, Any] = {"type": "string", "format": "date-time"}
+        schema: dict[str, Any] = {"type": "string", "format": "date-time"}
     else:
-        shape = {"type": "number"}
-    return Annotated[int, BeforeValidator(read), WithJsonSchema(shape)]
+        schema = {"type": "number"}
+    return Annotated[int, BeforeValidator(read), WithJsonSchema(schema)]
 
 
-def _time_words(contract: Contract) -> str:
+def _time_description(contract: Contract) -> str:
     if contract.time_format == "iso":
-        return "an ISO-8601 time, UTC unless it says otherwise"
+        return "an ISO-8601 time; UTC if it has no offset"
     origin = contract.time_origin if contract.time_format == "elapsed" else EPOCH
     return f"seconds since {origin:%Y-%m-%dT%H:%M:%SZ}"
 
@@ -146,6 +150,6 @@ def _micros(moment: datetime) -> int:
 
 
 def _seconds(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= FARTHEST:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_SECONDS:
         raise ValueError("expected a number of seconds")
     return round(float(value) * 1e6)
