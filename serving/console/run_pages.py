@@ -67,10 +67,13 @@ def _document(home: Home, run: str, name: str) -> dict[str, Any]:
 
 def _measure_drift(home: Home) -> dict[str, Any]:
     """Measure drift in another process, because it takes seconds of processor time, and memory."""
-    environment = {name: value for name, value in children.child_environment().items() if name != "FRAUDLINE_API_KEYS"}
+    variables = {name: value for name, value in children.child_environment().items() if name != "FRAUDLINE_API_KEYS"}
+    command = children.module_command("pipeline.evaluation.drift", "--home", home.url)
     try:
         result = children.run(
-            children.module_command("pipeline.evaluation.drift", "--home", home.url), timeout=DRIFT_SECONDS, env=environment
+            children.module_command("pipeline.evaluation.drift", "--home", home.url),
+            timeout=DRIFT_SECONDS,
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         raise BadInput(f"measuring drift took longer than {DRIFT_SECONDS:.0f} s; use `fraudline drift`") from None
