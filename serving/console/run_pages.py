@@ -70,11 +70,7 @@ def _measure_drift(home: Home) -> dict[str, Any]:
     variables = {name: value for name, value in children.child_environment().items() if name != "FRAUDLINE_API_KEYS"}
     command = children.module_command("pipeline.evaluation.drift", "--home", home.url)
     try:
-        result = children.run(
-            children.module_command("pipeline.evaluation.drift", "--home", home.url),
-            timeout=DRIFT_SECONDS,
-            env=environment,
-        )
+        result = children.run(command, timeout=DRIFT_SECONDS, env=variables)
     except subprocess.TimeoutExpired:
         raise BadInput(f"measuring drift took longer than {DRIFT_SECONDS:.0f} s; use `fraudline drift`") from None
     if result.returncode:
