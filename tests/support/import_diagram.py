@@ -63,14 +63,18 @@ def faults(imports: Imports) -> list[str]:
 
 
 def mermaid(imports: Imports) -> str:
-    """The drawing: a box for each top-level folder, and an arrow for each import that no other implies."""
+    """The drawing: a box for each top-level folder with its sub-packages, and an arrow for each import that no other
+    implies, between the sub-packages of one folder and between folders."""
+    layers: Imports = {(importer.split(".")[0], imported.split(".")[0]) for importer, imported in imports}
+    within = {pair for pair in imports if len({part.split(".")[0] for part in pair}) == 1}
     parts = sorted({part for pair in imports for part in pair})
     lines = ["```mermaid", "flowchart TD"]
     for layer in LAYERS:
         lines.append(f"    subgraph {layer}")
         lines += [f"        {part}[{part.split('.')[1]}]" for part in parts if part.startswith(f"{layer}.")]
         lines.append("    end")
-    lines += [f"    {importer} --> {imported}" for importer, imported in sorted(without_implied(imports))]
+    drawn = [*without_implied({pair for pair in layers if pair[0] != pair[1]}), *without_implied(within)]
+    lines += [f"    {importer} --> {imported}" for importer, imported in sorted(drawn)]
     return "\n".join([*lines, "```", ""])
 
 
