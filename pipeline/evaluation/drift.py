@@ -31,7 +31,7 @@ from processing.errors import BadInput, FraudlineError, NotFound, report
 from processing.features.windows import DAY_US
 from processing.storage.home import Home
 from processing.storage.open import open_home
-from processing.store.interface import Decision
+from processing.store.decisions import Decision
 from processing.store.open import open_store
 
 FEATURE_METRIC, SCORE_METRIC = "FeatureDrift", "ScoreDrift"

@@ -76,7 +76,7 @@ class Network(Construct):
 class OnlineTable(Construct):
     """The online store: items by `pk` and `sk`, those with a time in `expires` dropped after it.
 
-    The index `latest` gives decisions in the order in which they were recorded (see `processing.store.dynamo.items`).
+    The index `latest` gives decisions in the order in which they were recorded (see `processing.store.dynamo.layout`).
     """
 
     def __init__(self, scope: Construct, name: str) -> None:

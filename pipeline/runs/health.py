@@ -13,10 +13,11 @@ from processing.contracts.home_contract import has_transactions
 from processing.contracts.reader import parse
 from processing.errors import BadInput, Damaged, FraudlineError, NotFound
 from processing.job.damage import Problem, damaged_tables
-from processing.job.store_repair import STORE_KEY, rebuilt, refilled, store_fault, store_lag
+from processing.job.store_repair import rebuilt, refilled, store_fault, store_lag
 from processing.storage.documents import read_document
 from processing.storage.home import Home
 from processing.storage.local import LocalHome
+from processing.store.open import STORE_KEY
 
 RUN_RECORDS = ("outcome.json", "features.json")
 MENDS = 1_000  # of one repair: each damaged file is one

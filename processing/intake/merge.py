@@ -21,7 +21,7 @@ from processing.intake.incoming import ClaimedFile
 from processing.intake.precedence import FilePrecedence
 from processing.storage.scratch import scratch_folder
 from processing.storage.spark_files import as_spark_path, local_copy, move_to
-from processing.store.interface import Report
+from processing.store.refresh_data import Report
 from processing.tables.parquet import WRITE
 from processing.tables.schemas import intake_schema, transaction_schema
 from processing.tracebacks import error_summary

@@ -42,9 +42,11 @@ from processing.storage.local import LocalHome
 from processing.storage.open import open_home
 from processing.storage.scratch import remove_abandoned, scratch_folder
 from processing.storage.spark_files import SparkFiles, local_parquet_files, stage
-from processing.store.interface import OnlineStore, Reports
+from processing.store.horizon import first_day
+from processing.store.interface import OnlineStore
 from processing.store.open import open_store
-from processing.store.refresh import first_day, refresh_store
+from processing.store.refresh import refresh_store
+from processing.store.refresh_data import Reports
 from processing.tables import tables as iceberg
 from processing.tables.committing import Changes, Files, commit, discarded_on, keys_of
 from processing.tables.leftovers import sweep

@@ -1,8 +1,8 @@
-"""Looking recorded decisions up: which ones, and a page of them at a time.
+"""Searches for recorded decisions, one page at a time.
 
-A page reads at most LOOKED_AT decisions, however few of them are looked for. So it may be short, or empty, and still
-have more behind it. It is walked from a position, not from a count, so decisions that come meanwhile move nothing:
-each one that was there when the walk began is met once.
+A page reads at most MOST_READ decisions, however few match, so it may be short or empty and still have more behind it.
+Pages follow a position rather than a count: decisions recorded meanwhile move nothing, and every decision that was
+there at the start appears exactly once.
 """
 
 import json
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from processing.store.interface import Decision
+from processing.store.decisions import Decision
 
-LOOKED_AT = 2_000  # decisions that are read for one page
+MOST_READ = 2_000  # decisions per page
 LABELS = {None: "none", True: "fraud", False: "legit"}
 
 
 @dataclass(frozen=True)
 class Search:
-    """Which decisions are looked for: those that meet all of this; what is None is not asked.
+    """What a decision must match. None matches everything.
 
-    keys: the entities' values, by their place in the contract
-    since, until: when it was decided, from `since` on and before `until`
-    label: what was reported of it, "none" while nothing was
-    least: its amount in minor units
-    reason: words in one of its reasons, in any case
+    keys: values of the entities, in the order of the contract
+    since, until: when it was decided, from `since` up to but not including `until`
+    label: the reported label, "none" if nothing was reported
+    least: the smallest amount, in minor units
+    reason: text contained in one of its reasons, ignoring case
     """
 
     transaction_id: str | None = None
@@ -39,36 +39,37 @@ class Search:
 
     @property
     def key(self) -> tuple[int, str] | None:
-        """The first entity that is asked for: its place and value."""
-        return next(((place, key) for place, key in enumerate(self.keys) if key is not None), None)
+        """The first entity searched for: its index in the contract, and its value."""
+        return next(((index, key) for index, key in enumerate(self.keys) if key is not None), None)
 
-    def has(self, made: Decision) -> bool:
-        """Whether a decision is among those looked for."""
-        event = made.event
+    def matches(self, decision: Decision) -> bool:
+        """Whether a decision meets every condition."""
+        event = decision.event
         return (
             self.transaction_id in (None, event.transaction_id)
             and all(key in (None, own) for key, own in zip(self.keys, event.keys, strict=False))
-            and (self.since is None or made.decided_at >= self.since)
-            and (self.until is None or made.decided_at < self.until)
-            and self.decision in (None, made.decision)
-            and self.label in (None, LABELS[made.is_fraud])
+            and (self.since is None or decision.decided_at >= self.since)
+            and (self.until is None or decision.decided_at < self.until)
+            and self.decision in (None, decision.decision)
+            and self.label in (None, LABELS[decision.is_fraud])
             and (self.least is None or event.amount >= self.least)
-            and (self.reason is None or self._is_reason(made.reasons))
+            and (self.reason is None or _contains(decision.reasons, self.reason))
         )
 
-    def _is_reason(self, reasons: str | None) -> bool:
-        wanted = str(self.reason).casefold()
-        told = json.loads(reasons) if reasons else []
-        return any(wanted in one["text"].casefold() for one in told)  # as `serving.decision.reasons` writes them
+
+def _contains(reasons: str | None, text: str) -> bool:
+    """Whether one of the reasons, as `serving.decision.reasons` writes them, contains the text."""
+    entries = json.loads(reasons) if reasons else []
+    return any(text.casefold() in entry["text"].casefold() for entry in entries)
 
 
 @dataclass(frozen=True)
-class Page:
-    """Decisions that were looked for, newest first.
+class DecisionPage:
+    """Decisions that match a search, newest first.
 
-    first, last: the positions of the newest and the oldest decision that was read, found or not; None if none was
+    first, last: positions of the newest and the oldest decision that was read, matching or not; None if none was
     more: whether there is more to read beyond them, in the direction of the walk
-    reached: when the last one that was read was decided; None if none was
+    reached: when the last decision that was read was made; None if none was
     """
 
     decisions: list[Decision]
@@ -78,18 +79,18 @@ class Page:
     reached: datetime | None = None
 
 
-def page_of(rows: Iterable[tuple[str, Decision]], search: Search, limit: int, *, newer: bool) -> Page:
-    """The page of decisions that come with their positions in the order of the walk."""
-    found: list[Decision] = []
-    begin, end, reached, looked, more = None, None, None, 0, False
-    for position, made in rows:
-        if len(found) == limit or looked == LOOKED_AT:
+def page_of(rows: Iterable[tuple[str, Decision]], search: Search, limit: int, *, newer: bool) -> DecisionPage:
+    """A page of decisions, given with their positions in the order of the walk."""
+    matches: list[Decision] = []
+    begin, end, reached, count, more = None, None, None, 0, False
+    for position, decision in rows:
+        if len(matches) == limit or count == MOST_READ:
             more = True
             break
-        looked, end, reached = looked + 1, position, made.decided_at
+        count, end, reached = count + 1, position, decision.decided_at
         begin = begin or position
-        if search.has(made):
-            found.append(made)
+        if search.matches(decision):
+            matches.append(decision)
     if newer:
-        return Page(found[::-1], end, begin, more, reached)
-    return Page(found, begin, end, more, reached)
+        return DecisionPage(matches[::-1], end, begin, more, reached)
+    return DecisionPage(matches, begin, end, more, reached)

@@ -17,14 +17,14 @@ from pydantic.json_schema import WithJsonSchema
 from starlette.datastructures import QueryParams
 
 from processing.contract import Contract
-from processing.store.lookup import Page, Search
+from processing.store.lookup import DecisionPage, Search
 from serving.api.problems import MalformedRequest, shorten
 from serving.api.transaction import MAX_ID_LENGTH, NOT_BLANK, Id
 
 DIGEST_BYTES = 12
 MAX_CURSOR_LENGTH = 200
 MAX_AMOUNT = 1e15
-SearchStore = Callable[..., Page]
+SearchStore = Callable[..., DecisionPage]
 
 
 class BadCursor(MalformedRequest):
@@ -126,7 +126,7 @@ class DecisionSearch:
 
     def page(
         self, query: DecisionQuery, *, limit: int | None = None, after: str | None = None, newer: bool = False
-    ) -> Page:
+    ) -> DecisionPage:
         """A page, from the position `after`, or else from the query's cursor.
 
         Raises BadCursor, and StoreUnavailable.

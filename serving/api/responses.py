@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from processing.contract import Contract
-from processing.store.interface import Decision
+from processing.store.decisions import Decision
 from serving.api.problems import ErrorDetail, FieldError
 from serving.api.transaction import EPOCH, Id
 from serving.decision.decide import FRAUD, Answer, Behaviour

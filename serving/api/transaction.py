@@ -11,7 +11,7 @@ from pydantic.json_schema import WithJsonSchema
 from processing.arrays import Floats
 from processing.contract import AHEAD, EARLIEST, Contract
 from processing.features.feature_set import FeatureSet
-from processing.store.interface import Event
+from processing.store.decisions import Event
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000

@@ -19,9 +19,8 @@ from processing.features.feature_set import FeatureSet
 from processing.storage.local import LocalHome
 from processing.storage.open import open_home
 from processing.storage.scratch import scratch_folder
-from processing.store.interface import Decision
-from processing.store.replay import Replay
-from processing.store.sqlite.store import SqliteStore
+from processing.store.decisions import Decision
+from processing.store.open import open_replay
 from serving.api.responses import score_response
 from serving.api.transaction import to_event, transaction_model
 from serving.decision.decide import LEGIT, Answer
@@ -44,8 +43,7 @@ def measure(home: LocalHome, bodies: list[bytes]) -> dict[str, float]:
         return results
 
     with scratch_folder("parts") as folder:
-        Replay(home.path("online") / "store.sqlite", folder, contract).close()  # makes a copy to write to
-        store = SqliteStore(folder / "replay.sqlite", contract)
+        store = open_replay(home, contract, folder)  # a copy to write to
         requests = timed("validate the request", request.model_validate_json, sent)
         events = timed("turn it into an event", lambda value: to_event(value, features), requests)
         states = timed("read the store", lambda pair: store.recall(pair[0])[1], events)

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from processing.errors import BadInput
-from processing.store.interface import Decision
-from processing.store.lookup import Page
+from processing.store.decisions import Decision
+from processing.store.lookup import DecisionPage
 from serving.api.context import Context
 from serving.api.decision_search import DecisionQuery, DecisionSearch, check_no_duplicates
 from serving.api.problems import field_errors
@@ -94,7 +94,7 @@ def _query(request: Request, search: DecisionSearch) -> DecisionQuery:
 
 def _read_page(
     search: DecisionSearch, query: DecisionQuery, limit: int, *, newer: bool = False, after: str | None = None
-) -> Page:
+) -> DecisionPage:
     """A page of up to `limit` decisions, joined from several pages of the store where few decisions match."""
     pages = [search.page(query, limit=limit, after=after, newer=newer)]
     while (
@@ -107,10 +107,10 @@ def _read_page(
     in_order = pages[::-1] if newer else pages
     decisions: list[Decision] = [decision for page in in_order for decision in page.decisions]
     nonempty = [page for page in in_order if page.first is not None] or pages[:1]
-    return Page(decisions, nonempty[0].first, nonempty[-1].last, pages[-1].more, nonempty[-1].reached)
+    return DecisionPage(decisions, nonempty[0].first, nonempty[-1].last, pages[-1].more, nonempty[-1].reached)
 
 
-def _count(search: DecisionSearch, query: DecisionQuery, page: Page, *, filtered: bool) -> dict[str, Any]:
+def _count(search: DecisionSearch, query: DecisionQuery, page: DecisionPage, *, filtered: bool) -> dict[str, Any]:
     """How many decisions match, and whether that is all of them; None where they are not counted."""
     if not filtered or query.cursor is not None:
         return {"count": None, "complete": False}

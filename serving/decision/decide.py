@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple
 from processing.arrays import Floats
 from processing.errors import Conflict, NotFound
 from processing.features.feature_set import FeatureSet
-from processing.store.interface import Decision, Event, Ledger, OnlineStore, StoreUnavailable
-from processing.store.lookup import Page, Search
+from processing.store.decisions import Decision, Event
+from processing.store.interface import Ledger, OnlineStore, StoreUnavailable
+from processing.store.lookup import DecisionPage, Search
 from serving.decision.loaded_model import LoadedModel
 from serving.decision.reasons import to_text
 
@@ -116,9 +117,9 @@ class Decider:
         """The latest recorded decisions, newest first."""
         return self.store.decisions(limit) if self.store else []
 
-    def search(self, search: Search, limit: int, after: str | None = None, *, newer: bool = False) -> Page:
+    def search(self, search: Search, limit: int, after: str | None = None, *, newer: bool = False) -> DecisionPage:
         """See `OnlineStore.search`; nothing is found where nothing is recorded."""
-        return self.store.search(search, limit, after, newer=newer) if self.store else Page([])
+        return self.store.search(search, limit, after, newer=newer) if self.store else DecisionPage([])
 
     def _judge(self, event: Event, extras: Floats, model: LoadedModel, state: list[int] | None) -> Decision:
         row = self.features.compute_one(event.amount, event.time_us, state, extras)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from processing.contract import Contract
 from processing.intake.files import UNREADABLE
-from processing.store.interface import Event
-from processing.store.replay import Replay
+from processing.store.decisions import Event
+from processing.store.interface import Replay
 from serving.decision.decide import FRAUD, LEGIT
 from serving.decision.loaded_model import LoadedModel
 from serving.files.scored_file import REFUSED, Output

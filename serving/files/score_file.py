@@ -35,7 +35,8 @@ from processing.storage.home import Home
 from processing.storage.local import LocalHome
 from processing.storage.open import open_home
 from processing.storage.scratch import remove_abandoned, scratch_folder
-from processing.store.replay import Replay
+from processing.store.interface import Replay
+from processing.store.open import open_replay
 from serving.decision.loaded_model import LoadedModel, load_model
 from serving.decision.watch import LOST, lost
 from serving.files.landed import Scoring, events_of
@@ -121,7 +122,7 @@ def _replay(stack: ExitStack, home: Home, contract: Contract) -> Replay | None:
             "send the rows to the API's /v1/score/batch instead"
         )
     folder = stack.enter_context(scratch_folder("score"))
-    replay = Replay(home.path("online") / "store.sqlite", folder, contract)
+    replay = open_replay(home, contract, folder)
     stack.callback(replay.close)
     return replay
 

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from processing.contract import Contract
-from processing.store.interface import Bucket, Comparison, Event, OnlineStore, Reports
+from processing.store.decisions import Event
+from processing.store.interface import OnlineStore
+from processing.store.refresh_data import Bucket, Comparison, Reports
 
 Labels = Mapping[Event, int | None]
 
@@ -28,14 +30,14 @@ def bring_up_to_date(
 
     Calls `meanwhile` when it has read what it needs of the store, `between` before each batch of buckets it sets.
     """
-    reports, recordings = reports or store.reports(), store.recorded(0)
-    recorded = [one for batch in recordings.batches for one in batch]
+    reports, recorded_events = reports or store.reports(), store.recorded_events(0)
+    recorded = [one for batch in recorded_events.batches for one in batch]
     labels, by_id = with_reports(rows, reports), {event.transaction_id: event for event in rows}
     lacking = [one for one in recorded if one.event.transaction_id not in by_id]
     displaced = {
         one.event.transaction_id for one in recorded if by_id.get(one.event.transaction_id, one.event) != one.event
     }
-    pending = min((one.number for one in lacking), default=recordings.read + 1)
+    pending = min((one.number for one in lacking), default=recorded_events.read_up_to + 1)
     for one in lacking:
         report = reports.newest.get(one.event.transaction_id)
         labels[one.event] = None if report is None else int(report.is_fraud)
@@ -50,7 +52,7 @@ def bring_up_to_date(
             yield batch
 
     tail = [event for event in rows if event.hour >= horizon]
-    comparison = Comparison(recordings.read, pending, displaced)
+    comparison = Comparison(recorded_events.read_up_to, pending, displaced)
     store.refresh(horizon, batches(), tail, reports.mark, frauds, comparison)
 
 

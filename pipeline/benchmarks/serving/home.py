@@ -27,8 +27,8 @@ from processing.features.feature_set import FeatureSet, minor_units
 from processing.features.windows import HOUR_US
 from processing.storage.home import Home
 from processing.storage.open import open_home
-from processing.store.interface import Bucket
 from processing.store.open import open_store
+from processing.store.refresh_data import Bucket
 from processing.synthetic.synthesize import synthesize
 
 DAYS = 38  # a month of look-back and the label delay

@@ -1,1 +1,1 @@
-"""The online store in SQLite."""
+"""The online store in a SQLite file."""

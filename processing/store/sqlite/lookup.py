@@ -1,56 +1,38 @@
-"""Looking decisions up in the SQLite store: its indexes, each in the order of time, and the rows of one of them.
+"""Search decisions in the SQLite store: pick the best index and read its rows.
 
-A position is "<decided_at>/<number>": the indexes order by both, `number` being the key that each of them ends with.
+A position is "<decided_at>/<number>". The indexes order by both, since each of them ends with the key `number`.
 """
 
 import sqlite3
 from collections.abc import Generator
 from contextlib import closing
 
-from processing.store.interface import Decision
-from processing.store.lookup import LOOKED_AT, Search
-from processing.store.sqlite.ledger import DECISION, decision_of
+from processing.store.decisions import Decision
+from processing.store.lookup import MOST_READ, Search
+from processing.store.sqlite.indexes import BY_TIME, FLAGGED, REPORTED, by_entity, key_of
+from processing.store.sqlite.rows import DECISION, decision_of
 
-BY_TIME, FLAGGED, REPORTED = "decisions_by_time", "decisions_flagged", "decisions_reported"
-EVER = (float("-inf"), float("inf"))
-
-
-def indexes(entities: int) -> dict[str, str]:
-    """The statements that make the indexes of a contract of so many entities, by name."""
-    of = {BY_TIME: "decided_at", FLAGGED: "decided_at", REPORTED: "is_fraud, decided_at"}
-    of |= {_by_entity(place): f"{_key(place)}, decided_at" for place in range(entities)}
-    only = {FLAGGED: " WHERE decision = 'fraud'", REPORTED: " WHERE is_fraud IS NOT NULL"}  # few, so they cost little
-    return {
-        name: f"CREATE INDEX IF NOT EXISTS {name} ON decisions ({columns}){only.get(name, '')}"
-        for name, columns in of.items()
-    }
+ALWAYS = (float("-inf"), float("inf"))
 
 
-def missing_indexes(db: sqlite3.Connection, entities: int) -> list[str]:
-    """The statements that make those indexes which the store lacks."""
-    there = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")}
-    return [statement for name, statement in indexes(entities).items() if name not in there]
-
-
-def rows(
+def walk(
     db: sqlite3.Connection, search: Search, after: str | None, *, newer: bool
 ) -> Generator[tuple[str, Decision], None, None]:
     """The decisions of the index that fits a search best, with their positions; one more than a page reads.
 
-    In the direction of the walk: the newest first, or with `newer` the oldest.
+    The newest come first, or with `newer` the oldest.
     """
     statement, arguments = query(search, after, newer=newer)
-    with closing(db.execute(statement, arguments)) as found:
-        for number, *row in found:
-            made = decision_of(tuple(row))
-            yield f"{row[-3]!r}/{number}", made
+    with closing(db.execute(statement, arguments)) as rows:
+        for number, *row in rows:
+            yield f"{row[-3]!r}/{number}", decision_of(tuple(row))
 
 
 def query(search: Search, after: str | None, *, newer: bool) -> tuple[str, list[object]]:
-    """The statement that reads them, and its arguments."""
-    index, condition, arguments = _driving(search)
-    low = search.since.timestamp() if search.since else EVER[0]
-    high = search.until.timestamp() if search.until else EVER[1]
+    """The statement of a walk, and its arguments."""
+    index, condition, arguments = _best_index(search)
+    low = search.since.timestamp() if search.since else ALWAYS[0]
+    high = search.until.timestamp() if search.until else ALWAYS[1]
     conditions = [condition, "decided_at >= ?", "decided_at < ?"]
     arguments += [low, high]
     if after is not None:
@@ -62,28 +44,20 @@ def query(search: Search, after: str | None, *, newer: bool) -> tuple[str, list[
     source = f"decisions INDEXED BY {index}" if index else "decisions"
     statement = (
         f"SELECT number, {DECISION} FROM {source} WHERE {' AND '.join(conditions)}"
-        f" ORDER BY decided_at {order}, number {order} LIMIT {LOOKED_AT + 1}"
+        f" ORDER BY decided_at {order}, number {order} LIMIT {MOST_READ + 1}"
     )
     return statement, arguments
 
 
-def _driving(search: Search) -> tuple[str, str, list[object]]:
-    """The index that has the fewest rows to read for a search, and what is asked of it. Without one, it is the id's."""
+def _best_index(search: Search) -> tuple[str, str, list[object]]:
+    """The index with the fewest rows to read ("": that of the id), the condition on it, and the arguments of that."""
     if search.transaction_id is not None:
         return "", "transaction_id = ?", [search.transaction_id]
     if search.key is not None:
-        place, key = search.key
-        return _by_entity(place), f"{_key(place)} = ?", [key]
+        entity, key = search.key
+        return by_entity(entity), f"{key_of(entity)} = ?", [key]
     if search.label in ("fraud", "legit"):
         return REPORTED, "is_fraud = ?", [search.label == "fraud"]
-    if search.decision == "fraud" or search.reason is not None:  # only what is called fraud has reasons
+    if search.decision == "fraud" or search.reason is not None:  # only flagged transactions have reasons
         return FLAGGED, "decision = 'fraud'", []
     return BY_TIME, "1", []
-
-
-def _by_entity(place: int) -> str:
-    return f"decisions_by_entity_{place}"
-
-
-def _key(place: int) -> str:
-    return f"json_extract(keys, '$[{place}]')"

@@ -1,4 +1,4 @@
-"""A refresh of the SQLite store: hours before the horizon are set from the data, reports since then on top."""
+"""A refresh of the SQLite store: set the hours before the horizon from the tables, then apply later reports."""
 
 import json
 import sqlite3
@@ -7,25 +7,17 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from processing.features.windows import HOUR_US
-from processing.store.interface import Bucket, Comparison, Event
-from processing.store.sqlite.ledger import (
-    content_of,
-    count_event,
-    fact,
-    is_counted,
-    known_decision,
-    mark,
-    note,
-    note_labelled,
-    relabel,
-    set_fact,
-    uncount_event,
-)
+from processing.store.decisions import Event
+from processing.store.refresh_data import Bucket, Comparison
+from processing.store.sqlite.counting import count_event, uncount_event
+from processing.store.sqlite.labels import is_counted, mark, note, relabel
+from processing.store.sqlite.rows import content_of, known_decision
+from processing.store.sqlite.schema import fact, note_labelled, set_fact
 
 Transaction = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
-CHUNK = 5_000  # buckets set in one transaction: the API waits some milliseconds at most
-EVENTS = 500  # of the tail
+BUCKETS_AT_ONCE = 5_000  # in one transaction: the API waits some milliseconds at most
+EVENTS_AT_ONCE = 500  # of the tail
 
 
 def refresh(
@@ -38,34 +30,17 @@ def refresh(
     comparison: Comparison,
     labelled_us: int,
 ) -> None:
-    """See `OnlineStore.refresh`. Each `transaction` is one that writes; others may come in between."""
+    """See `OnlineStore.refresh`. Each `transaction` writes; other writers may come in between."""
     known = set(frauds)
-    with transaction() as db:  # first the horizon: from here on the API leaves the hours before it alone
-        previous, pending = fact(db, "horizon"), fact(db, "pending")
-        _displace(db, horizon, comparison.displaced)
-        if horizon < previous:
-            _count_anew(db, horizon, pending, tail)
-        db.execute("INSERT OR IGNORE INTO facts SELECT 'done', value FROM facts WHERE name = 'refresh'")
-        number = fact(db, "refresh") + 1
-        facts = {"horizon": horizon, "refresh": number, "read": comparison.read, "pending": comparison.pending}
-        for name, value in (facts | {"began": time.time_ns() // 1000}).items():
-            set_fact(db, name, value)
-        _relabel(db, horizon, reports_read, known)
-    for start in range(0, len(tail), EVENTS):
+    with transaction() as db:
+        number = _begin(db, horizon, tail, reports_read, known, comparison)
+    for start in range(0, len(tail), EVENTS_AT_ONCE):
         with transaction() as db:
-            _count_tail(db, tail[start : start + EVENTS], horizon, reports_read, known)
-    reported = "FROM reported WHERE entity = ?1 AND key = ?2 AND hour = ?3"
+            _count_tail(db, tail[start : start + EVENTS_AT_ONCE], horizon, reports_read, known)
     for batch in buckets:
-        for start in range(0, len(batch), CHUNK):
-            rows = [(b.entity, b.key, b.hour, b.n, b.s, b.q, b.f, b.g) for b in batch[start : start + CHUNK]]
+        for start in range(0, len(batch), BUCKETS_AT_ONCE):
             with transaction() as db:
-                db.executemany(
-                    "INSERT INTO buckets VALUES (?1, ?2, ?3, ?4, ?5, ?6,"
-                    f" ?7 + ifnull((SELECT f {reported}), 0), ?8 + ifnull((SELECT g {reported}), 0), {int(number)})"
-                    " ON CONFLICT DO UPDATE SET n = excluded.n, s = excluded.s, q = excluded.q, f = excluded.f,"
-                    " g = excluded.g, refresh = excluded.refresh",
-                    rows,
-                )
+                _set_buckets(db, batch[start : start + BUCKETS_AT_ONCE], number)
     with transaction() as db:
         db.execute("DELETE FROM buckets WHERE hour < ? AND refresh <> ?", (horizon, number))
         db.execute("DELETE FROM ticks WHERE time_us < ?", [horizon * HOUR_US])
@@ -75,8 +50,42 @@ def refresh(
         set_fact(db, "done", number)
 
 
+def _begin(
+    db: sqlite3.Connection,
+    horizon: int,
+    tail: Sequence[Event],
+    reports_read: int,
+    known: set[Event],
+    comparison: Comparison,
+) -> int:
+    """Move the horizon, so that the API no longer changes the hours before it; returns the number of the refresh."""
+    previous, pending = fact(db, "horizon"), fact(db, "pending")
+    _displace(db, horizon, comparison.displaced)
+    if horizon < previous:
+        _count_anew(db, horizon, pending, tail)
+    db.execute("INSERT OR IGNORE INTO facts SELECT 'done', value FROM facts WHERE name = 'refresh'")
+    number = fact(db, "refresh") + 1
+    facts = {"horizon": horizon, "refresh": number, "read": comparison.read_up_to, "pending": comparison.pending}
+    for name, value in (facts | {"began": time.time_ns() // 1000}).items():
+        set_fact(db, name, value)
+    _relabel(db, horizon, reports_read, known)
+    return number
+
+
+def _set_buckets(db: sqlite3.Connection, buckets: Sequence[Bucket], number: int) -> None:
+    """Set buckets for the refresh of that number, with the reports that came since the tables were read."""
+    reported = "FROM reported WHERE entity = ?1 AND key = ?2 AND hour = ?3"
+    db.executemany(
+        "INSERT INTO buckets VALUES (?1, ?2, ?3, ?4, ?5, ?6,"
+        f" ?7 + ifnull((SELECT f {reported}), 0), ?8 + ifnull((SELECT g {reported}), 0), {int(number)})"
+        " ON CONFLICT DO UPDATE SET n = excluded.n, s = excluded.s, q = excluded.q, f = excluded.f,"
+        " g = excluded.g, refresh = excluded.refresh",
+        [tuple(bucket) for bucket in buckets],
+    )
+
+
 def _displace(db: sqlite3.Connection, horizon: int, ids: Iterable[str]) -> None:
-    """Let decisions count no more, as the data has other transactions under their ids."""
+    """Stop counting decisions, as the tables have other transactions under their ids."""
     for key in ids:
         decision = known_decision(db, key)
         if decision and _newly_displaced(db, key) and decision.event.hour >= horizon:
@@ -84,7 +93,7 @@ def _displace(db: sqlite3.Connection, horizon: int, ids: Iterable[str]) -> None:
 
 
 def _count_anew(db: sqlite3.Connection, horizon: int, pending: int, tail: Sequence[Event]) -> None:
-    """Count the hours from an earlier horizon on: what the data has of them, and the decisions that it lacks."""
+    """Count the hours from an earlier horizon on: the events of the tables, and the decisions that the tables lack."""
     for table, column in (("buckets", "hour"), ("ticks", "time_us"), ("labels", "time_us")):
         db.execute(f"DELETE FROM {table} WHERE {column} >= ?", [horizon * (1 if column == "hour" else HOUR_US)])
     db.execute("DELETE FROM tail")
@@ -103,26 +112,26 @@ def _count_anew(db: sqlite3.Connection, horizon: int, pending: int, tail: Sequen
         mark(db, decision.event, bool(decision.is_fraud))
 
 
-def _newer(db: sqlite3.Connection, reports_read: int) -> dict[Event, bool]:
-    """The labels reported since the data was read, of the decided events that are counted."""
-    told = "SELECT transaction_id, is_fraud FROM reports WHERE number > ? ORDER BY number"
-    newer: dict[Event, bool] = {}
-    for key, label in dict(db.execute(told, [reports_read])).items():
+def _newer_labels(db: sqlite3.Connection, reports_read: int) -> dict[Event, bool]:
+    """The labels of decided, counted events that were reported since the tables were read."""
+    newer = "SELECT transaction_id, is_fraud FROM reports WHERE number > ? ORDER BY number"
+    labels: dict[Event, bool] = {}
+    for key, label in dict(db.execute(newer, [reports_read])).items():
         decision = known_decision(db, key)
-        assert decision is not None  # what is not decided cannot be reported
+        assert decision is not None  # a report needs a decision
         if is_counted(db, decision.event):
-            newer[decision.event] = bool(label)
-    return newer
+            labels[decision.event] = bool(label)
+    return labels
 
 
 def _relabel(db: sqlite3.Connection, horizon: int, reports_read: int, known: set[Event]) -> None:
-    """From here on the data's labels count, and on top of them what the reports newer than those change."""
+    """From here on count the labels of the tables, and on top of them what newer reports change."""
     db.execute("DELETE FROM labels WHERE time_us < ?", [horizon * HOUR_US])
     db.execute("DELETE FROM reported")
     for event in known:
         if event.hour < horizon:
             relabel(db, event, True)
-    for event, label in _newer(db, reports_read).items():
+    for event, label in _newer_labels(db, reports_read).items():
         if event.hour < horizon and (change := relabel(db, event, label)):
             note(db, event, change)
 
@@ -130,8 +139,8 @@ def _relabel(db: sqlite3.Connection, horizon: int, reports_read: int, known: set
 def _count_tail(
     db: sqlite3.Connection, events: Sequence[Event], horizon: int, reports_read: int, known: set[Event]
 ) -> None:
-    """Count the data's events from the horizon on that were not; their buckets are not set anew, nor their labels."""
-    newer = _newer(db, reports_read)
+    """Count events from the horizon on, unless they are counted already, and label them. Their buckets are not set."""
+    newer = _newer_labels(db, reports_read)
     for event in events:
         key = event.transaction_id
         if not db.execute("SELECT 1 FROM tail WHERE transaction_id = ?", [key]).fetchone():

@@ -18,7 +18,7 @@ from processing.contracts import reader as contracts
 from processing.errors import BadInput, Damaged
 from processing.features.feature_set import FeatureSet
 from processing.features.windows import DAY_US
-from processing.store.interface import Decision, Event
+from processing.store.decisions import Decision, Event
 from processing.store.open import open_store
 
 START = datetime(2026, 7, 1, tzinfo=UTC)

@@ -111,7 +111,7 @@ def test_the_command_prints_the_bill_and_its_json() -> None:
 def test_a_decision_takes_the_store_what_the_bill_says(online_table: str) -> None:
     from datetime import UTC, datetime
 
-    from processing.store.interface import Decision, Event
+    from processing.store.decisions import Decision, Event
 
     store = DynamoStore(online_table, contracts.load("transactions"))
     asked: list[int] = []

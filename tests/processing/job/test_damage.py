@@ -15,7 +15,7 @@ from processing.features.windows import DAY_US
 from processing.job.damage import Problem, damaged_tables
 from processing.job.store_repair import rebuilt, store_fault
 from processing.storage.local import LocalHome
-from processing.store.interface import Decision, Event
+from processing.store.decisions import Decision, Event
 from processing.store.open import open_store
 from processing.tables.schemas import quarantine_schema
 from processing.tables.tables import open_tables, row_counts, snapshot_id

@@ -32,7 +32,8 @@ from processing.job.spark import start_spark, tasks_for
 from processing.split import split_days
 from processing.storage.local import LocalHome
 from processing.storage.open import open_home
-from processing.store.interface import Decision, Event, OnlineStore
+from processing.store.decisions import Decision, Event
+from processing.store.interface import OnlineStore
 from processing.store.open import open_store
 from processing.synthetic.synthesize import synthesize, write
 from processing.tables import tables

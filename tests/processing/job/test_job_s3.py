@@ -18,7 +18,7 @@ from processing.job.job import run_job
 from processing.job.spark import start_spark
 from processing.storage.home import Home
 from processing.storage.open import open_home
-from processing.store.interface import Event
+from processing.store.decisions import Event
 from processing.store.open import open_store
 from processing.synthetic.synthesize import synthesize, write
 from processing.tables import tables

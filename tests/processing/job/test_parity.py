@@ -29,9 +29,10 @@ from processing.intake.columns import TIME
 from processing.intake.merge import read_table
 from processing.job.features import features_of
 from processing.job.spark import start_spark
-from processing.store.interface import Event, Reports
+from processing.store.decisions import Event
 from processing.store.refresh import refresh_store
-from processing.store.sqlite.ledger import fact
+from processing.store.refresh_data import Reports
+from processing.store.sqlite.schema import fact
 from processing.store.sqlite.store import SqliteStore
 from processing.tables.schemas import transaction_schema
 from serving.decision.decide import Decider
@@ -372,7 +373,7 @@ class TestWithSpark:
         rows, _ = in_spark(spark, tmp_path / "data", data, list(labels.values()))
         now = datetime.fromtimestamp((newest + 2 * DAY_US) / 1e6, UTC)
         assert refresh_store(first, rows, DELAYED, first.reports(), tmp_path, now=now) > 0
-        with first._answering() as db:
+        with first.connections.reading() as db:
             horizon = fact(db, "horizon")
         assert newest - DAY_US < horizon * HOUR_US <= newest
         bring_up_to_date(second, labels, horizon, DELAYED)

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from processing.contracts.reader import parse
 from processing.features.feature_set import FeatureSet
 from processing.features.windows import HOUR_US, sawtooth
+from processing.store.decisions import Decision, Event
 from processing.store.dynamo.store import DynamoStore
-from processing.store.interface import Decision, Event, OnlineStore, Report, Reports
+from processing.store.interface import OnlineStore
+from processing.store.refresh_data import Report, Reports
 from processing.store.sqlite.store import SqliteStore
 
 CONTRACT = parse("""

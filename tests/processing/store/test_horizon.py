@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processing.contracts.reader import load
-from processing.store.refresh import FEW_IN, FEW_ROWS, first_day, settled_up_to
+from processing.store.horizon import FEW_IN, FEW_ROWS, first_day, settled_up_to
 
 CONTRACT = load("transactions")
 LOOKBACK = CONTRACT.lookback_hours

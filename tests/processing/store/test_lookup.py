@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from test_online import CONTRACT, HOUR, PATIENT, decided, event, home, locked, open_at, store
 
 from processing.store import lookup
+from processing.store.decisions import Decision
 from processing.store.dynamo.store import DynamoStore
-from processing.store.interface import Decision, OnlineStore, StoreUnavailable
-from processing.store.lookup import Page, Search
+from processing.store.interface import OnlineStore, StoreUnavailable
+from processing.store.lookup import DecisionPage, Search
 from processing.store.sqlite import lookup as sqlite_lookup
+from processing.store.sqlite.indexes import indexes
 from processing.store.sqlite.store import SqliteStore
 
 __all__ = ["home", "store"]  # fixtures of the tests of the store
@@ -116,7 +118,7 @@ def test_decisions_that_come_meanwhile_move_no_page(filled: OnlineStore) -> None
     assert ids == ["t11", "t10", "t08", "t07", "t05", "t04", "t02", "t01"]
     came = walk(filled, search, 3, newer=True, after=first.first)
     assert came == ["t12", "t13", "t14", "t15"]
-    assert filled.search(search, 2, came and filled.search(search, 1).first, newer=True) == Page([])
+    assert filled.search(search, 2, came and filled.search(search, 1).first, newer=True) == DecisionPage([])
 
 
 def test_decisions_of_the_same_moment_are_met_once_each(store: OnlineStore) -> None:
@@ -132,7 +134,7 @@ def test_decisions_of_the_same_moment_are_met_once_each(store: OnlineStore) -> N
 def test_a_page_reads_a_bounded_number_and_says_how_far_it_came(
     filled: OnlineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookup, "LOOKED_AT", 5)
+    monkeypatch.setattr(lookup, "MOST_READ", 5)
     page = filled.search(Search(least=0, label="none", keys=("C2", None)), 50)
     assert [one.event.transaction_id for one in page.decisions] == ["t09", "t06", "t03"]
     assert not page.more  # the customer has no more than four
@@ -194,7 +196,7 @@ def test_every_search_equals_looking_at_all(
         if label is not None:
             store.report(f"t{i}", label)
     everything = store.decisions(100)
-    expected = [one.event.transaction_id for one in everything if search.has(one)]
+    expected = [one.event.transaction_id for one in everything if search.matches(one)]
     assert sorted(walk(store, search, limit, newer=newer)) == sorted(expected)
     store.close()
 
@@ -214,7 +216,7 @@ def test_no_search_sorts_or_reads_a_whole_table(tmp_path: Path, after: str | Non
 def without_indexes(path: Path) -> None:
     """Turn a store into one of the version before."""
     with contextlib.closing(sqlite3.connect(path)) as db:
-        for name in sqlite_lookup.indexes(2):
+        for name in indexes(2):
             db.execute(f"DROP INDEX {name}")
 
 
@@ -225,7 +227,7 @@ def test_a_store_of_the_version_before_is_given_its_indexes(
     store.record(made("a", customer="C7"))
     store.close()
     without_indexes(store.path)
-    monkeypatch.setattr("processing.store.sqlite.store.MANY", 0)
+    monkeypatch.setattr("processing.store.sqlite.indexes.MANY", 0)
     waited: list[SqliteStore] = []
     opening = threading.Thread(target=lambda: waited.append(open_at(tmp_path, timeout=0.2)))
     with locked(store):  # longer than a call would wait
@@ -234,7 +236,7 @@ def test_a_store_of_the_version_before_is_given_its_indexes(
         assert waited == []
     opening.join(30)
     assert walk(waited[0], Search(keys=("C7", None)), 5) == ["a"]
-    assert "is given indexes of its 1 decisions" in caplog.text
+    assert "creating indexes for the 1 decisions" in caplog.text
     waited[0].close()
 
 
@@ -242,8 +244,8 @@ def test_a_store_that_cannot_be_given_an_index_says_so(tmp_path: Path, monkeypat
     store = open_at(tmp_path)
     store.close()
     without_indexes(store.path)
-    monkeypatch.setattr("processing.store.sqlite.store.INDEX_SECONDS", 0.1)
-    with locked(store), pytest.raises(StoreUnavailable, match="could not be given an index"):
+    monkeypatch.setattr("processing.store.sqlite.indexes.INDEX_SECONDS", 0.1)
+    with locked(store), pytest.raises(StoreUnavailable, match="cannot create an index"):
         open_at(tmp_path, timeout=0.1)
 
 
@@ -264,7 +266,7 @@ class TestDynamoDB:
             dynamo.report(name, True)
         make_older(dynamo)
         older = DynamoStore(online_table, CONTRACT, timeout=PATIENT)
-        assert not older.is_listed
+        assert not older.table.last_facts.listed
         wanted = {
             Search(keys=("C1", None)): ["t26", "t21", "t16", "t11", "t06", "t01"],
             Search(decision="fraud"): ["t20", "t10", "t00"],
@@ -272,7 +274,7 @@ class TestDynamoDB:
         }
         assert {search: walk(older, search, 2) for search in wanted} == wanted
         bring_up_to_date(older, {event("d", HOUR - 1): 0}, HOUR, CONTRACT)
-        assert older.is_listed
+        assert older.table.last_facts.listed
         assert {search: walk(older, search, 2) for search in wanted} == wanted
         assert entries(older) == {"entity": 60, "fraud": 3, "label": 2}
 
@@ -281,7 +283,7 @@ class TestDynamoDB:
     ) -> None:
         dynamo.record(made("a"))
         dynamo.report("a", True)
-        listed = dynamo.facts(dynamo.calls.ends()).listed
+        listed = dynamo.table.facts(dynamo.calls.ends()).listed
         make_older(dynamo)
         values = {":listed": {"N": str(listed)}}
         place = {"pk": {"S": "facts"}, "sk": {"S": "facts"}}

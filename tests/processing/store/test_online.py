@@ -28,10 +28,13 @@ from processing.features.windows import HOUR_US, sawtooth
 from processing.storage.home import Home
 from processing.storage.local import LocalHome
 from processing.storage.open import open_home
-from processing.store.dynamo.items import day_key, hours_of
+from processing.store.decisions import Decision, Event
+from processing.store.dynamo.counters import hours_of
+from processing.store.dynamo.layout import day_key
 from processing.store.dynamo.store import DynamoStore
-from processing.store.interface import Bucket, Decision, Event, OnlineStore, StoreState, StoreUnavailable
+from processing.store.interface import OnlineStore, StoreState, StoreUnavailable
 from processing.store.open import open_store
+from processing.store.refresh_data import Bucket
 from processing.store.sqlite.store import SqliteStore
 
 CONTRACT = contracts.load("transactions")
@@ -91,7 +94,7 @@ def contents(store: OnlineStore) -> list[list[Any]]:
         with sqlite3.connect(store.path) as db:
             return sorted(map(list, db.execute("SELECT entity, key, hour, n, s, q, f, g FROM buckets")))
     assert isinstance(store, DynamoStore)
-    facts, found = store.facts(store.calls.ends()), []
+    facts, found = store.table.facts(store.calls.ends()), []
     for page in store.calls.dynamodb.get_paginator("scan").paginate(TableName=store.calls.table):
         for item in page["Items"]:
             kind, *place = item["pk"]["S"].split("/")
@@ -216,7 +219,7 @@ def _record_and_die(folder: str) -> None:
 
 def _die_halfway(folder: str) -> None:
     store = open_at(Path(folder))
-    with store._writing() as db:
+    with store.connections.writing() as db:
         db.execute("INSERT INTO decisions (transaction_id, time_us, amount, keys) VALUES ('b', 0, 0, '[]')")
         os._exit(9)
 

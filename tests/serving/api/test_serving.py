@@ -26,7 +26,8 @@ from processing.errors import BadInput, Conflict
 from processing.features.feature_set import FeatureSet
 from processing.features.windows import HOUR_US
 from processing.storage.open import open_home
-from processing.store.interface import Decision, Event, OnlineStore
+from processing.store.decisions import Decision, Event
+from processing.store.interface import OnlineStore
 from processing.store.open import open_store
 from processing.store.sqlite.store import SqliteStore
 from serving.api.transaction import to_event, transaction_model

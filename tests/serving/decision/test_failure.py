@@ -30,7 +30,8 @@ from processing.errors import Conflict
 from processing.features.feature_set import FeatureSet
 from processing.features.windows import HOUR_US
 from processing.storage.open import open_home
-from processing.store.interface import Event, StoreBusy, StoreUnavailable
+from processing.store.decisions import Event
+from processing.store.interface import StoreBusy, StoreUnavailable
 from processing.store.open import open_store
 from processing.store.sqlite.store import SqliteStore
 from serving.app import create_app

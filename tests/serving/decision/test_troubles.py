@@ -32,11 +32,12 @@ from table_home import begin as begin_with_tables
 from processing.contracts import reader as contracts
 from processing.errors import BadInput
 from processing.features.windows import HOUR_US
-from processing.job.store_repair import STORE_KEY, refilled, store_lag
+from processing.job.store_repair import refilled, store_lag
 from processing.storage.home import Home
 from processing.storage.local import LocalHome
-from processing.store.interface import Bucket, StoreUnavailable
-from processing.store.open import open_store
+from processing.store.interface import StoreUnavailable
+from processing.store.open import STORE_KEY, open_store
+from processing.store.refresh_data import Bucket
 from processing.store.sqlite.store import SqliteStore
 from serving.app import create_app
 from serving.decision import watch
@@ -238,7 +239,7 @@ class TestLost:
     @pytest.mark.spark
     def test_it_is_made_anew_from_the_tables(self, tmp_path: Path) -> None:
         home = begin_with_tables(tmp_path / "home")
-        assert store_lag(home, TABLES_CONTRACT) == "it is not there, although the tables hold transactions"
+        assert store_lag(home, TABLES_CONTRACT) == "it is missing, although the tables hold transactions"
         open_store(home, TABLES_CONTRACT).close()
         assert "it is empty" in store_lag(home, TABLES_CONTRACT)
         assert "counters were set" in refilled(home, TABLES_CONTRACT)
@@ -279,7 +280,7 @@ def test_a_refresh_that_ended_halfway_is_told_until_one_ends(tmp_path: Path, mon
     assert lines_of(lines, *names) == names
     assert isinstance(home, LocalHome)
     fill(home, broken=True)
-    assert "not finished" in store_lag(home, CONTRACT)
+    assert "did not finish" in store_lag(home, CONTRACT)
 
 
 @pytest.mark.parametrize(

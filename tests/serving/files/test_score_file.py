@@ -23,9 +23,10 @@ from processing.contracts import reader as contracts
 from processing.errors import RunFailed
 from processing.features.windows import HOUR_US
 from processing.storage.home import Home
-from processing.store.interface import Bucket, Event
+from processing.store.decisions import Event
 from processing.store.open import open_store
-from processing.store.replay import Replay
+from processing.store.refresh_data import Bucket
+from processing.store.sqlite.replay import SqliteReplay
 from serving.app import create_app
 from serving.files.landed import Scoring
 from serving.files.score_file import main
@@ -333,7 +334,7 @@ def test_what_is_scored_without_having_been_counted_is_counted_first(tmp_path: P
     found = []
     for name, before in (("all", events), ("some", events[:2])):
         (tmp_path / name).mkdir()
-        replay = Replay(tmp_path / "none.sqlite", tmp_path / name, CONTRACT)
+        replay = SqliteReplay(tmp_path / "none.sqlite", tmp_path / name, CONTRACT)
         replay.count(before)
         found.append(replay.states(events))
         replay.close()

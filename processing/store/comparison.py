@@ -1,0 +1,79 @@
+"""Compare decided transactions with the tables: which ids the tables lack, and which have another transaction there."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from processing.contract import Contract
+from processing.storage.spark_files import move_to
+from processing.store.refresh_data import Comparison, RecordedEvent, RecordedEvents, Reports
+
+
+def compare_with_tables(
+    recorded: RecordedEvents, reports: Reports, everything: DataFrame, contract: Contract, scratch: Path | str
+) -> tuple[Comparison, DataFrame | None]:
+    """Compare decided transactions with all transactions of the tables.
+
+    Also returns the decided transactions that the tables lack: transaction_id, us (since 1970), amount_minor, is_fraud
+    (as reported) and the entities; None if there are none. `scratch` is an address for the run's files.
+    """
+    keys = [entity.name for entity in contract.entities]
+    address = f"{scratch}/recorded.parquet"
+    if not _write(recorded, reports, keys, address):
+        return Comparison(recorded.read_up_to, recorded.read_up_to + 1), None
+    decided = everything.sparkSession.read.parquet(str(address))
+    content = ["us", "amount_minor", *keys]
+    data = everything.withColumn("us", F.unix_micros("event_time")).select("transaction_id", *content)
+    data = data.select("transaction_id", F.struct(*content).alias("of_data"))
+    target = f"{scratch}/compared.parquet"
+    decided.join(data, "transaction_id", "left").withColumn("lacks", F.col("of_data").isNull()).where(
+        F.col("lacks") | (F.col("of_data") != F.struct(*content))
+    ).drop("of_data").write.parquet(str(target), mode="overwrite")
+    different = everything.sparkSession.read.parquet(str(target))
+    displaced = [row["transaction_id"] for row in different.where("NOT lacks").select("transaction_id").collect()]
+    lacking = different.where("lacks").drop("lacks")
+    first = lacking.agg(F.min("number")).first()
+    pending = first[0] if first and first[0] is not None else recorded.read_up_to + 1
+    return Comparison(recorded.read_up_to, pending, frozenset(displaced)), lacking.drop("number")
+
+
+def _write(recorded: RecordedEvents, reports: Reports, keys: Sequence[str], address: str) -> bool:
+    """Write the events to a Parquet file at `address`. Returns False, and writes no file, if there are none."""
+    schema = pa.schema(
+        [
+            ("number", pa.int64()),
+            ("transaction_id", pa.string()),
+            ("us", pa.int64()),
+            ("amount_minor", pa.int64()),
+            ("is_fraud", pa.int32()),
+            *((key, pa.string()) for key in keys),
+        ]
+    )
+    with tempfile.TemporaryDirectory(prefix="fraudline-") as folder:
+        path, rows = Path(folder, "recorded.parquet"), 0
+        with pq.ParquetWriter(path, schema) as writer:
+            for batch in recorded.batches:
+                if batch:
+                    writer.write_table(_table(batch, reports, schema))
+                    rows += len(batch)
+        if rows:
+            move_to(path, address)
+    return bool(rows)
+
+
+def _table(batch: Sequence[RecordedEvent], reports: Reports, schema: pa.Schema) -> pa.Table:
+    labels = [reports.newest.get(row.event.transaction_id) for row in batch]
+    columns = [
+        [row.number for row in batch],
+        [row.event.transaction_id for row in batch],
+        [row.event.time_us for row in batch],
+        [row.event.amount for row in batch],
+        [None if label is None else int(label.is_fraud) for label in labels],
+        *([row.event.keys[entity] for row in batch] for entity in range(len(schema) - 5)),
+    ]
+    return pa.table(columns, schema=schema)

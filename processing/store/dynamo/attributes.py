@@ -1,0 +1,89 @@
+"""Events and decisions as attributes of items in DynamoDB."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from processing.store.decisions import Decision, Event
+from processing.store.dynamo.layout import Item, feed_of, shard_of
+
+
+def number(value: int) -> dict[str, str]:
+    """An integer as an attribute."""
+    return {"N": str(value)}
+
+
+def integer(item: Mapping[str, Any], name: str, default: int = 0) -> int:
+    """An attribute as an integer."""
+    return int(Decimal(item[name]["N"])) if name in item else default
+
+
+def expiry(days: int) -> Item:
+    """The time to live of an item that is kept for so many days."""
+    return number(int(time.time()) + days * 86_400)
+
+
+def unchanged(item: Mapping[str, Any], names: Iterable[str]) -> tuple[str, Item]:
+    """The condition that attributes are still what they are in `item`, and its values."""
+    conditions = [f"#{name} = :seen_{name}" if name in item else f"attribute_not_exists(#{name})" for name in names]
+    return " AND ".join(conditions), {f":seen_{name}": item[name] for name in names if name in item}
+
+
+def digest_of(event: Event) -> str:
+    """A digest of an event, its id included."""
+    content = json.dumps([event.transaction_id, event.time_us, event.amount, *event.keys])
+    return hashlib.sha256(content.encode()).hexdigest()[:20]
+
+
+def event_item(event: Event) -> Item:
+    """The attributes of an event."""
+    return {
+        "id": {"S": event.transaction_id},
+        "time_us": number(event.time_us),
+        "amount": number(event.amount),
+        "keys": {"L": [{"S": key} for key in event.keys]},
+    }
+
+
+def event_of(item: Mapping[str, Any]) -> Event:
+    """The event in the item of a decision or a report."""
+    keys = tuple(key["S"] for key in item["keys"]["L"])
+    return Event(item["id"]["S"], integer(item, "time_us"), integer(item, "amount"), keys)
+
+
+def decision_item(decision: Decision, recorded: int) -> Item:
+    """The attributes of a decision. Floats are texts, which give the same bits when read back."""
+    reasons = {} if decision.reasons is None else {"reasons": {"S": decision.reasons}}
+    return reasons | {
+        **event_item(decision.event),
+        "decision": {"S": decision.decision},
+        "score": {"S": repr(float(decision.score))},
+        "threshold": {"S": repr(float(decision.threshold))},
+        "model_version": {"S": decision.model_version},
+        "features": {"B": decision.features},
+        "decided_at": {"S": decision.decided_at.isoformat()},
+        "recorded": number(recorded),
+        "feed": {"S": feed_of(shard_of(decision.event.transaction_id))},
+        "listed": {"BOOL": True},
+    }
+
+
+def decision_of(item: Mapping[str, Any] | None) -> Decision | None:
+    """The decision in an item, if there is one."""
+    if item is None or "recorded" not in item:
+        return None
+    return Decision(
+        event_of(item),
+        item["decision"]["S"],
+        float(item["score"]["S"]),
+        float(item["threshold"]["S"]),
+        item["model_version"]["S"],
+        bytes(item["features"]["B"]),
+        datetime.fromisoformat(item["decided_at"]["S"]),
+        item["is_fraud"]["BOOL"] if "is_fraud" in item else None,
+        item["reasons"]["S"] if "reasons" in item else None,
+    )
