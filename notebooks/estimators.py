@@ -1,6 +1,6 @@
-"""Estimators to try: each function makes an unfitted classifier of the hyperparameters.
+"""Estimators to try: each function returns an unfitted classifier with the given hyperparameters.
 
-To use one: `--set Estimator=estimators:forest`, with this folder on the PYTHONPATH.
+To use one, run with `--set Estimator=estimators:forest` and this folder on the PYTHONPATH.
 """
 
 from sklearn.ensemble import ExtraTreesClassifier

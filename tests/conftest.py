@@ -1,4 +1,4 @@
-"""Fixtures for all tests: AWS on this machine, started when the first test asks for it. What was skipped is said."""
+"""Fixtures for all tests, such as AWS on this machine, which starts with the first test that uses it."""
 
 import os
 import shutil
@@ -17,24 +17,24 @@ NO_CHROMIUM = "no Chromium: install Debian's package chromium"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--partitions 200` runs the feature job in as many tasks as AWS Glue does, however few the rows are."""
+    """`--partitions 200` runs the feature job in as many tasks as AWS Glue does, however few rows there are."""
     parser.addoption("--partitions", type=int, default=2, help="Spark's shuffle partitions in the tests of the job")
 
 
 @pytest.fixture(scope="session")
 def partitions(request: pytest.FixtureRequest) -> int:
-    """How many tasks the tests split the job's work into."""
+    """The number of tasks that the tests split the job's work into."""
     return int(request.config.getoption("--partitions"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no worker is left with it when the others are done."""
+    """Start with the longest tests, so that no worker is left with one when the others are done."""
     marks = len(LONGEST_FIRST)
     items.sort(key=lambda item: next((i for i in range(marks) if item.get_closest_marker(LONGEST_FIRST[i])), marks))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a browser test where there is no Chromium; with FRAUDLINE_NEED_BROWSER, as in CI, fail it."""
+    """Skip browser tests if there is no Chromium; with FRAUDLINE_NEED_BROWSER, as in CI, fail them."""
     if item.get_closest_marker("browser") and CHROMIUM is None:
         if os.environ.get("FRAUDLINE_NEED_BROWSER"):
             pytest.fail(NO_CHROMIUM, pytrace=False)
@@ -42,33 +42,33 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in the last lines which tests were skipped, and why: nobody reads the dots."""
+    """Report in the last lines which tests were skipped and why; nobody reads the dots."""
     skipped = Counter(
         ("browser " if "browser" in report.keywords else "", report.nodeid.split("::")[0], report.longrepr[2])
         for report in terminalreporter.stats.get("skipped", [])
     )
-    for (kind, file, why), count in sorted(skipped.items()):
-        tests, reason = "test was" if count == 1 else "tests were", why.removeprefix("Skipped: ")
+    for (kind, file, message), count in sorted(skipped.items()):
+        tests, reason = "test was" if count == 1 else "tests were", message.removeprefix("Skipped: ")
         terminalreporter.write_line(f"{count} {kind}{tests} skipped in {file}: {reason}", yellow=True)
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """Where Chromium is, for the tests marked `browser`."""
+    """The path of Chromium, for the tests marked `browser`."""
     assert CHROMIUM is not None
     return CHROMIUM
 
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """The emulator of this session. Tests use `aws`, which also sets the environment for them."""
+    """This session's emulator. Tests use `aws`, which also sets the environment."""
     with running_emulator(tmp_path_factory.mktemp("aws")) as running:
         yield running
 
 
 @pytest.fixture
 def aws(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    """AWS for the time of one test, in its environment and that of the processes it starts."""
+    """AWS for one test, in its environment and that of the processes it starts."""
     for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in emulator.environment.items():
@@ -88,13 +88,13 @@ def bucket(aws: Emulator) -> str:
 
 @pytest.fixture
 def s3_url(request: pytest.FixtureRequest) -> Callable[[], str]:
-    """The address of a home in a new bucket, made when it is called."""
+    """A function that creates a bucket and returns the address of a home in it."""
     return lambda: f"s3://{request.getfixturevalue('bucket')}/installations/one"
 
 
 @pytest.fixture
 def online_table(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A new table for the online store, the one of the environment."""
+    """A new table for the online store, set in the environment."""
     name = f"online-{uuid.uuid4().hex[:12]}"
     monkeypatch.setenv("FRAUDLINE_ONLINE_TABLE", name)
     create_online_table(name)

@@ -15,8 +15,8 @@ from typing import NoReturn
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.local.abandoned import close_abandoned
-from pipeline.runs.here import run_shown
+from pipeline.local.abandoned_runs import close_abandoned
+from pipeline.runs.local_run import run_and_report
 from processing.contracts.home_contract import contract_for
 from processing.errors import Conflict, FraudlineError
 from processing.intake.incoming import SETTLE_SECONDS, release_abandoned, waiting
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
 
     def start() -> None:
         nonlocal known
-        run_shown(place, console, {}, known)
+        run_and_report(place, console, {}, known)
         known = None  # it is the home's by now
 
     def failed(error: FraudlineError) -> None:

@@ -1,1 +1,1 @@
-"""Benchmarks: of the scorer, of detection on the handbook, of serving beside its peers."""
+"""Benchmarks of the scorer, of detection quality on the handbook's data, and of serving beside other servers."""

@@ -1,15 +1,15 @@
 """The reference benchmark: the protocol of the Fraud Detection Handbook, with this product's features and training.
 
-A fold learns from some days, leaves out the seven days it takes a fraud to become known, and is judged on the seven
-days after. Cards known as defrauded by then are left out: those with a fraud since the book's start of training, as
-soon as it is seven days old. With a longer history than the book's seven days, the test rows stay the very same.
+A fold trains on some days, skips the seven days of label delay, and tests on the seven days after. It leaves out cards
+that are already known to be defrauded: those with a fraud since the book's start of training that is at least seven
+days old. With a longer history than the book's seven days of training, the test rows stay the same.
 
-Everything is chosen on the four validation folds. The test folds can be had only as figures of the product's default
-hyperparameters, from `benchmark_handbook`; `validation_rows` ends before the first test week begins.
+Everything is chosen on the four validation folds. The test folds only yield figures of the default hyperparameters, by
+`benchmark_handbook`; `validation_rows` ends before the first test week begins.
 
 Source: Y.-A. Le Borgne, W. Siblini, B. Lebichot, G. Bontempi, "Reproducible Machine Learning for Credit Card Fraud
 Detection - Practical Handbook", 2022: chapter 5.3 (prequential validation), chapter 4 (measures), and chapters 5 to 7
-for the best published figures on the four test folds, of any model, each measure by itself.
+for the best published figures on the four test folds: of any model, separately for each measure.
 """
 
 import os
@@ -35,13 +35,13 @@ from processing.contracts import reader as contracts
 from processing.errors import BadInput
 from processing.split import EPOCH, date_of
 
-DAYS = 7  # of the book's training, of its delay, of its test
+DAYS = 7  # in the book: of training, of label delay and of test
 CARD = "customer"  # the book counts a customer as a card
 K = 100
 PUBLISHED = {"auc_roc": 0.879, "average_precision": 0.694, "card_precision_at_100": 0.305}
-FORETOLD = "frauds_foretold"
+CALIBRATION = "frauds_foretold"  # predicted / actual frauds
 LEGEND = """mean ± standard deviation over four folds; days of training history
-frauds foretold: by the scores, read as probabilities, for each fraud that came"""
+predicted / actual frauds: predicted is the sum of the scores, read as probabilities"""
 _STARTS = {
     "validation": (date(2018, 6, 20), date(2018, 6, 27), date(2018, 7, 4), date(2018, 7, 11)),
     "test": (date(2018, 7, 25), date(2018, 8, 1), date(2018, 8, 8), date(2018, 8, 15)),
@@ -51,28 +51,28 @@ Measures = dict[str, Any]
 
 
 def book_fold(start: date) -> Fold:
-    """The fold whose training begins on that day in the book."""
+    """The fold whose training begins on this day in the book."""
     first = (start - EPOCH).days
     return Fold(range(first + 2 * DAYS, first + 3 * DAYS), DAYS, known_since=first)
 
 
 def validation_folds() -> tuple[Fold, ...]:
-    """The folds that everything may be chosen on."""
+    """The folds for choosing hyperparameters."""
     return tuple(map(book_fold, _STARTS["validation"]))
 
 
 def validation_rows(file: Path) -> Dataset:
-    """The file's rows with their features, up to the first test week, which is not for choosing. Raises BadInput."""
+    """The file's rows with their features, before the first test week. Raises BadInput."""
     rows = _rows(file)
     return rows.part(slice(0, int(np.searchsorted(rows.day, book_fold(_STARTS["test"][0]).test.start))))
 
 
-def benchmark_handbook(file: Path, progress: Callable[[str], None] = lambda said: None) -> dict[str, Any]:
-    """The figures of the product's default model, for seven days of training history and for the default number.
+def benchmark_handbook(file: Path, progress: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """Measure the default model, with seven days of training history and with the contract's default number of days.
 
-    {"test": {"7_days": M, "default": M}, "validation": the same, "published_best": {measure: figure}, ...}, where M has
-    history_days and for each measure its mean and standard deviation (of the population, as scikit-learn's searches
-    give it) over the four folds, and the folds' own figures. `progress` is told what is done. Raises BadInput.
+    {"test": {"7_days": M, "default": M}, "validation": the same, "published_best": {measure: figure}, ...}. M has
+    history_days and, for each measure, its mean and standard deviation over the four folds (of the population, as in
+    scikit-learn's searches) and each fold's figure. `progress` gets a line for each part. Raises BadInput.
     """
     rows = _rows(file)
     hyperparameters = Hyperparameters()
@@ -83,7 +83,7 @@ def benchmark_handbook(file: Path, progress: Callable[[str], None] = lambda said
         result[which] = {}
         for name, history in histories.items():
             progress(f"{which} folds, {history} days of history")
-            result[which][name] = measured(rows, folds, history, hyperparameters)
+            result[which][name] = measure_folds(rows, folds, history, hyperparameters)
     return {
         **dict(sorted(result.items())),
         "published_best": PUBLISHED,
@@ -96,19 +96,21 @@ def benchmark_handbook(file: Path, progress: Callable[[str], None] = lambda said
     }
 
 
-def measured(rows: Dataset, folds: Sequence[Fold], history_days: int, hyperparameters: Hyperparameters) -> Measures:
-    """The measures over some folds: {"history_days", measure: {"mean", "standard_deviation", "folds"}}.
+def measure_folds(
+    rows: Dataset, folds: Sequence[Fold], history_days: int, hyperparameters: Hyperparameters
+) -> Measures:
+    """Measure a model on some folds: {"history_days", measure: {"mean", "standard_deviation", "folds"}}.
 
-    auc_roc, average_precision: over the rows of the whole test
+    auc_roc, average_precision: over all rows of the test week
     card_precision_at_100: see `pipeline.evaluation.metrics.card_precision`
-    frauds_foretold: the sum of the scores, read as probabilities, for each fraud that came; 1 if they are calibrated
+    frauds_foretold: predicted / actual frauds; predicted is the sum of the scores. 1 if they are calibrated
     """
 
     def one(fold: Fold) -> tuple[float, ...]:
         model = fit(fold.train(rows, history_days), hyperparameters)
-        places = fold.test_rows(rows, CARD)
-        y, day, cards = rows.y[places], rows.day[places], rows.entities[CARD][places]
-        score = scores(model, rows.X[places])
+        test = fold.test_rows(rows, CARD)
+        y, day, cards = rows.y[test], rows.day[test], rows.entities[CARD][test]
+        score = scores(model, rows.X[test])
         return (
             float(roc_auc_score(y, score)),
             float(average_precision_score(y, score)),
@@ -116,30 +118,30 @@ def measured(rows: Dataset, folds: Sequence[Fold], history_days: int, hyperparam
             calibration(y, score)["frauds_expected"] / np.count_nonzero(y),
         )
 
-    with ThreadPoolExecutor(2) as together:  # as in training: two fits side by side gain more than one on two cores
-        found = np.array(list(together.map(one, folds)))
+    with ThreadPoolExecutor(2) as threads:  # as in training: two parallel fits are faster than one on two cores
+        figures = np.array(list(threads.map(one, folds)))
     return {"history_days": history_days} | {
         name: {
             "mean": float(values.mean()),
             "standard_deviation": float(values.std()),
             "folds": values.tolist(),
         }
-        for name, values in zip((*PUBLISHED, FORETOLD), found.T, strict=True)
+        for name, values in zip((*PUBLISHED, CALIBRATION), figures.T, strict=True)
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """What `benchmark_handbook` gave, for people."""
-    lines = [f"{'':<28}{'AUC ROC':>16}{'average precision':>20}{'card precision@100':>20}{'frauds foretold':>18}"]
-    widths = (16, 20, 20, 18)
+def handbook_table(result: dict[str, Any]) -> str:
+    """The result of `benchmark_handbook` as lines of text."""
+    lines = [f"{'':<28}{'AUC ROC':>16}{'average precision':>20}{'card precision@100':>20}{'predicted / actual':>20}"]
+    widths = (16, 20, 20, 20)
 
     def add(name: str, cells: Iterable[str]) -> None:
         lines.append(f"{name:<28}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=False)))
 
     for which in ("test", "validation"):
         for measures in result[which].values():
-            found = [measures[name] for name in (*PUBLISHED, FORETOLD)]
-            cells = (f"{m['mean']:.4f} ± {m['standard_deviation']:.4f}" for m in found)
+            figures = [measures[name] for name in (*PUBLISHED, CALIBRATION)]
+            cells = (f"{m['mean']:.4f} ± {m['standard_deviation']:.4f}" for m in figures)
             add(f"{which} folds, {measures['history_days']} days", cells)
     add("the book's best, test folds", (f"{figure:.3f}" for figure in result["published_best"].values()))
     return "\n".join([*lines, LEGEND])
@@ -153,6 +155,6 @@ def _rows(file: Path) -> Dataset:
     if rows.day[0] > first or rows.day[-1] < last:
         raise BadInput(
             f"{file} has the days {date_of(int(rows.day[0]))} to {date_of(int(rows.day[-1]))}; the protocol needs "
-            f"{date_of(first)} to {date_of(last)}: give the handbook's transactions of 2018 as one file"
+            f"{date_of(first)} to {date_of(last)}: use the handbook's transactions of 2018 in one file"
         )
     return rows

@@ -1,4 +1,4 @@
-"""`fraudline benchmark`: the measured claims, made again on this machine."""
+"""`fraudline benchmark`: measure the README's claims on this machine."""
 
 import json
 from pathlib import Path
@@ -7,65 +7,64 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pipeline.command.interrupt import stoppable
 from pipeline.command.options import JsonOption
-from pipeline.command.stopping import stoppable
 
-HELP = """The measured claims of the README, made again on this machine.
+HELP = """Measure the README's claims on this machine.
 
 Example: fraudline benchmark scorer
 """
+CANCELLED = "Benchmark cancelled; there are no results."
 
 app = typer.Typer(no_args_is_help=True, help=HELP)
 
 
 @app.command("scorer")
-def benchmark_scorer(as_json: JsonOption = False) -> None:
-    """The packed scorer beside scikit-learn: time for 1, 1,000 and 100,000 rows.
+def scorer(as_json: JsonOption = False) -> None:
+    """Compare the packed scorer with scikit-learn: time to score 1, 1,000 and 100,000 rows.
 
     Example: fraudline benchmark scorer --json
     """
-    from pipeline.benchmarks.scorer import benchmark_scorer as measured
-    from pipeline.benchmarks.scorer import table
+    from pipeline.benchmarks.scorer import benchmark_scorer, scorer_table
 
-    with stoppable("Nothing was measured to the end."), Console(stderr=True).status("measuring"):
-        result = measured()
-    typer.echo(json.dumps(result, indent=2) if as_json else table(result))
+    with stoppable(CANCELLED), Console(stderr=True).status("measuring"):
+        result = benchmark_scorer()
+    typer.echo(json.dumps(result, indent=2) if as_json else scorer_table(result))
 
 
 @app.command("serving")
-def benchmark_serving(
+def serving(
     peers: Annotated[str, typer.Option(help="Other servers to compare with: all, none, or e.g. mlflow,spark.")] = "all",
-    seconds: Annotated[float, typer.Option(min=0.2, help="How long each measurement takes.")] = 2.0,
-    rounds: Annotated[int, typer.Option(min=1)] = 3,
-    customers: Annotated[int, typer.Option(min=100)] = 4_000,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Duration of each measurement.")] = 2.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 3,
+    customers: Annotated[int, typer.Option(min=100, help="Number of synthetic customers.")] = 4_000,
     as_json: JsonOption = False,
 ) -> None:
-    """The API under load, beside plain FastAPI and other servers: requests a second, latency, processor time.
+    """Put the API under load, beside plain FastAPI and other servers: requests per second, latency, CPU time.
 
     Example: fraudline benchmark serving --peers none --json
     """
-    from pipeline.benchmarks.serving.measure import benchmark_serving as measured
-    from pipeline.benchmarks.serving.table import table
+    from pipeline.benchmarks.serving.measure import benchmark_serving
+    from pipeline.benchmarks.serving.table import serving_table
 
     console = Console(stderr=True)
-    with stoppable("Nothing was measured to the end."):
-        result = measured(peers=peers, seconds=seconds, rounds=rounds, customers=customers, console=console)
-    typer.echo(json.dumps(result, indent=2) if as_json else table(result))
+    with stoppable(CANCELLED):
+        result = benchmark_serving(peers=peers, seconds=seconds, rounds=rounds, customers=customers, console=console)
+    typer.echo(json.dumps(result, indent=2) if as_json else serving_table(result))
 
 
 @app.command("handbook")
-def benchmark_handbook(
-    data: Annotated[Path, typer.Option(help="The Fraud Detection Handbook's transactions: Parquet, CSV or CSV.gz.")],
+def handbook(
+    data: Annotated[Path, typer.Option(help="The Fraud Detection Handbook's transactions: .parquet, .csv or .csv.gz.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Detection quality by the protocol of the Fraud Detection Handbook, beside its best published figures.
+    """Measure detection quality by the Fraud Detection Handbook's protocol, beside its best published figures.
 
     Example: fraudline benchmark handbook --data handbook.parquet --json
     """
-    from pipeline.benchmarks.handbook import benchmark_handbook as measured
-    from pipeline.benchmarks.handbook import table
+    from pipeline.benchmarks.handbook import benchmark_handbook, handbook_table
 
     console = Console(stderr=True)
-    with stoppable("Nothing was measured to the end."), console.status("computing features") as status:
-        result = measured(data, status.update)
-    typer.echo(json.dumps(result, indent=2) if as_json else table(result))
+    with stoppable(CANCELLED), console.status("computing features") as status:
+        result = benchmark_handbook(data, status.update)
+    typer.echo(json.dumps(result, indent=2) if as_json else handbook_table(result))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipeline.command.stopping import stoppable
+from pipeline.command.interrupt import stoppable
 from processing.errors import BadInput, FraudlineError
 
 TESTS = Path(__file__).parents[2] / "tests"

@@ -1,4 +1,4 @@
-"""`fraudline synthesize`: transactions to try things with."""
+"""`fraudline synthesize`: synthetic transactions to try things out with."""
 
 from datetime import date
 from pathlib import Path
@@ -7,31 +7,30 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipeline.command.stopping import stoppable
+from pipeline.command.interrupt import stoppable
 from processing.errors import BadInput
 
 
 def synthesize(
-    file: Annotated[Path, typer.Argument(help="Where to: .parquet, .csv or .csv.gz.")],
+    file: Annotated[Path, typer.Argument(help="File to write: .parquet, .csv or .csv.gz.")],
     start: Annotated[str, typer.Option(help="First day.")] = "2026-03-01",
-    days: Annotated[int, typer.Option(min=1)] = 120,
-    customers: Annotated[int, typer.Option(min=1)] = 5000,
-    terminals: Annotated[int, typer.Option(min=10)] = 2000,
-    seed: Annotated[int, typer.Option(min=0)] = 7,
+    days: Annotated[int, typer.Option(min=1, help="Number of days.")] = 120,
+    customers: Annotated[int, typer.Option(min=1, help="Number of customers.")] = 5000,
+    terminals: Annotated[int, typer.Option(min=10, help="Number of terminals.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same transactions.")] = 7,
 ) -> None:
-    """Write synthetic transactions, in the shape of the contract `transactions`.
+    """Write synthetic transactions to a file, as the contract `transactions` describes them.
 
     Example: fraudline synthesize june.csv.gz --start 2026-06-01 --days 30
     """
-    from processing.synthetic.synthesize import synthesize as make
-    from processing.synthetic.synthesize import write
+    from processing.synthetic import synthesize as synthetic
 
     first, console = _day(start), Console(stderr=True)
     with stoppable(f"{file} was not written."), console.status("synthesizing"):
-        table = make(first, days, customers, terminals, seed)
-        write(table, file)
+        table = synthetic.synthesize(first, days, customers, terminals, seed)
+        synthetic.write(table, file)
     frauds = sum(table.column("is_fraud").to_pylist())
-    typer.echo(f"{file}: {len(table):,} transactions, {frauds:,} of them fraudulent ({frauds / len(table):.2%})")
+    typer.echo(f"{file}: {len(table):,} transactions, {frauds:,} fraudulent ({frauds / len(table):.2%})")
 
 
 def _day(text: str) -> date:

@@ -1,4 +1,4 @@
-"""`fraudline drift`: what is scored now beside what the model was tested on."""
+"""`fraudline drift`: what is being scored, compared with the rows the serving model was tested on."""
 
 import json
 from pathlib import Path
@@ -11,64 +11,68 @@ from rich.table import Table
 from pipeline.command.options import DEFAULT_HOME, HomeOption, JsonOption, existing_home
 from processing.errors import RunFailed
 
-UNSAMPLED = (
-    "What chance does is not known: the model was tested by an earlier version. The next run's model will tell; until "
-    "then 5,000 transactions are needed to say anything."
-)
-
 
 def drift(
-    home: HomeOption = DEFAULT_HOME,
-    since: Annotated[str | None, typer.Option(help="A time; the serving model's promotion if not given.")] = None,
+    address: HomeOption = DEFAULT_HOME,
+    since: Annotated[
+        str | None, typer.Option(help="Start of the comparison. Default: when the serving model was promoted.")
+    ] = None,
     page: Annotated[Path | None, typer.Option(help="Also write the comparison to this HTML file.")] = None,
     fail_above: Annotated[
         float | None,
-        typer.Option(min=0.0, help="End with exit code 1 if a PSI lies above this, e.g. 0.25, and is beyond chance."),
+        typer.Option(
+            min=0.0, help="Exit with 1 if a PSI exceeds this limit, e.g. 0.25, and chance does not explain it."
+        ),
     ] = None,
-    publish: Annotated[bool, typer.Option(help="Put the metrics into CloudWatch, for an alarm.")] = False,
+    publish: Annotated[bool, typer.Option(help="Publish the metrics to CloudWatch, for an alarm.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """What was scored since, against the rows the serving model was tested on.
+    """Compare scored transactions with the rows the serving model was tested on.
 
     Example: fraudline drift --since 2026-07-01 --page drift.html --fail-above 0.25
     """
     from pipeline.evaluation import drift as drifting
 
-    found = drifting.measure_drift(existing_home(home), drifting.since_of(since))
+    comparison = drifting.measure_drift(existing_home(address), drifting.since_of(since))
     if page:
-        page.write_bytes(drifting.page_of(found))
+        page.write_bytes(drifting.page_of(comparison))
     if publish:
-        drifting.publish(found)
+        drifting.publish(comparison)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(json.dumps(comparison, indent=2))
     else:
-        _show_drift(found)
+        _print_comparison(comparison, drifting.FEWEST_UNSAMPLED)
     if fail_above is None:
         return
-    if over := drifting.above(found, fail_above):
-        raise RunFailed(f"PSI above {fail_above:g}, and beyond chance: {', '.join(over)}")
-    if unsaid := drifting.unsaid(found, fail_above):
-        typer.echo(f"too few transactions to say whether a PSI is above {fail_above:g}: {', '.join(unsaid)}", err=True)
+    if over := drifting.above(comparison, fail_above):
+        raise RunFailed(f"PSI above {fail_above:g}, beyond chance: {', '.join(over)}")
+    if undecided := drifting.unsaid(comparison, fail_above):
+        typer.echo(f"too few transactions to tell whether PSI exceeds {fail_above:g}: {', '.join(undecided)}", err=True)
 
 
-def _show_drift(found: dict[str, Any]) -> None:
+def _print_comparison(comparison: dict[str, Any], fewest_unsampled: int) -> None:
     console = Console()
-    few = "" if found["enough"] else "; too few to tell drift from chance"
+    few = "" if comparison["enough"] else "; too few to tell drift from chance"
     console.print(
-        f"{found['decisions']:,} transactions scored since {found['since'][:16]}, {found['scored_by_it']:,} by "
-        f"{found['version']}{few}",
+        f"{comparison['decisions']:,} transactions scored since {comparison['since'][:16]}, "
+        f"{comparison['scored_by_it']:,} of them by {comparison['version']}{few}",
         highlight=False,
     )
-    if not found["sampled"]:
-        console.print(UNSAMPLED, highlight=False, style="dim")
+    if not comparison["sampled"]:
+        console.print(
+            "The effect of chance is unknown: an earlier version of Fraudline tested this model. The next run's model "
+            f"will have it; until then a comparison needs {fewest_unsampled:,} transactions.",
+            highlight=False,
+            style="dim",
+        )
     table = Table("", "PSI", "by chance", "KS", "change", box=None, pad_edge=False)
     colours = {"small": "green", "moderate": "yellow", "great": "red", "too few": "dim"}
-    score = {"score": found["score"]} if found["score"] else {}
-    for name, one in {**score, **found["features"]}.items():
-        level = one["level"]
-        chance = "" if one["chance"] is None else f"{one['chance']:.3f}"
-        table.add_row(name, f"{one['psi']:.3f}", chance, f"{one['ks']:.3f}", f"[{colours[level]}]{level}[/]")
+    score = {"score": comparison["score"]} if comparison["score"] else {}
+    for name, figure in {**score, **comparison["features"]}.items():
+        level = figure["level"]
+        chance = "" if figure["chance"] is None else f"{figure['chance']:.3f}"
+        table.add_row(name, f"{figure['psi']:.3f}", chance, f"{figure['ks']:.3f}", f"[{colours[level]}]{level}[/]")
     console.print(table)
-    if found["alerts"]["now"] is not None:
-        now, then = (100 * found["alerts"][name] for name in ("now", "reference"))
-        console.print(f"of 100 transactions {now:.2f} are alerts; {then:.2f} on the test rows", highlight=False)
+    if comparison["alerts"]["now"] is not None:
+        now, then = comparison["alerts"]["now"], comparison["alerts"]["reference"]
+        console.print(f"{now:.2%} of transactions are alerts; {then:.2%} of the test rows were", highlight=False)

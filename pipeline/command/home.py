@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from pipeline.command.interrupt import stoppable
 from pipeline.command.options import DEFAULT_HOME, HomeOption, JsonOption, existing_home
-from pipeline.command.stopping import stoppable
 
 HELP = """Check a home for damage, and repair it.
 
@@ -19,52 +19,52 @@ app = typer.Typer(no_args_is_help=True, help=HELP)
 
 
 @app.command("check")
-def check_home(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Read everything in a home and say what is damaged. Changes nothing. Exit code 1 if something is.
+def check(address: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Read everything in a home and list what is damaged. Changes nothing; exits with 1 if anything is damaged.
 
     Example: fraudline home check --home home
     """
-    from pipeline.runs.health import problems
+    from pipeline.runs.home_check import home_problems
 
-    place, console = existing_home(home), Console(stderr=as_json)
-    with stoppable("Nothing was changed."), console.status("reading the tables, the store and the models"):
-        found = list(problems(place))
+    home, console = existing_home(address), Console(stderr=as_json)
+    with stoppable("Nothing was changed."), console.status("reading tables, online store and models"):
+        problems = list(home_problems(home))
     if as_json:
-        said = [{"where": one.where, "fault": one.fault, "repairable": one.mend is not None} for one in found]
-        typer.echo(json.dumps(said, indent=2))
+        documents = [{"where": one.where, "fault": one.fault, "repairable": one.mend is not None} for one in problems]
+        typer.echo(json.dumps(documents, indent=2))
     else:
-        for one in found:
-            console.print(f"[red]✗[/] {escape(str(one))}", highlight=False)
-            if one.mend:
-                console.print("  `fraudline home repair` can mend this", style="dim", highlight=False)
-        console.print("[green]✓[/] no damage found" if not found else f"{len(found)} problem(s) found")
-    if found:
+        for problem in problems:
+            console.print(f"[red]✗[/] {escape(str(problem))}", highlight=False)
+            if problem.mend:
+                console.print("  `fraudline home repair` can repair this", style="dim", highlight=False)
+        console.print(f"{len(problems)} problem(s) found" if problems else "[green]✓[/] no damage found")
+    if problems:
         raise typer.Exit(1)
 
 
 @app.command("repair")
-def repair_home(
-    home: HomeOption = DEFAULT_HOME,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+def repair(
+    address: HomeOption = DEFAULT_HOME,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Mend what is damaged in a home, where that can be done. No run may be going on.
+    """Repair what is damaged in a home, where possible. No run may be in progress.
 
     Example: fraudline home repair --home home
     """
-    from pipeline.runs.health import repaired
+    from pipeline.runs.home_check import repair_home
     from processing.processes.lease import hold
 
-    place, console = existing_home(home), Console()
+    home, console = existing_home(address), Console()
     if not yes:
-        typer.confirm("Nothing else may work on this home meanwhile. Go on?", abort=True)
+        typer.confirm("Nothing else may use this home during the repair. Continue?", abort=True)
 
     def say(text: str) -> None:
         console.print(escape(text), highlight=False)
 
-    with stoppable("What was mended until now stays mended; run it again."), hold(place, "home repair", say=say):
-        left = repaired(place, say)
-    for one in left:
-        console.print(f"[red]✗[/] {escape(str(one))}", highlight=False)
-    console.print(f"{len(left)} problem(s) left" if left else "[green]✓[/] no damage found")
-    if left:
+    with stoppable("Repairs made so far are kept; run the command again."), hold(home, "home repair", say=say):
+        problems = repair_home(home, say)
+    for problem in problems:
+        console.print(f"[red]✗[/] {escape(str(problem))}", highlight=False)
+    console.print(f"{len(problems)} problem(s) remain" if problems else "[green]✓[/] no damage found")
+    if problems:
         raise typer.Exit(1)

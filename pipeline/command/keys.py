@@ -1,4 +1,4 @@
-"""`fraudline keys`: who may ask the API."""
+"""`fraudline keys`: the API keys."""
 
 import json
 from dataclasses import asdict
@@ -14,101 +14,101 @@ from pipeline.registry.api_keys import SCOPES, HomeKeys, Key, SecretKeys, added,
 from processing.errors import BadInput
 from processing.storage.local import LocalHome
 
-HELP = """The keys of the API's callers: add, list, revoke.
+HELP = """Add, list and revoke API keys.
 
 Example: fraudline keys add till-1 --scope score
 """
 
 app = typer.Typer(no_args_is_help=True, help=HELP)
 
+NameArgument = Annotated[str, typer.Argument(help="Name of the key.")]
 SecretOption = Annotated[
     str | None,
-    typer.Option(
-        help="The ARN of the secret that holds the keys, for an API in the cloud (the stack's ApiKeysSecret)."
-    ),
+    typer.Option(help="For an API in AWS: the ARN of the secret that holds its keys (stack output ApiKeysSecret)."),
 ]
 RESTART = (
-    "The API reads the secret when its tasks start. Have it start new ones: "
+    "The API reads the secret when its tasks start. To start new ones: "
     "aws ecs update-service --cluster CLUSTER --service SERVICE --force-new-deployment"
 )
 
 
 @app.command("add")
 def add_key(
-    name: str,
-    scope: Annotated[list[str], typer.Option(help=f"One of {', '.join(SCOPES)}; may be given again.")],
-    expires: Annotated[str | None, typer.Option(help="The day from which on it is refused (UTC).")] = None,
-    per_second: Annotated[float | None, typer.Option(min=0.01, help="A limit of requests of its own.")] = None,
-    home: HomeOption = DEFAULT_HOME,
+    name: NameArgument,
+    scope: Annotated[list[str], typer.Option(help=f"Scope: {', '.join(SCOPES)}; repeatable.")],
+    expires: Annotated[str | None, typer.Option(help="Expiry date (UTC).")] = None,
+    per_second: Annotated[
+        float | None, typer.Option(min=0.01, help="Requests per second for this key. Default: the server's limit.")
+    ] = None,
+    address: HomeOption = DEFAULT_HOME,
     secret: SecretOption = None,
 ) -> None:
-    """Make a key and print it, once: only its digest is kept.
+    """Add a key and print it. It cannot be shown again: only its digest is stored.
 
     Example: fraudline keys add till-1 --scope score --expires 2027-01-01
     """
-    place = _place(home, secret)
+    storage = _storage(address, secret)
     tokens = []
 
-    def with_another(keys: tuple[Key, ...]) -> tuple[Key, ...]:
-        more, token = added(keys, name, scope, expires=_day(expires), per_second=per_second)
+    def with_new_key(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+        more, token = added(keys, name, scope, expires=_expiry(expires), per_second=per_second)
         tokens.append(token)
         return more
 
-    edit(place, with_another)
+    edit(storage, with_new_key)
     typer.echo(tokens[-1])
-    _say(f"The line above is the key {name!r}, for {', '.join(scope)}. It is not shown again.", secret)
+    _report(f"The line above is the key {name!r}, for {', '.join(scope)}. It cannot be shown again.", secret)
 
 
 @app.command("list")
 def list_keys(
-    home: HomeOption = DEFAULT_HOME,
+    address: HomeOption = DEFAULT_HOME,
     secret: SecretOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """All keys, without what would let one in.
+    """List all keys, without the keys themselves or their digests.
 
     Example: fraudline keys list
     """
-    keys, _ = _place(home, secret).read()
+    keys, _ = _storage(address, secret).read()
     if as_json:
-        shown = [{name: value for name, value in asdict(key).items() if name != "sha256"} for key in keys]
-        typer.echo(json.dumps(shown, indent=2))
+        documents = [{name: value for name, value in asdict(key).items() if name != "sha256"} for key in keys]
+        typer.echo(json.dumps(documents, indent=2))
         return
-    table = Table("name", "scopes", "created", "expires", "requests a second", box=None, pad_edge=False)
+    table = Table("name", "scopes", "created", "expires", "requests per second", box=None, pad_edge=False)
     now = datetime.now(UTC)
     for key in keys:
-        until = f"{key.expires} (over)" if key.expired(now) else key.expires or "never"
-        limit = "the server's" if key.per_second is None else f"{key.per_second:g}"
-        table.add_row(key.name, ", ".join(key.scopes), key.created, until, limit)
+        expiry = f"{key.expires} (expired)" if key.expired(now) else key.expires or "never"
+        limit = "the server's limit" if key.per_second is None else f"{key.per_second:g}"
+        table.add_row(key.name, ", ".join(key.scopes), key.created, expiry, limit)
     Console().print(table)
 
 
 @app.command("revoke")
-def revoke_key(name: str, home: HomeOption = DEFAULT_HOME, secret: SecretOption = None) -> None:
-    """Let a key in no more.
+def revoke_key(name: NameArgument, address: HomeOption = DEFAULT_HOME, secret: SecretOption = None) -> None:
+    """Revoke a key.
 
     Example: fraudline keys revoke till-1
     """
-    place = _place(home, secret)
-    edit(place, lambda keys: revoked(keys, name))
-    _say(f"The key {name!r} is revoked.", secret)
+    edit(_storage(address, secret), lambda keys: revoked(keys, name))
+    _report(f"The key {name!r} is revoked.", secret)
 
 
-def _place(home: str, secret: str | None) -> HomeKeys | SecretKeys:
+def _storage(address: str, secret: str | None) -> HomeKeys | SecretKeys:
     if secret:
         return SecretKeys(secret)
-    place = existing_home(home)
-    if not isinstance(place, LocalHome):
-        raise BadInput(f"the keys of the API over {place.url} are in a secret: name it with --secret ARN")
-    return HomeKeys(place)
+    home = existing_home(address)
+    if not isinstance(home, LocalHome):
+        raise BadInput(f"the API keys for {home.url} are in a secret: name it with --secret ARN")
+    return HomeKeys(home)
 
 
-def _say(done: str, secret: str | None) -> None:
-    said = f"{done} {RESTART if secret else 'A running API follows within seconds.'}"
-    Console(stderr=True).print(said, highlight=False, soft_wrap=True)
+def _report(message: str, secret: str | None) -> None:
+    effect = RESTART if secret else "A running API picks this up within seconds."
+    Console(stderr=True).print(f"{message} {effect}", highlight=False, soft_wrap=True)
 
 
-def _day(text: str | None) -> datetime | None:
+def _expiry(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The `fraudline` command: what a person types. Each command says its work in words and leaves it to the modules."""
+"""The `fraudline` command: its groups of commands put together. Each command calls the module that does the work."""
 
 import sys
 from collections.abc import Callable
@@ -10,17 +10,17 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from pipeline.command import benchmark, cloud, cost, data, drift, home, keys, models, run, search, serving
-from pipeline.command.stopping import stoppable
+from pipeline.command.interrupt import stoppable
 from processing.errors import FraudlineError
 
-HELP = """A credit-card fraud pipeline: features, training, gate, registry and scoring, on a laptop as on AWS.
+HELP = """A credit-card fraud pipeline: features, training, gate, registry and scoring, on a laptop or on AWS.
 
 Example: fraudline demo
 """
 
 
 class Interruptible(TyperGroup):
-    """The command: Ctrl-C ends it with exit code 130, whichever of its commands says no more about it."""
+    """A command group in which Ctrl-C always ends with exit code 130, even in commands without their own message."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -49,7 +49,7 @@ for name, group in GROUPS.items():
 
 
 def main() -> None:
-    """Run the command. Errors are one message; 2 for bad input, 1 for a failed run, 130 after Ctrl-C."""
+    """Run the command. An error prints one message; exit codes: 2 for bad input, 1 for a failed run, 130 for Ctrl-C."""
     try:
         app()
     except FraudlineError as error:

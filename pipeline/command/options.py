@@ -1,4 +1,4 @@
-"""The options that several commands share, and what is made of them."""
+"""Options shared by several commands, and how their values are read."""
 
 from typing import Annotated
 
@@ -9,23 +9,26 @@ from processing.storage.home import Home
 from processing.storage.local import LocalHome
 from processing.storage.open import open_home
 
-HomeOption = Annotated[str, typer.Option(envvar="FRAUDLINE_HOME", help="Folder that holds all state.")]
+HomeOption = Annotated[
+    str, typer.Option("--home", envvar="FRAUDLINE_HOME", help="The home: a folder that holds all state.")
+]
 ContractOption = Annotated[
     str | None,
     typer.Option(
         envvar="FRAUDLINE_CONTRACT",
-        help="A shipped contract's name or a .toml file; in a home with data it may change what no feature depends on.",
+        help="Contract: a shipped one's name or a .toml file. In a home with data, only settings that no feature "
+        "depends on can change.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_HOME = "home"
 
 
 def local_home(address: str, *, must_exist: bool = False) -> LocalHome:
-    """The home at an address, for a command that works on this machine. Raises BadInput for another one."""
+    """The home at an address, for a command that works on this machine. Raises BadInput for any other home."""
     home = existing_home(address) if must_exist else open_home(address)
     if not isinstance(home, LocalHome):
-        raise BadInput(f"{address}: this command works on a folder of this machine")
+        raise BadInput(f"{address}: this command needs a folder on this machine")
     return home
 
 
@@ -33,13 +36,13 @@ def existing_home(address: str) -> Home:
     """The home at an address. Raises BadInput for a folder that does not exist."""
     home = open_home(address)
     if isinstance(home, LocalHome) and not home.folder.is_dir():
-        raise BadInput(f"there is no home at {home.folder}; `fraudline run --home {address}` makes one")
+        raise BadInput(f"there is no home at {home.folder}; `fraudline run --home {address}` creates one")
     return home
 
 
-def pairs(given: list[str], option: str = "--set", example: str = "MaxIterations=200") -> dict[str, str]:
-    """The values of an option that is given as name=value, by name. Raises BadInput."""
-    for pair in given:
-        if "=" not in pair:
-            raise BadInput(f"{option} {pair}: expected name=value, e.g. {option} {example}")
-    return dict(pair.split("=", 1) for pair in given)
+def parse_pairs(texts: list[str], option: str = "--set", example: str = "MaxIterations=200") -> dict[str, str]:
+    """The values of a repeatable name=value option, by name. Raises BadInput."""
+    for text in texts:
+        if "=" not in text:
+            raise BadInput(f"{option} {text}: expected name=value, e.g. {option} {example}")
+    return dict(text.split("=", 1) for text in texts)

@@ -1,100 +1,119 @@
-"""`fraudline demo`, `run` and `watch`: pipeline runs, here or in AWS."""
+"""`fraudline demo`, `run` and `watch`: pipeline runs on this machine or in AWS."""
 
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from pipeline.command.entry import become_module
-from pipeline.command.options import DEFAULT_HOME, ContractOption, HomeOption, JsonOption, local_home, pairs
-from pipeline.command.stopping import stoppable
+from pipeline.command.exec import exec_module
+from pipeline.command.interrupt import stoppable
+from pipeline.command.options import DEFAULT_HOME, ContractOption, HomeOption, JsonOption, local_home, parse_pairs
 from processing.contracts.home_contract import adopt, contract_change, contract_for
+from processing.storage.home import Home
+from processing.storage.local import LocalHome
 from processing.storage.open import open_home
 
 
-class Place(StrEnum):
-    """Where a run happens."""
+class Location(StrEnum):
+    """Where a run executes."""
 
     HERE = "here"
     AWS = "aws"
 
 
 def demo(
-    home: HomeOption = "home/demo",
-    keep_serving: Annotated[bool, typer.Option(help="Leave the API up at the end, until Ctrl-C.")] = False,
+    address: HomeOption = "home/demo",
+    keep_serving: Annotated[bool, typer.Option(help="Keep the API running at the end, until Ctrl-C.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """The whole loop on synthetic data: data, features, model, API, new data, new model.
+    """Run the whole loop on synthetic data: features, a model, the API, then new data and a new model.
 
     Example: fraudline demo --keep-serving
     """
     from pipeline.runs.demo import run_demo
 
-    with stoppable(f"What was done until now is in {home}; start again to begin anew."):
-        result = run_demo(local_home(home), Console(stderr=as_json), keep_serving=keep_serving)
+    with stoppable(f"The results so far are in {address}; the next demo starts from scratch."):
+        result = run_demo(local_home(address), Console(stderr=as_json), keep_serving=keep_serving)
     if as_json:
         typer.echo(json.dumps(result, indent=2))
 
 
 def run(
-    home: HomeOption = DEFAULT_HOME,
+    address: HomeOption = DEFAULT_HOME,
     contract: ContractOption = None,
-    data: Annotated[list[Path] | None, typer.Option(help="A file to take in first; may be given again.")] = None,
+    data: Annotated[list[Path] | None, typer.Option(help="File to add to incoming/ first; repeatable.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A pipeline parameter, as name=value; may be given again.")
+        list[str] | None, typer.Option("--set", help="Pipeline parameter, as name=value; repeatable.")
     ] = None,
-    on: Annotated[Place, typer.Option(help="Where: here, or the system deployed to AWS.")] = Place.HERE,
+    on: Annotated[
+        Location, typer.Option(help="Run on this machine, or on the system deployed to AWS.")
+    ] = Location.HERE,
     force: Annotated[
-        bool, typer.Option(help="Promote the model whatever the gate says; who asked is recorded.")
+        bool, typer.Option(help="Promote the model whatever the gate says. Your name is recorded.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """One pipeline run over what waits in incoming/.
+    """Run the pipeline once, on the files in incoming/.
 
     Example: fraudline run --contract handbook --data transactions.parquet --set MaxIterations=200
     """
-    from pipeline.registry.caller import caller
-    from pipeline.runs.here import add_files, run_shown
-
-    console, parameters = Console(stderr=as_json), pairs(settings or [])
-    if on is Place.AWS:
-        from pipeline.infrastructure.deploy import deployed, find_target
-        from pipeline.runs.aws import default_contract, run_on_aws
-
-        target = find_target()
-        outputs = deployed(target)
-        cloud = open_home(outputs["HomeUrl"])
-        parameters |= {"ForcedBy": caller(cloud)} if force else {}
-        if data or contract:
-            known = contract_for(cloud, contract, default_contract(outputs))
-            for change in adopt(cloud, known) if contract else ():  # the job in AWS goes by what the home has
-                console.print(change, highlight=False, markup=False, style="yellow")
-            add_files(cloud, data or [], known)
-        with stoppable("The run goes on in AWS: Studio shows it, and can stop it."):
-            story = run_on_aws(target, parameters, console)
+    console, parameters = Console(stderr=as_json), parse_pairs(settings or [])
+    if on is Location.AWS:
+        result = _run_on_aws(contract, data or [], parameters, force, console)
     else:
-        place = local_home(home)
-        parameters |= {"ForcedBy": caller(place)} if force else {}
-        known = contract_for(place, contract)
-        if change := contract_change(place, known):
-            console.print(f"{change}, as soon as the run commits", highlight=False, markup=False, style="yellow")
-        if data:
-            add_files(place, data, known)
-        with stoppable("The model that served still does; files not committed wait in incoming/ for the next run."):
-            story = run_shown(place, console, parameters, known if contract else None)
+        result = _run_here(local_home(address), contract, data or [], parameters, force, console)
     if as_json:
-        typer.echo(json.dumps(story, indent=2))
+        typer.echo(json.dumps(result, indent=2))
 
 
-def watch(home: HomeOption = DEFAULT_HOME, contract: ContractOption = None) -> None:
-    """Run again whenever a file lands in incoming/, until Ctrl-C.
+def _run_here(
+    home: LocalHome, contract: str | None, files: list[Path], parameters: dict[str, str], force: bool, console: Console
+) -> dict[str, Any]:
+    from pipeline.runs.add_files import add_files
+    from pipeline.runs.local_run import run_and_report
+
+    known = contract_for(home, contract)
+    if change := contract_change(home, known):
+        console.print(f"{change}, as soon as the run commits", highlight=False, markup=False, style="yellow")
+    add_files(home, files, known)
+    with stoppable("The serving model has not changed; uncommitted files wait in incoming/ for the next run."):
+        return run_and_report(home, console, parameters | _forced_by(home, force), known if contract else None)
+
+
+def _run_on_aws(
+    contract: str | None, files: list[Path], parameters: dict[str, str], force: bool, console: Console
+) -> dict[str, Any]:
+    from pipeline.infrastructure.deploy import deployed, find_target
+    from pipeline.runs.add_files import add_files
+    from pipeline.runs.aws_run import default_contract, run_on_aws
+
+    target = find_target()
+    outputs = deployed(target)
+    home = open_home(outputs["HomeUrl"])
+    if files or contract:
+        known = contract_for(home, contract, default_contract(outputs))
+        for change in adopt(home, known) if contract else ():  # the job in AWS reads the home's contract
+            console.print(change, highlight=False, markup=False, style="yellow")
+        add_files(home, files, known)
+    with stoppable("The run continues in AWS; SageMaker Studio shows it and can stop it."):
+        return run_on_aws(target, parameters | _forced_by(home, force), console)
+
+
+def _forced_by(home: Home, force: bool) -> dict[str, str]:
+    from pipeline.registry.caller import caller
+
+    return {"ForcedBy": caller(home)} if force else {}
+
+
+def watch(address: HomeOption = DEFAULT_HOME, contract: ContractOption = None) -> None:
+    """Run the pipeline whenever files land in incoming/, until Ctrl-C.
 
     Example: fraudline watch --home home
     """
-    place = local_home(home, must_exist=True)
+    home = local_home(address, must_exist=True)
     if contract:
-        contract_for(place, contract)  # so that a wrong one is said at once
-    become_module("triggers.watch", str(place.folder), *([contract] if contract else []))
+        contract_for(home, contract)  # report a wrong contract at once
+    exec_module("triggers.watch", str(home.folder), *([contract] if contract else []))

@@ -5,22 +5,22 @@ from typing import Annotated
 
 import typer
 
-from pipeline.command.entry import become_module
+from pipeline.command.exec import exec_module
 from pipeline.command.options import DEFAULT_HOME, HomeOption, JsonOption
 
 
 def serve(
     home: HomeOption = DEFAULT_HOME,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free one.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free port.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of worker processes.")] = None,
 ) -> None:
-    """The scoring API: the model that serves, followed as it changes, until Ctrl-C.
+    """Start the scoring API with the serving model, and follow promotions, until Ctrl-C.
 
     Example: fraudline serve --port 8080
     """
-    given = {"FRAUDLINE_HOST": host, "FRAUDLINE_PORT": port, "FRAUDLINE_WORKERS": workers, "FRAUDLINE_HOME": home}
-    become_module("serving", **{name: str(value) for name, value in given.items() if value is not None})
+    settings = {"FRAUDLINE_HOST": host, "FRAUDLINE_PORT": port, "FRAUDLINE_WORKERS": workers, "FRAUDLINE_HOME": home}
+    exec_module("serving", **{name: str(value) for name, value in settings.items() if value is not None})
 
 
 def score(
@@ -40,4 +40,4 @@ def score(
     arguments += ["--output", str(output)] if output else []
     arguments += ["--model", model] if model else []
     arguments += ["--json"] if as_json else []
-    become_module("serving.files.score_file", *arguments)
+    exec_module("serving.files.score_file", *arguments)

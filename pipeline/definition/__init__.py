@@ -1,1 +1,1 @@
-"""The SageMaker pipeline: its steps, their requests, and the SDK that writes it down."""
+"""The SageMaker pipeline's definition: its steps, their requests, its defaults, and the SDK that writes it."""

@@ -1,12 +1,13 @@
 """The pipeline's definition: features, training, evaluation, a gate, registration, promotion.
 
-One JSON document, in the terms of Amazon SageMaker Pipelines. SageMaker runs it as it is;
-`pipeline.local` runs the same document on this machine.
+It is one JSON document for Amazon SageMaker Pipelines. `pipeline.local` runs the same document on this machine.
 """
 
 import json
 from typing import Any
 
+from pipeline.definition import defaults
+from pipeline.definition.defaults import HYPERPARAMETERS
 from pipeline.definition.requests import (
     EVALUATION_FILE,
     Addresses,
@@ -16,28 +17,18 @@ from pipeline.definition.requests import (
 )
 from pipeline.definition.sdk import Sdk, offline_sdk
 
-# As training reads them: the name and default of the pipeline's parameter.
-HYPERPARAMETERS: dict[str, tuple[str, str | int | float]] = {
-    "learning_rate": ("LearningRate", 0.05),
-    "max_iterations": ("MaxIterations", 300),
-    "max_leaf_nodes": ("MaxLeafNodes", 16),
-    "l2_regularization": ("L2Regularization", 10.0),
-    "max_features": ("MaxFeatures", 0.25),
-    "random_seed": ("RandomSeed", 0),
-    "estimator": ("Estimator", "pipeline.estimators.trees:trees"),
-}
 FEATURE_OUTPUTS = ("train_url", "test_url", "contract_url", "rows_accepted", "rows_refused")
 
 
 def definition_json(addresses: Addresses) -> str:
-    """The definition as CreatePipeline takes it. Needs no account, credentials or network; 3 to 5 seconds."""
+    """The definition as text for CreatePipeline. Takes 3 to 5 seconds, and no account, credentials or network."""
     with offline_sdk() as sdk:
         text: str = _pipeline(addresses, sdk).definition()
     return text
 
 
-def build(addresses: Addresses) -> dict[str, Any]:
-    """The definition as a document, with Version, Parameters and Steps; see `definition_json`."""
+def build_definition(addresses: Addresses) -> dict[str, Any]:
+    """The definition as a document with Version, Parameters and Steps; see `definition_json`."""
     document: dict[str, Any] = json.loads(definition_json(addresses))
     return document
 
@@ -47,18 +38,18 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
 
     home = sdk.parameter("HomeUrl", addresses.home_url)
     input_data = sdk.parameter("InputDataUrl", addresses.input_url)
-    training_instance = sdk.parameter("TrainingInstanceType", "ml.m5.xlarge")
-    processing_instance = sdk.parameter("ProcessingInstanceType", "ml.m5.xlarge")
+    training_instance = sdk.parameter("TrainingInstanceType", defaults.INSTANCE_TYPE)
+    processing_instance = sdk.parameter("ProcessingInstanceType", defaults.INSTANCE_TYPE)
     approval = values.ParameterString(
         "ModelApprovalStatus", default_value="Approved", enum_values=["Approved", "PendingManualApproval"]
     )
-    floor = sdk.parameter("MinAveragePrecision", 0.1)
-    confidence = sdk.parameter("ConfidenceLevel", 0.95)
-    margin = sdk.parameter("NonInferiorityMargin", 0.03)
-    lookback = sdk.parameter("LookbackDays", 180)
+    floor = sdk.parameter("MinAveragePrecision", defaults.MIN_AVERAGE_PRECISION)
+    confidence = sdk.parameter("ConfidenceLevel", defaults.CONFIDENCE_LEVEL)
+    margin = sdk.parameter("NonInferiorityMargin", defaults.NON_INFERIORITY_MARGIN)
+    lookback = sdk.parameter("LookbackDays", defaults.LOOKBACK_DAYS)
     forced_by = sdk.parameter("ForcedBy", "")
     alerts_per_day = sdk.parameter("AlertsPerDay", 0)
-    hyperparameters = {key: sdk.parameter(*named) for key, named in HYPERPARAMETERS.items()}
+    hyperparameters = {key: sdk.parameter(*parameter) for key, parameter in HYPERPARAMETERS.items()}
 
     run = values.ExecutionVariables.PIPELINE_EXECUTION_ID
     evaluation = values.PropertyFile(name="evaluation", output_name="evaluation", path=EVALUATION_FILE)
@@ -71,7 +62,7 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
 
     features = steps.CallbackStep(
         name="Features",
-        description="Takes in new data, updates the features, writes the run's train and test sets",
+        description="Reads new files, updates the features, writes the run's train and test sets",
         sqs_queue_url=addresses.features_queue_url,
         inputs={"run": run, "home": home, "input_url": input_data},
         outputs=[steps.CallbackOutput(output_name=name) for name in FEATURE_OUTPUTS],
@@ -128,40 +119,40 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
     register = registration("Register", "Registers the model that passed the gate", approval)
     promote = steps.LambdaStep(
         name="Promote",
-        description="Makes the registered version the one that serves",
+        description="Makes the registered version the serving model",
         lambda_func=sdk.function(addresses.promote_function_arn),
         inputs={"home": home, "version": evaluated("version"), "manifest": evaluated("manifest"), "run": run},
         outputs=[steps.LambdaOutput(output_name="promoted")],
     )
     approved = steps.ConditionStep(
         name="Approved",
-        description="Whether the model may serve at once, or waits for a person's approval",
+        description="Whether the model may serve at once or waits for approval",
         depends_on=[register],
         conditions=[conditions.ConditionEquals(left=approval, right="Approved")],
         if_steps=[promote],
     )
     rejected = registration(
         "RegisterRejected",
-        "Keeps the model that did not pass, with the reason",
+        "Registers the model as Rejected, with the reason",
         status="Rejected",
         reason=evaluated("gate.reason"),
     )
     waiting = registration(
         "RegisterWaiting",
-        "Keeps the model that could not be compared with the champion, for a person to approve",
+        "Registers the model that could not be compared with the champion, to wait for approval",
         status="PendingManualApproval",
         reason=evaluated("gate.reason"),
     )
     comparable = steps.ConditionStep(
         name="Comparable",
-        description="Whether the gate could tell: if not, the model waits for a person's approval",
+        description="Whether the gate reached a verdict; if not, the model waits for approval",
         conditions=[conditions.ConditionEquals(left=evaluated("gate.verdict"), right="waiting")],
         if_steps=[waiting],
         else_steps=[rejected],
     )
     gate = steps.ConditionStep(
         name="Gate",
-        description="Sound, good enough, and no worse than what serves; or forced",
+        description="Whether the model passed the checks, the floor and the comparison with the champion, or is forced",
         conditions=[conditions.ConditionIn(value=evaluated("gate.verdict"), in_values=["passed", "forced"])],
         if_steps=[register, approved],
         else_steps=[comparable],

@@ -1,6 +1,6 @@
-"""The requests of the pipeline's steps, in the terms of the SageMaker API.
+"""The requests of the pipeline's steps, as the SageMaker API takes them.
 
-Values may be the SDK's pipeline variables, which stand for what is known only while a run goes on.
+Values may be the SDK's pipeline variables, which stand for values that are known only during a run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,21 +10,21 @@ from typing import Any
 EVALUATION_FILE = "evaluation.json"
 PROCESSING = "/opt/ml/processing"
 CONTENT_TYPE = "application/json"
-# OpenMP threads that wait for each other actively cost several times the work itself on busy cores.
+# On busy cores, OpenMP threads that wait actively cost several times the work itself.
 ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a deployment's parts are. An address left None becomes a parameter that each run must give.
+    """Where a deployment's parts are. An address that is None becomes a parameter that every run must set.
 
-    image: the one image of training, evaluation and serving
-    features_queue_url: the SQS queue that hears of a run that needs features
+    image: the image of training, evaluation and serving
+    features_queue_url: the SQS queue for runs that need features
     training_role_arn: the role of training, which runs an experiment's own code
-    evaluation_role_arn: the role of evaluation, which alone publishes models and their verdicts
-    packed_only: whether evaluation refuses models that would have to be unpickled; else its environment decides
-    region: of the jobs, whose containers need not be told it by SageMaker
-    kms_key, subnets, security_groups: put on the jobs where given
+    evaluation_role_arn: the role of evaluation, the only one that publishes models and their verdicts
+    packed_only: whether evaluation refuses models that it would have to unpickle; else its environment decides
+    region: of the jobs; SageMaker does not always set it in their containers
+    kms_key, subnets, security_groups: set on the jobs if not empty
     """
 
     image: str
@@ -60,7 +60,7 @@ def training_request(
     hyperparameters: Mapping[str, Any],
     output_url: Any,
 ) -> dict[str, Any]:
-    """CreateTrainingJob for `pipeline.steps.train`, without the name, which SageMaker gives."""
+    """CreateTrainingJob for `pipeline.steps.train`, without the job's name, which SageMaker adds."""
     resources = {"InstanceType": instance_type, "InstanceCount": 1, "VolumeSizeInGB": 30}
     output = {"S3OutputPath": output_url}
     if addresses.kms_key:
@@ -96,7 +96,7 @@ def evaluation_request(
     inputs: Mapping[str, Any],
     output_url: Any,
 ) -> dict[str, Any]:
-    """CreateProcessingJob for `pipeline.steps.evaluate`. Each input is at /opt/ml/processing/<name>."""
+    """CreateProcessingJob for `pipeline.steps.evaluate`. Each input is found at /opt/ml/processing/<name>."""
     cluster = {"InstanceType": instance_type, "InstanceCount": 1, "VolumeSizeInGB": 30}
     output: dict[str, Any] = {
         "Outputs": [
@@ -151,9 +151,9 @@ def package_request(
     status: Any,
     reason: Any = None,
 ) -> dict[str, Any]:
-    """CreateModelPackage: the model, what it was measured at, and whether it may serve.
+    """CreateModelPackage: the model, its metrics and its approval status.
 
-    The reason becomes the package's description: an ApprovalDescription can only be set by a later update.
+    The reason becomes the package's description, since ApprovalDescription can only be set by a later update.
     """
     request = {
         "ModelPackageGroupName": addresses.model_package_group,

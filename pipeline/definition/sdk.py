@@ -1,6 +1,6 @@
-"""The SageMaker SDK, made usable for building a definition: offline, without an account, without traces.
+"""The SageMaker SDK, set up to build a definition offline, without an account and without side effects.
 
-Its import takes 3 to 5 seconds and it has no type stubs; both stay in here.
+Its import takes 3 to 5 seconds and it has no type stubs; this module keeps both away from the rest.
 """
 
 import logging
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-DESCRIBED = {  # what each kind of request answers with, as `Steps.<name>.<property>`
+DESCRIBED = {  # the response whose fields are a step's properties, `Steps.<name>.<property>`
     "Training": "DescribeTrainingJobResponse",
     "Processing": "DescribeProcessingJobResponse",
     "RegisterModel": "DescribeModelPackageOutput",
@@ -20,10 +20,10 @@ DESCRIBED = {  # what each kind of request answers with, as `Steps.<name>.<prope
 
 @dataclass(frozen=True)
 class Sdk:
-    """The SDK's modules by what they hold, and a session that reaches nothing.
+    """The SDK's modules, and a session without access to anything.
 
     values: parameters, Join, JsonGet, ExecutionVariables; steps: the steps and the Pipeline;
-    request_step(name, kind, description, request, property_files=()): a step of a service's own request
+    request_step(name, kind, description, request, property_files=()): a step made from a SageMaker API request
     """
 
     values: Any
@@ -33,22 +33,22 @@ class Sdk:
     session: Any
 
     def parameter(self, name: str, default: str | int | float | None) -> Any:
-        """A pipeline parameter of its default's type; without a default it is text and must be given."""
+        """A pipeline parameter of its default's type. Without a default it is text, and every run must set it."""
         kinds = {int: self.values.ParameterInteger, float: self.values.ParameterFloat}
         return kinds.get(type(default), self.values.ParameterString)(name, default_value=default)
 
     def function(self, arn: str) -> Any:
-        """A Lambda function that exists; the SDK would otherwise create one."""
+        """An existing Lambda function; without this the SDK would create one."""
         return import_module("sagemaker.core.lambda_helper").Lambda(function_arn=arn, session=self.session)
 
 
 @contextmanager
 def offline_sdk() -> Iterator[Sdk]:
-    """The SDK for the time of a with block.
+    """The SDK, for a `with` block.
 
-    While it is imported it creates a client from boto3's default session, which fails without a region and
-    asks the network for credentials where there are none: for that time the default is a session of
-    placeholders. It also sets up the root logger, which is the program's to do: that is undone.
+    On import the SDK creates a client from boto3's default session. That fails without a region, and looks for missing
+    credentials on the network, so the block replaces the default session by one with placeholders. The SDK also sets up
+    the root logger, which is the program's business; the block undoes that.
     """
     boto3: Any = import_module("boto3")
     nowhere = boto3.Session(aws_access_key_id="none", aws_secret_access_key="none", region_name="us-east-1")
@@ -57,7 +57,7 @@ def offline_sdk() -> Iterator[Sdk]:
     boto3.DEFAULT_SESSION = nowhere
     try:
         with warnings.catch_warnings():
-            # The SDK warns of its own deprecated imports, and that it will not upload a function's code.
+            # The SDK warns about its own deprecated imports, and that it will not upload the function's code.
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.filterwarnings("ignore", message="Lambda function won't be updated")
             steps = import_module("sagemaker.mlops.workflow")
@@ -66,7 +66,7 @@ def offline_sdk() -> Iterator[Sdk]:
                 conditions=import_module("sagemaker.core.workflow.conditions"),
                 steps=steps,
                 request_step=_request_step(steps),
-                # A configuration is given so that files of whoever builds it do not get into the result.
+                # With a configuration of its own the result does not depend on the builder's SageMaker config files.
                 session=import_module("sagemaker.core.workflow.pipeline_context").PipelineSession(
                     boto_session=nowhere, default_bucket="unused", sagemaker_config={"SchemaVersion": "1.0"}
                 ),
@@ -78,10 +78,10 @@ def offline_sdk() -> Iterator[Sdk]:
 
 
 def _request_step(steps: Any) -> Any:
-    """The class of steps that carry a service request as it is written.
+    """The class of steps that contain a SageMaker API request as it is written.
 
-    The SDK's ModelTrainer cannot say which command of one's own image to run without uploading sources;
-    a step in the API's own terms can, and can be checked against the API's model.
+    With the SDK's ModelTrainer one cannot choose the command of one's own image without uploading sources. An API
+    request can, and can be checked against the API's model.
     """
     properties: Any = import_module("sagemaker.core.workflow.properties")
     faults = steps.StepRetryPolicy(
@@ -115,7 +115,7 @@ def _request_step(steps: Any) -> Any:
             super().__init__(name, kind_of_step, description=description, retry_policies=policies)
             self.request = request
             self.property_files = list(property_files)
-            self.answer = properties.Properties(step_name=name, step=self, shape_name=DESCRIBED[kind])
+            self.response = properties.Properties(step_name=name, step=self, shape_name=DESCRIBED[kind])
 
         @property
         def arguments(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _request_step(steps: Any) -> Any:
 
         @property
         def properties(self) -> Any:
-            return self.answer
+            return self.response
 
         def to_request(self) -> dict[str, Any]:
             request: dict[str, Any] = super().to_request()

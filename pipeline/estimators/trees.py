@@ -23,6 +23,7 @@ from sklearn.base import is_classifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 
+from pipeline.definition import defaults
 from pipeline.estimators.binner import TailBinner
 from processing.errors import BadInput
 
@@ -48,13 +49,13 @@ class Hyperparameters:
         hyperparameters what it will.
     """
 
-    learning_rate: float = 0.05
-    max_iterations: int = 300
-    max_leaf_nodes: int = 16
-    l2_regularization: float = 10.0
-    max_features: float = 0.25
-    random_seed: int = 0
-    estimator: str = "pipeline.estimators.trees:trees"
+    learning_rate: float = defaults.LEARNING_RATE
+    max_iterations: int = defaults.MAX_ITERATIONS
+    max_leaf_nodes: int = defaults.MAX_LEAF_NODES
+    l2_regularization: float = defaults.L2_REGULARIZATION
+    max_features: float = defaults.MAX_FEATURES
+    random_seed: int = defaults.RANDOM_SEED
+    estimator: str = defaults.ESTIMATOR
 
     @classmethod
     def from_strings(cls, given: dict[str, str]) -> "Hyperparameters":

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.data.dataset import Dataset
+from pipeline.definition import defaults
 from pipeline.evaluation.bootstrap import DRAWS, Scored, paired_differences, units
 from pipeline.evaluation.checks import FAILED, Finding
 from pipeline.registry.versions import WAITING
@@ -48,11 +49,11 @@ class Rules:
     forced_by: who wants the model to serve whatever the gate says; empty for nobody
     """
 
-    floor: float = 0.1
-    confidence: float = 0.95
-    margin: float = 0.03
+    floor: float = defaults.MIN_AVERAGE_PRECISION
+    confidence: float = defaults.CONFIDENCE_LEVEL
+    margin: float = defaults.NON_INFERIORITY_MARGIN
     forced_by: str = ""
-    lookback_days: int = 180
+    lookback_days: int = defaults.LOOKBACK_DAYS
 
     def __post_init__(self) -> None:
         if not 0.5 < self.confidence < 1.0:

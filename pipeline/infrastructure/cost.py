@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.definition.defaults import INSTANCE_TYPE
 from processing.errors import BadInput
 
 PRICES = Path(__file__).with_name("prices.toml")
@@ -75,7 +76,7 @@ STACK = Shape(
     interface_endpoints=4,
     balancers=1,
     glue_workers=10,
-    instance="ml.m5.xlarge",
+    instance=INSTANCE_TYPE,
     volume_gb=30,
     queues=5,
     function_gb=0.5,

@@ -11,7 +11,7 @@ from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from pipeline.definition.pipeline import build
+from pipeline.definition.pipeline import build_definition
 from pipeline.definition.requests import Addresses
 from pipeline.infrastructure.data import Data, allow, deny, deny_overwriting, service_role
 
@@ -144,7 +144,7 @@ class RunPipeline(Construct):
         super().__init__(scope, name)
         role = service_role(self, "Role", "sagemaker.amazonaws.com", "The pipeline: starts the steps, registers models")
         self.role = role
-        document = build(
+        document = build_definition(
             Addresses(
                 image=training.repository.repository_uri_for_tag(image_tag),
                 features_queue_url=features_queue.queue_url,

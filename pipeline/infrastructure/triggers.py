@@ -18,7 +18,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from pipeline.definition.job_statuses import ENDED
+from pipeline.definition.glue_statuses import ENDED
 from pipeline.infrastructure.data import LANDING, ROOT, Data, FeatureJob, allow, deny_overwriting, service_role
 from pipeline.infrastructure.training import NAME, pipeline_arn
 from processing.errors import FraudlineError
@@ -28,7 +28,7 @@ TIMEOUT = Duration.seconds(60)
 SHIPPED = (  # what the functions are made of, beside Powertools; the rest of the packages stays here
     "pipeline/__init__.py",
     "pipeline/definition/__init__.py",
-    "pipeline/definition/job_statuses.py",
+    "pipeline/definition/glue_statuses.py",
     "pipeline/metric_names.py",
     "pipeline/registry/__init__.py",
     "pipeline/registry/pointer.py",

@@ -1,5 +1,8 @@
-"""The SageMaker pipeline's definition executed on this machine: `LocalExecution`, see `execution.py`."""
+"""Runs the SageMaker pipeline's definition on this machine: `LocalExecution`, see `execution.py`."""
 
-from pipeline.local.execution import Bindings, Failure, LocalExecution, Outcome, StepEvent
+from pipeline.local.events import StepEvent
+from pipeline.local.execution import LocalExecution
+from pipeline.local.run_record import Failure, Outcome
+from pipeline.local.services import Bindings
 
 __all__ = ["Bindings", "Failure", "LocalExecution", "Outcome", "StepEvent"]

@@ -1,4 +1,4 @@
-"""The conditions of Condition steps."""
+"""Evaluates the conditions of Condition steps."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -16,10 +16,10 @@ ORDERINGS: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def holds(condition: Mapping[str, Any], resolve: Resolve) -> bool:
-    """Whether a condition is met; `resolve` gives the value of a reference.
+def is_met(condition: Mapping[str, Any], resolve: Resolve) -> bool:
+    """Whether a condition is met; `resolve` gives the value of a pipeline variable.
 
-    Raises BadInput for values that cannot be compared and for a type that SageMaker has not.
+    Raises BadInput for values that cannot be compared, and for a condition type that SageMaker does not have.
     """
     kind = condition["Type"]
     match kind:
@@ -29,22 +29,20 @@ def holds(condition: Mapping[str, Any], resolve: Resolve) -> bool:
             value = resolve(condition["QueryValue"])
             return any(_equal(value, resolve(each)) for each in condition["Values"])
         case "Not":
-            return not holds(condition.get("Condition", condition.get("Expression")), resolve)
+            return not is_met(condition.get("Condition", condition.get("Expression")), resolve)
         case "And":
-            return all(holds(each, resolve) for each in condition["Conditions"])
+            return all(is_met(each, resolve) for each in condition["Conditions"])
         case "Or":
-            return any(holds(each, resolve) for each in condition["Conditions"])
+            return any(is_met(each, resolve) for each in condition["Conditions"])
     if kind not in ORDERINGS:
-        raise BadInput(
-            f"the condition type {kind!r} is not known; known are Equals, In, Not, And, Or, " + ", ".join(ORDERINGS)
-        )
+        raise BadInput(f"unknown condition type {kind!r}; known: Equals, In, Not, And, Or, {', '.join(ORDERINGS)}")
     left, right = resolve(condition["LeftValue"]), resolve(condition["RightValue"])
-    if not (_number(left) and _number(right)) and not (isinstance(left, str) and isinstance(right, str)):
-        raise BadInput(f"{kind} cannot compare {left!r} with {right!r}: two numbers or two texts are needed")
+    if not (_is_number(left) and _is_number(right)) and not (isinstance(left, str) and isinstance(right, str)):
+        raise BadInput(f"{kind} cannot compare {left!r} with {right!r}: it needs two numbers or two texts")
     return ORDERINGS[kind](left, right)
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -1,66 +1,45 @@
-"""Runs a SageMaker Pipeline's definition on this machine.
+"""Runs a SageMaker pipeline's definition on this machine.
 
-The steps' own commands run as processes under SageMaker's container contract, Callback and Lambda steps
-call the functions they are bound to, conditions choose branches; steps run one after the other. The run's
-folder tells the story, also of a run that was killed: definition.json, parameters.json, outcome.json and,
-for each step, steps/<step>/ with arguments.json, log.txt and what the step left.
+Steps run one after the other. Jobs run their commands as processes under SageMaker's container contract, Callback and
+Lambda steps call the functions bound to them, and conditions choose branches. The run's folder is a complete record,
+even of a run that was killed: definition.json, parameters.json, outcome.json and, for each step, steps/<step>/ with
+arguments.json, log.txt and the step's files.
 """
 
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pipeline.local.child import Stopped
-from pipeline.local.conditions import holds
+from pipeline.local.conditions import is_met
+from pipeline.local.events import Progress, StepEvent
 from pipeline.local.graph import Node, ordered_steps
 from pipeline.local.jobs import Job, JobFailed
 from pipeline.local.parameters import Value, bind_parameters
-from pipeline.local.references import Scope, resolve
+from pipeline.local.pipeline_variables import Scope, resolve
+from pipeline.local.run_record import Failure, Outcome, RunRecord, now
 from pipeline.local.services import ACCOUNT, Bindings, call_back, invoke
-from pipeline.local.story import Failure, Outcome, Story, now
+from pipeline.local.step_process import Stopped
 from processing.errors import BadInput, FraudlineError, RunFailed
 from processing.tracebacks import error_summary, redacted_traceback
 
-__all__ = ["Bindings", "Failure", "LocalExecution", "Outcome", "StepEvent"]
-
 KINDS = ("Callback", "Training", "Processing", "Condition", "RegisterModel", "Lambda", "Fail")
-
-
-@dataclass(frozen=True)
-class StepEvent:
-    """A step's change of status: Executing, then Succeeded, Failed or Stopped; or NotRun. In SageMaker also Starting
-    and Stopping (see `pipeline.runs.statuses`).
-
-    seconds: how long it took, once it has ended; log: the file its output goes to
-    """
-
-    step: str
-    kind: str
-    status: str
-    log: Path
-    seconds: float | None = None
-    reason: str | None = None
-
-
-Progress = Callable[[StepEvent], None]
 
 
 class LocalExecution:
     """One run of a definition.
 
-    definition: what `pipeline.definition.pipeline.build` gives, or any with the step types Callback, Training,
+    definition: from `pipeline.definition.pipeline.build_definition`, or any with the step types Callback, Training,
         Processing, Condition, RegisterModel, Lambda and Fail
-    parameters: the values that differ from the definition's defaults; texts are read as their type
-    folder: where the run's story is written; it must not hold one already
-    run: the run's id, Execution.PipelineExecutionId to its steps
+    parameters: the values that differ from the definition's defaults; text is read as the parameter's type
+    folder: the run's folder; it must not hold a run yet
+    run: the run's id, which its steps know as Execution.PipelineExecutionId
 
-    Raises BadInput, before anything has run, for a definition or parameters that cannot work.
+    Raises BadInput, before anything runs, for a definition or parameters that cannot work.
     """
 
     def __init__(
@@ -92,23 +71,23 @@ class LocalExecution:
         self._stopping = threading.Event()
 
     def execute(self, progress: Progress = lambda event: None) -> Outcome:
-        """Run the steps and return how it ended: a failed step is an outcome, not an exception.
+        """Run the steps. A failed step is an outcome, not an exception.
 
-        Ctrl-C and SIGTERM end the step that runs, are recorded as Stopped, and then go on their way.
-        `stop`, from another thread, has the same effect and the outcome Stopped.
+        Ctrl-C and SIGTERM end the running step, are recorded as Stopped, and propagate. `stop`, called from another
+        thread, also ends the step, and the outcome is Stopped.
         """
-        self._story = Story(self.folder, self.run, [(node.name, node.kind) for node in self.order])
-        self._story.write("definition.json", self.definition)
-        self._story.write("parameters.json", self.parameters)
+        self._record = RunRecord(self.folder, self.run, [(node.name, node.kind) for node in self.order])
+        self._record.write("definition.json", self.definition)
+        self._record.write("parameters.json", self.parameters)
         self.execution["StartDateTime"] = now()
         with _sigterm_raises():
             try:
                 return self._walk(progress)
             except FraudlineError as error:
-                self._story.end("Stopped", str(error))
+                self._record.end("Stopped", str(error))
                 raise
             except BaseException as interruption:
-                self._story.end("Stopped", f"interrupted by {type(interruption).__name__}")
+                self._record.end("Stopped", f"interrupted by {type(interruption).__name__}")
                 raise
 
     def stop(self) -> None:
@@ -116,30 +95,30 @@ class LocalExecution:
         self._stopping.set()
 
     def _walk(self, progress: Progress) -> Outcome:
-        story = self._story
+        record = self._record
         for node in self.order:
             if self._stopping.is_set():
-                return story.end("Stopped", "it was asked to stop")
-            idle = self._why_not(node)
-            if idle:
-                story.skip(node.name, idle)
-                progress(StepEvent(node.name, node.kind, "NotRun", story.log(node.name), reason=idle))
+                return record.end("Stopped", "the run was asked to stop")
+            skip_reason = self._skip_reason(node)
+            if skip_reason:
+                record.skip(node.name, skip_reason)
+                progress(StepEvent(node.name, node.kind, "NotRun", record.log(node.name), reason=skip_reason))
                 continue
-            story.start(node.name)
-            progress(StepEvent(node.name, node.kind, "Executing", story.log(node.name)))
+            record.start(node.name)
+            progress(StepEvent(node.name, node.kind, "Executing", record.log(node.name)))
             began = time.monotonic()
             failure = self._attempt(node)
             status = "Succeeded" if failure is None else "Stopped" if self._stopping.is_set() else "Failed"
             reason = failure.reason if failure else None
             seconds = time.monotonic() - began
-            story.finish(node.name, status, seconds, failure, self._properties.get(node.name, {}))
-            progress(StepEvent(node.name, node.kind, status, story.log(node.name), seconds, reason))
+            record.finish(node.name, status, seconds, failure, self._properties.get(node.name, {}))
+            progress(StepEvent(node.name, node.kind, status, record.log(node.name), seconds, reason))
             if failure is not None:
-                return story.end(status, f"step {node.name}: {failure.reason}", failure)
-        return story.end("Succeeded")
+                return record.end(status, f"step {node.name}: {failure.reason}", failure)
+        return record.end("Succeeded")
 
-    def _why_not(self, node: Node) -> str | None:
-        """Why a step whose turn it is does not run; None if it does."""
+    def _skip_reason(self, node: Node) -> str | None:
+        """Why a step is skipped; None if it runs."""
         if node.branch and node.branch.step in self._properties:
             outcome = self._properties[node.branch.step]["Outcome"]
             if outcome != str(node.branch.taken_if):
@@ -148,20 +127,20 @@ class LocalExecution:
         return f"it needs {', '.join(missing)}, which did not run" if missing else None
 
     def _attempt(self, node: Node) -> Failure | None:
-        """Run one step; its properties are known afterwards, or why it failed."""
-        log = self._story.log(node.name)
+        """Run one step and keep its properties. Returns the failure, if any."""
+        log = self._record.log(node.name)
         try:
             self._properties[node.name] = self._perform(node, log)
         except Stopped:
-            return Failure(node.name, "it was asked to stop", None, log)
+            return Failure(node.name, "the run was asked to stop", None, log)
         except FraudlineError as error:
             code = error.code if isinstance(error, JobFailed) else None
             return Failure(node.name, str(error), code, log)
-        except Exception as error:  # noqa: BLE001 whatever a step's code raises is that step's failure
+        except Exception as error:  # noqa: BLE001 any exception in a step's code is that step's failure
             with log.open("a", encoding="utf-8") as file:
                 print(redacted_traceback(error), file=file)
             return Failure(
-                node.name, f"it ended unexpectedly: {error_summary(error)}; its log has the trace", None, log
+                node.name, f"it ended unexpectedly: {error_summary(error)}; its log has the traceback", None, log
             )
         return None
 
@@ -172,11 +151,11 @@ class LocalExecution:
         entry = node.entry
         if node.kind == "Condition":
             conditions = entry["Arguments"]["Conditions"]
-            self._story.write_arguments(node.name, resolve(conditions, scope, node.name))
-            outcome = all(holds(each, lambda value: resolve(value, scope, node.name)) for each in conditions)
+            self._record.write_arguments(node.name, resolve(conditions, scope, node.name))
+            outcome = all(is_met(each, lambda value: resolve(value, scope, node.name)) for each in conditions)
             return {"Outcome": str(outcome)}
         arguments = resolve(entry.get("Arguments", {}), scope, node.name)
-        self._story.write_arguments(node.name, arguments)
+        self._record.write_arguments(node.name, arguments)
         match node.kind:
             case "Callback":
                 return call_back(self.bindings, entry, arguments, self.arn, log)
@@ -190,12 +169,12 @@ class LocalExecution:
                 properties = self.bindings.process(job, arguments)
                 self._files[node.name] = _property_files(entry, arguments)
                 return properties
-        raise RunFailed(str(arguments.get("ErrorMessage", "")) or "the pipeline ends here as failed")
+        raise RunFailed(str(arguments.get("ErrorMessage", "")) or "the pipeline ends here with a Fail step")
 
 
 def _check(node: Node, bindings: Bindings) -> None:
     if node.kind not in KINDS:
-        raise BadInput(f"step {node.name} is of type {node.kind}; a local run knows {', '.join(KINDS)}")
+        raise BadInput(f"step {node.name} is of type {node.kind}; a local run supports {', '.join(KINDS)}")
     if node.kind == "Callback":
         bindings.callback(node.entry["SqsQueueUrl"])
     if node.kind == "Lambda":
@@ -213,7 +192,7 @@ def _property_files(entry: Mapping[str, Any], arguments: Mapping[str, Any]) -> d
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """Lets a SIGTERM unwind the run, so that no child is left behind; leaves a program's own handler be."""
+    """Turn SIGTERM into an exception, so that no child process stays behind. A program's own handler is kept."""
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield

@@ -1,11 +1,11 @@
-"""The steps of a definition in the order in which they can run."""
+"""The steps of a definition in an order in which they can run."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from pipeline.local.references import references
+from pipeline.local.pipeline_variables import references
 from processing.errors import BadInput
 
 
@@ -29,9 +29,9 @@ class Node:
 
 
 def ordered_steps(definition: Mapping[str, Any]) -> list[Node]:
-    """Every step, those within branches too, each after the ones it needs; else as they are written.
+    """All steps, including those on branches, each after the steps it needs and otherwise in their written order.
 
-    Raises BadInput for a name used twice, a reference to a step or parameter that is not there, a cycle.
+    Raises BadInput for a duplicate name, a reference to an unknown step or parameter, and a cycle.
     """
     nodes: dict[str, Node] = {}
     for node in _flatten(definition.get("Steps", []), None):
@@ -42,7 +42,7 @@ def ordered_steps(definition: Mapping[str, Any]) -> list[Node]:
     for node in nodes.values():
         for missing in sorted(node.needs - nodes.keys()):
             raise BadInput(f"step {node.name} refers to the step {missing}, which is not in the definition")
-        for path in references(_own(node.entry)):
+        for path in references(_own_arguments(node.entry)):
             if path[0] == "Parameters" and path[1] not in parameters:
                 raise BadInput(f"step {node.name} refers to the parameter {path[1]}, which is not declared")
     try:
@@ -59,8 +59,8 @@ def ordered_steps(definition: Mapping[str, Any]) -> list[Node]:
 def _flatten(steps: list[Mapping[str, Any]], branch: Branch | None) -> Iterator[Node]:
     for step in steps:
         name = step["Name"]
-        needs = {str(path[1]) for path in references(_own(step)) if path[0] == "Steps"}
-        needs |= {_named(dependency, name) for dependency in step.get("DependsOn", [])}
+        needs = {str(path[1]) for path in references(_own_arguments(step)) if path[0] == "Steps"}
+        needs |= {_step_name(dependency, name) for dependency in step.get("DependsOn", [])}
         if branch:
             needs.add(branch.step)
         yield Node(name, step["Type"], step, frozenset(needs), branch)
@@ -69,18 +69,18 @@ def _flatten(steps: list[Mapping[str, Any]], branch: Branch | None) -> Iterator[
             yield from _flatten(step["Arguments"].get("ElseSteps", []), Branch(name, False))
 
 
-def _own(step: Mapping[str, Any]) -> Any:
-    """What a step refers to by itself, without the steps on its branches."""
+def _own_arguments(step: Mapping[str, Any]) -> Any:
+    """A step's arguments without the steps on its branches."""
     arguments = step.get("Arguments", {})
     return arguments.get("Conditions", []) if step["Type"] == "Condition" else arguments
 
 
-def _named(dependency: Any, step: str) -> str:
+def _step_name(dependency: Any, step: str) -> str:
     if isinstance(dependency, str):
         return dependency
     if dependency.get("Trigger", "Completed") != "Completed":
         raise BadInput(
-            f"step {step} is to run when {dependency['Step']} ends as {dependency['Trigger']}: "
-            "a local run knows only steps that follow success"
+            f"step {step} should run when {dependency['Step']} ends as {dependency['Trigger']}: "
+            "a local run only supports steps that follow a success"
         )
     return str(dependency["Step"])

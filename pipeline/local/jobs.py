@@ -1,6 +1,6 @@
-"""Training and processing jobs on this machine: the step's own command, in a folder laid out like a container.
+"""Training and processing jobs on this machine: each runs its command in a folder laid out like a container's /opt/ml.
 
-The folder stands for /opt/ml; the environment variable ML_ROOT names it. See `pipeline.steps.container`.
+The environment variable ML_ROOT names the folder, see `pipeline.steps.container`.
 """
 
 import json
@@ -12,19 +12,19 @@ from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import Any
 
-from pipeline.local.child import run_process
-from pipeline.local.staging import deliver, fetch
+from pipeline.local.step_process import run_process
+from pipeline.local.transfer import download, upload
 from processing.errors import BadInput, NotFound, RunFailed
 from processing.processes import children
 
 CONTAINER_ROOT = PurePosixPath("/opt/ml")
-WHY = "its log may say why"  # which is not quoted: it may hold values of the rows
+SEE_LOG = "its log may say why"  # the log is not quoted, since it may contain card data
 
 
 class JobFailed(RunFailed):
     """The job's command ended with an exit code other than 0, its `code`. The message is its failure reason.
 
-    (`exit_code` is another matter: that of the `fraudline` command which ends by this error.)
+    `exit_code` is that of the `fraudline` command, which ends with this error.
     """
 
     def __init__(self, reason: str, code: int) -> None:
@@ -36,8 +36,8 @@ class JobFailed(RunFailed):
 class Job:
     """Where and how one job runs.
 
-    folder: the step's folder; log: the file that the command's output goes to
-    python: what `python3` means in a command; stopping: set by whoever wants the job to end
+    folder: the step's folder; log: the file for the command's output
+    python: the interpreter for `python3` in a command; stopping: set to end the job
     """
 
     name: str
@@ -48,26 +48,26 @@ class Job:
 
     @property
     def root(self) -> Path:
-        """What stands for /opt/ml."""
+        """The folder in place of /opt/ml."""
         return self.folder / "ml"
 
 
-def train(job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a CreateTrainingJob request; what DescribeTrainingJob would say of it. Raises JobFailed."""
+def run_training_job(job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a CreateTrainingJob request. Returns the response of DescribeTrainingJob. Raises JobFailed."""
     algorithm = request["AlgorithmSpecification"]
     output = request["OutputDataConfig"]
     channels = {}
     for channel in request.get("InputDataConfig", []):
         folder = job.root / "input/data" / channel["ChannelName"]
-        _fetch(_s3(channel["DataSource"], "S3DataSource"), folder, f"the channel {channel['ChannelName']}")
+        _download(_s3(channel["DataSource"], "S3DataSource"), folder, f"the channel {channel['ChannelName']}")
         channels[channel["ChannelName"]] = folder
     hyperparameters = request.get("HyperParameters", {})
     _write(job.root / "input/config/hyperparameters.json", {k: str(v) for k, v in hyperparameters.items()})
-    described = {
+    config = {
         name: {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
         for name in channels
     }
-    _write(job.root / "input/config/inputdataconfig.json", described)
+    _write(job.root / "input/config/inputdataconfig.json", config)
     _write(job.root / "input/config/resourceconfig.json", _resources())
     for folder in ("model", "output/data"):
         (job.root / folder).mkdir(parents=True, exist_ok=True)
@@ -83,13 +83,13 @@ def train(job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
 
     target = f"{output['S3OutputPath'].rstrip('/')}/{job.name}/output"
     if any((job.root / "output/data").iterdir()):
-        deliver(_tar(job.root / "output/data", job.folder / "output.tar.gz"), f"{target}/output.tar.gz")
+        upload(_tar(job.root / "output/data", job.folder / "output.tar.gz"), f"{target}/output.tar.gz")
     if output.get("CompressionType") == "NONE":
         artifacts = f"{target}/model/"
-        deliver(job.root / "model", artifacts)
+        upload(job.root / "model", artifacts)
     else:
         artifacts = f"{target}/model.tar.gz"
-        deliver(_tar(job.root / "model", job.folder / "model.tar.gz"), artifacts)
+        upload(_tar(job.root / "model", job.folder / "model.tar.gz"), artifacts)
     return {
         **request,
         "TrainingJobName": job.name,
@@ -99,69 +99,71 @@ def train(job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def process(job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a CreateProcessingJob request; what DescribeProcessingJob would say of it. Raises JobFailed."""
-    for given in request.get("ProcessingInputs", []):
-        source = _s3(given, "S3Input")
-        _fetch(source, _inside(job, source["LocalPath"]), f"the input {given['InputName']}")
+def run_processing_job(job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a CreateProcessingJob request. Returns the response of DescribeProcessingJob. Raises JobFailed."""
+    for job_input in request.get("ProcessingInputs", []):
+        source = _s3(job_input, "S3Input")
+        _download(source, _local(job, source["LocalPath"]), f"the input {job_input['InputName']}")
     outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
     for output in outputs:
-        _inside(job, output["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
+        _local(job, output["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
     (job.root / "output").mkdir(parents=True, exist_ok=True)
     _write(job.root / "config/processingjobconfig.json", {**request, "ProcessingJobName": job.name})
     _write(job.root / "config/resourceconfig.json", _resources())
     _run(job, request["AppSpecification"], {}, request.get("Environment", {}))
 
     for output in outputs:
-        deliver(_inside(job, output["S3Output"]["LocalPath"]), output["S3Output"]["S3Uri"])
+        upload(_local(job, output["S3Output"]["LocalPath"]), output["S3Output"]["S3Uri"])
     return {
         **request,
         "ProcessingJobName": job.name,
         "ProcessingJobArn": f"arn:aws:sagemaker:local:000000000000:processing-job/{job.name}",
         "ProcessingJobStatus": "Completed",
-        "ExitMessage": _said(job, "message") or "",
+        "ExitMessage": _message(job, "message") or "",
     }
 
 
 def _run(job: Job, program: Mapping[str, Any], contract: Mapping[str, str], environment: Mapping[str, str]) -> None:
     command = [*program.get("ContainerEntrypoint", []), *program.get("ContainerArguments", [])]
     if not command:
-        raise BadInput(f"{job.name} names no ContainerEntrypoint; a local run cannot look into an image for it")
+        raise BadInput(f"{job.name} has no ContainerEntrypoint; a local run cannot read the image's own")
     variables = {**children.child_environment({**os.environ, **environment}), **contract, "ML_ROOT": str(job.root)}
-    if command[1:2] != ["-m"]:  # a script finds the modules beside it, as in a container
+    if command[1:2] != ["-m"]:  # a script imports the modules beside it, as in a container
         del variables["PYTHONSAFEPATH"]
     if command[0] in ("python", "python3"):
         command[0] = job.python
-    ended = run_process(command, job.folder, variables, job.log, job.stopping)
-    if ended.code != 0:
-        raise JobFailed(_said(job, "failure") or _said(job, "message") or f"the command {ended}; {WHY}", ended.code)
+    end = run_process(command, job.folder, variables, job.log, job.stopping)
+    if end.code != 0:
+        raise JobFailed(
+            _message(job, "failure") or _message(job, "message") or f"the command {end}; {SEE_LOG}", end.code
+        )
 
 
-def _said(job: Job, name: str) -> str | None:
+def _message(job: Job, name: str) -> str | None:
     path = job.root / "output" / name
     return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else None
 
 
 def _s3(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The S3 part of an input. Raises BadInput for what a local run does not know."""
-    found: Mapping[str, Any] = source.get(key, {})
-    if not found or found.get("S3DataType", "S3Prefix") != "S3Prefix":
-        raise BadInput(f"a local run reads inputs of S3DataType S3Prefix only, not {dict(source)}")
-    return found
+    """The S3 part of an input. Raises BadInput for one that a local run does not support."""
+    s3: Mapping[str, Any] = source.get(key, {})
+    if not s3 or s3.get("S3DataType", "S3Prefix") != "S3Prefix":
+        raise BadInput(f"a local run only supports inputs of S3DataType S3Prefix, not {dict(source)}")
+    return s3
 
 
-def _fetch(source: Mapping[str, Any], folder: Path, what: str) -> None:
+def _download(source: Mapping[str, Any], folder: Path, what: str) -> None:
     try:
-        fetch(source["S3Uri"], folder)
+        download(source["S3Uri"], folder)
     except NotFound as error:
         raise NotFound(f"{what}: {error}") from None
 
 
-def _inside(job: Job, path: str) -> Path:
-    """Where a path of the container lies on this machine."""
+def _local(job: Job, path: str) -> Path:
+    """The path on this machine for a path in the container."""
     pure = PurePosixPath(path)
     if not pure.is_relative_to(CONTAINER_ROOT) or ".." in pure.parts:
-        raise BadInput(f"{path} is not below {CONTAINER_ROOT}, which is all that a local run stands in for")
+        raise BadInput(f"{path} is not below {CONTAINER_ROOT}; a local run supports no other folder of the container")
     return job.root / pure.relative_to(CONTAINER_ROOT)
 
 

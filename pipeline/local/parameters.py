@@ -1,4 +1,4 @@
-"""A definition's parameters: their types, defaults and allowed values, as StartPipelineExecution has them."""
+"""A definition's parameters: their types, defaults and allowed values, as StartPipelineExecution reads them."""
 
 import math
 from collections.abc import Mapping
@@ -10,20 +10,20 @@ from processing.errors import BadInput
 Value = str | int | float | bool
 
 
-def bind_parameters(definition: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Value]:
-    """Every parameter's value: as given, else its default. Texts are read as the parameter's type.
+def bind_parameters(definition: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Value]:
+    """Every parameter's value: the one in `values`, else its default. Text is read as the parameter's type.
 
-    Raises BadInput for a name that the definition has not, a missing value, a wrong type or value.
+    Raises BadInput for an unknown name, a missing value, and a wrong type or value.
     """
     declared = {parameter["Name"]: parameter for parameter in definition.get("Parameters", [])}
-    for name in given:
+    for name in values:
         if name not in declared:
             raise BadInput(f"the pipeline has no parameter {name!r}{_suggestion(name, list(declared))}")
     bound = {}
     for name, parameter in declared.items():
-        value = given.get(name, parameter.get("DefaultValue"))
+        value = values.get(name, parameter.get("DefaultValue"))
         if value is None:
-            raise BadInput(f"the parameter {name} has no default and was not given: set {name}=...")
+            raise BadInput(f"the parameter {name} has no default: set {name}=...")
         bound[name] = cast(value, parameter["Type"], f"the parameter {name}")
         allowed = parameter.get("EnumValues")
         if allowed and bound[name] not in allowed:
@@ -32,7 +32,7 @@ def bind_parameters(definition: Mapping[str, Any], given: Mapping[str, Any]) -> 
 
 
 def cast(value: Any, kind: str, what: str) -> Value:
-    """A value as String, Integer, Float or Boolean. Raises BadInput, naming `what`, where it is not one."""
+    """A value as String, Integer, Float or Boolean. Raises BadInput, naming `what`, if it is not one."""
     match kind:
         case "String" if isinstance(value, str):
             return value

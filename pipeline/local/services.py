@@ -1,4 +1,4 @@
-"""What AWS services do for a pipeline's steps, done on this machine: SQS and callbacks, Lambda, the registry."""
+"""Stand-ins on this machine for the AWS services that a pipeline's steps use: SQS, Lambda, the model registry."""
 
 import json
 import sys
@@ -28,8 +28,8 @@ ACCOUNT = "arn:aws:sagemaker:local:000000000000"
 def record_package(request: dict[str, Any], folder: Path, run: str) -> dict[str, Any]:
     """Check a CreateModelPackage request against the API's own model and record it.
 
-    There is no model registry service here: the record, `model-package.json` in the step's folder, is what
-    a local run has of it, and its ARN names the run. Raises RunFailed for a request the service would refuse.
+    A local run has no model registry service. Instead it writes `model-package.json` to the step's folder; the
+    package's ARN names the run. Raises RunFailed for a request that the service would refuse.
     """
     botocore_session: Any = import_module("botocore.session")
     validate: Any = import_module("botocore.validate")
@@ -37,7 +37,7 @@ def record_package(request: dict[str, Any], folder: Path, run: str) -> dict[str,
     shape = service.operation_model("CreateModelPackage").input_shape
     report = validate.ParamValidator().validate(request, shape)
     if report.has_errors():
-        raise RunFailed(f"the model package would be refused: {report.generate_report()}")
+        raise RunFailed(f"SageMaker would refuse the model package: {report.generate_report()}")
     name = request.get("ModelPackageGroupName") or request.get("ModelPackageName", "model")
     package = {
         **request,
@@ -50,38 +50,38 @@ def record_package(request: dict[str, Any], folder: Path, run: str) -> dict[str,
 
 @dataclass(frozen=True)
 class Bindings:
-    """What stands on this machine for what a definition addresses in AWS.
+    """What this machine uses in place of the AWS resources that a definition addresses.
 
-    callbacks: by SQS queue URL, a function of the message ({"token", "pipelineExecutionArn", "arguments"})
-        and the step's log that does the work and returns the step's output parameters
-    lambdas: by function ARN, a Lambda handler (event, context), or where it is, as "module:function"
-    python: what `python3` means in a step's command
-    train, process: run a CreateTrainingJob or CreateProcessingJob request, and tell what its Describe call would say
-    register: takes a CreateModelPackage request, the step's folder and the run's id; the package's properties
+    callbacks: by SQS queue URL, a function that does the work of a Callback step. It gets the message ({"token",
+        "pipelineExecutionArn", "arguments"}) and the step's log, and returns the step's output parameters
+    lambdas: by function ARN, a Lambda handler (event, context), or its address as "module:function"
+    python: the interpreter for `python3` in a step's command
+    train, process: run a CreateTrainingJob or CreateProcessingJob request and return its Describe call's response
+    register: gets a CreateModelPackage request, the step's folder and the run's id; returns the package's properties
     """
 
     callbacks: Mapping[str, Callback] = field(default_factory=dict)
     lambdas: Mapping[str, Function | str] = field(default_factory=dict)
     python: str = sys.executable
-    train: JobRunner = jobs.train
-    process: JobRunner = jobs.process
+    train: JobRunner = jobs.run_training_job
+    process: JobRunner = jobs.run_processing_job
     register: Registrar = record_package
 
     def callback(self, queue_url: str) -> Callback:
-        """The handler of a queue. Raises BadInput if there is none."""
+        """The function bound to a queue. Raises BadInput if there is none."""
         return _bound(self.callbacks, queue_url, "the queue")
 
     def function(self, arn: str) -> Function:
-        """The handler of a Lambda function. Raises BadInput if there is none or it cannot be imported."""
+        """The handler bound to a Lambda function. Raises BadInput if there is none or it cannot be imported."""
         handler = _bound(self.lambdas, arn, "the function")
         if not isinstance(handler, str):
             return handler
         module, _, name = handler.partition(":")
         try:
-            found: Function = getattr(import_module(module), name)
+            function: Function = getattr(import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
-            raise BadInput(f"the function {arn} is bound to {handler!r}, which is not there: {error}") from error
-        return found
+            raise BadInput(f"the function {arn} is bound to {handler!r}, which cannot be imported: {error}") from error
+        return function
 
 
 @dataclass(frozen=True)
@@ -107,33 +107,33 @@ class LambdaContext:
 def call_back(
     bindings: Bindings, step: Mapping[str, Any], arguments: dict[str, Any], execution_arn: str, log: Path
 ) -> dict[str, Any]:
-    """Send a Callback step's message and wait for the answer. Returns the step's properties."""
+    """Send a Callback step's message and wait for the response. Returns the step's properties."""
     message = {"token": str(uuid.uuid4()), "pipelineExecutionArn": execution_arn, "arguments": arguments}
     with log.open("a", encoding="utf-8", buffering=1) as file:
-        answer = bindings.callback(step["SqsQueueUrl"])(message, file)
+        response = bindings.callback(step["SqsQueueUrl"])(message, file)
     declared = [output["OutputName"] for output in step.get("OutputParameters", [])]
-    for name in answer:
+    for name in response:
         if name not in declared:
-            raise RunFailed(f"the answer has the output {name!r}; declared are {', '.join(declared) or 'none'}")
-    return _outputs(step, answer)
+            raise RunFailed(f"the response has the output {name!r}; declared are {', '.join(declared) or 'none'}")
+    return _outputs(step, response)
 
 
 def invoke(bindings: Bindings, step: Mapping[str, Any], arguments: dict[str, Any], log: Path) -> dict[str, Any]:
-    """Call a Lambda step's function; event and answer are passed as JSON. Returns the step's properties."""
+    """Call a Lambda step's function, with event and response passed as JSON. Returns the step's properties."""
     arn = step["FunctionArn"]
     handler = bindings.function(arn)
     with log.open("a", encoding="utf-8", buffering=1) as file, redirect_stdout(file):
-        answer = json.loads(json.dumps(handler(json.loads(json.dumps(arguments)), LambdaContext(arn))))
-    return _outputs(step, answer if isinstance(answer, dict) else {})
+        response = json.loads(json.dumps(handler(json.loads(json.dumps(arguments)), LambdaContext(arn))))
+    return _outputs(step, response if isinstance(response, dict) else {})
 
 
-def _outputs(step: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+def _outputs(step: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any]:
     outputs = {}
     for output in step.get("OutputParameters", []):
         name = output["OutputName"]
-        if name not in answer:
-            raise RunFailed(f"the answer lacks the output {name!r}; it has {', '.join(answer) or 'none'}")
-        outputs[name] = cast(answer[name], output.get("OutputType", "String"), f"the output {name}")
+        if name not in response:
+            raise RunFailed(f"the response lacks the output {name!r}; it has {', '.join(response) or 'none'}")
+        outputs[name] = cast(response[name], output.get("OutputType", "String"), f"the output {name}")
     return {"OutputParameters": outputs}
 
 

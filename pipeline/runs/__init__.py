@@ -1,1 +1,1 @@
-"""Pipeline runs: on this machine, in AWS, of the demo; and what is left of those that were killed."""
+"""Pipeline runs on this machine, in AWS and in the demo; the check and repair of the home they leave."""

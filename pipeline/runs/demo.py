@@ -1,16 +1,12 @@
 """The whole loop on synthetic data, as a user would go through it: the same commands, the same API."""
 
-import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import date
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.registry.registry import Registry
-from pipeline.runs.here import AGAIN, run_shown
+from pipeline.runs.background import background_api, background_process
+from pipeline.runs.local_run import AGAIN, run_and_report
 from pipeline.runs.traffic import Traffic
 from processing.errors import BadInput, NotFound, RunFailed
-from processing.processes.children import Child, child_environment, module_command
+from processing.processes.children import module_command
 from processing.storage.documents import read_document
 from processing.storage.local import LocalHome
 from processing.synthetic.synthesize import synthesize, write
@@ -33,60 +30,60 @@ WAIT_SECONDS = 300.0
 
 
 def run_demo(home: LocalHome, console: Console, *, keep_serving: bool) -> dict[str, Any]:
-    """The loop, start to finish, in an empty home; what came of it.
+    """Run the loop from start to finish in an empty home; returns its summary.
 
-    A home that an earlier demo made is begun anew; any other folder that is not empty is left alone (BadInput).
-    Raises RunFailed where something went wrong.
+    The home of an earlier demo is emptied first. Raises BadInput for any other folder that is not empty, RunFailed if a
+    step or a request fails.
     """
-    begin_anew(home)
+    empty_home(home)
     console.rule("[bold]1. Three months of transactions")
-    kept_back = make_transactions(home, console)
-    console.rule("[bold]2. First run: features, training, gate, promotion")
-    first = run_shown(home, console, {})
+    later = make_transactions(home, console)
+    console.rule("[bold]2. The first run: features, training, gate, promotion")
+    first = run_and_report(home, console, {})
     with ExitStack() as stack:
-        console.rule("[bold]3. The model serves; the next day's transactions are scored")
-        api = stack.enter_context(served(home))
+        console.rule("[bold]3. The API scores the next day's transactions")
+        api = stack.enter_context(background_api(home))
         next_day = Traffic(api)
-        next_day.score(kept_back["next day"], console)
-        console.rule("[bold]4. The next month lands: the watcher starts a run, the API follows")
-        stack.enter_context(started(module_command("pipeline.command.main", "watch"), home, "watch.log"))
+        next_day.score(later["next day"], console)
+        console.rule("[bold]4. A new month arrives: the watcher starts a run, and the API follows")
+        stack.enter_context(background_process(module_command("pipeline.command.main", "watch"), home, "watch.log"))
         live = Traffic(api)
-        stack.enter_context(live.going_on(kept_back["live"]))
-        write(kept_back["next month"], home.path("incoming/2026-06.parquet"))
+        stack.enter_context(live.background(later["live"]))
+        write(later["next month"], home.path("incoming/2026-06.parquet"))
         second = await_run(home, first["run"], console)
         live.await_version(second["serving"], WAIT_SECONDS)
-        console.rule("[bold]What came of it")
-        result = summed_up(home, first, second, next_day, live)
-        console.print(as_table(result))
+        console.rule("[bold]Summary")
+        summary = summarise(home, first, second, next_day, live)
+        console.print(as_table(summary))
         report = home.path(f"models/{second['serving']}/report.html")
-        console.print(f"The report of the model that serves: {report}", highlight=False, soft_wrap=True)
+        console.print(f"Report of the serving model: {report}", highlight=False, soft_wrap=True)
         if keep_serving:
-            console.print(f"The API is up at {api} (see {api}/docs) until Ctrl-C.", highlight=False)
+            console.print(f"The API is running at {api} (documentation: {api}/docs) until Ctrl-C.", highlight=False)
             threading.Event().wait()
-    return result
+    return summary
 
 
-def begin_anew(home: LocalHome) -> None:
-    """Empty the home of an earlier demo."""
+def empty_home(home: LocalHome) -> None:
+    """Empty the home of an earlier demo. Raises BadInput for any other folder that is not empty."""
     if home.folder.exists() and any(home.folder.iterdir()) and not home.path(MARK).exists():
-        raise BadInput(f"{home.folder} is not empty, and no demo made it; give another folder with --home")
+        raise BadInput(f"{home.folder} is not empty and not from an earlier demo; name another folder with --home")
     shutil.rmtree(home.folder, ignore_errors=True)
     home.write(MARK, b"Made by `fraudline demo`, which empties this folder when it starts again.\n")
 
 
 def make_transactions(home: LocalHome, console: Console) -> dict[str, pa.Table]:
-    """Synthesize. The earlier months lie in incoming/ afterwards; the later ones are returned."""
+    """Synthesize transactions: the first three months go to incoming/, the later ones are returned."""
     with console.status("synthesizing"):
         rows = synthesize(MONTHS[0], (MONTHS[-1] - MONTHS[0]).days + 1, CUSTOMERS, TERMINALS)
         days = rows.column("event_time").cast(pa.date32())
-        months = [rows.filter(_between(days, a, b)) for a, b in pairwise(MONTHS)]
+        months = [rows.filter(_between(days, start, end)) for start, end in pairwise(MONTHS)]
         home.path("incoming").mkdir(parents=True)
         for number, (start, month) in enumerate(zip(MONTHS[:3], months, strict=False)):
             name = f"{start:%Y-%m}.{'csv.gz' if number == 0 else 'parquet'}"
             write(month, home.path(f"incoming/{name}"))
             console.print(f"incoming/{name:<16} {len(month):>8,} transactions", highlight=False)
     frauds = pc.sum(rows.column("is_fraud")).as_py()
-    console.print(f"{len(rows):,} in all with the month to come, {frauds / len(rows):.2%} of them fraudulent")
+    console.print(f"{len(rows):,} with those that arrive later; {frauds / len(rows):.2%} are fraudulent")
     june, july = MONTHS[3], MONTHS[4]
     return {
         "next day": rows.filter(pc.equal(days, june)),
@@ -95,68 +92,42 @@ def make_transactions(home: LocalHome, console: Console) -> dict[str, pa.Table]:
     }
 
 
-@contextmanager
-def served(home: LocalHome) -> Iterator[str]:
-    """The API as a process of its own; yields its address once it is ready to score."""
-    variables = {"FRAUDLINE_PORT": "0"}
-    with started(module_command("serving"), home, "serving.log", variables) as (process, log):
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
-            found = re.search(r"http://[\d.]+:\d+", log.read_text())
-            if found and _ready(found[0]):
-                yield found[0]
-                return
-            time.sleep(0.1)
-        raise RunFailed(f"the API did not become ready; its log: {log}")
-
-
-@contextmanager
-def started(
-    command: list[str], home: LocalHome, log_name: str, variables: dict[str, str] | None = None
-) -> Iterator[tuple[Child, Path]]:
-    """A process that works on the home and ends with the `with` block."""
-    log = home.path(log_name)
-    told = child_environment(FRAUDLINE_HOME=str(home.folder), **(variables or {}))
-    with open(log, "wb") as output, Child(command, grace=30, env=told, stdout=output, stderr=output) as process:
-        yield process, log
-
-
-def await_run(home: LocalHome, not_this: str, console: Console) -> dict[str, Any]:
-    """Wait for the end of the run that the watcher starts; what it evaluated, and which version serves then."""
+def await_run(home: LocalHome, earlier_run: str, console: Console) -> dict[str, Any]:
+    """Wait until the watcher's run ends; returns its evaluation and the version that serves then."""
     deadline = time.monotonic() + WAIT_SECONDS
     with console.status("waiting for the watcher") as status:
         while time.monotonic() < deadline:
             time.sleep(0.3)
             for run in home.folders("runs/"):
-                if run == not_this:
+                if run == earlier_run:
                     continue
-                story = _story(home, run)
-                going_on = [name for name, step in story["steps"].items() if step["status"] == "Executing"]
-                status.update(f"run {run}: {', '.join(going_on) or story['status']}")
-                if story["status"] == "Succeeded":
+                outcome = _outcome(home, run)
+                executing = [name for name, step in outcome["steps"].items() if step["status"] == "Executing"]
+                status.update(f"run {run}: {', '.join(executing) or outcome['status']}")
+                if outcome["status"] == "Succeeded":
                     evaluation = read_document(home, f"runs/{run}/evaluation/evaluation.json", AGAIN)
                     latest = Registry(home).latest()
                     console.print(f"run {run}: {evaluation['gate']['reason']}", highlight=False)
                     return {"run": run, "serving": latest.version if latest else None, **evaluation}
-                if story["status"] in ("Failed", "Stopped"):
-                    raise RunFailed(f"run {run} ended as {story['status']}: {story['reason']}")
-    raise RunFailed(f"no run of the watcher came to its end within {WAIT_SECONDS:.0f} s; see {home.path('watch.log')}")
+                if outcome["status"] in ("Failed", "Stopped"):
+                    raise RunFailed(f"run {run} ended as {outcome['status']}: {outcome['reason']}")
+    raise RunFailed(f"the watcher's run did not end within {WAIT_SECONDS:.0f} s; see {home.path('watch.log')}")
 
 
-def summed_up(
+def summarise(
     home: LocalHome, first: dict[str, Any], second: dict[str, Any], next_day: Traffic, live: Traffic
 ) -> dict[str, Any]:
-    """What the demo ends with. Raises RunFailed if a request failed."""
+    """The demo's summary; JSON-ready. Raises RunFailed if a request failed."""
     failed = next_day.failed + live.failed
     if failed:
         raise RunFailed(f"{len(failed)} requests failed, the first with: {failed[0]}")
     runs = []
     for run in (first, second):
-        taken = read_document(home, f"runs/{run['run']}/features.json", AGAIN)
+        features = read_document(home, f"runs/{run['run']}/features.json", AGAIN)
         runs.append(
             {
-                "rows_accepted": taken["rows_accepted"],
-                "rows_refused": taken["rows_refused"],
+                "rows_accepted": features["rows_accepted"],
+                "rows_refused": features["rows_refused"],
                 "version": run["version"],
                 "average_precision": run["metrics"]["average_precision"],
                 "recall_at_budget": run["metrics"]["recall_at_budget"],
@@ -174,23 +145,24 @@ def summed_up(
     }
 
 
-def as_table(result: dict[str, Any]) -> Table:
-    """The summary, to read."""
+def as_table(summary: dict[str, Any]) -> Table:
+    """The summary as a table for the console."""
     table = Table("", "first run", "second run", box=None, pad_edge=False)
-    one, two = result["runs"]
+    one, two = summary["runs"]
 
     def row(name: str, key: str, form: str) -> None:
         table.add_row(name, format(one[key], form), format(two[key], form))
 
-    row("rows taken in", "rows_accepted", ",")
+    row("rows accepted", "rows_accepted", ",")
     row("rows refused", "rows_refused", ",")
     row("model", "version", "")
     row("average precision", "average_precision", ".3f")
-    row("recall at the alert budget", "recall_at_budget", ".3f")
     if two["champion_average_precision"] is not None:
-        table.add_row("the first model there", "", f"{two['champion_average_precision']:.3f}")
-    table.add_row("serves afterwards", result["serving_before"], result["serving_after"])
-    table.add_row("requests answered, failed", "", f"{result['requests']:,}, {result['failed_requests']}")
+        table.add_row("  of the first model, same rows", "", f"{two['champion_average_precision']:.3f}")
+    row("recall at the alert budget", "recall_at_budget", ".3f")
+    table.add_row("serving afterwards", summary["serving_before"], summary["serving_after"])
+    table.add_row("requests answered", "", f"{summary['requests']:,}")
+    table.add_row("requests failed", "", f"{summary['failed_requests']}")
     return table
 
 
@@ -198,16 +170,8 @@ def _between(days: Any, start: date, end: date) -> Any:
     return pc.and_(pc.greater_equal(days, start), pc.less(days, end))
 
 
-def _ready(api: str) -> bool:
-    try:
-        with urlopen(f"{api}/health/ready", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:  # not listening yet, or 503 because no model is loaded
-        return False
-
-
-def _story(home: LocalHome, run: str) -> dict[str, Any]:
+def _outcome(home: LocalHome, run: str) -> dict[str, Any]:
     try:
         return read_document(home, f"runs/{run}/outcome.json", AGAIN)
     except NotFound:
-        return {"status": "beginning", "steps": {}}
+        return {"status": "starting", "steps": {}}

@@ -1,4 +1,4 @@
-"""A pipeline run as a person sees it: a line a step, with what the step last said while it works."""
+"""The progress of a pipeline run on the console: a line per step, with its latest log line while it runs."""
 
 import re
 import time
@@ -13,25 +13,25 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.local import StepEvent
-from pipeline.runs.statuses import ENDED, NOT_RUN
+from pipeline.runs.sagemaker_statuses import ENDED, NOT_RUN
 
 MARKS = {"Succeeded": "[green]✓[/]", "Failed": "[red]✗[/]", "Stopped": "[yellow]■[/]"}
 CLOCK = re.compile(r"^\d\d:\d\d:\d\d ")
-QUIET = ("Condition",)  # decided in no time; told by what follows
+QUIET = ("Condition",)  # takes no time, and the next steps show its result
 
 
 @contextmanager
 def shown(console: Console) -> Iterator[Callable[[StepEvent], None]]:
     """For a `with` block: a function that shows the events of one run as they come.
 
-    On a terminal the step that runs has a spinner and its newest log line; elsewhere each end of a step is a line.
+    On a terminal the running step has a spinner and its latest log line; elsewhere each step is a line when it ends.
     """
     steps = _Steps(console)
     if not console.is_terminal:
-        yield steps.take
+        yield steps.show
         return
-    with Live(console=console, get_renderable=steps.current, refresh_per_second=8, transient=True):
-        yield steps.take
+    with Live(console=console, get_renderable=steps.running_line, refresh_per_second=8, transient=True):
+        yield steps.show
 
 
 class _Steps:
@@ -41,7 +41,7 @@ class _Steps:
         self.since = 0.0
         self.spinner = Spinner("dots")
 
-    def take(self, event: StepEvent) -> None:
+    def show(self, event: StepEvent) -> None:
         if event.status == NOT_RUN:
             return
         if event.status not in ENDED:
@@ -57,7 +57,7 @@ class _Steps:
         line = Text.assemble(Text.from_markup(MARKS[event.status]), f" {event.step:<17}{seconds}  ", (note, "dim"))
         self.console.print(line, soft_wrap=not self.console.is_terminal, no_wrap=True, overflow="ellipsis")
 
-    def current(self) -> Table:
+    def running_line(self) -> Table:
         grid = Table.grid(padding=(0, 1))
         if self.running is not None:
             seconds = f"{time.monotonic() - self.since:5.1f} s"
@@ -66,15 +66,16 @@ class _Steps:
 
 
 def _last_line(log: Path) -> str:
+    """The last line that a step wrote itself, not Spark or a JSON logger."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, log.stat().st_size - 2000))
             lines = file.read().decode(errors="replace").strip().splitlines()
     except FileNotFoundError:
         return ""
-    said = [
+    own = [
         line
         for line in lines
         if not line.startswith(("{", "Setting ", "To adjust", "WARNING")) and " WARN " not in line
     ]
-    return CLOCK.sub("", said[-1].strip()) if said else ""
+    return CLOCK.sub("", own[-1].strip()) if own else ""

@@ -1,4 +1,4 @@
-"""Traffic on the scoring API: transactions sent one by one over HTTP, every answer accounted for."""
+"""Traffic for the scoring API: transactions sent one by one over HTTP, with every response accounted for."""
 
 import json
 import threading
@@ -18,45 +18,49 @@ from rich.progress import track
 from processing.errors import RunFailed
 
 CALLERS = 4
-PAUSE_SECONDS = 0.05  # between two transactions of the traffic that goes on
+PAUSE_SECONDS = 0.05  # between two transactions of the background traffic
 
 
 class Traffic:
-    """A caller of one API. `answered`, `failed` (what came instead) and `versions` tell what came back."""
+    """A caller of one API.
+
+    answered: requests with a decision; flagged: those flagged as fraud; versions: how many each model version scored;
+    failed: the error of each other request
+    """
 
     def __init__(self, api: str) -> None:
         self.address = urlsplit(api).netloc
         self.answered = 0
-        self.fraud = 0
+        self.flagged = 0
         self.failed: list[str] = []
         self.versions: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._local = threading.local()
-        self._ended = threading.Event()
+        self._stop = threading.Event()
 
     def score(self, rows: pa.Table, console: Console) -> None:
-        """Send all rows, several at once, and say how it went."""
+        """Send all rows over several connections and print the totals."""
         requests = as_requests(rows)
         began = time.monotonic()
         with ThreadPoolExecutor(CALLERS) as callers:
-            answers = callers.map(self.send, requests)
-            for _ in track(answers, "scoring", len(requests), console=console, transient=True):
+            responses = callers.map(self.send, requests)
+            for _ in track(responses, "scoring", len(requests), console=console, transient=True):
                 pass
         seconds = time.monotonic() - began
         console.print(
-            f"{self.answered:,} transactions scored in {seconds:.0f} s, {self.fraud} called fraud, "
+            f"{self.answered:,} transactions scored in {seconds:.0f} s, {self.flagged} flagged as fraud, "
             f"{len(self.failed)} requests failed",
             highlight=False,
         )
 
     @contextmanager
-    def going_on(self, rows: pa.Table) -> Iterator[None]:
-        """Send rows one after the other, without haste, for the time of a `with` block."""
+    def background(self, rows: pa.Table) -> Iterator[None]:
+        """Send rows slowly in the background, until the `with` block ends."""
         requests = as_requests(rows)
 
         def run() -> None:
             for request in requests:
-                if self._ended.wait(PAUSE_SECONDS):
+                if self._stop.wait(PAUSE_SECONDS):
                     return
                 self.send(request)
 
@@ -65,19 +69,19 @@ class Traffic:
         try:
             yield
         finally:
-            self._ended.set()
+            self._stop.set()
             caller.join()
 
     def send(self, request: dict[str, Any]) -> None:
-        """Score one transaction, over a connection of the thread's own that stays open."""
+        """Score one transaction, over this thread's own keep-alive connection."""
         try:
             if not hasattr(self._local, "connection"):
                 self._local.connection = HTTPConnection(self.address, timeout=10)
             headers = {"Content-Type": "application/json"}
             self._local.connection.request("POST", "/v1/score", json.dumps(request), headers)
-            answer = self._local.connection.getresponse()
-            body = answer.read()
-            error = None if answer.status == 200 else f"{answer.status} {body[:200]!r}"
+            response = self._local.connection.getresponse()
+            body = response.read()
+            error = None if response.status == 200 else f"{response.status} {body[:200]!r}"
         except (OSError, HTTPException) as problem:
             self._local.connection.close()  # the next request opens it again
             error = f"{type(problem).__name__}: {problem}"
@@ -87,20 +91,20 @@ class Traffic:
                 return
             decision = json.loads(body)
             self.answered += 1
-            self.fraud += decision["decision"] == "fraud"
+            self.flagged += decision["decision"] == "fraud"
             self.versions[decision["model_version"]] += 1
 
     def await_version(self, version: str, seconds: float) -> None:
-        """Wait until an answer names this version. Raises RunFailed if none does."""
+        """Wait until this version has scored a transaction. Raises RunFailed if none has after so many seconds."""
         deadline = time.monotonic() + seconds
         while not self.versions[version]:
             if time.monotonic() > deadline:
-                raise RunFailed(f"the API did not follow to {version}; it answers with {dict(self.versions)}")
+                raise RunFailed(f"the API did not switch to {version}; its responses are from {dict(self.versions)}")
             time.sleep(0.05)
 
 
 def as_requests(rows: pa.Table) -> list[dict[str, Any]]:
-    """Transactions as the API takes them: without the label, times as ISO-8601."""
+    """Transactions as requests to the API: without the label, times in ISO 8601."""
     columns = [name for name in rows.column_names if name != "is_fraud"]
     requests: list[dict[str, Any]] = rows.select(columns).to_pylist()
     for request in requests:

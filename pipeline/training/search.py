@@ -21,7 +21,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from pipeline.data import dataset
 from pipeline.data.dataset import Dataset
 from pipeline.data.folds import Fold, last_weeks
-from pipeline.definition.pipeline import HYPERPARAMETERS
+from pipeline.definition.defaults import HYPERPARAMETERS
 from pipeline.estimators.predict import scores
 from pipeline.estimators.trees import Hyperparameters
 from pipeline.training.fit import fit

@@ -1,4 +1,4 @@
-"""The documentation is true: its links lead somewhere, its commands exist, what it shows is what is printed."""
+"""The documentation is true: its links work, its commands exist, and they print the output that it shows."""
 
 import importlib.util
 import re
@@ -20,12 +20,12 @@ from pipeline.infrastructure.deploy import KNOWN
 from serving.settings import Settings
 
 COMMAND = typer.main.get_command(app)
-CHEAP = ("cost", "keys", "synthesize")  # these are run where they stand in a block of their own
+CHEAP = ("cost", "keys", "synthesize")  # blocks with only these commands are run
 
 
 @cache
 def listed(pattern: str) -> tuple[Path, ...]:
-    """The repository's files of a pattern, those not yet committed included."""
+    """The repository's files that match a pattern, including uncommitted ones."""
     found = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", pattern]
     names = subprocess.run(found, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     return tuple(ROOT / name for name in sorted(set(names)) if (ROOT / name).exists())
@@ -36,7 +36,7 @@ NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
 def blocks(page: Path) -> Iterator[tuple[str, list[str]]]:
-    """The code blocks of a page: the language of a fenced one ("" if none is said), and the lines."""
+    """The code blocks of a page: the language of a fenced block (or ""), and the lines."""
     language: str | None = None
     lines: list[str] = []
     for line in [*page.read_text(encoding="utf-8").splitlines(), ""]:
@@ -65,12 +65,12 @@ def prose(page: Path) -> str:
 
 
 def whole(lines: list[str]) -> list[str]:
-    """Lines of a shell, those that go on after a backslash joined."""
+    """Shell lines, with lines that continue after a backslash joined."""
     return re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
 
 
 def commands(page: Path) -> Iterator[tuple[list[str], bool]]:
-    """The words of every command of ours that a page shows, and whether that is in a block, and so all of it."""
+    """The words of every command of this project on a page, and whether it is in a block, and so complete."""
     lines = [(line, True) for _, block in blocks(page) for line in whole(block)]
     for line, shown in [*lines, *((span, False) for span in re.findall(r"`([^`\n]+)`", prose(page)))]:
         if not re.search(r"\b(fraudline|make|python3?) ", line):
@@ -88,47 +88,47 @@ def commands(page: Path) -> Iterator[tuple[list[str], bool]]:
 
 
 def check(words: list[str], shown: bool = True) -> None:
-    """Fail unless a command exists and takes these options and values; all it needs, if all is `shown`.
+    """Fail unless a command exists and takes these options and values. Does not run it.
 
-    It is not run.
+    shown: the command is complete, so it must have all required options
     """
-    program, *given = words
+    program, *arguments = words
     program = program.rpartition("/")[2]
-    if given == ["..."]:
+    if arguments == ["..."]:
         return
     if program == "make":
         targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        wrong = [word for word in given if "=" not in word and word not in targets]
-        assert not wrong, f"make has no target {wrong}"
+        unknown = [word for word in arguments if "=" not in word and word not in targets]
+        assert not unknown, f"make has no target {unknown}"
     elif program == "fraudline":
         try:
-            parse(COMMAND, given)
+            parse(COMMAND, arguments)
         except typer.BadParameter as error:
             if shown or type(error).__name__ != "MissingParameter":
                 raise
-    elif given[0] == "-m":
-        assert importlib.util.find_spec(given[1]), f"there is no module {given[1]}"
-    elif given[0].endswith(".py"):
-        assert (ROOT / given[0]).exists(), f"there is no script {given[0]}"
+    elif arguments[0] == "-m":
+        assert importlib.util.find_spec(arguments[1]), f"there is no module {arguments[1]}"
+    elif arguments[0].endswith(".py"):
+        assert (ROOT / arguments[0]).exists(), f"there is no script {arguments[0]}"
 
 
-def parse(command: Any, given: list[str]) -> None:
-    if isinstance(command, TyperGroup) and given and not given[0].startswith("-"):
+def parse(command: Any, arguments: list[str]) -> None:
+    if isinstance(command, TyperGroup) and arguments and not arguments[0].startswith("-"):
         known = command.commands
-        assert given[0] in known, f"no command {given[0]!r}; there are {', '.join(known)}"
-        parse(known[given[0]], given[1:])
-    elif not {"--help", "--install-completion", "--show-completion"} & set(given):
-        command.make_context(str(command.name), list(given))
+        assert arguments[0] in known, f"no command {arguments[0]!r}; there are {', '.join(known)}"
+        parse(known[arguments[0]], arguments[1:])
+    elif not {"--help", "--install-completion", "--show-completion"} & set(arguments):
+        command.make_context(str(command.name), list(arguments))
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that a page's headings make."""
+    """The anchors of a page's headings."""
     titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
 def links(page: Path) -> Iterator[tuple[str, Path, str]]:
-    """The links of a page to this repository: as written, the file (a folder's page, if it has one), the anchor."""
+    """A page's links within the repository: as written, the target file (a folder's README, if any), the anchor."""
     for written in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if re.match(r"[a-z]+:", written):
             continue
@@ -139,30 +139,30 @@ def links(page: Path) -> Iterator[tuple[str, Path, str]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_work(page: Path) -> None:
     for written, target, anchor in links(page):
-        assert target.exists(), f"{written} leads nowhere"
+        assert target.exists(), f"{written} does not exist"
         assert target.is_relative_to(ROOT)
         assert not anchor or anchor in anchors(target), f"{written}: there is no such heading"
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
-    reached, ahead = set(), [ROOT / "README.md"]
-    while ahead:
-        page = ahead.pop()
+    reached, queue = set(), [ROOT / "README.md"]
+    while queue:
+        page = queue.pop()
         if page not in reached:
             reached.add(page)
-            ahead += [target for _, target, _ in links(page) if target.suffix == ".md"]
+            queue += [target for _, target, _ in links(page) if target.suffix == ".md"]
     assert {str(page.relative_to(ROOT)) for page in set(PAGES) - reached} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_commands_exist_and_take_what_they_are_given(page: Path) -> None:
+def test_commands_exist_and_take_these_arguments(page: Path) -> None:
     for words, shown in commands(page):
         check(words, shown)
 
 
-def test_commands_are_found_and_wrong_ones_noticed(tmp_path: Path) -> None:
+def test_wrong_commands_are_detected(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("Say `fraudline cost --tasks 3`.\n\n    make run\n\n```\n$ fraudline run \\\n   --hom x\n```\n")
     found = [words for words, _ in commands(page)]
@@ -192,7 +192,7 @@ def test_every_command_has_an_example_that_works(name: str, command: Any) -> Non
 
 
 def runnable(page: Path) -> Iterator[list[list[str]]]:
-    """The blocks of a page that hold nothing but cheap commands."""
+    """A page's blocks with only cheap commands."""
     for language, lines in blocks(page):
         ours = language == "" and all(line.startswith("fraudline ") for line in lines if line.strip())
         written = [shlex.split(line, comments=True) for line in whole(lines) if line.strip()] if ours else []
@@ -213,19 +213,19 @@ def test_cheap_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_what_a_command_is_shown_to_print_it_prints(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of the language `console`: a command after `$`, and its whole output."""
+def test_commands_print_the_output_that_the_page_shows(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of the language `console`: a command after `$`, then its whole output."""
     monkeypatch.setenv("COLUMNS", "120")
     for language, lines in blocks(page):
         if language == "console":
             words = shlex.split(lines[0].removeprefix("$ "))
             done = CliRunner().invoke(app, words[1:])
             printed = [line.rstrip() for line in done.output.splitlines()]
-            assert lines[1:] == printed, f"{page.name} shows another output of {' '.join(words)}"
+            assert lines[1:] == printed, f"{page.name} shows a different output of {' '.join(words)}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_files_tests_and_variables_that_are_named_exist(page: Path) -> None:
+def test_files_tests_and_variables_on_the_page_exist(page: Path) -> None:
     text = prose(page)
     for named in re.findall(r"`([a-z_]+/[\w./]+\.(?:py|toml|md|html|sh))(?:::(?:\w+::)?(\w+))?`", text):
         path = ROOT / named[0]
@@ -244,7 +244,7 @@ def variables() -> frozenset[str]:
     return frozenset(settings | options | set(re.findall(r"FRAUDLINE_[A-Z_]+", code)))
 
 
-def test_what_a_failed_deployment_says_is_explained() -> None:
+def test_the_page_explains_the_errors_of_a_failed_deployment() -> None:
     page = (ROOT / "pipeline/infrastructure/AWS.md").read_text()
     for _, meaning in KNOWN:
         assert re.split(r"[:,]", meaning)[0] in page

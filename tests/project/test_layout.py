@@ -76,7 +76,7 @@ def test_lambda_code_needs_powertools_and_the_registry_alone(path: Path) -> None
         "pipeline.registry.registry",
         "pipeline.registry.servable",
         "processing.errors",
-        "pipeline.definition.job_statuses",
+        "pipeline.definition.glue_statuses",
         "pipeline.metric_names",
         "processing.storage.home",
         "processing.storage.open",

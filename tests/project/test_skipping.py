@@ -1,4 +1,4 @@
-"""A test that is skipped is named in the last lines, with what it needs; where a browser must be, it fails."""
+"""The last lines report skipped tests and what they need; where a browser is required, its tests fail."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def test_sum(): assert 1 + 1 == 2
 
 
 def browser_tests(folder: Path, **variables: str) -> tuple[int, list[str]]:
-    """Run some tests where no Chromium is found; the exit code and the last lines."""
+    """Run some tests without Chromium; returns the exit code and the last lines."""
     (folder / "test_pages.py").write_text(TESTS)
     environment = {
         name: value for name, value in os.environ.items() if name not in ("FRAUDLINE_NEED_BROWSER", "PYTEST_ADDOPTS")
@@ -40,22 +40,22 @@ def browser_tests(folder: Path, **variables: str) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.splitlines()[-3:]
 
 
-def test_what_was_skipped_is_said_at_the_end(tmp_path: Path) -> None:
-    code, said = browser_tests(tmp_path)
+def test_the_last_lines_report_skipped_tests(tmp_path: Path) -> None:
+    code, lines = browser_tests(tmp_path)
     assert code == 0
-    assert said[:2] == [
+    assert lines[:2] == [
         "1 test was skipped in test_pages.py: no file to read",
         "2 browser tests were skipped in test_pages.py: no Chromium: install Debian's package chromium",
     ]
 
 
-def test_a_browser_test_without_chromium_fails_where_one_is_needed(tmp_path: Path) -> None:
-    code, said = browser_tests(tmp_path, FRAUDLINE_NEED_BROWSER="1")
+def test_a_browser_test_fails_without_chromium_where_one_is_required(tmp_path: Path) -> None:
+    code, lines = browser_tests(tmp_path, FRAUDLINE_NEED_BROWSER="1")
     assert code == 1
-    assert "ERROR test_pages.py::test_page - Failed: no Chromium: install Debian's package chromium" in said
+    assert "ERROR test_pages.py::test_page - Failed: no Chromium: install Debian's package chromium" in lines
 
 
-def test_ci_needs_the_browser_and_runs_the_same_script_everywhere() -> None:
+def test_ci_requires_the_browser_and_runs_the_same_script_everywhere() -> None:
     script = (ROOT / ".ci/run").read_text()
     assert "export FRAUDLINE_NEED_BROWSER=1" in script
     assert script.index("apt-get update") < script.index("install --quiet --yes --no-install-recommends chromium")

@@ -18,7 +18,7 @@ import boto3
 from sagemaker_service import assumed
 
 from pipeline.local import Bindings, LocalExecution, StepEvent
-from pipeline.local.jobs import Job, JobFailed, process, train
+from pipeline.local.jobs import Job, JobFailed, run_processing_job, run_training_job
 from processing.errors import FraudlineError, RunFailed
 
 Entry = dict[str, Any]
@@ -122,7 +122,7 @@ def work(order: Entry) -> None:
     """One job, in its own process and role; its log goes to CloudWatch, as SageMaker writes it."""
     folder, log = Path(order["folder"]), Path(order["log"])
     job = Job(order["name"], folder, log, sys.executable, Event())
-    run = train if order["kind"] == "Training" else process
+    run = run_training_job if order["kind"] == "Training" else run_processing_job
     answer: Entry
     try:
         answer = {"described": run(job, order["request"])}

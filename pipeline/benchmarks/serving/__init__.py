@@ -1,1 +1,1 @@
-"""`fraudline benchmark serving`: what a request costs, beside the least it could cost and beside others' servers."""
+"""`fraudline benchmark serving`: the cost of a request, beside the least possible and beside other servers."""

@@ -1,4 +1,4 @@
-"""Servers to be measured, as processes, and the processor time that they take."""
+"""Starts the servers to measure as processes, and reads their CPU time and memory."""
 
 import os
 import socket
@@ -17,9 +17,12 @@ STOP_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Server:
-    """A server: how it is started ({port} stands for its port, in its variables too), and where and how it is asked.
+    """A server: how to start it and where to send requests.
 
-    `body` is the kind of its requests, see `pipeline.benchmarks.serving.home.bodies`.
+    command, variables: {port} in them is replaced by the server's port
+    path, body: of its requests; body is the kind, see `pipeline.benchmarks.serving.subject.bodies`
+    ready: the path that answers once the server is ready
+    max_requests: in one measurement
     """
 
     name: str
@@ -28,20 +31,20 @@ class Server:
     body: str
     ready: str
     variables: dict[str, str] = field(default_factory=dict)
-    most: int = 100_000  # requests in one measurement
-    most_callers: int = 64
+    max_requests: int = 100_000
+    max_callers: int = 64
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers on a port; `pid` is the process that all of its processes are below."""
+    """A server that answers on a port; `pid` is its root process."""
 
     server: Server
     port: int
     pid: int
 
     def cpu_seconds(self) -> float:
-        """The processor time of the process and of all below it, also of those that ended."""
+        """The CPU time of the process and its descendants, including those that have ended."""
         ticks = 0
         for pid in self._processes():
             with suppress(OSError):  # it ended
@@ -49,7 +52,7 @@ class Running:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def peak_mib(self) -> float:
-        """The most memory that the process and those below it had, each at its own time, MiB."""
+        """The peak memory of the process and its descendants in MiB: the sum of each process's own peak."""
         total = 0
         for pid in self._processes():
             with suppress(OSError):  # it ended
@@ -58,7 +61,7 @@ class Running:
         return total / 1024
 
     def _processes(self) -> set[int]:
-        """The process, and all below it."""
+        """The process and its descendants."""
         parents = {}
         for folder in Path("/proc").iterdir():
             if folder.name.isdecimal():
@@ -71,17 +74,17 @@ class Running:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of a process from its state on: parent, ..., times of its own and of its ended children."""
+    """The fields of /proc/PID/stat from the state on: parent, ..., CPU times of the process and its ended children."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 @contextmanager
 def running(server: Server, folder: Path) -> Iterator[Running]:
-    """A server for the time of a `with` block; its output goes to a file in the folder. Raises RunFailed."""
+    """A running server, for a `with` block; its output goes to a file in the folder. Raises RunFailed."""
     port, log = _free_port(), folder / f"{server.name.replace(' ', '-')}.log"
-    told = {name: value.format(port=port) for name, value in server.variables.items()}
-    # Some servers search their current directory for code, and leave files in the temporary one.
-    variables = child_environment(**told, PORT=str(port), TMPDIR=str(folder))
+    filled = {name: value.format(port=port) for name, value in server.variables.items()}
+    # Some servers import code from their current directory and leave files in the temporary one.
+    variables = child_environment(**filled, PORT=str(port), TMPDIR=str(folder))
     command = [part.format(port=port) for part in server.command]
     with (
         open(log, "wb") as out,
@@ -94,7 +97,7 @@ def running(server: Server, folder: Path) -> Iterator[Running]:
 def _await(process: Child, server: Server, port: int, log: Path) -> None:
     from http.client import HTTPConnection, HTTPException
 
-    ends = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + START_SECONDS
     while True:
         connection = HTTPConnection("127.0.0.1", port, timeout=5)
         try:
@@ -105,9 +108,9 @@ def _await(process: Child, server: Server, port: int, log: Path) -> None:
             pass
         finally:
             connection.close()
-        if process.poll() is not None or time.monotonic() > ends:
-            said = log.read_text(errors="replace").strip().splitlines()[-5:]
-            raise RunFailed(f"the server {server.name!r} does not start; its log {log} ends with: " + " | ".join(said))
+        if process.poll() is not None or time.monotonic() > deadline:
+            lines = log.read_text(errors="replace").strip().splitlines()[-5:]
+            raise RunFailed(f"the server {server.name!r} does not start; its log {log} ends with: " + " | ".join(lines))
         time.sleep(0.2)
 
 

@@ -1,4 +1,4 @@
-"""The Fraud Detection Handbook's protocol: its folds, whom it leaves out, what it learns from."""
+"""The Fraud Detection Handbook's protocol: its folds, their training rows, the cards they leave out."""
 
 import json
 import os
@@ -11,7 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.benchmarks import handbook
-from pipeline.benchmarks.handbook import CARD, DAYS, FORETOLD, PUBLISHED, book_fold, validation_folds, validation_rows
+from pipeline.benchmarks.handbook import (
+    CALIBRATION,
+    CARD,
+    DAYS,
+    PUBLISHED,
+    book_fold,
+    validation_folds,
+    validation_rows,
+)
 from pipeline.data.dataset import Dataset
 from pipeline.data.folds import Fold
 from pipeline.estimators.trees import Hyperparameters
@@ -24,7 +32,7 @@ FIRST, LAST = date(2018, 4, 28), date(2018, 9, 4)
 
 
 def transactions(first: date = FIRST, last: date = LAST, per_day: int = 60) -> pa.Table:
-    """A small file of the book's shape: fraud is likely for great amounts."""
+    """A small table like the book's, in which fraud is likely for large amounts."""
     random, days = np.random.default_rng(4), (last - first).days + 1
     n = days * per_day
     seconds = np.sort(random.integers(0, days * 86_400, n)) + (first - EPOCH).days * 86_400
@@ -77,7 +85,7 @@ def test_the_folds_are_those_of_the_book() -> None:
 
 
 @pytest.mark.parametrize("fold", ALL)
-def test_training_ends_a_delay_before_the_test_and_a_longer_history_begins_earlier(rows: Dataset, fold: Fold) -> None:
+def test_training_ends_a_delay_before_the_test_and_a_longer_history_starts_earlier(rows: Dataset, fold: Fold) -> None:
     for history in (7, 60):
         train = fold.train(rows, history)
         assert train.day[-1] == fold.test[0] - 7 - 1
@@ -86,7 +94,7 @@ def test_training_ends_a_delay_before_the_test_and_a_longer_history_begins_earli
 
 
 @pytest.mark.parametrize("fold", ALL)
-def test_who_is_left_out_follows_the_book_word_by_word(rows: Dataset, fold: Fold) -> None:
+def test_cards_are_left_out_exactly_as_in_the_book(rows: Dataset, fold: Fold) -> None:
     cards, day, fraud = rows.entities[CARD], rows.day, rows.y == 1
     start = fold.test[0] - 14
     known = set(cards[(day >= start) & (day < start + 7) & fraud])
@@ -96,18 +104,18 @@ def test_who_is_left_out_follows_the_book_word_by_word(rows: Dataset, fold: Fold
         expected += [int(i) for i in np.flatnonzero(day == start + 14 + number) if cards[i] not in known]
     assert fold.test_rows(rows, CARD).tolist() == expected
     left_out = np.count_nonzero(np.isin(day, fold.test)) - len(expected)
-    assert 0 < left_out < len(expected)  # or the above would say little
+    assert 0 < left_out < len(expected)  # otherwise the comparison would prove little
 
 
-def test_what_is_for_choosing_ends_before_the_first_test_week(file: Path, rows: Dataset) -> None:
+def test_validation_rows_end_before_the_first_test_week(file: Path, rows: Dataset) -> None:
     chosen_on = validation_rows(file)
     assert date_of(int(chosen_on.day[-1])) == date(2018, 8, 7)
     for fold in validation_folds():
         assert np.array_equal(fold.test_rows(chosen_on, CARD), fold.test_rows(rows, CARD))
 
 
-def test_neither_the_test_nor_the_delay_before_it_changes_what_is_learnt(rows: Dataset, tmp_path: Path) -> None:
-    """Labels and amounts from the end of training on are replaced: the features before stay the same too."""
+def test_the_test_week_and_the_delay_do_not_change_the_training_rows(rows: Dataset, tmp_path: Path) -> None:
+    """Replace labels and amounts after the end of training: earlier features must stay the same too."""
     fold, table = book_fold(handbook._STARTS["test"][1]), transactions()
     late = table["TX_DATETIME"].cast(pa.int64()).to_numpy() // 86_400_000_000 >= fold.train_end
     random = np.random.default_rng(9)
@@ -121,33 +129,33 @@ def test_neither_the_test_nor_the_delay_before_it_changes_what_is_learnt(rows: D
     assert np.array_equal(before.y, after.y)
 
 
-def test_the_figures_are_the_same_every_time_and_are_those_of_the_folds(rows: Dataset) -> None:
-    one, two = (handbook.measured(rows, validation_folds(), 7, QUICK) for _ in range(2))
+def test_the_figures_are_reproducible_and_summarise_the_folds(rows: Dataset) -> None:
+    one, two = (handbook.measure_folds(rows, validation_folds(), 7, QUICK) for _ in range(2))
     assert one == two
-    for name in (*PUBLISHED, FORETOLD):
+    for name in (*PUBLISHED, CALIBRATION):
         assert one[name]["mean"] == pytest.approx(np.mean(one[name]["folds"]))
         assert one[name]["standard_deviation"] == pytest.approx(np.std(one[name]["folds"]))
         assert len(set(one[name]["folds"])) > 1
-    assert 0.7 < one[FORETOLD]["mean"] < 1.4
+    assert 0.7 < one[CALIBRATION]["mean"] < 1.4
 
 
-def test_the_report_has_every_figure_and_says_on_what(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_has_every_figure(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handbook, "Hyperparameters", lambda: QUICK)
-    said: list[str] = []
-    result = handbook.benchmark_handbook(file, said.append)
+    progress: list[str] = []
+    result = handbook.benchmark_handbook(file, progress.append)
     assert json.loads(json.dumps(result)) == result
     assert [(w, n, m["history_days"]) for w in ("test", "validation") for n, m in result[w].items()] == [
         (w, n, days) for w in ("test", "validation") for n, days in (("7_days", 7), ("default", 60))
     ]
     assert result["test"]["default"] != result["validation"]["default"]
-    assert len(said) == 4
-    lines = handbook.table(result).splitlines()
+    assert len(progress) == 4
+    lines = handbook.handbook_table(result).splitlines()
     for line, measures in zip(lines[1:3], result["test"].values(), strict=True):
-        for name in (*PUBLISHED, FORETOLD):
+        for name in (*PUBLISHED, CALIBRATION):
             assert f"{measures[name]['mean']:.4f} ± {measures[name]['standard_deviation']:.4f}" in line
 
 
-def test_a_file_that_lacks_days_is_refused_with_what_is_needed(tmp_path: Path) -> None:
+def test_a_file_with_missing_days_is_refused_with_the_days_needed(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="2018-05-01 to 2018-09-04; the protocol needs 2018-04-28 to 2018-09-04"):
         handbook._rows(written(tmp_path, transactions(first=date(2018, 5, 1), per_day=20)))
 
@@ -156,9 +164,9 @@ REAL = os.environ.get("FRAUDLINE_HANDBOOK", "")
 
 
 @pytest.mark.skipif(not REAL, reason="FRAUDLINE_HANDBOOK does not name the handbook's transactions")
-def test_on_the_real_file_a_small_model_of_seven_days_reaches_what_it_did() -> None:
+def test_a_small_model_with_seven_days_reaches_its_earlier_figures_on_the_real_file() -> None:
     rows = validation_rows(Path(REAL))
-    found = handbook.measured(
+    found = handbook.measure_folds(
         rows, validation_folds()[-1:], DAYS, Hyperparameters(max_iterations=60, learning_rate=0.2)
     )
     assert found["average_precision"]["mean"] > 0.68
@@ -166,7 +174,7 @@ def test_on_the_real_file_a_small_model_of_seven_days_reaches_what_it_did() -> N
 
 
 @pytest.mark.parametrize("name", ["empty.csv", "empty.parquet"])
-def test_a_file_without_rows_is_told(tmp_path: Path, name: str) -> None:
+def test_a_file_without_rows_is_refused(tmp_path: Path, name: str) -> None:
     nothing = transactions().slice(0, 0)
     write(nothing, tmp_path / name)
     with pytest.raises(BadInput, match="holds no rows with a label"):

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment: one line and exit code 130, also while a command is still being imported."""
+"""Ctrl-C at any moment, even while a command is being imported: one line and exit code 130."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from places import ROOT
 from serving_home import serving_home
 
 FRAUDLINE = [sys.executable, "-P", "-c", "from pipeline.command.entry import main; main()"]  # as the installed script
-# Presses Ctrl-C as a module is looked for, or as soon as Python starts the program that the command becomes.
+# Presses Ctrl-C when a module is imported, or when Python starts the program that the command turns into.
 PRESSED = """
 import os, signal, sys
 
@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["models", "list"], "typer"),
         (["models", "list"], "pipeline.command.main"),
         (["models", "list"], "pipeline.registry.registry"),
-        (["run", "--data", "rows.csv"], "pipeline.runs.here"),
+        (["run", "--data", "rows.csv"], "pipeline.runs.local_run"),
         (["drift"], "pipeline.evaluation.drift"),
         (["score", "rows.csv"], "the start"),
         (["score", "rows.csv"], "pyarrow"),
@@ -51,7 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["serve"], "serving.app"),
     ],
 )
-def test_while_a_command_is_imported(words: list[str], at: str, home: Path, tmp_path: Path) -> None:
+def test_ctrl_c_while_a_command_is_imported(words: list[str], at: str, home: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("transaction_id\n1\n")
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules/sitecustomize.py").write_text(PRESSED)
@@ -67,21 +67,21 @@ def test_while_a_command_is_imported(words: list[str], at: str, home: Path, tmp_
 
 @pytest.mark.parametrize("command", [["score", "rows.csv"], ["models", "list"], ["serve"]], ids=" ".join)
 @pytest.mark.parametrize("after", [0.15, 0.3, 0.45, 0.6, 0.9])
-def test_whenever_it_comes(command: list[str], after: float, home: Path, tmp_path: Path) -> None:
-    """By the clock; before 0.15 s it may be Python itself that is started."""
+def test_ctrl_c_at_any_time(command: list[str], after: float, home: Path, tmp_path: Path) -> None:
+    """After some time; before 0.15 s Python itself may still be starting."""
     (tmp_path / "rows.csv").write_text("transaction_id\n1\n")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FRAUDLINE_HOME": str(home), "FRAUDLINE_PORT": "0"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([*FRAUDLINE, *command], cwd=tmp_path, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]
-        until = time.monotonic() + 20
-        while b"main" not in Path(f"/proc/{process.pid}/cmdline").read_bytes() and time.monotonic() < until:
+        deadline = time.monotonic() + 20
+        while b"main" not in Path(f"/proc/{process.pid}/cmdline").read_bytes() and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(after)
         process.send_signal(signal.SIGINT)
         try:
-            _, said = process.communicate(timeout=60)
+            _, stderr = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert "Traceback" not in said
-    # It may have been done, as well, or Python have not come to life yet, which a shell tells as 130 too.
+    assert "Traceback" not in stderr
+    # The command may already be done, or Python not yet ready for signals, which a shell reports as 130 too.
     assert process.returncode in (0, 2, 130, -signal.SIGINT)

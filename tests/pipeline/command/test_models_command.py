@@ -1,4 +1,4 @@
-"""`fraudline models` in a home where something is damaged: the rest is told, and what is wrong."""
+"""`fraudline models` in a damaged home: it names the damage and shows the rest."""
 
 import json
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from pipeline.registry.registry import POINTER, Registry
 from processing.errors import Damaged
 from processing.storage.open import open_home
 
-MEASURED = {"metrics": {"average_precision": 0.7}, "gate": {"passed": True}}  # no recall: a version of another maker
+MEASURED = {"metrics": {"average_precision": 0.7}, "gate": {"passed": True}}  # no recall, as from other software
 
 
 @pytest.fixture
@@ -30,13 +30,13 @@ def cut(registry: Registry, key: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "metrics.json"])
-def test_a_damaged_version_is_listed_as_that_beside_the_rest(registry: Registry, tmp_path: Path, file: str) -> None:
+def test_a_damaged_version_is_listed_as_damaged(registry: Registry, tmp_path: Path, file: str) -> None:
     first, damaged, last = registry.names()
     cut(registry, f"models/{damaged}/{file}")
     done = CliRunner().invoke(app, ["list", "--home", str(tmp_path)])
     assert done.exit_code == 0, done.exception
-    for shown in (first, last, "serving", "candidate", "0.700", "damaged"):
-        assert shown in done.output
+    for text in (first, last, "serving", "candidate", "0.700", "damaged"):
+        assert text in done.output
     assert f"{damaged} is damaged: " in done.output
     listed = json.loads(CliRunner().invoke(app, ["list", "--json", "--home", str(tmp_path)]).stdout)
     assert {one["version"]: one["status"] for one in listed} == {
@@ -47,7 +47,7 @@ def test_a_damaged_version_is_listed_as_that_beside_the_rest(registry: Registry,
 
 
 @pytest.mark.parametrize("words", [["list"], ["history"], ["rollback"]])
-def test_a_damaged_pointer_is_told_with_its_remedy(registry: Registry, tmp_path: Path, words: list[str]) -> None:
+def test_a_damaged_pointer_is_reported_with_its_remedy(registry: Registry, tmp_path: Path, words: list[str]) -> None:
     cut(registry, POINTER)
     done = CliRunner().invoke(app, [*words, "--home", str(tmp_path)])
     assert isinstance(done.exception, Damaged)  # which the command prints as one line

@@ -1,4 +1,4 @@
-"""A command that is started in a folder with files named as modules runs none of them, in none of its processes."""
+"""A command started in a folder with files named like modules runs none of them, in any of its processes."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from places import ROOT
 from serving_home import serving_home
 
 FRAUDLINE = [sys.executable, "-P", "-c", "from pipeline.command.main import main; main()"]  # as the installed script
-CODE = "import os\nwith open(os.environ['CAUGHT'], 'a') as file:\n    print(__file__, file=file)\n"
+CODE = "import os\nwith open(os.environ['IMPORTED'], 'a') as file:\n    print(__file__, file=file)\n"
 NAMES = ("processing", "pipeline", "serving", "triggers", "uvicorn", "fastapi", "numpy", "json", "argparse", "pip")
 
 
@@ -24,7 +24,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
-    """A folder to start commands in."""
+    """A folder with such files, to start commands in."""
     folder = tmp_path / "hostile"
     for name in NAMES:
         (folder / name).mkdir(parents=True)
@@ -36,7 +36,7 @@ def hostile(tmp_path: Path) -> Path:
 
 def start(folder: Path, home: Path, *words: str) -> "subprocess.Popen[str]":
     environment = os.environ | {"PYTHONPATH": str(ROOT), "FRAUDLINE_HOME": str(home), "FRAUDLINE_PORT": "0"}
-    environment |= {"CAUGHT": str(folder.parent / "caught")}
+    environment |= {"IMPORTED": str(folder.parent / "imported")}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([*FRAUDLINE, *words], cwd=folder, env=environment, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
@@ -51,13 +51,13 @@ def test_serve(hostile: Path, home: Path, workers: str) -> None:
         for _ in range(int(workers)):
             assert '"event": "model_serves"' in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-    assert not (hostile.parent / "caught").exists()
+    assert not (hostile.parent / "imported").exists()
 
 
 def test_score(hostile: Path, home: Path) -> None:
     with start(hostile, home, "score", "rows.csv") as process:
-        _, said = process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert said.startswith("error: ")
-    assert "Traceback" not in said
-    assert not (hostile.parent / "caught").exists()
+    assert stderr.startswith("error: ")
+    assert "Traceback" not in stderr
+    assert not (hostile.parent / "imported").exists()

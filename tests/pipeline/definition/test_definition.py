@@ -1,4 +1,4 @@
-"""The pipeline's definition: what it asks of SageMaker, and that it runs here as it is."""
+"""The pipeline's definition: SageMaker accepts its requests, and it runs on this machine unchanged."""
 
 import json
 import os
@@ -15,7 +15,8 @@ import pytest
 from botocore.validate import ParamValidator
 from places import ROOT
 
-from pipeline.definition.pipeline import build
+from pipeline.definition import defaults
+from pipeline.definition.pipeline import build_definition
 from pipeline.definition.requests import LOCAL_ADDRESSES, Addresses, evaluation_request
 from pipeline.local import Bindings, LocalExecution
 
@@ -40,7 +41,7 @@ OPERATIONS = {
 
 @pytest.fixture(scope="session")
 def definition() -> dict[str, Any]:
-    return build(ADDRESSES)
+    return build_definition(ADDRESSES)
 
 
 def steps_of(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -55,7 +56,7 @@ def named(definition: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def with_placeholders(value: Any, types: dict[str, str]) -> Any:
-    """A value of the right type for every reference, as the service will see one."""
+    """A value of the right type for every pipeline variable, as SageMaker will insert one."""
     if isinstance(value, list):
         return [with_placeholders(item, types) for item in value]
     if not isinstance(value, dict):
@@ -68,7 +69,7 @@ def with_placeholders(value: Any, types: dict[str, str]) -> Any:
 
 
 def refusal(kind: str, arguments: dict[str, Any]) -> str:
-    """What the service's own model has against a request; empty if nothing."""
+    """Why the service would refuse a request, by its own model; empty if it would not."""
     operation, name = OPERATIONS[kind]
     model = botocore.session.get_session().get_service_model("sagemaker").operation_model(operation)
     unknown = arguments.keys() - model.input_shape.members.keys()
@@ -76,7 +77,7 @@ def refusal(kind: str, arguments: dict[str, Any]) -> str:
     return str(report.generate_report()) + "".join(f"unknown: {key}" for key in unknown)
 
 
-def test_every_request_is_one_that_the_service_takes(definition: dict[str, Any]) -> None:
+def test_sagemaker_accepts_every_request(definition: dict[str, Any]) -> None:
     types = {parameter["Name"]: parameter["Type"] for parameter in definition["Parameters"]}
     checked = [step for step in steps_of(definition["Steps"]) if step["Type"] in OPERATIONS]
     assert [step["Name"] for step in checked] == [
@@ -90,7 +91,7 @@ def test_every_request_is_one_that_the_service_takes(definition: dict[str, Any])
         assert refusal(step["Type"], with_placeholders(step["Arguments"], types)) == ""
 
 
-def test_the_check_of_requests_sees_a_number_where_text_must_be(definition: dict[str, Any]) -> None:
+def test_the_check_of_requests_detects_a_number_in_place_of_text(definition: dict[str, Any]) -> None:
     arguments = with_placeholders(
         named(definition)["Train"]["Arguments"], {"TrainingInstanceType": "String", "Estimator": "String"}
     )
@@ -98,13 +99,13 @@ def test_the_check_of_requests_sees_a_number_where_text_must_be(definition: dict
     assert "HyperParameters.random_seed" in refusal("Training", arguments)
 
 
-def test_parameters_have_the_names_that_sagemaker_users_know(definition: dict[str, Any]) -> None:
-    defaults = {p["Name"]: (p["Type"], p.get("DefaultValue")) for p in definition["Parameters"]}
-    assert defaults == {
+def test_parameters_have_their_names_types_and_defaults(definition: dict[str, Any]) -> None:
+    parameters = {p["Name"]: (p["Type"], p.get("DefaultValue")) for p in definition["Parameters"]}
+    assert parameters == {
         "HomeUrl": ("String", "s3://bucket/home"),
         "InputDataUrl": ("String", None),
-        "TrainingInstanceType": ("String", "ml.m5.xlarge"),
-        "ProcessingInstanceType": ("String", "ml.m5.xlarge"),
+        "TrainingInstanceType": ("String", defaults.INSTANCE_TYPE),
+        "ProcessingInstanceType": ("String", defaults.INSTANCE_TYPE),
         "ModelApprovalStatus": ("String", "Approved"),
         "MinAveragePrecision": ("Float", 0.1),
         "ConfidenceLevel": ("Float", 0.95),
@@ -124,7 +125,7 @@ def test_parameters_have_the_names_that_sagemaker_users_know(definition: dict[st
     assert approval["EnumValues"] == ["Approved", "PendingManualApproval"]
 
 
-def test_the_deployments_addresses_are_the_only_ones(definition: dict[str, Any]) -> None:
+def test_the_definition_uses_the_deployments_addresses(definition: dict[str, Any]) -> None:
     steps = named(definition)
     assert steps["Features"]["SqsQueueUrl"] == ADDRESSES.features_queue_url
     assert steps["Promote"]["FunctionArn"] == ADDRESSES.promote_function_arn
@@ -137,25 +138,25 @@ def test_the_deployments_addresses_are_the_only_ones(definition: dict[str, Any])
             assert json.dumps(address) in text
 
 
-def test_what_is_promoted_and_registered_is_named_by_the_digest_that_evaluation_told(
+def test_the_promoted_and_registered_model_is_named_by_the_digest_from_evaluation(
     definition: dict[str, Any],
 ) -> None:
     steps = named(definition)
-    told = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Evaluate.PropertyFiles.evaluation"}, "Path": "manifest"}}
-    assert steps["Promote"]["Arguments"]["manifest"] == told
+    manifest = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Evaluate.PropertyFiles.evaluation"}, "Path": "manifest"}}
+    assert steps["Promote"]["Arguments"]["manifest"] == manifest
     for name in ("Register", "RegisterWaiting", "RegisterRejected"):
-        assert steps[name]["Arguments"]["CustomerMetadataProperties"]["manifest"] == told
+        assert steps[name]["Arguments"]["CustomerMetadataProperties"]["manifest"] == manifest
 
 
 @pytest.mark.parametrize("packed_only", [True, False])
-def test_evaluation_unpickles_nothing_where_packed_models_alone_are_allowed(packed_only: bool) -> None:
+def test_evaluation_unpickles_nothing_if_only_packed_models_are_allowed(packed_only: bool) -> None:
     request = evaluation_request(
         replace(ADDRESSES, packed_only=packed_only), instance_type="x", arguments=[], inputs={}, output_url="s3://b"
     )
     assert ("FRAUDLINE_MODELS" in request["Environment"]) == packed_only
 
 
-def test_jobs_are_retried_when_the_service_is_at_fault_and_nothing_is_cached(
+def test_jobs_are_retried_after_service_faults_and_nothing_is_cached(
     definition: dict[str, Any],
 ) -> None:
     for step in steps_of(definition["Steps"]):
@@ -165,7 +166,7 @@ def test_jobs_are_retried_when_the_service_is_at_fault_and_nothing_is_cached(
             assert {"Step.SERVICE_FAULT", "Step.THROTTLING"} <= retried
 
 
-def test_a_definition_needs_no_credentials_no_network_and_leaves_no_trace() -> None:
+def test_building_a_definition_needs_no_credentials_or_network_and_has_no_side_effects() -> None:
     script = """
 import logging, os, socket
 def refuse(*_): raise SystemExit("the network was used")
@@ -207,7 +208,7 @@ with container.reported_failures():
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> str:
-    """A `python3` that plays the parts of training and evaluation."""
+    """A `python3` that stands in for training and evaluation."""
     path = tmp_path / "python3"
     path.write_text(STAND_IN.format(python=sys.executable))
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
@@ -224,7 +225,7 @@ def stand_in(tmp_path: Path) -> str:
         ("waiting", "Approved", "RegisterWaiting", []),
     ],
 )
-def test_the_definition_runs_here_as_it_is(
+def test_the_definition_runs_on_this_machine_unchanged(
     definition: dict[str, Any],
     tmp_path: Path,
     stand_in: str,
@@ -239,9 +240,9 @@ def test_the_definition_runs_here_as_it_is(
     serving: list[str] = []
 
     def features(message: dict[str, Any], log: Any) -> dict[str, str]:
-        asked = message["arguments"]
-        assert asked["run"] == "r1"
-        assert asked["home"] == home.as_uri()
+        arguments = message["arguments"]
+        assert arguments["run"] == "r1"
+        assert arguments["home"] == home.as_uri()
         for name in ("train", "test"):
             folder = home / "runs/r1" / name
             folder.mkdir(parents=True)
@@ -293,5 +294,5 @@ def test_the_definition_runs_here_as_it_is(
         assert refusal(kind, json.loads((folder / name / "arguments.json").read_text())) == ""
 
 
-def test_the_addresses_of_a_local_run_leave_the_home_to_be_given() -> None:
+def test_local_addresses_leave_the_home_open() -> None:
     assert LOCAL_ADDRESSES.home_url is None

@@ -149,7 +149,7 @@ def test_the_command_shows_writes_and_fails(home, tmp_path):
     assert json.loads(as_json.stdout)["decisions"] == 500
     failed = CliRunner().invoke(app, [*where, "--fail-above", "0.25"])
     assert failed.exit_code == 1
-    assert "PSI above 0.25, and beyond chance" in str(failed.exception)
+    assert "PSI above 0.25, beyond chance" in str(failed.exception)
     assert CliRunner().invoke(app, [*where, "--fail-above", "50"]).exit_code == 0
 
 
@@ -293,7 +293,7 @@ def test_200_decisions_of_an_unchanged_population_fail_nothing(tmp_path, seed):
     assert (found["feature_drift"], drift.metrics_of(found).get("FeatureDrift", 0.0)) == (0.0, 0.0)
     done = CliRunner().invoke(app, [*where, "--fail-above", "0.25"])
     assert done.exit_code == 0, done.output
-    assert "too few transactions to say" in done.stderr
+    assert "too few transactions to tell" in done.stderr
     assert set(drift.unsaid(found, 0.25)) >= set(found["too_few"]) != set()
 
 
@@ -306,7 +306,7 @@ def test_a_reference_of_an_earlier_version_says_so_and_needs_more(tmp_path, monk
     assert (found["sampled"], found["enough"], drift.above(found, 0.25)) == (False, False, [])
     assert {one["level"] for one in found["features"].values()} == {"too few"}
     shown = CliRunner().invoke(app, ["drift", "--home", str(home.folder), "--since", "2026-07-01"])
-    assert "What chance does is not known" in shown.stdout
+    assert "The effect of chance is unknown" in shown.stdout
     assert "What chance does is not known" in drift.page_of(found).decode()
     monkeypatch.setattr(drift, "FEWEST_UNSAMPLED", 500)
     assert "amount" in drift.above(drift.measure_drift(home, START), 0.25)

@@ -249,7 +249,7 @@ def test_flow_logs_may_be_delivered_to_the_bucket_of_logs(template: Template) ->
 
 
 def test_the_pipeline_is_the_definition_with_this_deployments_addresses(template: Template) -> None:
-    from pipeline.definition.pipeline import build
+    from pipeline.definition.pipeline import build_definition
     from pipeline.definition.requests import Addresses
 
     resource = the(template, "AWS::SageMaker::Pipeline")
@@ -262,7 +262,7 @@ def test_the_pipeline_is_the_definition_with_this_deployments_addresses(template
     assert image == evaluate["AppSpecification"]["ImageUri"]
     gate = {step["Name"]: step for step in steps["Gate"]["Arguments"]["IfSteps"]}
     [promote] = gate["Approved"]["Arguments"]["IfSteps"]
-    again = build(
+    again = build_definition(
         Addresses(
             image=image,
             features_queue_url=steps["Features"]["SqsQueueUrl"],

@@ -1,4 +1,4 @@
-"""Runs of definitions on this machine: order and branches, jobs as real processes, failures, interruptions."""
+"""Definitions run on this machine: order and branches, jobs as real processes, failures, interruptions."""
 
 import json
 import os
@@ -103,7 +103,7 @@ def test_references_reach_parameters_the_execution_and_other_steps(tmp_path: Pat
 # Order and branches
 
 
-def test_steps_run_after_what_they_need_and_else_as_written(tmp_path: Path) -> None:
+def test_steps_run_after_the_steps_they_need_and_otherwise_as_written(tmp_path: Path) -> None:
     order: list[str] = []
     definition = document(
         callback("C", ["B"]), callback("A", x="1"), callback("B", y=get("Steps.A.OutputParameters['x']"))
@@ -120,7 +120,7 @@ def test_steps_run_after_what_they_need_and_else_as_written(tmp_path: Path) -> N
         ([callback("A", ["Z"])], "step A refers to the step Z, which is not in the definition"),
         ([callback("A"), callback("A")], "two steps are named A"),
         ([callback("A", x=get("Parameters.P"))], "step A refers to the parameter P"),
-        ([{"Name": "A", "Type": "EMR", "Arguments": {}}], "step A is of type EMR; a local run knows"),
+        ([{"Name": "A", "Type": "EMR", "Arguments": {}}], "step A is of type EMR; a local run supports"),
         ([{**callback("A"), "SqsQueueUrl": "other"}], "nothing .* is bound to the queue other"),
         ([callback("A"), callback("B", [{"Step": "A", "Trigger": "Failed"}])], "Failed"),
     ],
@@ -131,7 +131,7 @@ def test_a_definition_that_cannot_work_is_refused(tmp_path: Path, steps: list[En
 
 
 @pytest.mark.parametrize("side", ["yes", "no"])
-def test_only_the_taken_branch_runs_nor_what_depends_on_the_other(tmp_path: Path, side: str) -> None:
+def test_only_the_chosen_branch_and_its_dependents_run(tmp_path: Path, side: str) -> None:
     inner = condition("Inner", equal("a", "a"), [callback("Deep", x="1")], [])
     definition = document(
         callback("After", y=get("Steps.Deep.OutputParameters['x']")),
@@ -140,12 +140,12 @@ def test_only_the_taken_branch_runs_nor_what_depends_on_the_other(tmp_path: Path
         parameters=[{"Name": "Side", "Type": "String"}],
     )
     outcome = run(tmp_path, definition, Side=side).require_success()
-    taken, other = ("Succeeded", "NotRun") if side == "yes" else ("NotRun", "Succeeded")
+    chosen, other = ("Succeeded", "NotRun") if side == "yes" else ("NotRun", "Succeeded")
     assert statuses(outcome) == {
         "Gate": "Succeeded",
-        "Inner": taken,
-        "Deep": taken,
-        "After": taken,
+        "Inner": chosen,
+        "Deep": chosen,
+        "After": chosen,
         "Else": other,
         "Last": "Succeeded",
     }
@@ -264,7 +264,7 @@ def test_a_processing_job_leaves_outputs_and_a_property_file(tmp_path: Path) -> 
 
 
 @pytest.mark.cloud
-def test_what_a_job_reads_and_leaves_may_lie_in_s3(bucket: str, tmp_path: Path) -> None:
+def test_a_jobs_inputs_and_outputs_can_be_in_s3(bucket: str, tmp_path: Path) -> None:
     home = open_home(f"s3://{bucket}")
     home.write("sets/test/day=1/a.txt", b"4")
     home.write("sets/one.txt", b"1")
@@ -294,7 +294,7 @@ def test_what_a_job_reads_and_leaves_may_lie_in_s3(bucket: str, tmp_path: Path) 
 # Failures
 
 
-def test_a_failing_step_fails_the_run_and_later_ones_do_not_run(tmp_path: Path) -> None:
+def test_a_failing_step_fails_the_run_and_later_steps_do_not_run(tmp_path: Path) -> None:
     program = script(tmp_path, "print('line one'); raise SystemExit('no fraud in the train set')")
     definition = document(callback("First"), training("Train", program, tmp_path / "out"), callback("Last", ["Train"]))
     outcome = run(tmp_path, definition)
@@ -310,28 +310,28 @@ def test_a_failing_step_fails_the_run_and_later_ones_do_not_run(tmp_path: Path) 
     assert written["steps"] == outcome.steps
 
 
-def test_the_failure_file_is_the_reason(tmp_path: Path) -> None:
+def test_the_failure_file_gives_the_reason(tmp_path: Path) -> None:
     program = script(tmp_path, "from pipeline.steps.container import fail\nprint('noise')\nfail('no rows')")
     outcome = run(tmp_path, document(training("Train", program, tmp_path / "out")))
     assert outcome.failure
     assert outcome.failure.reason == "no rows"
 
 
-def test_a_job_ended_from_outside_says_by_which_signal(tmp_path: Path) -> None:
+def test_a_killed_job_names_the_signal(tmp_path: Path) -> None:
     program = script(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     outcome = run(tmp_path, document(training("Train", program, tmp_path / "out")))
     assert outcome.failure
     assert (outcome.failure.exit_code, "signal 9" in outcome.failure.reason) == (-9, True)
 
 
-def test_the_code_of_a_job_is_not_that_of_the_command(tmp_path: Path) -> None:
-    """The shell would take 3 of a training script for something that `fraudline` says, and -9 for 247."""
+def test_a_jobs_exit_code_is_not_the_commands(tmp_path: Path) -> None:
+    """Otherwise a training script's code 3 would look like one of `fraudline`, and -9 like 247."""
     for code in (3, -9):
         assert (JobFailed("no rows", code).exit_code, JobFailed("no rows", code).code) == (RunFailed.exit_code, code)
 
 
-def test_a_scripts_own_modules_and_ours_do_not_shadow_one_another(tmp_path: Path) -> None:
-    """Modules beside a script that are named as ours are, or as their folder's neighbours, are the script's."""
+def test_a_scripts_modules_and_the_projects_do_not_shadow_each_other(tmp_path: Path) -> None:
+    """A script imports the modules beside it, even when this project has modules with the same names."""
     names = ("model", "metrics", "threshold", "run", "home", "errors", "app", "schema")
     for name in names:
         (tmp_path / f"{name}.py").write_text(f"WHOSE = 'mine: {name}'\n")
@@ -350,7 +350,7 @@ def test_a_scripts_own_modules_and_ours_do_not_shadow_one_another(tmp_path: Path
     assert list((tmp_path / "out").rglob("model.tar.gz"))
 
 
-def test_a_module_of_ours_is_not_shadowed_by_what_lies_where_the_run_was_started(
+def test_the_projects_modules_are_not_shadowed_by_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("pipeline", "model", "metrics"):
@@ -372,7 +372,7 @@ def test_a_fail_step_fails_the_run_with_its_message(tmp_path: Path) -> None:
     assert run(tmp_path, document(step)).reason == "step No: run r1 is no good"
 
 
-def test_an_error_in_a_handler_is_the_steps_failure_with_its_traceback_in_the_log(tmp_path: Path) -> None:
+def test_an_error_in_a_handler_fails_the_step_and_its_traceback_is_in_the_log(tmp_path: Path) -> None:
     def broken(message: Entry, log: Any) -> Entry:
         print("working", file=log)
         raise ZeroDivisionError("a row's value")
@@ -381,7 +381,7 @@ def test_an_error_in_a_handler_is_the_steps_failure_with_its_traceback_in_the_lo
     assert outcome.failure
     assert re.fullmatch(
         r"it ended unexpectedly: ZeroDivisionError at tests/pipeline/local/test_local\.py:\d+, in broken; "
-        "its log has the trace",
+        "its log has the traceback",
         outcome.failure.reason,
     )
     log = outcome.failure.log.read_text()
@@ -390,11 +390,11 @@ def test_an_error_in_a_handler_is_the_steps_failure_with_its_traceback_in_the_lo
 
 
 @pytest.mark.parametrize(
-    ("answer", "complaint"),
+    ("response", "complaint"),
     [({}, "lacks the output 'x'"), ({"x": "1", "y": "2"}, "has the output 'y'"), ({"x": 1}, "type String")],
 )
-def test_a_callback_must_answer_what_is_declared(tmp_path: Path, answer: Entry, complaint: str) -> None:
-    bindings = Bindings(callbacks={QUEUE: lambda message, log: answer})
+def test_a_callback_must_return_the_declared_outputs(tmp_path: Path, response: Entry, complaint: str) -> None:
+    bindings = Bindings(callbacks={QUEUE: lambda message, log: response})
     assert complaint in str(run(tmp_path, document(callback("A", x="1")), bindings).reason)
 
 
@@ -416,7 +416,7 @@ def test_a_lambda_step_calls_its_handler(tmp_path: Path, bound: Any) -> None:
     assert (tmp_path / "runs/r1/steps/Promote/log.txt").read_text() == "called\n"
 
 
-def test_registering_records_the_package_and_gives_an_arn(tmp_path: Path) -> None:
+def test_registering_records_the_package_and_returns_its_arn(tmp_path: Path) -> None:
     request = {"ModelPackageGroupName": "fraud", "ModelApprovalStatus": "Approved"}
     step: Entry = {"Name": "Register", "Type": "RegisterModel", "Arguments": request}
     arn = callback("Arn", arn=get("Steps.Register.ModelPackageArn"))
@@ -426,17 +426,17 @@ def test_registering_records_the_package_and_gives_an_arn(tmp_path: Path) -> Non
     assert recorded.items() >= request.items()
 
 
-def test_a_package_that_the_service_would_refuse_fails_the_step(tmp_path: Path) -> None:
+def test_a_package_that_sagemaker_would_refuse_fails_the_step(tmp_path: Path) -> None:
     request = {"ModelPackageGroupName": "fraud", "Approval": "Approved"}
     outcome = run(tmp_path, document({"Name": "R", "Type": "RegisterModel", "Arguments": request}))
-    assert "would be refused" in str(outcome.reason)
+    assert "SageMaker would refuse" in str(outcome.reason)
     assert "Approval" in str(outcome.reason)
 
 
-# The story, and its end before its time
+# The run record, and interruptions
 
 
-def test_the_folder_tells_the_story(tmp_path: Path) -> None:
+def test_the_folder_holds_the_run_record(tmp_path: Path) -> None:
     events: list[StepEvent] = []
     definition = document(callback("A", x="1"))
     LocalExecution(definition, {}, tmp_path / "r1", "r1", ECHO).execute(events.append)
@@ -449,11 +449,11 @@ def test_the_folder_tells_the_story(tmp_path: Path) -> None:
         "steps/A/arguments.json",
         "steps/A/log.txt",
     }
-    with pytest.raises(BadInput, match="holds a run already"):
+    with pytest.raises(BadInput, match="already holds a run"):
         LocalExecution(definition, {}, tmp_path / "r1", "r1", ECHO).execute()
 
 
-def test_a_killed_run_shows_as_executing_with_what_was_done(tmp_path: Path) -> None:
+def test_a_killed_run_is_recorded_as_executing_with_the_steps_so_far(tmp_path: Path) -> None:
     seen: list[Entry] = []
 
     def look(message: Entry, log: Any) -> Entry:
@@ -476,8 +476,8 @@ WAITING = """
 """
 
 
-def appeared(path: Path) -> int:
-    """The process id in a file, as soon as it is there."""
+def await_pid(path: Path) -> int:
+    """The process id in a file, once the file exists."""
     for _ in range(200):
         if path.is_file() and path.read_text():
             return int(path.read_text())
@@ -485,7 +485,7 @@ def appeared(path: Path) -> int:
     raise AssertionError(f"{path} was not written")
 
 
-def gone(process: int) -> bool:
+def is_gone(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -499,7 +499,7 @@ def test_stop_ends_the_job_and_the_run(tmp_path: Path) -> None:
     execution = LocalExecution(definition, {}, tmp_path / "runs/r1", "r1", ECHO)
 
     def stop() -> None:
-        appeared(program.with_suffix(".pid"))
+        await_pid(program.with_suffix(".pid"))
         execution.stop()
 
     thread = threading.Thread(target=stop)
@@ -508,7 +508,7 @@ def test_stop_ends_the_job_and_the_run(tmp_path: Path) -> None:
     thread.join()
     assert outcome.status == "Stopped"
     assert statuses(outcome) == {"Train": "Stopped", "Last": "NotRun"}
-    assert gone(appeared(program.with_suffix(".pid")))
+    assert is_gone(await_pid(program.with_suffix(".pid")))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -524,15 +524,15 @@ definition = json.loads(Path({str(definition)!r}).read_text())
 LocalExecution(definition, {{}}, Path({str(tmp_path / "r1")!r}), "r1", Bindings()).execute()
 """
     child = subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT, stderr=subprocess.DEVNULL)
-    job = appeared(program.with_suffix(".pid"))
+    job = await_pid(program.with_suffix(".pid"))
     child.send_signal(number)
     assert child.wait(20) != 0
-    assert gone(job)
+    assert is_gone(job)
     outcome = json.loads((tmp_path / "r1/outcome.json").read_text())
     assert (outcome["status"], outcome["steps"]["Train"]["status"]) == ("Stopped", "Stopped")
 
 
-def test_an_interruption_anywhere_is_recorded_and_goes_on_its_way(tmp_path: Path) -> None:
+def test_an_interruption_is_recorded_and_propagates(tmp_path: Path) -> None:
     def interrupt(event: StepEvent) -> None:
         raise KeyboardInterrupt
 

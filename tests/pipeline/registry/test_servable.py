@@ -97,7 +97,7 @@ def assert_serves_if_it_can(home: Home, kind: Kind, version: str, *words: str) -
         assert home.read(POINTER) == before
     else:
         assert done.exit_code == 0, done.exception
-        assert f"{version} serves now" in done.output
+        assert f"{version} is now serving" in done.output
     assert serves(home)
 
 

@@ -1,4 +1,4 @@
-"""A command that is killed: nothing it started goes on, and the next command puts in order what it left."""
+"""A command that is killed: its processes end, and the next command cleans up after it."""
 
 import json
 import os
@@ -14,9 +14,9 @@ import pytest
 from places import ROOT
 from process_tree import below, processes, until
 
-import pipeline.runs.here
-from pipeline.local.abandoned import REASON, close_abandoned
-from pipeline.local.story import Story
+import pipeline.runs.local_run
+from pipeline.local.abandoned_runs import REASON, close_abandoned
+from pipeline.local.run_record import RunRecord
 from processing.errors import RunFailed
 from processing.processes.identity import Process
 from processing.storage.local import LocalHome
@@ -30,11 +30,11 @@ def outcome(home: Path) -> dict[str, Any]:
 
 
 @pytest.mark.spark
-def test_a_command_killed_in_the_feature_job_leaves_no_process_and_its_run_is_closed_by_the_next(
+def test_a_command_killed_in_the_feature_job_leaves_no_process_and_the_next_command_closes_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, scratch, elsewhere = tmp_path / "home", tmp_path / "scratch", tmp_path / "elsewhere"
-    for name in ("processing", "pyspark", "json"):  # what is named as a module where the command starts is not run
+    for name in ("processing", "pyspark", "json"):  # modules in the working folder must not shadow ours
         (elsewhere / name).mkdir(parents=True)
         (elsewhere / name / "__init__.py").write_text("import os; os._exit(66)")
     scratch.mkdir()
@@ -55,25 +55,25 @@ def test_a_command_killed_in_the_feature_job_leaves_no_process_and_its_run_is_cl
         assert until(in_spark)
         started = below(killed.pid)
         killed.send_signal(signal.SIGKILL)
-    # Java's own temporary files lie in the scratch folder too.
+    # Java's temporary files are in the scratch folder too.
     assert any(f"-Djava.io.tmpdir={scratch}" in command for command in started.values())
     assert until(lambda: not started.keys() & {pid for pid, _, _ in processes()})
 
-    told = outcome(home)
-    assert told["status"] == "Executing"
-    assert told["owner"]["pid"] == killed.pid
-    # The next run of this process, whose feature job only looks: the home is in order when it begins.
+    abandoned = outcome(home)
+    assert abandoned["status"] == "Executing"
+    assert abandoned["owner"]["pid"] == killed.pid
+    # The next run's feature job only checks that the home has been cleaned up before it starts.
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     lines: list[str] = []
 
-    def look(message: dict[str, Any], log: Any, **_: Any) -> dict[str, str]:
+    def check(message: dict[str, Any], log: Any, **_: Any) -> dict[str, str]:
         assert not list(scratch.glob("fraudline-*"))
         assert (home / "incoming/rows.parquet").exists()
-        raise RunFailed("seen")
+        raise RunFailed("checked")
 
-    monkeypatch.setattr(pipeline.runs.here, "_compute_features", look)
-    again = pipeline.runs.here.run_pipeline(LocalHome(home), {}, lambda event: None, lines.append)
-    assert again.reason == "step Features: seen"
+    monkeypatch.setattr(pipeline.runs.local_run, "_compute_features", check)
+    again = pipeline.runs.local_run.run_pipeline(LocalHome(home), {}, lambda event: None, lines.append)
+    assert again.reason == "step Features: checked"
     (home / "runs" / again.run / "outcome.json").unlink()
     ended = outcome(home)
     assert (ended["status"], ended["reason"]) == ("Stopped", REASON)
@@ -82,28 +82,28 @@ def test_a_command_killed_in_the_feature_job_leaves_no_process_and_its_run_is_cl
     assert len([line for line in lines if REASON in line and ended["run"] in line]) == 1
 
 
-def abandoned(home: LocalHome, run: str, **owner: Any) -> None:
-    """The story of a run that goes on, of this process but for what is given."""
-    story = Story(home.path(f"runs/{run}"), run, [("Features", "Callback"), ("Train", "Training")])
-    story.start("Features")
-    story.outcome["owner"] = Process.current().document() | owner if owner else None
-    story.write("outcome.json", story.outcome)
+def write_abandoned(home: LocalHome, run: str, **owner: Any) -> None:
+    """The record of a run in progress, owned by this process except for `owner`; without it, by nobody."""
+    record = RunRecord(home.path(f"runs/{run}"), run, [("Features", "Callback"), ("Train", "Training")])
+    record.start("Features")
+    record.outcome["owner"] = Process.current().document() | owner if owner else None
+    record.write("outcome.json", record.outcome)
 
 
-def test_only_what_nobody_runs_is_closed(tmp_path: Path) -> None:
+def test_only_runs_without_a_process_are_closed(tmp_path: Path) -> None:
     home = LocalHome(tmp_path)
-    abandoned(home, "alive", machine="here")
-    abandoned(home, "dead", started="1")
-    abandoned(home, "elsewhere", host="another")
-    abandoned(home, "of-an-earlier-version")
-    Story(home.path("runs/ended"), "ended", []).end("Succeeded")
+    write_abandoned(home, "alive", machine="here")
+    write_abandoned(home, "dead", started="1")
+    write_abandoned(home, "elsewhere", host="another")
+    write_abandoned(home, "of-an-earlier-version")
+    RunRecord(home.path("runs/ended"), "ended", []).end("Succeeded")
     home.write("runs/damaged/outcome.json", b'{"status": "Exec')
     home.path("runs/in-aws").mkdir()
-    told: list[str] = []
-    assert close_abandoned(home, told.append) == ["dead"]
-    assert any("runs/damaged/outcome.json is damaged" in line for line in told)
-    # With the lease, none can go on that is not known to.
-    assert close_abandoned(home, told.append, alone=True) == ["elsewhere", "of-an-earlier-version"]
+    lines: list[str] = []
+    assert close_abandoned(home, lines.append) == ["dead"]
+    assert any("runs/damaged/outcome.json is damaged" in line for line in lines)
+    # With the lease, no run can be in progress anywhere else.
+    assert close_abandoned(home, lines.append, alone=True) == ["elsewhere", "of-an-earlier-version"]
     statuses = {path.parent.name: path.read_text() for path in tmp_path.glob("runs/*/outcome.json")}
     assert json.loads(statuses["alive"])["status"] == "Executing"
     assert json.loads(statuses["ended"])["status"] == "Succeeded"

@@ -26,7 +26,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from pipeline.benchmarks.scorer import benchmark_scorer, table
+from pipeline.benchmarks.scorer import benchmark_scorer, scorer_table
 from pipeline.estimators.binner import TailBinner
 from pipeline.registry.registry import CorruptModel, Registry
 from pipeline.scorer import forest as packed_module
@@ -431,5 +431,5 @@ def test_the_benchmark_finds_no_difference() -> None:
     assert result["maximum_difference"] == 0.0
     assert [found["rows"] for found in result["results"]] == [1, 1_000, 100_000]
     assert result["results"][0]["ratio"] > 20
-    assert "difference" in table(result)
+    assert "difference" in scorer_table(result)
     assert json.loads(json.dumps(result)) == result

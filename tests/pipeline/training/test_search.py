@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from pipeline.command.main import app
 from pipeline.data import dataset
 from pipeline.data.folds import last_weeks
-from pipeline.definition.pipeline import HYPERPARAMETERS
+from pipeline.definition.defaults import HYPERPARAMETERS
 from pipeline.estimators.trees import LIMITS, Hyperparameters
 from pipeline.training import search
 from processing.contracts.home_contract import adopt

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.definition.pipeline import build
+from pipeline.definition.pipeline import build_definition
 from pipeline.definition.requests import LOCAL_ADDRESSES
 from processing.errors import BadInput
 from processing.intake.incoming import ClaimedFile, Claims, copy_to_incoming, release_abandoned, settled, waiting
@@ -236,16 +236,16 @@ def test_what_was_archived_tells_what_comes_again_and_what_is_older(home: Home, 
 
 def test_a_run_in_a_new_home_looks_where_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.local import LocalExecution
-    from pipeline.runs import here as run
+    from pipeline.runs import local_run as run
 
     monkeypatch.setattr(LocalExecution, "execute", lambda self, progress: dict(self.parameters))
-    monkeypatch.setattr(run, "local_definition", lambda home: build(LOCAL_ADDRESSES))
+    monkeypatch.setattr(run, "local_definition", lambda home: build_definition(LOCAL_ADDRESSES))
     home = open_home(tmp_path / "home")
     assert isinstance(home, LocalHome)
     elsewhere = spread(tmp_path / "drop")
-    with pytest.raises(BadInput, match=r"nothing to take in: .*\(nor is there any in file:.*/drop\)"):
+    with pytest.raises(BadInput, match=r"no files to read: .*\(there are none in file:.*/drop either\)"):
         run.run_pipeline(home, {"InputDataUrl": elsewhere.url}, lambda event: None)
-    with pytest.raises(BadInput, match=r"nothing to take in: put .*/incoming, or name them"):
+    with pytest.raises(BadInput, match=r"no files to read: put .*/incoming, or name them"):
         run.run_pipeline(home, {}, lambda event: None)
     spread(tmp_path / "drop", month_03__part_0="march")
     outcome: Any = run.run_pipeline(home, {"InputDataUrl": elsewhere.url}, lambda event: None)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from serving_home import TestClient, settings
 
-import pipeline.runs.here
+import pipeline.runs.local_run
 from pipeline.registry.registry import Registry
+from pipeline.runs.add_files import add_files
 from processing.contracts import reader as contracts
 from processing.contracts.home_contract import contract_for
 from processing.features.feature_set import FeatureSet
@@ -102,11 +103,11 @@ def run(folder: Path, contract: str, file: Path, monkeypatch: pytest.MonkeyPatch
     def features(message: dict[str, Any], log: Any, **_: Any) -> dict[str, str]:
         with tempfile.TemporaryDirectory() as scratch, ExitStack() as held:
             done = run_job(home, known, message["arguments"]["run"], Path(scratch), held)
-        return {name: str(done[name]) for name in pipeline.runs.here.FEATURE_OUTPUTS}
+        return {name: str(done[name]) for name in pipeline.runs.local_run.FEATURE_OUTPUTS}
 
-    monkeypatch.setattr(pipeline.runs.here, "_compute_features", features)
-    pipeline.runs.here.add_files(home, [file], known)
-    outcome = pipeline.runs.here.run_pipeline(home, PARAMETERS, lambda event: None).require_success()
+    monkeypatch.setattr(pipeline.runs.local_run, "_compute_features", features)
+    add_files(home, [file], known)
+    outcome = pipeline.runs.local_run.run_pipeline(home, PARAMETERS, lambda event: None).require_success()
     evaluation: dict[str, Any] = json.loads(home.read(f"runs/{outcome.run}/evaluation/evaluation.json"))
     assert evaluation["gate"]["passed"], evaluation["gate"]["reason"]
     return home, evaluation

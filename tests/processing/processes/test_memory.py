@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from places import ROOT
 from process_tree import below, until
 
-from pipeline.local.child import Ended, run_process
+from pipeline.local.step_process import ProcessEnd, run_process
 from processing.processes.memory import GIB, Memory, memory
 from processing.synthetic.synthesize import synthesize, write
 
@@ -56,12 +56,14 @@ def test_a_container_has_no_more_than_its_limit(version: int, tmp_path: Path) ->
 def test_where_it_cannot_be_known_nothing_is_claimed(tmp_path: Path) -> None:
     assert memory(tmp_path) is None
     assert memory(machine(tmp_path, proc__meminfo="nonsense")) is None
-    assert str(Ended(-9)).startswith("was killed (signal 9), probably because memory ran out: close other programs")
+    assert str(ProcessEnd(-9)).startswith(
+        "was killed (signal 9), probably because memory ran out: close other programs"
+    )
 
 
 @given(st.integers(-64, 255).filter(lambda code: code not in (0, -9)))
 def test_only_a_kill_is_taken_for_want_of_memory(code: int) -> None:
-    assert "memory" not in str(Ended(code, Memory(GIB, 0)))
+    assert "memory" not in str(ProcessEnd(code, Memory(GIB, 0)))
 
 
 def test_a_child_that_is_killed_is_told_with_the_memory_there_was(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The model behind Flask, as tutorials have it."""
+"""The model behind Flask, as in tutorials."""
 
 import os
 

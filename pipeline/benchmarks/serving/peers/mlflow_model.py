@@ -1,4 +1,4 @@
-"""Save the model as MLflow keeps one, and serve it by `mlflow models serve`."""
+"""Saves the model in MLflow's format and serves it with `mlflow models serve`."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The system that is replaced: a Spark job of one row inside the request's handler, then the model."""
+"""The previous system: the request handler runs a Spark job on one row, then the model."""
 
 import os
 import tempfile

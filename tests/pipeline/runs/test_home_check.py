@@ -1,4 +1,4 @@
-"""`fraudline home check` and `repair`: each kind of damage is found, said in a line, and mended where it can be."""
+"""`fraudline home check` and `repair`: all damage is found, reported in one line each, and repaired where possible."""
 
 import json
 from collections.abc import Callable
@@ -38,11 +38,11 @@ def command(home: LocalHome, *words: str) -> tuple[int, str]:
 
 
 def content(home: LocalHome) -> dict[str, bytes]:
-    kept = [entry.key for entry in home.entries("") if not entry.key.endswith(("-shm", "-wal"))]  # SQLite's own
-    return {key: home.read(key) for key in kept}
+    keys = [entry.key for entry in home.entries("") if not entry.key.endswith(("-shm", "-wal"))]  # SQLite's own
+    return {key: home.read(key) for key in keys}
 
 
-def test_a_sound_home_is_said_to_be_one_and_left_as_it_is(home: LocalHome) -> None:
+def test_a_sound_home_has_no_damage_and_is_not_changed(home: LocalHome) -> None:
     before = content(home)
     assert command(home, "check") == (0, "✓ no damage found\n")
     assert content(home) == before
@@ -52,18 +52,18 @@ def cut(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
 
-def test_a_store_that_is_gone_is_found(home: LocalHome) -> None:
+def test_a_missing_store_is_found(home: LocalHome) -> None:
     for path in home.path("online").iterdir():
         path.unlink()
-    code, said = command(home, "check")
+    code, output = command(home, "check")
     assert code == 1
-    assert "store.sqlite: it is not there, although the tables hold transactions" in said
-    assert "`fraudline home repair` can mend this" in said
+    assert "store.sqlite: it is not there, although the tables hold transactions" in output
+    assert "`fraudline home repair` can repair this" in output
 
 
 @pytest.mark.parametrize("damage", [cut, lambda data: b"\x00" * len(data), lambda data: b""])
 @pytest.mark.parametrize(
-    ("key", "mended"),
+    ("key", "repairable"),
     [
         ("contract.toml", True),
         ("models/latest.json", True),
@@ -72,19 +72,19 @@ def test_a_store_that_is_gone_is_found(home: LocalHome) -> None:
         ("runs/one/features.json", False),
     ],
 )
-def test_damage_is_found_and_mended_where_it_can_be(
-    home: LocalHome, key: str, mended: bool, damage: Callable[[bytes], bytes]
+def test_damage_is_found_and_repaired_where_possible(
+    home: LocalHome, key: str, repairable: bool, damage: Callable[[bytes], bytes]
 ) -> None:
     serving = Registry(home).latest()
     home.write(key, damage(home.read(key)))
     damaged = content(home)
-    code, said = command(home, "check")
+    code, output = command(home, "check")
     assert code == 1
-    assert key in said
-    assert "Traceback" not in said
+    assert key in output
+    assert "Traceback" not in output
     assert content(home) == damaged
-    code, said = command(home, "repair", "--yes")
-    assert (code == 0) == mended, said
+    code, output = command(home, "repair", "--yes")
+    assert (code == 0) == repairable, output
     assert command(home, "check")[0] == code
     latest = Registry(home).latest()
     assert latest is not None
@@ -97,19 +97,19 @@ def test_a_damaged_model_is_found_and_the_others_are_listed(home: LocalHome, nam
     version = Registry(home).names()[0]
     key = f"models/{version}/{name}"
     home.write(key, cut(home.read(key)))
-    code, said = command(home, "check")
+    code, output = command(home, "check")
     assert code == 1
-    assert version in said
+    assert version in output
     assert len(Registry(home).versions()) == 2
 
 
-def test_what_is_found_can_be_read_by_a_program(home: LocalHome) -> None:
+def test_problems_can_be_printed_as_json(home: LocalHome) -> None:
     home.write("contract.toml", b"name = ")
-    code, said = command(home, "check", "--json")
+    code, output = command(home, "check", "--json")
     assert code == 1
-    (found,) = json.loads(said[said.index("[") :])
-    assert found["where"].endswith("contract.toml")
-    assert found["repairable"]
+    (problem,) = json.loads(output[output.index("[") :])
+    assert problem["where"].endswith("contract.toml")
+    assert problem["repairable"]
 
 
 def test_repair_asks_first(home: LocalHome) -> None:

@@ -1,4 +1,4 @@
-"""The written story of a local run: what is in its folder, kept true after every step."""
+"""The record of a local run: the files in its folder, written again after every step."""
 
 import json
 import os
@@ -11,12 +11,12 @@ from typing import Any
 from processing.errors import BadInput, RunFailed
 from processing.processes.identity import Process
 
-SHOWN = ("Outcome", "OutputParameters", "ModelArtifacts", "ModelPackageArn", "ExitMessage")
+RECORDED_PROPERTIES = ("Outcome", "OutputParameters", "ModelArtifacts", "ModelPackageArn", "ExitMessage")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run failed: the step, its reason, its command's exit code (None if it had none), its log."""
+    """Why a run failed: the step, the reason, its command's exit code (None without a command), its log."""
 
     step: str
     reason: str
@@ -26,7 +26,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: Succeeded, Failed or Stopped, and each step's entry of outcome.json."""
+    """How a run ended: Succeeded, Failed or Stopped; steps: each step's entry in outcome.json, by name."""
 
     run: str
     status: str
@@ -37,19 +37,19 @@ class Outcome:
     def require_success(self) -> "Outcome":
         """This outcome, if the run succeeded. Raises RunFailed with the step, the reason and the log."""
         if self.failure:
-            shown = f"step {self.failure.step} of run {self.run} ended as {self.status}: {self.failure.reason}"
-            raise RunFailed(f"{shown}\nIts log: {self.failure.log}")
+            summary = f"step {self.failure.step} of run {self.run} ended as {self.status}: {self.failure.reason}"
+            raise RunFailed(f"{summary}\nIts log: {self.failure.log}")
         if self.status != "Succeeded":
             raise RunFailed(f"run {self.run} ended as {self.status}: {self.reason}")
         return self
 
 
-class Story:
-    """Writes a run's folder. A folder tells of one run: raises BadInput if there is one already."""
+class RunRecord:
+    """Writes the files in a run's folder. Raises BadInput if the folder already holds a run."""
 
     def __init__(self, folder: Path, run: str, steps: Sequence[tuple[str, str]]) -> None:
         if (folder / "outcome.json").exists():
-            raise BadInput(f"{folder} holds a run already; start this one under another id")
+            raise BadInput(f"{folder} already holds a run; start this one under another id")
         self.folder = folder
         self.outcome: dict[str, Any] = {
             "run": run,
@@ -67,36 +67,36 @@ class Story:
         return self.folder / "steps" / step / "log.txt"
 
     def start(self, step: str) -> None:
-        """A step begins: it has a folder and an empty log."""
+        """Record that a step starts, and create its folder with an empty log."""
         self.log(step).parent.mkdir(parents=True, exist_ok=True)
         self.log(step).touch()
         self.outcome["steps"][step].update(status="Executing", started=now())
         self._save()
 
     def skip(self, step: str, reason: str) -> None:
-        """A step will not run."""
+        """Record that a step will not run."""
         self.outcome["steps"][step].update(status="NotRun", reason=reason)
         self._save()
 
     def finish(
         self, step: str, status: str, seconds: float, failure: Failure | None, properties: Mapping[str, Any]
     ) -> None:
-        """A step has ended, with some of what it gave to later ones."""
+        """Record that a step has ended, with its most informative properties."""
         entry = self.outcome["steps"][step]
         entry.update(status=status, ended=now(), seconds=round(seconds, 3))
         if failure:
             entry.update(reason=failure.reason, exit_code=failure.exit_code)
-        entry.update({name: properties[name] for name in SHOWN if properties.get(name)})
+        entry.update({name: properties[name] for name in RECORDED_PROPERTIES if properties.get(name)})
         self._save()
 
     def end(self, status: str, reason: str | None = None, failure: Failure | None = None) -> Outcome:
-        """The run has ended. A step that still runs shares its status; what was to come did not run."""
+        """Record that the run has ended; see `close`."""
         close(self.outcome, status, reason)
         self._save()
         return Outcome(self.outcome["run"], status, reason, failure, self.outcome["steps"])
 
     def write_arguments(self, step: str, arguments: Any) -> None:
-        """What a step was asked to do, with every reference resolved."""
+        """Write a step's arguments, with every pipeline variable resolved."""
         self.write(f"steps/{step}/arguments.json", arguments)
 
     def write(self, name: str, document: Any) -> None:
@@ -112,12 +112,12 @@ class Story:
 
 
 def close(outcome: dict[str, Any], status: str, reason: str | None) -> None:
-    """Let a story end: a step that still runs shares the status, what was to come did not run."""
+    """Mark a run as ended. The executing step gets the run's status, waiting steps get NotRun."""
     for entry in outcome["steps"].values():
         if entry["status"] == "Executing":
             entry.update(status=status, ended=now(), reason=reason)
         elif entry["status"] == "Waiting":
-            entry.update(status="NotRun", reason=f"the run ended before, as {status}")
+            entry.update(status="NotRun", reason=f"the run ended before this step, as {status}")
     outcome.update(status=status, ended=now(), reason=reason)
 
 

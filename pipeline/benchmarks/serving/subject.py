@@ -1,4 +1,4 @@
-"""A home to be benchmarked: two models of the product's own kind, an online store with a month behind it, requests."""
+"""The benchmark's subject: a home with two default models and a month of history in its online store, and requests."""
 
 import io
 import json
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.benchmarks.scorer import features_of
+from pipeline.benchmarks.scorer import labelled_features
 from pipeline.estimators.predict import scores
 from pipeline.estimators.trees import Hyperparameters, build
 from pipeline.registry.registry import MODEL_FILE, Registry
@@ -31,15 +31,15 @@ from processing.store.open import open_store
 from processing.store.refresh_data import Bucket
 from processing.synthetic.synthesize import synthesize
 
-DAYS = 38  # a month of look-back and the label delay
-ID = "@ID@"  # stands for an id in a request, which the load generator fills in
+DAYS = 38  # the longest window and the label delay
+ID = "@ID@"  # placeholder for the id in a request; the load generator fills it in
 MODELS = 2
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is benchmarked: the home, its versions, and the same transactions as requests to the product (`ID` in
-    place of the id) and as finished features, which other servers are sent."""
+    """The home, its versions, and the same transactions twice: as requests to the product, with `ID` for the id, and
+    as rows of features for other servers."""
 
     home: Home
     contract: Contract
@@ -50,15 +50,15 @@ class Subject:
 
 
 def make_subject(folder: Path, *, customers: int, requests: int) -> Subject:
-    """Synthetic transactions up to yesterday: all but the last day behind the store, the last day as requests."""
+    """Synthesize transactions up to yesterday. The last day becomes requests, the days before fill the online store."""
     home = open_home(folder / "home")
     contract = contracts.load("transactions")
     adopt(home, contract)
-    made = synthesize(date.today() - timedelta(days=DAYS + 1), DAYS, customers)
-    values, fraud = features_of(made, contract)
-    time_us = made.column("event_time").cast("int64").to_numpy()
+    transactions = synthesize(date.today() - timedelta(days=DAYS + 1), DAYS, customers)
+    values, fraud = labelled_features(transactions, contract)
+    time_us = transactions.column("event_time").cast("int64").to_numpy()
     last = time_us >= time_us.max() // (24 * HOUR_US) * 24 * HOUR_US
-    _fill_store(home, contract, made.filter(pa.array(~last)))
+    _fill_store(home, contract, transactions.filter(pa.array(~last)))
     registry, versions = Registry(home), []
     for seed in range(MODELS):
         model = build(Hyperparameters(random_seed=seed)).fit(values[~last], fraud[~last])
@@ -66,49 +66,55 @@ def make_subject(folder: Path, *, customers: int, requests: int) -> Subject:
         joblib.dump(model, file)
         versions.append(_publish(registry, contract, model, file.getvalue(), values[last]))
         (folder / MODEL_FILE).write_bytes(file.getvalue())
-    registry.promote(versions[-1], by="benchmark", reason="to be benchmarked", force=True)
+    registry.promote(versions[-1], by="benchmark", reason="for the benchmark", force=True)
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(last))[:requests]
-    filled = np.where(np.isnan(values), -1.0, values)[chosen]  # not every server's JSON knows NaN
+    filled = np.where(np.isnan(values), -1.0, values)[chosen]  # not every server's JSON reader accepts NaN
     return Subject(
         home,
         contract,
         versions,
         folder / MODEL_FILE,
-        [_request(row) for row in made.take(pa.array(chosen)).to_pylist()],
+        [_request(row) for row in transactions.take(pa.array(chosen)).to_pylist()],
         filled.tolist(),
     )
 
 
 def _request(row: dict[str, Any]) -> dict[str, Any]:
-    sent = {name: value for name, value in row.items() if name != "is_fraud"}
-    return sent | {"transaction_id": ID, "event_time": row["event_time"].isoformat()}
+    request = {name: value for name, value in row.items() if name != "is_fraud"}
+    return request | {"transaction_id": ID, "event_time": row["event_time"].isoformat()}
 
 
 def _publish(registry: Registry, contract: Contract, model: Any, file: bytes, test: NDArray[np.float64]) -> str:
-    packed, why = packed_file(model, test)
+    packed, reason = packed_file(model, test)
     if packed is None:
-        raise RuntimeError(why)
+        raise RuntimeError(reason)
     manifest = {
         "contract": {"name": contract.name, "digest": contract.digest, "text": contract.text},
         "features": list(FeatureSet(contract).names),
         "threshold": float(np.quantile(scores(model, test), 0.99)),
         "libraries": library_versions(),
-        "scorer_reason": why,
+        "scorer_reason": reason,
     }
-    metrics = {"gate": {"passed": True, "reason": "made for a benchmark"}}
+    metrics = {"gate": {"passed": True, "reason": "published for a benchmark"}}
     return registry.publish({MODEL_FILE: file, SCORER_FILE: packed}, manifest, metrics, datetime.now(UTC))
 
 
-def _fill_store(home: Home, contract: Contract, made: pa.Table) -> None:
+def _fill_store(home: Home, contract: Contract, transactions: pa.Table) -> None:
     """Set the store's hour buckets as the feature job would."""
-    hour = made.column("event_time").cast("int64").to_numpy() // HOUR_US
-    amount = minor_units(made.column("amount").to_numpy(), contract)
-    fraud = made.column("is_fraud").to_numpy().astype(np.int64)
+    hour = transactions.column("event_time").cast("int64").to_numpy() // HOUR_US
+    amount = minor_units(transactions.column("amount").to_numpy(), contract)
+    fraud = transactions.column("is_fraud").to_numpy().astype(np.int64)
     store = open_store(home, contract, timeout=60.0)
 
     def buckets() -> Iterator[Sequence[Bucket]]:
-        for place, entity in enumerate(contract.entities):
-            columns = {"key": made.column(entity.column), "hour": hour, "s": amount, "q": amount * amount, "f": fraud}
+        for number, entity in enumerate(contract.entities):
+            columns = {
+                "key": transactions.column(entity.column),
+                "hour": hour,
+                "s": amount,
+                "q": amount * amount,
+                "f": fraud,
+            }
             columns["g"] = amount * fraud
             summed = (
                 pa.table(columns)
@@ -116,14 +122,14 @@ def _fill_store(home: Home, contract: Contract, made: pa.Table) -> None:
                 .aggregate([("s", "count"), ("s", "sum"), ("q", "sum"), ("f", "sum"), ("g", "sum")])
             )
             sums = ("key", "hour", "s_count", "s_sum", "q_sum", "f_sum", "g_sum")
-            yield [Bucket(place, *(row[name] for name in sums)) for row in summed.to_pylist()]
+            yield [Bucket(number, *(row[name] for name in sums)) for row in summed.to_pylist()]
 
     store.refresh(int(hour.max()) + 1, buckets(), [], 0)
     store.close()
 
 
 def bodies(subject: Subject, kind: str) -> bytes:
-    """The requests' bodies, a line each: of the product, or of another server, which names its input `kind`."""
+    """The request bodies, one per line. kind: "transaction" for the product, else the name of a peer's input."""
     if kind == "transaction":
         return "".join(json.dumps(request) + "\n" for request in subject.requests).encode()
     return "".join(json.dumps({kind: [row]}) + "\n" for row in subject.rows).encode()

@@ -1,4 +1,4 @@
-"""What a definition leaves open, as a local run fills it in: parameters, references, conditions."""
+"""Parameters, pipeline variables and conditions, as a local run resolves them."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.local import Bindings, LocalExecution
-from pipeline.local.conditions import holds
-from pipeline.local.references import Scope, resolve
+from pipeline.local.conditions import is_met
+from pipeline.local.pipeline_variables import Scope, resolve
 from processing.errors import BadInput
 
 Entry = dict[str, Any]
@@ -40,18 +40,18 @@ def document(parameters: list[Entry]) -> Entry:
 
 
 @pytest.mark.parametrize(
-    ("kind", "given_as", "value"),
+    ("kind", "text", "value"),
     [("Integer", "300", 300), ("Float", "0.5", 0.5), ("Float", 2, 2.0), ("Boolean", "true", True)],
 )
-def test_parameters_are_read_as_their_type(tmp_path: Path, kind: str, given_as: Any, value: Any) -> None:
+def test_parameters_are_read_as_their_type(tmp_path: Path, kind: str, text: Any, value: Any) -> None:
     definition = document([{"Name": "P", "Type": kind}])
-    execution = LocalExecution(definition, {"P": given_as}, tmp_path, "r1", Bindings())
+    execution = LocalExecution(definition, {"P": text}, tmp_path, "r1", Bindings())
     assert execution.parameters == {"P": value}
     assert type(execution.parameters["P"]) is type(value)
 
 
 @pytest.mark.parametrize(
-    ("given_values", "complaint"),
+    ("values", "complaint"),
     [
         ({}, "LearningRate has no default"),
         ({"LearningRate": "fast"}, "LearningRate is 'fast'; it must be of type Float"),
@@ -63,7 +63,7 @@ def test_parameters_are_read_as_their_type(tmp_path: Path, kind: str, given_as: 
     ],
 )
 def test_a_wrong_parameter_is_refused_before_anything_runs(
-    tmp_path: Path, given_values: dict[str, Any], complaint: str
+    tmp_path: Path, values: dict[str, Any], complaint: str
 ) -> None:
     status = {"Name": "Status", "Type": "String", "DefaultValue": "Approved"}
     parameters: list[Entry] = [
@@ -71,11 +71,11 @@ def test_a_wrong_parameter_is_refused_before_anything_runs(
         {**status, "EnumValues": ["Approved", "Pending"]},
     ]
     with pytest.raises(BadInput, match=complaint):
-        LocalExecution(document(parameters), given_values, tmp_path / "r1", "r1", Bindings())
+        LocalExecution(document(parameters), values, tmp_path / "r1", "r1", Bindings())
     assert not (tmp_path / "r1").exists()
 
 
-# References
+# Pipeline variables
 
 plain = st.text() | st.integers() | st.floats(allow_nan=False)
 keys = st.text(st.characters(categories=["L", "N"]), min_size=1).filter(lambda text: not text.isdigit())
@@ -94,23 +94,25 @@ def test_join_is_pythons_join(on: str, values: list[Any]) -> None:
 
 
 @given(documents)
-def test_what_holds_no_reference_is_left_as_it_is(value: Any) -> None:
+def test_plain_data_is_unchanged(value: Any) -> None:
     assert resolve(value, Scope(), "S") == value
 
 
 def paths(value: Any, path: str = "") -> list[tuple[str, Any]]:
     inner = list(enumerate(value)) if isinstance(value, list) else []
-    found = [(path, value)] if path else []
+    result = [(path, value)] if path else []
     for index, item in inner:
-        found += paths(item, f"{path}[{index}]")
+        result += paths(item, f"{path}[{index}]")
     for key, item in value.items() if isinstance(value, dict) else []:
-        found += paths(item, f"{path}.{key}" if path else key)
-        found += paths(item, f"{path}['{key}']")
-    return found
+        result += paths(item, f"{path}.{key}" if path else key)
+        result += paths(item, f"{path}['{key}']")
+    return result
 
 
 @given(st.dictionaries(keys, documents, max_size=3))
-def test_every_place_of_a_property_file_can_be_named(tmp_path_factory: pytest.TempPathFactory, content: Entry) -> None:
+def test_json_get_reaches_every_value_of_a_property_file(
+    tmp_path_factory: pytest.TempPathFactory, content: Entry
+) -> None:
     file = tmp_path_factory.getbasetemp() / "evaluation.json"
     file.write_text(json.dumps(content))
     scope = Scope(property_files={"Evaluate": {"evaluation": str(file)}})
@@ -124,15 +126,15 @@ def test_every_place_of_a_property_file_can_be_named(tmp_path_factory: pytest.Te
     ("reference", "complaint"),
     [
         (get("Steps.Train.ModelArtifact"), "step S: Steps.Train.ModelArtifact .* it has TrainingJobName"),
-        (get("Steps.Score.Outcome"), "step S: Steps.Score.Outcome cannot be known: the step Score has not run"),
+        (get("Steps.Score.Outcome"), "step S: Steps.Score.Outcome has no value: the step Score has not run"),
         (get("Parameters.Rate"), "step S: Parameters.Rate"),
         (get("Secrets.Rate"), "'Secrets.Rate' refers to nothing"),
         (get("Parameters[[0]"), "is not a path"),
-        (json_get("Train", "evaluation", "a"), "step S: .* the step Train has left no such file"),
+        (json_get("Train", "evaluation", "a"), "step S: .* the step Train has no such file"),
         (join([1]), "step S: Std:Join takes texts and numbers"),
     ],
 )
-def test_what_cannot_be_resolved_is_named(reference: Entry, complaint: str) -> None:
+def test_a_variable_without_a_value_is_named(reference: Entry, complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint):
         resolve(reference, Scope(steps={"Train": {"TrainingJobName": "t"}}), "S")
 
@@ -141,7 +143,7 @@ def test_what_cannot_be_resolved_is_named(reference: Entry, complaint: str) -> N
 
 
 def compare(kind: str, left: Any, right: Any) -> bool:
-    return holds({"Type": kind, "LeftValue": left, "RightValue": right}, lambda value: value)
+    return is_met({"Type": kind, "LeftValue": left, "RightValue": right}, lambda value: value)
 
 
 numbers = st.integers() | st.floats(allow_nan=False)
@@ -160,10 +162,10 @@ def test_comparisons_agree_with_each_other(pair: tuple[Any, Any]) -> None:
 @given(st.lists(st.booleans(), min_size=1))
 def test_and_or_not_and_in_are_logic(values: list[bool]) -> None:
     conditions = [equal(value, True) for value in values]
-    assert holds({"Type": "And", "Conditions": conditions}, lambda v: v) == all(values)
-    assert holds({"Type": "Or", "Conditions": conditions}, lambda v: v) == any(values)
-    assert holds({"Type": "Not", "Condition": conditions[0]}, lambda v: v) == (not values[0])
-    assert holds({"Type": "In", "QueryValue": True, "Values": values}, lambda v: v) == (True in values)
+    assert is_met({"Type": "And", "Conditions": conditions}, lambda v: v) == all(values)
+    assert is_met({"Type": "Or", "Conditions": conditions}, lambda v: v) == any(values)
+    assert is_met({"Type": "Not", "Condition": conditions[0]}, lambda v: v) == (not values[0])
+    assert is_met({"Type": "In", "QueryValue": True, "Values": values}, lambda v: v) == (True in values)
 
 
 def test_text_and_number_cannot_be_ordered() -> None:

@@ -1,12 +1,12 @@
-"""A load generator, as a process of its own: callers that keep their connections, each one request at a time.
+"""A load generator that runs as its own process: callers with keep-alive connections, one request at a time each.
 
-    python -m pipeline.benchmarks.serving.load '{"port": 8080, ...}'
+    python -m pipeline.benchmarks.serving.load_generator '{"port": 8080, ...}'
 
-The argument's keys are the first fields of `Load`; "bodies" is the file that has them, a line each.
+The argument's keys are the first fields of `LoadGenerator`; "bodies" names a file with one request body per line.
 
-Ends after `seconds` or `most` requests. With a `rate` (requests a second) the requests are due at even intervals, and
-a latency counts from when its request was due: a stall is then seen by all who would have called meanwhile (G. Tene's
-"coordinated omission"). Prints {"failed": [...], "seconds", "latencies_us": [...]}.
+Ends after `seconds` or `max_requests`. With a `rate` (requests per second) requests are due at even intervals, and
+latency counts from the due time, so that a stall also shows in the requests that it delayed (no "coordinated
+omission", G. Tene). Prints {"failed": [...], "seconds", "latencies_us": [...]}.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-TIMEOUT = 60.0  # seconds, of one request
+TIMEOUT = 60.0  # seconds per request
 ID = b"@ID@"
 
 
 @dataclass
-class Load:
-    """A load, and what came of it."""
+class LoadGenerator:
+    """A load and its results: the requests sent, their latencies, the errors of failed ones."""
 
     port: int
     path: str
@@ -31,14 +31,14 @@ class Load:
     prefix: str
     callers: int
     seconds: float
-    most: int
+    max_requests: int
     rate: float | None
     sent: int = 0
     latencies_us: list[int] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
     async def run(self) -> dict[str, Any]:
-        """Send it all."""
+        """Send the load; returns the results."""
         self.began = time.perf_counter()
         await asyncio.gather(*(self._call() for _ in range(self.callers)))
         seconds = time.perf_counter() - self.began
@@ -46,7 +46,7 @@ class Load:
 
     async def _call(self) -> None:
         connection = _Connection(self.port)
-        while self.sent < self.most:
+        while self.sent < self.max_requests:
             number, self.sent = self.sent, self.sent + 1
             due = time.perf_counter() if self.rate is None else self.began + number / self.rate
             if due - self.began >= self.seconds:
@@ -55,20 +55,20 @@ class Load:
                 await asyncio.sleep(early)
             body = self.bodies[number % len(self.bodies)].replace(ID, f"{self.prefix}{number}".encode())
             try:
-                status, answer = await asyncio.wait_for(connection.post(self.path, body), TIMEOUT)
-                wrong = "" if status == 200 else f"{status} {answer[:200]!r}"
-            except (OSError, EOFError, ValueError, TimeoutError) as error:
+                status, response = await asyncio.wait_for(connection.post(self.path, body), TIMEOUT)
+                error = "" if status == 200 else f"{status} {response[:200]!r}"
+            except (OSError, EOFError, ValueError, TimeoutError) as problem:
                 connection.close()
-                wrong = repr(error)
-            if wrong:
-                self.failed.append(wrong)
+                error = repr(problem)
+            if error:
+                self.failed.append(error)
             else:
                 self.latencies_us.append(round((time.perf_counter() - due) * 1e6))
         connection.close()
 
 
 class _Connection:
-    """One connection, opened when it is needed and kept as long as the server keeps it."""
+    """A connection, opened when needed and kept open as long as the server allows."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -82,10 +82,10 @@ class _Connection:
         self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         lines = (await self._reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
         headers = dict(line.split(b":", 1) for line in lines[1:] if line)
-        answer = await self._reader.readexactly(int(headers[b"content-length"]))
+        response = await self._reader.readexactly(int(headers[b"content-length"]))
         if headers.get(b"connection", b"").strip() == b"close":
             self.close()
-        return int(lines[0].split()[1]), answer
+        return int(lines[0].split()[1]), response
 
     def close(self) -> None:
         if self._writer is not None:
@@ -94,12 +94,12 @@ class _Connection:
 
 
 def main() -> None:
-    """Send the load that the one argument describes."""
+    """Send the load that the argument describes."""
     import uvloop
 
-    given = json.loads(sys.argv[1])
-    given["bodies"] = Path(given["bodies"]).read_bytes().splitlines()
-    print(json.dumps(uvloop.run(Load(**given).run())))
+    load = json.loads(sys.argv[1])
+    load["bodies"] = Path(load["bodies"]).read_bytes().splitlines()
+    print(json.dumps(uvloop.run(LoadGenerator(**load).run())))
 
 
 if __name__ == "__main__":

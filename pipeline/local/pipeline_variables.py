@@ -1,4 +1,4 @@
-"""What a definition leaves open until a run goes on: Get, Std:Join and Std:JsonGet.
+"""Pipeline variables, the parts of a definition that are known only during a run: Get, Std:Join and Std:JsonGet.
 
 https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.local.staging import read
+from pipeline.local.transfer import read_file
 from processing.errors import BadInput
 
 ROOTS = ("Parameters", "Execution", "Steps")
@@ -19,9 +19,9 @@ PATH_PART = re.compile(r"""\.?([^.\[\]'"]+)|\[(\d+)\]|\['([^']*)'\]|\["([^"]*)"\
 
 @dataclass(frozen=True)
 class Scope:
-    """What is known at one moment of a run.
+    """The values known at one moment of a run.
 
-    steps: the properties of each step that has succeeded, as its Describe call would give them
+    steps: the properties of each step that has succeeded, as its Describe call would return them
     property_files: by step and name, the address of the file that Std:JsonGet reads
     """
 
@@ -32,9 +32,9 @@ class Scope:
 
 
 def resolve(value: Any, scope: Scope, where: str) -> Any:
-    """A copy of the value with each reference in it replaced by what it stands for.
+    """A copy of the value with every pipeline variable in it replaced by its value.
 
-    Raises BadInput, naming `where` (the step that refers) and the reference, where there is nothing.
+    Raises BadInput for a variable without a value, naming it and `where`, the step that uses it.
     """
     if isinstance(value, list):
         return [resolve(item, scope, where) for item in value]
@@ -53,12 +53,12 @@ def resolve(value: Any, scope: Scope, where: str) -> Any:
 
 
 def function_of(value: Mapping[str, Any]) -> str | None:
-    """Which of the functions a mapping is a call of; None for plain data."""
+    """Which of the functions a mapping calls; None for plain data."""
     return next((name for name in FUNCTIONS if name in value), None) if len(value) == 1 else None
 
 
 def references(value: Any) -> Iterator[list[str | int]]:
-    """Every `Get` within a value, as its path: ["Steps", "Train", "TrainingJobName"]."""
+    """Every `Get` in a value, as its path: ["Steps", "Train", "TrainingJobName"]."""
     if isinstance(value, list):
         for item in value:
             yield from references(item)
@@ -73,23 +73,23 @@ def references(value: Any) -> Iterator[list[str | int]]:
 
 
 def split_path(path: str) -> list[str | int]:
-    """`Steps.Features.OutputParameters['train_url']` or `$.metrics[0].value` in its parts."""
+    """The parts of a path such as `Steps.Features.OutputParameters['train_url']` or `$.metrics[0].value`."""
     parts: list[str | int] = []
     position = 0
     while position < len(path):
-        found = PATH_PART.match(path, position)
-        if not found:
+        match = PATH_PART.match(path, position)
+        if not match:
             raise BadInput(f"{path!r} is not a path: {path[position:]!r} cannot be read")
-        name, index, single, double = found.groups()
+        name, index, single, double = match.groups()
         parts.append(int(index) if index is not None else next(t for t in (name, single, double) if t is not None))
-        position = found.end()
+        position = match.end()
     return parts[1:] if parts[:1] == ["$"] else parts
 
 
 def _get(path: str, scope: Scope, where: str) -> Any:
     ((root, *rest),) = references({"Get": path})
     if root == "Steps" and rest[0] not in scope.steps:
-        raise BadInput(f"step {where}: {path} cannot be known: the step {rest[0]} has not run")
+        raise BadInput(f"step {where}: {path} has no value: the step {rest[0]} has not run")
     source = {"Parameters": scope.parameters, "Execution": scope.execution, "Steps": scope.steps}[str(root)]
     return _descend(source, rest, f"step {where}: {path}")
 
@@ -102,14 +102,14 @@ def _json_get(call: Mapping[str, Any], scope: Scope, where: str) -> Any:
         _, step, _, name = split_path(path)
         files = scope.property_files.get(str(step), {})
         if name not in files:
-            raise BadInput(f"step {where}: {path} cannot be known: the step {step} has left no such file")
+            raise BadInput(f"step {where}: {path} has no value: the step {step} has no such file")
         file = files[str(name)]
     try:
-        document = json.loads(read(file))
+        document = json.loads(read_file(file))
     except FileNotFoundError:
-        raise BadInput(f"step {where} needs {call['Path']} of {file}, which was not written") from None
+        raise BadInput(f"step {where} needs {call['Path']} from {file}, which does not exist") from None
     except ValueError as error:
-        raise BadInput(f"step {where} needs {call['Path']} of {file}, which is not JSON: {error}") from None
+        raise BadInput(f"step {where} needs {call['Path']} from {file}, which is not JSON: {error}") from None
     return _descend(document, split_path(call["Path"]), f"step {where}: {call['Path']} of {file}")
 
 
@@ -121,16 +121,16 @@ def _descend(value: Any, parts: list[str | int], what: str) -> Any:
             else:
                 value = value[part]
         except (LookupError, TypeError):
-            found = f"it has {', '.join(value) or 'nothing'}" if isinstance(value, Mapping) else f"{value!r}"
-            raise BadInput(f"{what} cannot be resolved at {part!r}: {found}") from None
+            content = f"it has {', '.join(value) or 'nothing'}" if isinstance(value, Mapping) else f"{value!r}"
+            raise BadInput(f"{what} cannot be resolved at {part!r}: {content}") from None
     return value
 
 
 def _by_name(items: list[Any], name: str) -> Any:
-    """A job's input or output out of a list of them, as in `Outputs['evaluation']`."""
+    """One of a job's inputs or outputs, as in `Outputs['evaluation']`."""
     keys = ("OutputName", "InputName", "ChannelName")
-    found = [each for each in items if isinstance(each, Mapping) and name in [each.get(key) for key in keys]]
-    return found[0]
+    matches = [each for each in items if isinstance(each, Mapping) and name in [each.get(key) for key in keys]]
+    return matches[0]
 
 
 def _text(value: Any, where: str) -> str:

@@ -1,29 +1,31 @@
-"""Runs whose process was killed: nobody was left to write how they ended, so a later command does."""
+"""Runs whose process was killed before it could record their end: a later command records it."""
 
 import json
 from collections.abc import Callable
 
-from pipeline.local.story import close
+from pipeline.local.run_record import close
 from processing.errors import Damaged, NotFound
 from processing.processes.identity import Process
 from processing.storage.documents import read_document
 from processing.storage.home import Home
 
-REASON = "its process ended without a word"
+REASON = "its process was killed"
 
 
 def close_abandoned(home: Home, say: Callable[[str], None], *, alone: bool = False) -> list[str]:
-    """Record as Stopped every run that still counts as Executing and whose process is gone; which these were.
+    """Record as Stopped every run that is still recorded as Executing although its process is gone. Returns their ids.
 
-    alone: the caller holds the home's lease, so that no run goes on, not even one of another machine. Without it, only
-        what a process of this machine left behind is closed. `say` is told each in a line.
+    `say` gets a line about each.
+
+    alone: the caller holds the home's lease, so no run is in progress on any machine. Otherwise only runs of this
+        machine are closed.
     """
     closed = []
     for run in home.folders("runs/"):
         key = f"runs/{run}/outcome.json"
         try:
-            outcome = read_document(home, key, "remove it; the logs of the run's steps stay")
-        except NotFound:  # a run in AWS, which SageMaker tells of, or one that has not begun
+            outcome = read_document(home, key, "delete it; the logs of the run's steps stay")
+        except NotFound:  # a run in AWS, which SageMaker keeps record of, or one that has not begun
             continue
         except Damaged as error:
             say(str(error))
@@ -36,5 +38,5 @@ def close_abandoned(home: Home, say: Callable[[str], None], *, alone: bool = Fal
         close(outcome, "Stopped", REASON)
         home.write(key, json.dumps(outcome, indent=2).encode())
         closed.append(run)
-        say(f"run {run} was recorded as Stopped: {REASON} ({owner or 'of an earlier version'})")
+        say(f"run {run} is now recorded as Stopped: {REASON} ({owner or 'recorded by an earlier version'})")
     return closed
