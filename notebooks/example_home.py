@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 from rich.console import Console
 
-from pipeline.infrastructure.deploy import find_target
+from pipeline.infrastructure.target import find_target
 from pipeline.runs.add_files import add_files
 from pipeline.runs.aws_run import run_on_aws
 from pipeline.runs.local_run import run_and_report

@@ -1,130 +1,130 @@
 """`fraudline deploy`, `destroy` and `verify`: the system in AWS."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from pipeline.command.interrupt import stoppable
-from processing.errors import BadInput, FraudlineError
+from processing.errors import BadInput
 
-TESTS = Path(__file__).parents[2] / "tests"
-SEE = "`aws cloudformation describe-stacks` tells when it has ended"
-YesOption = Annotated[bool, typer.Option("--yes", help="Go on without asking.")]
+SEE = "`aws cloudformation describe-stacks` shows when it has ended"
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def deploy(
-    image_tag: Annotated[
-        str | None, typer.Option(help="Tag of the pushed image that all parts use from now on.")
-    ] = None,
+    image_tag: Annotated[str | None, typer.Option(help="Tag of a pushed image that all parts use from now on.")] = None,
     contract: Annotated[
-        str | None, typer.Option(envvar="FRAUDLINE_CONTRACT", help="For a new home: a shipped contract's name.")
+        str | None, typer.Option(envvar="FRAUDLINE_CONTRACT", help="Shipped contract for a new home.")
     ] = None,
     certificate: Annotated[
         str | None,
         typer.Option(envvar="FRAUDLINE_CERTIFICATE_ARN", help="ARN of the load balancer's certificate, for https."),
     ] = None,
     clients: Annotated[
-        str | None, typer.Option(envvar="FRAUDLINE_CLIENTS", help="Who may call the API: CIDR blocks, with commas.")
+        str | None,
+        typer.Option(envvar="FRAUDLINE_CLIENTS", help="CIDR blocks that may call the API, separated by commas."),
     ] = None,
     email: Annotated[
-        str | None, typer.Option(envvar="FRAUDLINE_ALARM_EMAIL", help="Who is written to when an alarm goes off.")
+        str | None, typer.Option(envvar="FRAUDLINE_ALARM_EMAIL", help="Address that alarms are sent to.")
     ] = None,
     zones: Annotated[
         str | None,
-        typer.Option(envvar="FRAUDLINE_ZONES", help="Two availability zones, with a comma; else the account is asked."),
+        typer.Option(
+            envvar="FRAUDLINE_ZONES", help="Two availability zones, separated by a comma. By default, chosen for you."
+        ),
     ] = None,
     allow_joblib: Annotated[
         bool | None,
         typer.Option(
             "--allow-joblib/--no-allow-joblib",
             envvar="FRAUDLINE_ALLOW_JOBLIB",
-            help="Also load models that cannot be packed; a joblib model runs code that training made.",
+            help="Also load models that cannot be packed. Loading a joblib model runs code that training wrote.",
         ),
     ] = None,
-    bootstrap: Annotated[bool, typer.Option("--bootstrap", help="Prepare account and region first, once.")] = False,
+    bootstrap: Annotated[bool, typer.Option("--bootstrap", help="First prepare account and region, once.")] = False,
     yes: YesOption = False,
 ) -> None:
-    """Deploy to AWS, or bring what is deployed up to date: shows the difference, asks, deploys.
+    """Deploy to AWS, or update what is deployed: shows the changes and asks for confirmation.
 
-    What is not given stays as it is deployed; `none` takes a setting back to its default.
+    Settings that are not given stay as they are deployed; `none` resets a setting to its default.
 
     Example: fraudline deploy --email team@example.com
     """
-    from pipeline.infrastructure import deploy as aws
+    from pipeline.infrastructure import deploy as deploying
+    from pipeline.infrastructure.names import Output
+    from pipeline.infrastructure.target import find_target
 
-    target = aws.find_target()
-    named = {
+    target = find_target()
+    options = {
         "CONTRACT": contract,
         "CERTIFICATE_ARN": certificate,
         "CLIENTS": clients,
         "ALARM_EMAIL": email,
         "ZONES": zones,
     }
-    settings = {f"FRAUDLINE_{name}": value for name, value in named.items() if value}
+    settings = {f"FRAUDLINE_{name}": value for name, value in options.items() if value}
     if allow_joblib is not None:
         settings["FRAUDLINE_ALLOW_JOBLIB"] = str(allow_joblib).lower()
-    with stoppable(f"What CloudFormation had begun goes on, or is rolled back. {SEE}, and deploy again after that."):
+    with stoppable(f"CloudFormation completes what it has begun, or rolls it back. {SEE}; then deploy again."):
         if bootstrap:
-            aws.bootstrap(target)
-        found = aws.deploy(target, confirm=_asking(yes), image_tag=image_tag, settings=settings)
-    if not found:
+            deploying.bootstrap(target)
+        outputs = deploying.deploy(target, confirm=_confirmation(yes), image_tag=image_tag, settings=settings)
+    if not outputs:
         raise typer.Exit(1)
-    for name in ("HomeUrl", "ApiUrl", "Repository", "PipelineName"):
-        typer.echo(f"{name:<13}{found[name]}")
+    for name in (Output.HOME_URL, Output.API_URL, Output.REPOSITORY, Output.PIPELINE_NAME):
+        typer.echo(f"{name:<13}{outputs[name]}")
 
 
 def destroy(yes: YesOption = False) -> None:
-    """Take the stack down; what holds data stays, and is named.
+    """Take the stack down. What holds data stays; the command lists it.
 
     Example: fraudline destroy
     """
-    from pipeline.infrastructure import deploy as aws
+    from pipeline.infrastructure import destroy as destroying
+    from pipeline.infrastructure.target import find_target
 
-    with stoppable(f"What CloudFormation had begun goes on. {SEE}, and destroy again if it is still there."):
-        gone = aws.destroy(aws.find_target(), confirm=_asking(yes))
-    if not gone:
+    with stoppable(
+        f"CloudFormation completes what it has begun. {SEE}; if the stack is still there, destroy it again."
+    ):
+        destroyed = destroying.destroy(find_target(), confirm=_confirmation(yes))
+    if not destroyed:
         raise typer.Exit(1)
 
 
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Some of: glue_job, ecs_api, lambda_function, iam_roles, end_to_end.")
+        list[str] | None,
+        typer.Argument(help="Checks to run: ecs_api, glue_job, iam_roles, lambda_function, end_to_end; default: all."),
     ] = None,
 ) -> None:
-    """Check the deployed system part by part; exit code 1 if anything is not as it must be.
+    """Check the deployed system part by part; exit code 1 if anything is wrong.
 
     Example: fraudline verify iam_roles glue_job
     """
-    known = {path.stem.removeprefix("verify_"): path for path in sorted(TESTS.glob("verify_*.py"))}
-    if not known:
-        raise FraudlineError(f"the scripts are not here: {TESTS} comes with a clone of the repository")
+    from pipeline.infrastructure.target import deployed_outputs, find_target
+    from pipeline.infrastructure.verify import run_check as verifying
+
     for name in names or ():
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}? There" if near else "there"
-            raise BadInput(f"there is nothing to verify called {name!r}; {hint} are {', '.join(known)}")
-    from pipeline.infrastructure import deploy as aws
-
-    aws.deployed(aws.find_target())  # what every check needs: if it is not there, it is said once
-    order = names or sorted(known, key=lambda name: name == "end_to_end")  # the longest last
-    with stoppable("Nothing was verified to the end; what a check had begun in AWS, it names above."):
-        codes = [subprocess.run([sys.executable, str(known[name])]).returncode for name in order]
+        if name not in verifying.CHECKS:
+            near = get_close_matches(name, verifying.CHECKS, 1)
+            hint = f"did you mean {near[0]!r}? The" if near else "the"
+            raise BadInput(f"there is no check {name!r}; {hint} checks are {', '.join(verifying.CHECKS)}")
+    outputs = deployed_outputs(find_target())  # every check needs them; an error is reported once
+    with stoppable("The checks that were not reached are not listed above."):
+        codes = [verifying.run_check(name, outputs=outputs) for name in names or verifying.CHECKS]
     if any(codes):
-        raise typer.Exit(max(code if code >= 0 else 1 for code in codes))  # less than 0: a signal ended it
+        raise typer.Exit(max(codes))
 
 
-def _asking(yes: bool) -> Callable[[str], bool]:
-    def ask(question: str) -> bool:
+def _confirmation(yes: bool) -> Callable[[str], bool]:
+    def confirm(question: str) -> bool:
         if yes:
             return True
         if not Console().is_terminal:
-            raise BadInput("there is no terminal to ask at: look at the difference, then give --yes")
+            raise BadInput("there is no terminal to ask for confirmation: check the changes, then use --yes")
         return typer.confirm(question)
 
-    return ask
+    return confirm

@@ -10,44 +10,50 @@ from rich.table import Table
 from pipeline.command.options import JsonOption
 
 if TYPE_CHECKING:
-    from pipeline.infrastructure.cost import Bill
+    from pipeline.infrastructure.cost.bill import Bill
 
 
 def cost(
-    transactions: Annotated[float, typer.Option(help="Scored a month.")] = 1_000_000,
-    runs: Annotated[float, typer.Option(help="Of the pipeline, a month.")] = 1,
-    tasks: Annotated[float, typer.Option(help="Of the API, all the time.")] = 2,
-    data_gb: Annotated[float, typer.Option(help="In the home.")] = 100,
-    feature_minutes: Annotated[float, typer.Option(help="That a run's feature job takes.")] = 15,
-    training_minutes: Annotated[float, typer.Option(help="That training takes, and evaluation as well.")] = 10,
-    region: Annotated[str, typer.Option(help="With prices in pipeline/infrastructure/prices.toml.")] = "eu-central-1",
+    transactions: Annotated[float, typer.Option(help="Transactions scored per month.")] = 1_000_000,
+    runs: Annotated[float, typer.Option(help="Pipeline runs per month.")] = 1,
+    tasks: Annotated[float, typer.Option(help="API tasks, running all the time.")] = 2,
+    data_gb: Annotated[float, typer.Option(help="Data stored in the home, in GB.")] = 100,
+    feature_minutes: Annotated[float, typer.Option(help="Duration of a run's feature job.")] = 15,
+    training_minutes: Annotated[
+        float, typer.Option(help="Duration of a run's training, and again of its evaluation.")
+    ] = 10,
+    region: Annotated[
+        str, typer.Option(help="AWS region; pipeline/infrastructure/cost/prices.toml must have its prices.")
+    ] = "eu-central-1",
     as_json: JsonOption = False,
 ) -> None:
-    """What the deployed system costs a month, by service, beside what else could be deployed.
+    """Compute what the deployed system costs per month, by service, and what alternatives would cost.
 
     Example: fraudline cost --transactions 30000000 --runs 4 --tasks 3
     """
-    from pipeline.infrastructure.cost import Volumes, as_document, monthly_bill
+    from pipeline.infrastructure.cost.bill import bill_document, monthly_bill
+    from pipeline.infrastructure.cost.volumes import Volumes
 
     volumes = Volumes(transactions, runs, tasks, data_gb, feature_minutes, training_minutes)
     bill = monthly_bill(volumes, region)
     if as_json:
-        typer.echo(json.dumps(as_document(bill), indent=2))
+        typer.echo(json.dumps(bill_document(bill), indent=2))
         return
     console = Console()
     console.print(_by_service(bill))
     console.print()
     console.print(_alternatives(bill))
-    for other in bill.alternatives:
+    for other in bill.alternatives():
         console.print(f"  {other.name}: {other.note}", style="dim", highlight=False, soft_wrap=True)
     dates = sorted(price.date for price in bill.prices.values())
     known = f"{dates[0]}" if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    a_run = f" A run costs {_usd(bill.total('runs') / runs)}." if runs else ""
+    per_run = f" A run costs {_usd(bill.total('runs') / runs)}." if runs else ""
     console.print(
-        f"\nStanding: paid whether or not anything happens; with no API (--tasks 0) the rest of it stays.{a_run}\n"
-        f"US dollars a month in {region}, list prices as known on {known}, without tax and free tiers; check them "
-        "before relying on this: pipeline/infrastructure/prices.toml names the source of each. Not counted: transfer "
-        "between zones, flow and access logs, what feature and training jobs log.",
+        "\nStanding costs are paid whether or not anything happens; most of them remain without API tasks (--tasks 0)."
+        f"{per_run}\n"
+        f"US dollars per month in {region}, at list prices of {known}, without tax and free tiers. Check the prices "
+        "before you rely on them: pipeline/infrastructure/cost/prices.toml gives the source of each. Not included: "
+        "traffic between zones, flow and access logs, logs of feature and training jobs.",
         highlight=False,
     )
 
@@ -58,7 +64,7 @@ def _by_service(bill: "Bill") -> Table:
     table.add_column("standing", _usd(bill.total("standing")), justify="right")
     table.add_column("runs", _usd(bill.total("runs")), justify="right")
     table.add_column("transactions", _usd(bill.total("transactions")), justify="right")
-    table.add_column("a month", _usd(bill.total()), justify="right")
+    table.add_column("per month", _usd(bill.total()), justify="right")
     for name in bill.services():
         parts = (bill.total(when, name) for when in ("standing", "runs", "transactions"))
         table.add_row(name, *(_usd(part) if part else "" for part in parts), _usd(bill.total(service=name)))
@@ -71,7 +77,7 @@ def _alternatives(bill: "Bill") -> Table:
     table.add_column("instead of")
     table.add_column("costs", justify="right")
     table.add_column("ours", justify="right")
-    for other in bill.alternatives:
+    for other in bill.alternatives():
         table.add_row(other.name, other.instead_of, _usd(other.usd), _usd(other.ours_usd))
     return table
 

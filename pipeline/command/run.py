@@ -86,12 +86,12 @@ def _run_here(
 def _run_on_aws(
     contract: str | None, files: list[Path], parameters: dict[str, str], force: bool, console: Console
 ) -> dict[str, Any]:
-    from pipeline.infrastructure.deploy import deployed, find_target
+    from pipeline.infrastructure.target import deployed_outputs, find_target
     from pipeline.runs.add_files import add_files
     from pipeline.runs.aws_run import default_contract, run_on_aws
 
     target = find_target()
-    outputs = deployed(target)
+    outputs = deployed_outputs(target)
     home = open_home(outputs["HomeUrl"])
     if files or contract:
         known = contract_for(home, contract, default_contract(outputs))

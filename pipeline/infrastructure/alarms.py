@@ -1,6 +1,6 @@
-"""Who is told what: alarms into one topic, and one dashboard."""
+"""The alarms, all of them sent to one topic."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from aws_cdk import Duration, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -12,98 +12,79 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
-from pipeline.infrastructure.api import Api
-from pipeline.infrastructure.data import FeatureJob
-from pipeline.infrastructure.training import NAME
+from pipeline.infrastructure.names import PIPELINE
+from pipeline.infrastructure.scoring_api import ScoringApi
 from pipeline.infrastructure.triggers import Triggers
 from pipeline.metric_names import DRIFT_SERVICE, MODEL_AGE, MODEL_AGE_SERVICE, NAMESPACE
 
-MAX_MODEL_AGE_DAYS = 45  # a month, and half of one to notice
-MAX_P99_SECONDS = 0.25
-MAX_STORE_FAILURES = 5  # in five minutes
-MAX_DRIFT = 0.25  # a population stability index, as pipeline.evaluation.drift calls great
-MAX_ERRORS = 5  # answers of 5xx in five minutes
-# Of serving.decision.watch, by their metrics: 1 while they stand; no metric, as without traffic, is no trouble.
-TROUBLES = {
-    "StoreLost": "The online store is empty although runs have filled it; it is not relied on",
-    "RefreshUnfinished": "A run ended while it brought the online store up to date, which is half done",
-    "HorizonOld": "No run has taken in transactions for long, though transactions are scored",
-    "LabelsOld": "No labels have come for long, though transactions are scored",
-}
-FIVE_MINUTES = Duration.minutes(5)
+FIVE_MINUTES, DAY = Duration.minutes(5), Duration.days(1)
+MAX_DRIFT = 0.25  # a population stability index; see `pipeline.evaluation.drift`
 Metric = cloudwatch.IMetric
 
 
+@dataclass(frozen=True)
+class ServiceAlarm:
+    """An alarm on a metric that one of our services writes to its log, and that has the alarm's name.
+
+    statistic: of the five minutes, or of the day for a metric of the drift check
+    above: the alarm goes off when the statistic is greater than this
+    """
+
+    name: str
+    meaning: str
+    statistic: str = "Maximum"
+    above: float = 0
+    service: str = ""
+
+
+REFUSED = "Transactions are refused, or scored without behaviour, because of the online store"
+DRIFTED = "Transactions differ from those that the serving model was tested on: look at `fraudline drift`"
+SERVICE_ALARMS = (
+    ServiceAlarm("ModelRefused", "A promoted model is damaged or does not fit; the previous one goes on serving"),
+    ServiceAlarm("StoreFailures", "The online store does not answer", "Sum", above=5),
+    ServiceAlarm("StoreRefusals", REFUSED, "Sum", above=5),
+    # These four are 1 while the trouble lasts. Without traffic there is no metric, and no alarm.
+    ServiceAlarm("StoreLost", "The online store is empty although runs have filled it; the API does not rely on it"),
+    ServiceAlarm("RefreshUnfinished", "A run stopped while refreshing the online store, which is half refreshed"),
+    ServiceAlarm("HorizonOld", "Transactions are scored, but no run has taken in transactions for a long time"),
+    ServiceAlarm("LabelsOld", "Transactions are scored, but no labels have arrived for a long time"),
+    ServiceAlarm("FeatureDrift", DRIFTED, above=MAX_DRIFT, service=DRIFT_SERVICE),
+    ServiceAlarm("ScoreDrift", DRIFTED, above=MAX_DRIFT, service=DRIFT_SERVICE),
+)
+MODEL_AGE_METRIC = cloudwatch.Metric(
+    namespace=NAMESPACE,
+    metric_name=MODEL_AGE,
+    dimensions_map={"service": MODEL_AGE_SERVICE},
+    statistic="Maximum",
+    period=DAY,
+)
+
+
 class Alarms(Construct):
-    """The alarms, all into `topic`, and the dashboard. `email`: who is written to; more can subscribe."""
+    """The alarms and their topic. `email` is subscribed to the topic; others can be subscribed later."""
 
     def __init__(
-        self,
-        scope: Construct,
-        name: str,
-        *,
-        key: kms.Key,
-        triggers: Triggers,
-        api: Api,
-        job: FeatureJob,
-        email: str | None,
+        self, scope: Construct, name: str, *, key: kms.Key, triggers: Triggers, api: ScoringApi, email: str | None
     ) -> None:
         super().__init__(scope, name)
         self.topic = self._topic(key)
         if email:
             self.topic.add_subscription(subscriptions.EmailSubscription(email))
-        waiting = []
         for reaction in triggers.reactions:
-            label = reaction.function.node.id
             dead = reaction.dead.metric_approximate_number_of_messages_visible(period=FIVE_MINUTES)
-            self._alarm(f"{label}Dead", dead, 0, f"Messages for {label} were given up; they lie in {label}Dead")
-            waiting.append(reaction.queue.metric_approximate_number_of_messages_visible(label=label))
-        failed = self._of_pipeline("ExecutionFailed")
+            meaning = f"{reaction.name} gave up on messages; they are in {reaction.name}Dead"
+            self._alarm(f"{reaction.name}Dead", dead, 0, meaning)
+        failed = pipeline_metric("ExecutionFailed")
         self._alarm("PipelineFailed", failed, 0, "A pipeline run failed; nothing was promoted")
         promote_errors = triggers.promote.metric_errors(period=FIVE_MINUTES)
         self._alarm("PromoteFailed", promote_errors, 0, "A model that passed the gate could not be promoted")
-        errors = [
-            api.balancer.metrics.http_code_elb(elb.HttpCodeElb.ELB_5XX_COUNT, period=FIVE_MINUTES),
-            api.balancer.metrics.http_code_target(elb.HttpCodeTarget.TARGET_5XX_COUNT, period=FIVE_MINUTES),
-        ]
-        for label, metric in zip(("BalancerErrors", "ApiErrors"), errors, strict=True):
-            self._alarm(label, metric, MAX_ERRORS, "The API answers with errors of its own (5xx)")
-        p99 = api.balancer.metrics.target_response_time(statistic="p99", period=FIVE_MINUTES)
-        self._alarm("Latency", p99, MAX_P99_SECONDS, "One request in a hundred takes too long", times=3)
-        age = cloudwatch.Metric(
-            namespace=NAMESPACE,
-            metric_name=MODEL_AGE,
-            dimensions_map={"service": MODEL_AGE_SERVICE},
-            statistic="Maximum",
-            period=Duration.days(1),
-        )
-        self._alarm("ModelAge", age, MAX_MODEL_AGE_DAYS, "No new model has served for long: do runs happen, and pass?")
-        self._of_service()
-        self._dashboard(triggers, api, job, waiting, errors, p99, age)
-
-    def _of_service(self) -> None:
-        """What the API and the daily look at drift say of themselves, as lines in their logs."""
-
-        def metric(name: str, statistic: str, service: str = "") -> cloudwatch.Metric:
-            return cloudwatch.Metric(
-                namespace=NAMESPACE,
-                metric_name=name,
-                dimensions_map={"service": service} if service else None,
-                statistic=statistic,
-                period=Duration.days(1) if service else FIVE_MINUTES,
-            )
-
-        refused = "A promoted model is damaged or does not fit; the one before goes on serving"
-        self._alarm("ModelRefused", metric("ModelRefused", "Maximum"), 0, refused)
-        silent = "The online store does not answer: transactions are refused, or scored without behaviour"
-        self._alarm("StoreFailures", metric("StoreFailures", "Sum"), MAX_STORE_FAILURES, silent)
-        useless = "Transactions are refused, or scored without behaviour, because of the online store"
-        self._alarm("StoreRefusals", metric("StoreRefusals", "Sum"), MAX_STORE_FAILURES, useless)
-        for name, meaning in TROUBLES.items():
-            self._alarm(name, metric(name, "Maximum"), 0, meaning)
-        moved = "Transactions are not those that the serving model was tested on: look at `fraudline drift`"
-        for name in ("FeatureDrift", "ScoreDrift"):
-            self._alarm(name, metric(name, "Maximum", DRIFT_SERVICE), MAX_DRIFT, moved)
+        for label, metric in zip(("BalancerErrors", "ApiErrors"), error_metrics(api), strict=True):
+            self._alarm(label, metric, 5, "The API answers with errors of its own (5xx)")
+        self._alarm("Latency", latency_metric(api), 0.25, "One request in a hundred takes too long", periods=3)
+        meaning = "No new model has been promoted for a long time: do runs happen, and do their models pass?"
+        self._alarm("ModelAge", MODEL_AGE_METRIC, 45, meaning)  # runs are monthly, and two weeks are left to notice
+        for alarm in SERVICE_ALARMS:
+            self._alarm(alarm.name, _logged(alarm), alarm.above, alarm.meaning)
 
     def _topic(self, key: kms.Key) -> sns.Topic:
         topic = sns.Topic(self, "Topic", master_key=key, enforce_ssl=True)
@@ -118,65 +99,56 @@ class Alarms(Construct):
             iam.PolicyStatement(
                 actions=["kms:Decrypt", "kms:GenerateDataKey"],
                 principals=[sender],
-                resources=["*"],  # in a key's policy: this key
+                resources=["*"],  # in a key policy: this key
                 conditions=source,
             )
         )
         return topic
 
-    def _alarm(self, name: str, metric: Metric, above: float, meaning: str, times: int = 1) -> None:
+    def _alarm(self, name: str, metric: Metric, above: float, meaning: str, periods: int = 1) -> None:
         alarm = cloudwatch.Alarm(
             self,
             name,
             metric=metric,
             threshold=above,
-            evaluation_periods=times,
+            evaluation_periods=periods,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
             alarm_description=meaning,
         )
         alarm.add_alarm_action(actions.SnsAction(self.topic))
 
-    def _of_pipeline(self, metric: str) -> cloudwatch.Metric:
-        return cloudwatch.Metric(
-            namespace="AWS/Sagemaker/ModelBuildingPipeline",
-            metric_name=metric,
-            dimensions_map={"PipelineName": NAME},
-            statistic="Sum",
-            period=FIVE_MINUTES,
-        )
 
-    def _dashboard(
-        self,
-        triggers: Triggers,
-        api: Api,
-        job: FeatureJob,
-        waiting: Sequence[Metric],
-        errors: Sequence[Metric],
-        p99: Metric,
-        age: Metric,
-    ) -> None:
-        runs = [self._of_pipeline(f"Execution{kind}") for kind in ("Started", "Succeeded", "Failed")]
-        requests = api.balancer.metrics.request_count(period=FIVE_MINUTES)
-        dead = [reaction.dead.metric_approximate_number_of_messages_visible() for reaction in triggers.reactions]
-        cpu = api.service.metric_cpu_utilization()
-        memory = api.service.metric_memory_utilization()
-        workers = cloudwatch.Metric(
-            namespace="Glue",
-            metric_name="glue.driver.ExecutorAllocationManager.executors.numberAllExecutors",
-            dimensions_map={"JobName": job.name, "JobRunId": "ALL", "Type": "gauge"},
-            statistic="Maximum",
-        )
+def _logged(alarm: ServiceAlarm) -> cloudwatch.Metric:
+    return cloudwatch.Metric(
+        namespace=NAMESPACE,
+        metric_name=alarm.name,
+        dimensions_map={"service": alarm.service} if alarm.service else None,
+        statistic=alarm.statistic,
+        period=DAY if alarm.service else FIVE_MINUTES,
+    )
 
-        def graph(title: str, left: Sequence[Metric], right: Sequence[Metric] = ()) -> cloudwatch.GraphWidget:
-            return cloudwatch.GraphWidget(title=title, left=list(left), right=list(right), width=8)
 
-        cloudwatch.Dashboard(
-            self,
-            "Dashboard",
-            widgets=[
-                [graph("Requests", [requests], errors), graph("Latency, p99", [p99]), graph("Tasks", [cpu, memory])],
-                [graph("Runs", runs), graph("Waiting events", waiting, dead), graph("Model's age in days", [age])],
-                [graph("Workers of the feature job", [workers])],
-            ],
-        )
+def pipeline_metric(name: str) -> cloudwatch.Metric:
+    """A metric that SageMaker keeps of the pipeline's executions."""
+    return cloudwatch.Metric(
+        namespace="AWS/Sagemaker/ModelBuildingPipeline",
+        metric_name=name,
+        dimensions_map={"PipelineName": PIPELINE},
+        statistic="Sum",
+        period=FIVE_MINUTES,
+    )
+
+
+def error_metrics(api: ScoringApi) -> tuple[cloudwatch.Metric, cloudwatch.Metric]:
+    """The 5xx responses of the load balancer itself, and those of the API."""
+    metrics = api.balancer.metrics
+    return (
+        metrics.http_code_elb(elb.HttpCodeElb.ELB_5XX_COUNT, period=FIVE_MINUTES),
+        metrics.http_code_target(elb.HttpCodeTarget.TARGET_5XX_COUNT, period=FIVE_MINUTES),
+    )
+
+
+def latency_metric(api: ScoringApi) -> cloudwatch.Metric:
+    """The API's response time in seconds, p99."""
+    return api.balancer.metrics.target_response_time(statistic="p99", period=FIVE_MINUTES)

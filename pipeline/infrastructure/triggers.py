@@ -1,14 +1,12 @@
-"""The triggers' part of the stack: event rules, queues with dead-letter queues, and the functions they feed."""
+"""The triggers: event rules, queues with dead-letter queues, and the Lambda functions that they feed."""
 
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import Duration, RemovalPolicy, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
@@ -19,67 +17,39 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from pipeline.definition.glue_statuses import ENDED
-from pipeline.infrastructure.data import LANDING, ROOT, Data, FeatureJob, allow, deny_overwriting, service_role
-from pipeline.infrastructure.training import NAME, pipeline_arn
-from processing.errors import FraudlineError
+from pipeline.infrastructure.glue_job import GlueFeatureJob
+from pipeline.infrastructure.home_bucket import HomeBucket
+from pipeline.infrastructure.lambda_package import package
+from pipeline.infrastructure.names import LANDING_DATABASE, PIPELINE
+from pipeline.infrastructure.permissions import allow, service_role
 
 ATTEMPTS = 4
 TIMEOUT = Duration.seconds(60)
-SHIPPED = (  # what the functions are made of, beside Powertools; the rest of the packages stays here
-    "pipeline/__init__.py",
-    "pipeline/definition/__init__.py",
-    "pipeline/definition/glue_statuses.py",
-    "pipeline/metric_names.py",
-    "pipeline/registry/__init__.py",
-    "pipeline/registry/pointer.py",
-    "pipeline/registry/registry.py",
-    "pipeline/registry/servable.py",
-    "pipeline/registry/versions.py",
-    "processing/__init__.py",
-    "processing/storage/__init__.py",
-    "processing/storage/address.py",
-    "processing/storage/local.py",
-    "processing/storage/open.py",
-    "processing/aws_client.py",
-    "processing/storage/documents.py",
-    "processing/errors.py",
-    "processing/storage/home.py",
-    "processing/storage/s3.py",
-    "processing/storage/scratch.py",
-    "triggers/__init__.py",
-    "triggers/functions/__init__.py",
-    "triggers/functions/approve.py",
-    "triggers/functions/finish_features.py",
-    "triggers/functions/glue_runs.py",
-    "triggers/functions/model_age.py",
-    "triggers/functions/promote.py",
-    "triggers/functions/sagemaker_runs.py",
-    "triggers/functions/settings.py",
-    "triggers/functions/start_features.py",
-    "triggers/functions/start_run.py",
-)
-
-
-POWERTOOLS = ("aws_lambda_powertools", "jmespath", "typing_extensions")  # boto3 is Lambda's own
 
 
 @dataclass(frozen=True)
 class Reaction:
-    """A queue, the dead-letter queue behind it, and the function that takes from it."""
+    """A function, the queue that feeds it, and the dead-letter queue behind that."""
 
     queue: sqs.Queue
     dead: sqs.Queue
     function: lambda_.Function
     role: iam.Role
 
+    @property
+    def name(self) -> str:
+        """One of `names.REACTIONS`."""
+        return str(self.function.node.id)
+
 
 class Triggers(Construct):
-    """What starts a run, and what answers while one goes on.
+    """The functions that start runs, and those that answer the steps of a run.
 
-    `event_sources` are further sources whose events count as those of AWS services, for an emulator: nobody but
-    AWS can send events from `aws.*`. `settle_seconds`: how long events that may call for a run are held back, so that
-    the rest of a burst of files is there when the first of them is looked at. `packed_only`: whether the API refuses
-    joblib models, so that none is promoted.
+    event_sources: further event sources, beside AWS services; an emulator needs one, since only AWS can send events
+        from `aws.*`
+    settle_seconds: how long events that may start a run are delayed, so that the rest of a burst of files has arrived
+        when the first event is handled
+    packed_only: whether the API refuses joblib models, so that none is promoted
     """
 
     def __init__(
@@ -87,40 +57,42 @@ class Triggers(Construct):
         scope: Construct,
         name: str,
         *,
-        data: Data,
-        job: FeatureJob,
-        models: str,
+        home: HomeBucket,
+        job: GlueFeatureJob,
+        package_arns: str,
         event_sources: Sequence[str],
         settle_seconds: int,
         packed_only: bool,
     ) -> None:
         super().__init__(scope, name)
-        self._data, self._further, self._settle = data, list(event_sources), Duration.seconds(settle_seconds)
+        self._home, self._event_sources = home, list(event_sources)
+        self._settle = Duration.seconds(settle_seconds)
+        # Without a dependency on the pipeline, which itself depends on these functions.
+        self._pipeline_arn = Stack.of(self).format_arn(service="sagemaker", resource="pipeline", resource_name=PIPELINE)
         with tempfile.TemporaryDirectory() as folder:
             self._code = lambda_.Code.from_asset(package(Path(folder)))
-            home = {"FRAUDLINE_HOME": data.home_url}
-            of_job = {"FRAUDLINE_JOB": job.name}
-            self.start_run = self._reaction("StartRun", "start_run", home | {"FRAUDLINE_PIPELINE": NAME}, fifo=True)
-            attempts = {"FRAUDLINE_ATTEMPTS": str(ATTEMPTS)}
+            at_home, of_job = {"FRAUDLINE_HOME": home.url}, {"FRAUDLINE_JOB": job.name}
+            models = {"FRAUDLINE_MODELS": "packed" if packed_only else "any"}
+            of_pipeline, attempts = {"FRAUDLINE_PIPELINE": PIPELINE}, {"FRAUDLINE_ATTEMPTS": str(ATTEMPTS)}
+            self.start_run = self._reaction("StartRun", "start_run", at_home | of_pipeline, fifo=True)
             self.start_features = self._reaction("StartFeatures", "start_features", of_job | attempts)
-            self.finish_features = self._reaction("FinishFeatures", "finish_features", of_job | home)
-            loads = {"FRAUDLINE_MODELS": "packed" if packed_only else "any"}
-            self.approve = self._reaction("Approve", "approve", home | loads)
-            self.model_age = self._reaction("ModelAge", "model_age", home)
+            self.finish_features = self._reaction("FinishFeatures", "finish_features", of_job | at_home)
+            self.approve = self._reaction("Approve", "approve", at_home | models)
+            self.model_age = self._reaction("ModelAge", "model_age", at_home)
             self.promote_role = self._role("Promote")
-            self.promote = self._function("Promote", "promote", loads, self.promote_role)
+            self.promote = self._function("Promote", "promote", models, self.promote_role)
         self.reactions = (self.start_run, self.start_features, self.finish_features, self.approve, self.model_age)
         self._rules(job)
-        self._permissions(job, models)
+        self._permissions(job, package_arns)
 
-    def _rules(self, job: FeatureJob) -> None:
-        arrived = {"bucket": {"name": [self._data.bucket.bucket_name]}, "object": {"key": [{"prefix": "incoming/"}]}}
-        self._rule("FileArrived", self.start_run, "aws.s3", ["Object Created"], arrived)
-        # Never our own tables: a run commits to them, and would start the next.
-        loaded = [f"Glue Data Catalog {kind} State Change" for kind in ("Database", "Table")]
-        self._rule("TableLoaded", self.start_run, "aws.glue", loaded, {"databaseName": [LANDING]})
+    def _rules(self, job: GlueFeatureJob) -> None:
+        file = {"bucket": {"name": [self._home.bucket.bucket_name]}, "object": {"key": [{"prefix": "incoming/"}]}}
+        self._rule("FileArrived", self.start_run, "aws.s3", ["Object Created"], file)
+        # Our own tables are not watched: a run commits to them, and would start the next run.
+        kinds = [f"Glue Data Catalog {kind} State Change" for kind in ("Database", "Table")]
+        self._rule("TableLoaded", self.start_run, "aws.glue", kinds, {"databaseName": [LANDING_DATABASE]})
         ended = {
-            "pipelineArn": [pipeline_arn(self)],
+            "pipelineArn": [self._pipeline_arn],
             "currentPipelineExecutionStatus": ["Succeeded", "Failed", "Stopped"],
         }
         self._rule(
@@ -132,7 +104,7 @@ class Triggers(Construct):
         )
         features = {"jobName": [job.name], "state": list(ENDED)}
         self._rule("FeaturesEnded", self.finish_features, "aws.glue", ["Glue Job State Change"], features)
-        approved = {"ModelPackageGroupName": [NAME], "ModelApprovalStatus": ["Approved"]}
+        approved = {"ModelPackageGroupName": [PIPELINE], "ModelApprovalStatus": ["Approved"]}
         self._rule("ModelApproved", self.approve, "aws.sagemaker", ["SageMaker Model Package State Change"], approved)
         monthly = events.Schedule.cron(minute="0", hour="3", day="1")
         self._target(events.Rule(self, "Monthly", schedule=monthly, description="A run every month"), self.start_run)
@@ -142,7 +114,7 @@ class Triggers(Construct):
     def _rule(
         self, name: str, reaction: Reaction, source: str, kinds: Sequence[str], detail: Mapping[str, Any]
     ) -> None:
-        pattern = events.EventPattern(source=[source, *self._further], detail_type=list(kinds), detail=detail)
+        pattern = events.EventPattern(source=[source, *self._event_sources], detail_type=list(kinds), detail=detail)
         self._target(events.Rule(self, name, event_pattern=pattern), reaction)
 
     def _target(self, rule: events.Rule, reaction: Reaction) -> None:
@@ -152,7 +124,7 @@ class Triggers(Construct):
     def _reaction(self, name: str, module: str, environment: Mapping[str, str], *, fifo: bool = False) -> Reaction:
         role = self._role(name)
         function = self._function(name, module, environment, role)
-        # Encrypted by SQS itself: with a key of ours, every sender would need a right on that key.
+        # Encrypted with SQS's own key: with one of ours, every sender would need a permission on it.
         dead = sqs.Queue(
             self,
             f"{name}Dead",
@@ -188,7 +160,7 @@ class Triggers(Construct):
             self,
             name,
             runtime=lambda_.Runtime.PYTHON_3_14,
-            handler=f"triggers.{module}.handler",
+            handler=f"triggers.functions.{module}.handler",
             code=self._code,
             role=role,
             memory_size=512,
@@ -197,11 +169,11 @@ class Triggers(Construct):
             environment=dict(environment),
         )
 
-    def _permissions(self, job: FeatureJob, models: str) -> None:
-        data, pipeline = self._data, pipeline_arn(self)
+    def _permissions(self, job: GlueFeatureJob, package_arns: str) -> None:
+        home, pipeline = self._home, self._pipeline_arn
         starter = self.start_run.role
         allow(starter, ["sagemaker:ListPipelineExecutions", "sagemaker:StartPipelineExecution"], pipeline)
-        data.allow_list(starter, "incoming/")
+        home.allow_list(starter, "incoming/")
 
         allow(self.start_features.role, ["glue:StartJobRun", "glue:GetJobRuns", "glue:BatchStopJobRun"], job.arn)
         allow(self.finish_features.role, ["glue:GetJobRun"], job.arn)
@@ -210,38 +182,18 @@ class Triggers(Construct):
             why = "An execution has no id before it is started."
             allow(reaction.role, answers, pipeline, f"{pipeline}/execution/*", why=why)
         why = "A run's folder is known only once it goes on."
-        data.allow_objects(self.finish_features.role, ["s3:GetObject"], "runs/*/features.json", why=why)
-        data.allow_list(self.finish_features.role, "runs/")
+        home.allow_objects(self.finish_features.role, ["s3:GetObject"], "runs/*/features.json", why=why)
+        home.allow_list(self.finish_features.role, "runs/")
 
         for role in (self.promote_role, self.approve.role):
             why = "A version's name is known only once it was published; its files are verified."
-            data.allow_objects(role, ["s3:GetObject"], "models/*", "contract.toml", why=why)
-            data.allow_objects(role, ["s3:PutObject"], "models/latest.json")
+            home.allow_objects(role, ["s3:GetObject"], "models/*", "contract.toml", why=why)
+            home.allow_objects(role, ["s3:PutObject"], "models/latest.json")
             why = "Each change of latest.json is recorded under a number of its own."
-            data.allow_objects(role, ["s3:PutObject"], "models/history/*", why=why)
-            deny_overwriting(role, data, "models/history/*")
-            data.allow_list(role, "models/", "contract.toml")
+            home.allow_objects(role, ["s3:PutObject"], "models/history/*", why=why)
+            home.deny_overwriting(role, "models/history/*")
+            home.allow_list(role, "models/", "contract.toml")
         why = "A model package's number is given as it is made."
-        allow(self.approve.role, ["sagemaker:DescribeModelPackage"], models, why=why)
-        data.allow_objects(self.model_age.role, ["s3:GetObject"], "models/latest.json")
-        data.allow_list(self.model_age.role, "models/")
-
-
-def package(folder: Path) -> str:
-    """Lay the functions' code out in a folder, Powertools and what it needs included; the folder's path.
-
-    All of it is plain Python, so the copies that are installed here also work in Lambda.
-    """
-    for name in SHIPPED:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, folder / name)
-    for name in POWERTOOLS:
-        found = find_spec(name)
-        if not found or not found.origin:
-            raise FraudlineError(f"{name} is not installed, which the functions need: run `make setup`")
-        source = Path(found.origin)
-        if source.name == "__init__.py":
-            shutil.copytree(source.parent, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(source, folder / source.name)
-    return str(folder)
+        allow(self.approve.role, ["sagemaker:DescribeModelPackage"], package_arns, why=why)
+        home.allow_objects(self.model_age.role, ["s3:GetObject"], "models/latest.json")
+        home.allow_list(self.model_age.role, "models/")

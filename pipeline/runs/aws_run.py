@@ -10,7 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.infrastructure.deploy import Target, asked, deployed
+from pipeline.infrastructure.aws_errors import call_aws
+from pipeline.infrastructure.target import Target, deployed_outputs
 from pipeline.local import StepEvent
 from pipeline.local.parameters import bind_parameters
 from pipeline.registry.registry import Registry
@@ -34,7 +35,7 @@ def run_on_aws(target: Target, parameters: Mapping[str, str], console: Console) 
     is in progress, RunFailed with the failed step's reason and the end of its log, FraudlineError if nothing is
     deployed.
     """
-    outputs = deployed(target)
+    outputs = deployed_outputs(target)
     run = AwsRun.start(outputs, parameters)
     console.print(f"started {run.arn}", highlight=False, style="dim")
     with tempfile.TemporaryDirectory() as folder, shown(console) as progress:
@@ -51,7 +52,7 @@ def run_on_aws(target: Target, parameters: Mapping[str, str], console: Console) 
 
 def default_contract(outputs: Mapping[str, str]) -> str:
     """The contract that the deployed feature job gives a new home. outputs: the stack's."""
-    job = asked(client("glue").get_job, JobName=outputs["GlueJobName"])["Job"]
+    job = call_aws(client("glue").get_job, JobName=outputs["GlueJobName"])["Job"]
     return str(job["DefaultArguments"]["--default-contract"])
 
 
@@ -75,16 +76,16 @@ class AwsRun:
     def start(cls, outputs: Mapping[str, str], parameters: Mapping[str, str]) -> "AwsRun":
         """Start a run. Raises BadInput or Conflict, see `run_on_aws`."""
         sagemaker, name = client("sagemaker"), outputs["PipelineName"]
-        definition = json.loads(asked(sagemaker.describe_pipeline, PipelineName=name)["PipelineDefinition"])
+        definition = json.loads(call_aws(sagemaker.describe_pipeline, PipelineName=name)["PipelineDefinition"])
         bind_parameters(definition, parameters)
-        executions = asked(sagemaker.list_pipeline_executions, PipelineName=name, MaxResults=20)
+        executions = call_aws(sagemaker.list_pipeline_executions, PipelineName=name, MaxResults=20)
         for execution in executions["PipelineExecutionSummaries"]:
             if execution["PipelineExecutionStatus"] not in ENDED:
                 raise Conflict(f"the run {execution['PipelineExecutionArn']} is in progress; wait for it to end")
         values = [{"Name": key, "Value": value} for key, value in parameters.items()]
         token = f"by-hand-{time.time_ns():032d}"
         start = sagemaker.start_pipeline_execution
-        response = asked(start, PipelineName=name, PipelineParameters=values, ClientRequestToken=token)
+        response = call_aws(start, PipelineName=name, PipelineParameters=values, ClientRequestToken=token)
         return cls(response["PipelineExecutionArn"], outputs)
 
     def follow(self, progress: Callable[[StepEvent], None], folder: Path) -> dict[str, Any]:
@@ -92,9 +93,9 @@ class AwsRun:
         sagemaker = client("sagemaker")
         while True:
             which: dict[str, Any] = {"PipelineExecutionArn": self.arn}
-            description: dict[str, Any] = asked(sagemaker.describe_pipeline_execution, **which)
+            description: dict[str, Any] = call_aws(sagemaker.describe_pipeline_execution, **which)
             which |= {"SortOrder": "Ascending", "MaxResults": MAX_STEPS}
-            for step in asked(sagemaker.list_pipeline_execution_steps, **which)["PipelineExecutionSteps"]:
+            for step in call_aws(sagemaker.list_pipeline_execution_steps, **which)["PipelineExecutionSteps"]:
                 before = self.steps.get(step["StepName"], {}).get("StepStatus")
                 self.steps[step["StepName"]] = step
                 if step["StepStatus"] != before:
@@ -121,7 +122,7 @@ class AwsRun:
                 job = step["Metadata"][kind]["Arn"].rpartition("/")[2]
                 yield from _lines(f"/aws/sagemaker/{group}", f"{job}/")
         if step["StepName"] == "Features":
-            job_runs = asked(client("glue").get_job_runs, JobName=self.outputs["GlueJobName"])["JobRuns"]
+            job_runs = call_aws(client("glue").get_job_runs, JobName=self.outputs["GlueJobName"])["JobRuns"]
             for job_run in job_runs:
                 if job_run.get("Arguments", {}).get("--run") == self.id:
                     yield from _lines(FEATURE_LOGS, job_run["Id"])
@@ -138,8 +139,8 @@ def _event(step: Mapping[str, Any], folder: Path) -> StepEvent:
 def _lines(group_prefix: str, stream_prefix: str) -> Iterator[str]:
     """The lines of all log streams and groups with these prefixes."""
     logs = client("logs")
-    for group in asked(logs.describe_log_groups, logGroupNamePrefix=group_prefix)["logGroups"]:
+    for group in call_aws(logs.describe_log_groups, logGroupNamePrefix=group_prefix)["logGroups"]:
         where = {"logGroupName": group["logGroupName"]}
-        for stream in asked(logs.describe_log_streams, **where, logStreamNamePrefix=stream_prefix)["logStreams"]:
-            events = asked(logs.get_log_events, **where, logStreamName=stream["logStreamName"])["events"]
+        for stream in call_aws(logs.describe_log_streams, **where, logStreamNamePrefix=stream_prefix)["logStreams"]:
+            events = call_aws(logs.get_log_events, **where, logStreamName=stream["logStreamName"])["events"]
             yield from (event["message"].rstrip() for event in events)

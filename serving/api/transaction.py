@@ -10,6 +10,7 @@ from pydantic.json_schema import WithJsonSchema
 
 from processing.arrays import Floats
 from processing.contract import AHEAD, EARLIEST, Contract
+from processing.contracts.example import example_transaction
 from processing.features.feature_set import FeatureSet
 from processing.store.decisions import Event
 
@@ -77,18 +78,6 @@ def transaction_model(contract: Contract) -> type[BaseModel]:
         add(f"category_{i}", name, Category | None, description, default=None)
     config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example_transaction(contract)]})
     return create_model("Transaction", __config__=config, **fields)
-
-
-def example_transaction(contract: Contract) -> dict[str, Any]:
-    """A transaction that the contract's model accepts."""
-    noon = datetime(2025, 3, 3, 12, tzinfo=UTC)
-    times = {"iso": noon.isoformat(), "unix": noon.timestamp(), "elapsed": 3600.0}
-    row: dict[str, Any] = {contract.id: "T1000001"} if contract.id else {}
-    row[contract.time] = times[contract.time_format]
-    row[contract.amount] = min(59.90, contract.amount_maximum)
-    row |= {entity.column: f"{entity.name[:1].upper()}{1042 + i}" for i, entity in enumerate(contract.entities)}
-    row |= dict.fromkeys(contract.numeric, 0.5)
-    return row | {name: known[0] for name, known in contract.categorical.items()}
 
 
 def to_event(request: BaseModel, features: FeatureSet) -> tuple[Event, Floats]:

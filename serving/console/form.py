@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from processing.contract import Contract
-from serving.api.transaction import EPOCH, MAX_ID_LENGTH, example_transaction
+from processing.contracts.example import example_transaction
+from serving.api.transaction import EPOCH, MAX_ID_LENGTH
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from pipeline.command.main import app
-from pipeline.infrastructure.deploy import KNOWN
+from pipeline.infrastructure.aws_errors import CAUSES
 from serving.settings import Settings
 
 COMMAND = typer.main.get_command(app)
@@ -246,5 +246,5 @@ def variables() -> frozenset[str]:
 
 def test_the_page_explains_the_errors_of_a_failed_deployment() -> None:
     page = (ROOT / "pipeline/infrastructure/AWS.md").read_text()
-    for _, meaning in KNOWN:
+    for _, meaning in CAUSES:
         assert re.split(r"[:,]", meaning)[0] in page

@@ -143,10 +143,10 @@ def test_jobs_keep_root_and_the_api_drops_it() -> None:
 
 @pytest.mark.cloud
 def test_the_task_definition_and_the_image_agree() -> None:
-    from pipeline.infrastructure import deploy
+    from pipeline.infrastructure import cdk
 
-    os.environ.update(deploy.node_environment())  # before the CDK's library is imported
-    from pipeline.infrastructure.api import PORT, USER
+    os.environ.update(cdk.node_environment())  # before the CDK's library is imported
+    from pipeline.infrastructure.scoring_api import PORT, USER
 
     assert f"--uid {USER} --gid {USER}" in FINAL
     assert instruction("EXPOSE") == str(PORT)

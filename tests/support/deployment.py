@@ -21,7 +21,9 @@ from unittest.mock import patch
 
 from emulator import ACCOUNT, REGION, Emulator, free_port, running_emulator
 
-from pipeline.infrastructure import deploy
+from pipeline.infrastructure import cdk
+from pipeline.infrastructure.deploy import TASKS, bootstrap, deploy
+from pipeline.infrastructure.target import find_target
 from processing.aws_client import client
 
 DROPPED = (
@@ -64,7 +66,7 @@ class Deployment:
 @contextmanager
 def deployed_stack(folder: Path) -> Iterator[Deployment]:
     """Synthesize, start everything, deploy; all ends with the block. The environment is the account's meanwhile."""
-    deploy.command_line()  # may have to be fetched, which is not the emulator's to answer
+    cdk.command_line()  # may have to be fetched, which is not the emulator's to answer
     with ExitStack() as held:
         port = free_port()
         services = {"AWS_ENDPOINT_URL_SAGEMAKER": f"http://127.0.0.1:{port}"}
@@ -80,10 +82,10 @@ def deployed_stack(folder: Path) -> Iterator[Deployment]:
         _wait_for(port)
         assembly = synthesize(folder / "assembly")
         dropped = fit_to_emulator(assembly / "Fraudline.template.json")
-        target = deploy.find_target()
-        deploy.bootstrap(target, shown=False)
+        target = find_target()
+        bootstrap(target, shown=False)
         quiet: dict[str, Any] = {"confirm": lambda question: True, "say": lambda said: None, "shown": False}
-        outputs = deploy.deploy(target, assembly=assembly, **quiet)
+        outputs = deploy(target, assembly=assembly, **quiet)
         create_pipeline(outputs)
         held.enter_context(_service(log, "glue_service.py", outputs["GlueJobName"], str(folder / "job-runs")))
         yield Deployment(emulator, environment, outputs, dropped, folder)
@@ -93,12 +95,12 @@ def synthesize(folder: Path) -> Path:
     """The assembly, as `fraudline deploy` makes it."""
     given = {"CDK_DEFAULT_ACCOUNT": ACCOUNT, "CDK_DEFAULT_REGION": REGION}
     given |= {"FRAUDLINE_ZONES": f"{REGION}a,{REGION}b"}
-    given |= {"FRAUDLINE_EVENT_SOURCES": SOURCE, "FRAUDLINE_SETTLE_SECONDS": "2", **deploy.node_environment()}
+    given |= {"FRAUDLINE_EVENT_SOURCES": SOURCE, "FRAUDLINE_SETTLE_SECONDS": "2", **cdk.node_environment()}
     with patch.dict(os.environ, given):
-        from pipeline.infrastructure.app import from_environment
         from pipeline.infrastructure.stack import make_app
+        from pipeline.infrastructure.synthesize import deployment_from_environment
 
-        make_app(from_environment(), folder).synth()
+        make_app(deployment_from_environment(), folder).synth()
     return folder
 
 
@@ -144,7 +146,7 @@ def fit_to_emulator(path: Path) -> Counter[str]:
 def _with_tasks(count: Any) -> Any:
     """The emulator takes a parameter of type Number for text: here is the number that a deployment asks for instead."""
     if isinstance(count, dict):
-        return deploy.TASKS if count == {"Ref": "StartTasks"} else {key: _with_tasks(one) for key, one in count.items()}
+        return TASKS if count == {"Ref": "StartTasks"} else {key: _with_tasks(one) for key, one in count.items()}
     return [_with_tasks(one) for one in count] if isinstance(count, list) else count
 
 

@@ -24,12 +24,12 @@ from pipeline.scorer.packers import packed_file
 from pipeline.training.fit import library_versions
 from processing.contract import Contract
 from processing.contracts import reader as contracts
+from processing.contracts.example import example_transaction
 from processing.contracts.home_contract import adopt
 from processing.features.feature_set import FeatureSet
 from processing.storage.home import Home
 from processing.storage.open import open_home
 from serving.api.connections import uvicorn_options
-from serving.api.transaction import example_transaction
 from serving.settings import Settings, read_settings
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from pipeline.definition.pipeline import FEATURE_OUTPUTS
+from pipeline.infrastructure.lambda_package import package as lay_out
 from pipeline.registry.registry import CorruptModel, Registry
 from processing.errors import BadInput, NotFound
 from processing.intake.files import SUFFIXES
@@ -479,13 +480,8 @@ def test_the_clients_are_made_where_none_is_given(aws: Any) -> None:
     assert PipelineRuns("fraudline").pipeline == "fraudline"
 
 
-@pytest.mark.cloud
 def test_what_is_shipped_holds_all_that_the_functions_import(tmp_path: Path) -> None:
-    from pipeline.infrastructure.deploy import node_environment
-
-    pack = "import sys; from pathlib import Path; from pipeline.infrastructure.triggers import package"
-    pack += "; package(Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", pack, str(tmp_path)], check=True, env={**os.environ, **node_environment()})
+    lay_out(tmp_path)
     modules = [m.__name__ for m in (approve, finish_features, model_age, promote, start_features, start_run)]
     script = f"""
 import importlib, sys

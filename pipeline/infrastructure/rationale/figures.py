@@ -2,12 +2,18 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.infrastructure.cost import STACK, Bill, Volumes, When, monthly_bill
-
-Template = Mapping[str, Any]
+from pipeline.infrastructure.cost.bill import KINDS, Bill, monthly_bill
+from pipeline.infrastructure.cost.volumes import Volumes
+from pipeline.infrastructure.template import (
+    Template,
+    as_text,
+    count,
+    only_resource,
+    pipeline_definition,
+    resources,
+)
 
 GROWN = Volumes(transactions=30_000_000, runs=4, tasks=3, data_gb=500)
 LAMBDA_SECONDS = 0.1  # taken for a decision in a Lambda function of a task's memory, two calls to DynamoDB included
@@ -21,12 +27,12 @@ def figures_of(template: Template) -> dict[str, str]:
 
 
 def _data(template: Template) -> dict[str, str]:
-    bucket = _the(template, "AWS::S3::Bucket", "DataBucket")
-    logs = _the(template, "AWS::S3::Bucket", "DataLogs")
+    bucket = only_resource(template, "AWS::S3::Bucket", "DataBucket")
+    logs = only_resource(template, "AWS::S3::Bucket", "DataLogs")
     rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
     infrequent, glacier = (one["TransitionInDays"] for one in rules["archive"]["Transitions"])
-    endpoints = list(_all(template, "AWS::EC2::VPCEndpoint"))
-    interfaces = [_text(one["ServiceName"]) for one in endpoints if one["VpcEndpointType"] == "Interface"]
+    endpoints = list(resources(template, "AWS::EC2::VPCEndpoint"))
+    interfaces = [as_text(one["ServiceName"]) for one in endpoints if one["VpcEndpointType"] == "Interface"]
     return {
         "old_version_days": str(rules["old-versions"]["NoncurrentVersionExpiration"]["NoncurrentDays"]),
         "archive_infrequent_days": str(infrequent),
@@ -37,16 +43,15 @@ def _data(template: Template) -> dict[str, str]:
         "gateway_endpoints": str(len(endpoints) - len(interfaces)),
         "endpoint_names": ", ".join(name.split(".", 3)[-1] for name in sorted(interfaces)),
         "zones": str(len(endpoints[-1]["SubnetIds"])),
-        "roles": str(len(list(_all(template, "AWS::IAM::Role")))),
+        "roles": str(count(template, "AWS::IAM::Role")),
         "resources": str(len(template["Resources"])),
-        "nat_gateways": str(len(list(_all(template, "AWS::EC2::NatGateway")))),
+        "nat_gateways": str(count(template, "AWS::EC2::NatGateway")),
     }
 
 
 def _training(template: Template) -> dict[str, str]:
-    job = _the(template, "AWS::Glue::Job")
-    pipeline = _the(template, "AWS::SageMaker::Pipeline")
-    definition = json.loads(_text(pipeline["PipelineDefinition"]["PipelineDefinitionBody"]))
+    job = only_resource(template, "AWS::Glue::Job")
+    definition = pipeline_definition(template)
     defaults = {one["Name"]: one.get("DefaultValue") for one in definition["Parameters"]}
     steps = {step["Name"]: step for step in definition["Steps"]}
     train, evaluate = steps["Train"]["Arguments"], steps["Evaluate"]["Arguments"]
@@ -65,22 +70,22 @@ def _training(template: Template) -> dict[str, str]:
         "parameters": str(len(defaults)),
         "parameter_table": _table(("parameter", "default"), ((f"`{name}`", str(defaults[name])) for name in shown)),
         "kept_images": str(
-            json.loads(_the(template, "AWS::ECR::Repository")["LifecyclePolicy"]["LifecyclePolicyText"])["rules"][0][
-                "selection"
-            ]["countNumber"]
+            json.loads(only_resource(template, "AWS::ECR::Repository")["LifecyclePolicy"]["LifecyclePolicyText"])[
+                "rules"
+            ][0]["selection"]["countNumber"]
         ),
     }
 
 
 def _api(template: Template) -> dict[str, str]:
-    task = _the(template, "AWS::ECS::TaskDefinition", "Api")
-    scaling = _the(template, "AWS::ApplicationAutoScaling::ScalableTarget")
+    task = only_resource(template, "AWS::ECS::TaskDefinition", "Api")
+    scaling = only_resource(template, "AWS::ApplicationAutoScaling::ScalableTarget")
     policies = [
         one["TargetTrackingScalingPolicyConfiguration"]
-        for one in _all(template, "AWS::ApplicationAutoScaling::ScalingPolicy")
+        for one in resources(template, "AWS::ApplicationAutoScaling::ScalingPolicy")
     ]
     targets = {one["PredefinedMetricSpecification"]["PredefinedMetricType"]: one["TargetValue"] for one in policies}
-    health = _the(template, "AWS::ElasticLoadBalancingV2::TargetGroup")
+    health = only_resource(template, "AWS::ElasticLoadBalancingV2::TargetGroup")
     per_minute = targets["ALBRequestCountPerTarget"]
     [container] = task["ContainerDefinitions"]
     return {
@@ -93,15 +98,15 @@ def _api(template: Template) -> dict[str, str]:
         "most_requests_second": f"{per_minute / 60 * scaling['MaxCapacity']:,.0f}",
         "health_seconds": str(health["HealthCheckIntervalSeconds"]),
         "api_user": container["User"],
-        "log_days": str(_the(template, "AWS::Logs::LogGroup", "ApiLog")["RetentionInDays"]),
+        "log_days": str(only_resource(template, "AWS::Logs::LogGroup", "ApiLog")["RetentionInDays"]),
     }
 
 
 def _triggers(template: Template) -> dict[str, str]:
-    functions = list(_all(template, "AWS::Lambda::Function"))
-    queue = _the(template, "AWS::SQS::Queue", "TriggersStartRunQueue")
-    dead = _the(template, "AWS::SQS::Queue", "TriggersStartRunDead")
-    schedule = _the(template, "AWS::Events::Rule", "TriggersMonthly")["ScheduleExpression"]
+    functions = list(resources(template, "AWS::Lambda::Function"))
+    queue = only_resource(template, "AWS::SQS::Queue", "TriggersStartRunQueue")
+    dead = only_resource(template, "AWS::SQS::Queue", "TriggersStartRunDead")
+    schedule = only_resource(template, "AWS::Events::Rule", "TriggersMonthly")["ScheduleExpression"]
     minute, hour, day = re.findall(r"\d+", schedule)
     alarms = {
         re.sub(r"^Alarms(\w+)[0-9A-F]{8}$", r"\1", name): found["Properties"]["AlarmDescription"]
@@ -118,25 +123,27 @@ def _triggers(template: Template) -> dict[str, str]:
         "attempts": str(queue["RedrivePolicy"]["maxReceiveCount"]),
         "queue_days": f"{queue['MessageRetentionPeriod'] / 86_400:g}",
         "dead_days": f"{dead['MessageRetentionPeriod'] / 86_400:g}",
-        "rules": str(len(list(_all(template, "AWS::Events::Rule")))),
+        "rules": str(count(template, "AWS::Events::Rule")),
         "schedule": f"day {day} of each month, {int(hour):02}:{int(minute):02} UTC",
-        "queues": str(len(list(_all(template, "AWS::SQS::Queue"))) // 2),
+        "queues": str(count(template, "AWS::SQS::Queue") // 2),
         "alarms": str(len(alarms)),
         "alarm_table": _table(
             ("alarm", "goes off when"),
             [("one for each dead-letter queue", "An event could not be answered and was set aside"), *one_of_each],
         ),
-        "latency_alarm": f"{1000 * _the(template, 'AWS::CloudWatch::Alarm', 'AlarmsLatency')['Threshold']:g}",
+        "latency_alarm": f"{1000 * only_resource(template, 'AWS::CloudWatch::Alarm', 'AlarmsLatency')['Threshold']:g}",
         "age_alarm": f"{_threshold(template, 'ModelAgeDays'):g}",
     }
 
 
 def _costs(bill: Bill, grown: Bill) -> dict[str, str]:
     prices, volumes = bill.prices, bill.volumes
-    decision = LAMBDA_SECONDS * STACK.memory_gb * prices["lambda_gb_second"].usd + prices["lambda_request"].usd / 1e6
+    decision = (
+        LAMBDA_SECONDS * bill.sizes.memory_gb * prices["lambda_gb_second"].usd + prices["lambda_request"].usd / 1e6
+    )
     api = bill.total(service="Fargate")
-    instead = volumes.runs * volumes.feature_minutes / 60 * STACK.glue_workers * prices[DPU_AS_INSTANCE].usd
-    others = {other.name: other for other in bill.alternatives}
+    instead = volumes.runs * volumes.feature_minutes / 60 * bill.sizes.glue_workers * prices[DPU_AS_INSTANCE].usd
+    others = {other.name: other for other in bill.alternatives()}
 
     def other(start: str) -> str:
         [found] = [other.usd for name, other in others.items() if name.startswith(start)]
@@ -185,17 +192,16 @@ def _costs(bill: Bill, grown: Bill) -> dict[str, str]:
 
 
 def _bill_table(bill: Bill) -> str:
-    kinds: tuple[When, ...] = ("standing", "runs", "transactions")
     rows = [
         (
             service,
-            *(_usd(part) if (part := bill.total(kind, service)) else "" for kind in kinds),
+            *(_usd(part) if (part := bill.total(kind, service)) else "" for kind in KINDS),
             _usd(bill.total(service=service)),
         )
         for service in bill.services()
     ]
-    total = ("**all**", *(_usd(bill.total(kind)) for kind in kinds), f"**{_usd(bill.total())}**")
-    return _table(("service", *(f"{kind} >" for kind in kinds), "a month >"), [*rows, total])
+    total = ("**all**", *(_usd(bill.total(kind)) for kind in KINDS), f"**{_usd(bill.total())}**")
+    return _table(("service", *(f"{kind} >" for kind in KINDS), "a month >"), [*rows, total])
 
 
 def _usd(value: float) -> str:
@@ -207,25 +213,8 @@ def _table(header: tuple[str, ...], rows: Any) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _all(template: Template, kind: str, starts: str = "") -> Iterator[Mapping[str, Any]]:
-    for name, found in template["Resources"].items():
-        if found["Type"] == kind and name.startswith(starts):
-            yield found["Properties"]
-
-
-def _the(template: Template, kind: str, starts: str = "") -> Mapping[str, Any]:
-    [found] = _all(template, kind, starts)
-    return found
-
-
 def _threshold(template: Template, metric: str) -> float:
-    [found] = [one["Threshold"] for one in _all(template, "AWS::CloudWatch::Alarm") if one.get("MetricName") == metric]
+    [found] = [
+        one["Threshold"] for one in resources(template, "AWS::CloudWatch::Alarm") if one.get("MetricName") == metric
+    ]
     return float(found)
-
-
-def _text(value: Any) -> str:
-    """A value of the template as text: what is known only once it is deployed is left out."""
-    if isinstance(value, str):
-        return value
-    function, given = next(iter(value.items()))
-    return str(given[0]).join(_text(part) for part in given[1]) if function == "Fn::Join" else "x"

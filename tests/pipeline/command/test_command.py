@@ -219,16 +219,43 @@ def test_a_need_of_every_check_of_the_deployed_system_is_reported_once(names: li
     assert done.stdout == ""
 
 
-def test_a_killed_check_does_not_count_as_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.infrastructure import deploy
+def test_verify_fails_if_one_of_its_checks_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.infrastructure import target
+    from pipeline.infrastructure.verify import run_check
 
-    monkeypatch.setattr(deploy, "find_target", lambda: deploy.Target("123456789012", "eu-central-1"))
-    monkeypatch.setattr(deploy, "deployed", lambda target: {})
-    ended = iter([0, -9])
-    monkeypatch.setattr(
-        "pipeline.command.cloud.subprocess.run", lambda *_: subprocess.CompletedProcess([], next(ended))
-    )
+    monkeypatch.setattr(target, "find_target", lambda: target.Target("123456789012", "eu-central-1"))
+    monkeypatch.setattr(target, "deployed_outputs", lambda target: {})
+    codes = {"glue_job": 0, "iam_roles": 1}
+    monkeypatch.setattr(run_check, "run_check", lambda name, outputs: codes[name])
     assert CliRunner().invoke(app, ["verify", "glue_job", "iam_roles"]).exit_code == 1
+    assert CliRunner().invoke(app, ["verify", "glue_job"]).exit_code == 0
+
+
+def test_a_check_that_is_interrupted_does_not_count_as_passed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipeline.infrastructure.verify import glue_job
+    from pipeline.infrastructure.verify.run_check import run_check
+
+    def interrupted(system: Any) -> None:
+        system.expect("the job exists", True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(glue_job, "check", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_check("glue_job", outputs={"HomeUrl": "s3://bucket"})
+    assert "the job exists" in capsys.readouterr().out  # what was found until then is shown
+
+
+def test_an_answer_of_aws_that_nobody_expected_is_a_check_that_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipeline.infrastructure.verify import glue_job
+    from pipeline.infrastructure.verify.run_check import run_check
+
+    monkeypatch.setattr(glue_job, "check", lambda system: {}["Job"])
+    assert run_check("glue_job", outputs={"HomeUrl": "s3://bucket"}) == 1
+    assert "KeyError: 'Job'" in capsys.readouterr().out
 
 
 def test_a_file_that_does_not_match_the_contract_is_named_and_not_copied(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from deployment import deployed_stack
 from emulator import ACCOUNT
 from sagemaker_service import put_event
 
-from pipeline.infrastructure import account, deploy
+from pipeline.infrastructure.deploy import deploy, desired_tasks
+from pipeline.infrastructure.destroy import destroy
+from pipeline.infrastructure.target import deployed_outputs, find_target
 from processing.aws_client import client
 from processing.errors import FraudlineError
 
@@ -208,41 +210,41 @@ def test_a_function_that_lost_a_permission_ends_in_the_dead_letter_queue_and_fai
 
 
 def test_deploying_again_leaves_settings_and_tasks_as_they_are(chain: Chain) -> None:
-    target, said, outputs = deploy.find_target(), list[str](), chain.outputs
+    target, said, outputs = find_target(), list[str](), chain.outputs
     assembly = chain.deployment.folder / "assembly"
     quiet: dict[str, Any] = {"confirm": lambda question: True, "say": said.append, "shown": False}
     with pytest.raises(FraudlineError, match="no image 'never-pushed'"):
-        deploy.deploy(target, assembly=assembly, image_tag="never-pushed", **quiet)
+        deploy(target, assembly=assembly, image_tag="never-pushed", **quiet)
     manifest = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json"})
     repository = outputs["Repository"].partition("/")[2]
     client("ecr").put_image(repositoryName=repository, imageManifest=manifest, imageTag="pushed")
-    deploy.deploy(target, assembly=assembly, image_tag="pushed", **quiet)
+    deploy(target, assembly=assembly, image_tag="pushed", **quiet)
     service = {"cluster": outputs["ClusterName"], "service": outputs["ServiceName"]}
-    assert account.desired_tasks(client, outputs) == 2  # a model and an image are there
+    assert desired_tasks(client, outputs) == 2  # a model and an image are there
     client("ecs").update_service(**service, desiredCount=5)  # as scaling does
-    deploy.deploy(target, assembly=assembly, **quiet)
+    deploy(target, assembly=assembly, **quiet)
     assert any("FRAUDLINE_SETTLE_SECONDS=2" in line for line in said)  # told by nobody this time
-    assert account.desired_tasks(client, outputs) == 5
+    assert desired_tasks(client, outputs) == 5
 
 
 def test_what_is_taken_down_leaves_the_data(chain: Chain) -> None:
-    target, served, said = deploy.find_target(), chain.registry.latest(), list[str]()
+    target, served, said = find_target(), chain.registry.latest(), list[str]()
     assembly = chain.deployment.folder / "assembly"
-    assert not deploy.destroy(target, confirm=lambda question: False, say=said.append)
-    assert deploy.deployed(target)["HomeUrl"] == chain.outputs["HomeUrl"]
+    assert not destroy(target, confirm=lambda question: False, say=said.append)
+    assert deployed_outputs(target)["HomeUrl"] == chain.outputs["HomeUrl"]
     assert client("lambda").list_functions()["Functions"]
 
-    assert deploy.destroy(target, confirm=lambda question: True, say=said.append, assembly=assembly, shown=False)
+    assert destroy(target, confirm=lambda question: True, say=said.append, assembly=assembly, shown=False)
     for kept in ("HomeUrl", "OnlineTable", "KeyArn"):
         assert chain.outputs[kept] in said[-1]
     with pytest.raises(FraudlineError, match="there is no stack"):
-        deploy.deployed(target)
+        deployed_outputs(target)
     assert not client("lambda").list_functions()["Functions"]
     assert client("dynamodb").describe_table(TableName=chain.outputs["OnlineTable"])
     tables = client("glue").get_tables(DatabaseName="fraudline")["TableList"]
     assert {"transactions", "features"} <= {table["Name"] for table in tables}
-    with pytest.raises(FraudlineError, match=r"Glue database 'fraudline', of s3://.*, is there already"):
-        deploy.deploy(target, confirm=lambda question: True, say=said.append, assembly=assembly, shown=False)
+    with pytest.raises(FraudlineError, match=r"Glue database 'fraudline', of s3://.*, already exists"):
+        deploy(target, confirm=lambda question: True, say=said.append, assembly=assembly, shown=False)
     assert served is not None
     assert chain.registry.latest() == served
     assert chain.registry.manifest(served.version)

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from pipeline.command.main import app
-from pipeline.infrastructure.cost import ASSUMED, PRICES, STACK, Volumes, as_document, monthly_bill, read_prices
+from pipeline.infrastructure.cost.bill import bill_document, monthly_bill
+from pipeline.infrastructure.cost.prices import FILE, read_prices
+from pipeline.infrastructure.cost.stack_sizes import read_sizes
+from pipeline.infrastructure.cost.volumes import ASSUMED, Volumes
 from processing.contracts import reader as contracts
 from processing.errors import BadInput
 from processing.store.dynamo.store import DynamoStore
@@ -34,7 +37,7 @@ def test_more_of_anything_never_costs_less(given_volumes: Volumes, name: str, mo
 @given(volumes)
 def test_kinds_services_and_positions_add_up_to_the_same_bill(given_volumes: Volumes) -> None:
     bill = monthly_bill(given_volumes)
-    document = as_document(bill)
+    document = bill_document(bill)
     total = pytest.approx(bill.total())
     assert sum(document[kind] for kind in ("standing", "runs", "transactions")) == total
     assert sum(document["services"].values()) == total
@@ -65,7 +68,7 @@ def test_two_known_months() -> None:
 
 def test_alternatives_are_set_beside_what_they_would_replace() -> None:
     bill = monthly_bill(Volumes(runs=2, tasks=3))
-    beside = {other.name: other for other in bill.alternatives}
+    beside = {other.name: other for other in bill.alternatives()}
     assert beside["EMR, 3 x m5.xlarge left on"].ours_usd == pytest.approx(bill.total(service="Glue"))
     assert beside["EMR, 3 x m5.xlarge left on"].usd > 100 * beside["EMR, 3 x m5.xlarge left on"].ours_usd
     assert beside["SageMaker endpoint, 3 x ml.m5.large"].usd == pytest.approx(3 * 730 * 0.138)
@@ -88,7 +91,7 @@ def test_every_price_is_used_and_says_its_date_and_source() -> None:
 def test_a_region_without_prices_is_named_with_those_that_have_some() -> None:
     with pytest.raises(BadInput, match=r"no prices for the region 'mars-north-1': take one of eu-central-1"):
         monthly_bill(Volumes(), "mars-north-1")
-    assert PRICES.name == "prices.toml"
+    assert FILE.name == "prices.toml"
 
 
 @pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
@@ -104,7 +107,7 @@ def test_the_command_prints_the_bill_and_its_json() -> None:
     assert "list prices as known on" in " ".join(shown.output.split())
     printed = CliRunner().invoke(app, ["cost", "--transactions", "3e6", "--json"])
     document: dict[str, Any] = json.loads(printed.output)
-    assert document == as_document(monthly_bill(Volumes(transactions=3e6)))
+    assert document == bill_document(monthly_bill(Volumes(transactions=3e6)))
 
 
 @pytest.mark.cloud
@@ -135,5 +138,5 @@ def test_a_decision_takes_the_store_what_the_bill_says(online_table: str) -> Non
 
 
 def test_a_task_asks_for_the_model_as_often_as_the_bill_says() -> None:
-    assert 1 / Settings().follow_seconds == ASSUMED.polls_a_second
-    assert STACK.instance.startswith("ml.")
+    assert 1 / Settings().follow_seconds == ASSUMED.polls_per_second
+    assert read_sizes().instance.startswith("ml.")

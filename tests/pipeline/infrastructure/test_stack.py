@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from places import ROOT
 
-from pipeline.infrastructure import cost, deploy
+from pipeline.infrastructure import aws_errors, cdk, target
+from pipeline.infrastructure.cost.stack_sizes import read_sizes, sizes_of
 from processing.errors import FraudlineError
 
 pytestmark = pytest.mark.cloud
@@ -30,7 +31,7 @@ PREFIX = f"{REGION}:{ACCOUNT}"
 @pytest.fixture(scope="session")
 def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The assembly; synthesizing fails if cdk-nag finds anything."""
-    os.environ.update(deploy.node_environment())  # before the CDK's library is imported
+    os.environ.update(cdk.node_environment())  # before the CDK's library is imported
     from pipeline.infrastructure.deployment import Deployment
     from pipeline.infrastructure.stack import make_app
 
@@ -159,7 +160,7 @@ def test_every_access_to_an_object_is_recorded(template: Template) -> None:
 
 
 def test_the_feature_job(template: Template, synthesized: Path) -> None:
-    from pipeline.infrastructure.data import DATABASE, LANDING
+    from pipeline.infrastructure.names import DATABASES
 
     job = the(template, "AWS::Glue::Job")
     arguments = job["DefaultArguments"]
@@ -175,12 +176,12 @@ def test_the_feature_job(template: Template, synthesized: Path) -> None:
     pinned = Path("requirements.txt").read_text()
     assert all(f"\n{name}=={version}" in f"\n{pinned}" for name, version in modules.items())
     databases = {one["DatabaseInput"]["Name"] for one in of_type(template, "AWS::Glue::Database").values()}
-    assert databases == {DATABASE, LANDING}
+    assert databases == set(DATABASES)
     digest = arguments["--extra-py-files"].rsplit("/", 1)[1].removesuffix(".zip")
     package = synthesized / f"asset.{digest}" / "processing"
-    assert (package / "job.py").exists()
+    assert (package / "job" / "job.py").exists()
     assert (package / "contracts" / "transactions.toml").exists()
-    assert not (package / "cloud.py").exists()
+    assert not (package / "job" / "glue_script.py").exists()
 
 
 def test_what_the_glue_script_fails_of_is_the_message_of_the_job_run(
@@ -199,7 +200,7 @@ def test_what_the_glue_script_fails_of_is_the_message_of_the_job_run(
 
 
 def test_the_package_works_out_of_the_zip_file_that_glue_hands_over(synthesized: Path, tmp_path: Path) -> None:
-    [folder] = [path.parent for path in synthesized.glob("asset.*/processing") if (path / "job.py").exists()]
+    [folder] = [path.parent for path in synthesized.glob("asset.*/processing") if (path / "job" / "job.py").exists()]
     archive = shutil.make_archive(str(tmp_path / "package"), "zip", folder)
     script = tmp_path / "glue_script.py"
     shutil.copyfile("processing/job/glue_script.py", script)
@@ -213,13 +214,6 @@ assert "transactions" in shipped()
 assert "fraudline-package-" in sys.modules["processing"].__file__
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
-
-
-def test_the_databases_are_those_that_the_tables_are_in() -> None:
-    source = Path("pipeline/infrastructure/data.py").read_text()
-    tables = re.search(r'^NAMESPACE = "(\w+)"', Path("processing/tables/catalog.py").read_text(), re.MULTILINE)
-    assert tables is not None
-    assert f'DATABASE = "{tables[1]}"' in source
 
 
 def test_the_online_table(template: Template) -> None:
@@ -468,7 +462,7 @@ def test_the_rules_watch_exactly_what_may_start_or_answer_a_run(template: Templa
 
 
 def test_our_own_tables_are_never_watched(template: Template) -> None:
-    from pipeline.infrastructure.data import DATABASE
+    from pipeline.infrastructure.names import DATABASE
 
     for found in of_type(template, "AWS::Events::Rule").values():
         watched = found.get("EventPattern", {}).get("detail", {}).get("databaseName", [])
@@ -589,7 +583,7 @@ def test_no_role_may_do_any_action_or_use_any_resource_unless_the_service_knows_
 
 
 def test_there_are_no_managed_policies_and_each_role_is_one_parts_own(template: Template) -> None:
-    from pipeline.infrastructure.data import SAYS_ACCOUNT
+    from pipeline.infrastructure.permissions import PASSES_ACCOUNT
 
     roles = of_type(template, "AWS::IAM::Role")
     for role in roles.values():
@@ -597,8 +591,8 @@ def test_there_are_no_managed_policies_and_each_role_is_one_parts_own(template: 
         [statement] = role["AssumeRolePolicyDocument"]["Statement"]
         service = statement["Principal"]["Service"]
         # Only where AWS shows that the service says so: a role that asks in vain cannot be assumed.
-        assert service in (*SAYS_ACCOUNT, "glue.amazonaws.com")
-        asked = {"StringEquals": {"aws:SourceAccount": ACCOUNT}} if service in SAYS_ACCOUNT else None
+        assert service in (*PASSES_ACCOUNT, "glue.amazonaws.com")
+        asked = {"StringEquals": {"aws:SourceAccount": ACCOUNT}} if service in PASSES_ACCOUNT else None
         assert statement.get("Condition") == asked, service
     used = [words(one["Role"]) for one in of_type(template, "AWS::Lambda::Function").values()]
     used += [words(one["Role"]) for one in of_type(template, "AWS::Glue::Job").values()]
@@ -793,47 +787,11 @@ def test_the_size_of_the_stack_and_its_outputs(template: Template) -> None:
 # What it costs
 
 
-def test_the_bill_is_that_of_this_stack(template: Template) -> None:
-    """What `fraudline cost` takes for deployed is deployed."""
-    task = the(template, "AWS::ECS::TaskDefinition", "Api")
-    job = the(template, "AWS::Glue::Job")
-    assert job["WorkerType"] == "G.1X"  # a DPU each
-    endpoints = of_type(template, "AWS::EC2::VPCEndpoint").values()
-    interfaces = [one for one in endpoints if one["VpcEndpointType"] == "Interface"]
+def test_the_bill_is_computed_for_what_the_stack_deploys(template: Template) -> None:
+    """stack_sizes.json is what `make rationale` writes now."""
+    assert the(template, "AWS::Glue::Job")["WorkerType"] == "G.1X"  # one DPU each
     assert of_type(template, "AWS::EC2::NatGateway") == {}
-    [zones] = {len(one["SubnetIds"]) for one in interfaces}
-    functions = of_type(template, "AWS::Lambda::Function").values()
-    [function_mb] = {one["MemorySize"] for one in functions}
-    document = json.loads(
-        words(the(template, "AWS::SageMaker::Pipeline")["PipelineDefinition"]["PipelineDefinitionBody"])
-    )
-    defaults = {one["Name"]: one.get("DefaultValue") for one in document["Parameters"]}
-    [instance] = {defaults[f"{kind}InstanceType"] for kind in ("Training", "Processing")}
-    requests = {step["Name"]: step["Arguments"] for step in document["Steps"] if step["Name"] in ("Train", "Evaluate")}
-    volumes = {
-        requests["Train"]["ResourceConfig"]["VolumeSizeInGB"],
-        requests["Evaluate"]["ProcessingResources"]["ClusterConfig"]["VolumeSizeInGB"],
-    }
-    [volume_gb] = volumes
-    assert (
-        cost.Shape(
-            vcpu=int(task["Cpu"]) / 1024,
-            memory_gb=int(task["Memory"]) / 1024,
-            zones=zones,
-            interface_endpoints=len(interfaces),
-            balancers=len(of_type(template, "AWS::ElasticLoadBalancingV2::LoadBalancer")),
-            glue_workers=job["NumberOfWorkers"],
-            instance=instance,
-            volume_gb=volume_gb,
-            queues=len(of_type(template, "AWS::Lambda::EventSourceMapping")),
-            function_gb=function_mb / 1024,
-            alarms=len(of_type(template, "AWS::CloudWatch::Alarm")),
-            dashboards=len(of_type(template, "AWS::CloudWatch::Dashboard")),
-            keys=len(of_type(template, "AWS::KMS::Key")),
-            secrets=len(of_type(template, "AWS::SecretsManager::Secret")),
-        )
-        == cost.STACK
-    )
+    assert read_sizes() == sizes_of(template)
 
 
 def test_the_rationale_says_what_is_deployed_and_what_it_costs(template: Template) -> None:
@@ -868,7 +826,7 @@ def test_the_rationale_says_what_is_deployed_and_what_it_costs(template: Templat
     ],
 )
 def test_a_failed_deployment_says_what_is_missing(said: str, told: str) -> None:
-    assert told in deploy.explain(said, "it failed")
+    assert told in aws_errors.explain(said, "it failed")
 
 
 def test_without_a_region_or_credentials_nothing_is_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -878,17 +836,17 @@ def test_without_a_region_or_credentials_nothing_is_tried(monkeypatch: pytest.Mo
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(FraudlineError, match="no AWS region is set"):
-        deploy.find_target()
+        target.find_target()
     monkeypatch.setenv("AWS_REGION", REGION)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     with pytest.raises(FraudlineError, match="credentials are missing"):
-        deploy.find_target()
+        target.find_target()
 
 
 def test_the_app_wants_an_account_and_a_region() -> None:
-    environment: Mapping[str, str] = {"PATH": os.environ["PATH"], **deploy.node_environment()}
+    environment: Mapping[str, str] = {"PATH": os.environ["PATH"], **cdk.node_environment()}
     app = subprocess.run(
-        [sys.executable, "-m", "pipeline.infrastructure.app"], env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "pipeline.infrastructure.synthesize"], env=environment, capture_output=True, text=True
     )
     assert app.returncode == 2
     assert "no AWS account and region" in app.stderr

@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from pipeline.command.main import app as command
-from pipeline.infrastructure.api import NOBODY
+from pipeline.infrastructure.scoring_api import NO_KEYS
 from pipeline.registry.api_keys import HomeKeys, Key, SecretKeys, added, digest, edit, find, parse, render, revoked
 from processing.aws_client import client as aws_client
 from processing.contracts import reader as contracts
@@ -106,7 +106,7 @@ class TestDocument:
             parse(text, "test")
 
     def test_the_cloud_begins_with_one_that_lets_nobody_in(self) -> None:
-        assert parse(NOBODY, "test") == ()
+        assert parse(NO_KEYS, "test") == ()
 
 
 def test_changes_at_the_same_time_do_not_undo_each_other(tmp_path: Path) -> None:
@@ -308,9 +308,9 @@ class TestSettings:
     def test_with_keys_others_than_this_machine_are_served(self, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="fraudline keys add"):
             read_settings(home=str(tmp_path), host="0.0.0.0")
-        (tmp_path / "keys.json").write_text(NOBODY)
+        (tmp_path / "keys.json").write_text(NO_KEYS)
         assert read_settings(home=str(tmp_path), host="0.0.0.0").host == "0.0.0.0"
-        assert read_settings(home="s3://bucket/home", host="0.0.0.0", api_keys=NOBODY).host == "0.0.0.0"
+        assert read_settings(home="s3://bucket/home", host="0.0.0.0", api_keys=NO_KEYS).host == "0.0.0.0"
         with pytest.raises(BadInput, match="fraudline keys add"):
             read_settings(home="s3://bucket/home", host="0.0.0.0")
 
@@ -320,10 +320,10 @@ class TestSettings:
         assert "hunter2" not in str(told.value)
 
     def test_keys_reach_a_worker(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("FRAUDLINE_API_KEYS", NOBODY)
+        monkeypatch.setenv("FRAUDLINE_API_KEYS", NO_KEYS)
         monkeypatch.setenv("FRAUDLINE_HOST", "0.0.0.0")
         told = read_settings()
-        assert NOBODY not in repr(told)
+        assert NO_KEYS not in repr(told)
         for name in ("FRAUDLINE_API_KEYS", "FRAUDLINE_HOST"):
             assert told.variables()[name] == os.environ[name]
 
@@ -338,7 +338,7 @@ class TestAddress:
         monkeypatch.chdir(tmp_path)
         home = tmp_path / "a home"
         serving_home(home)
-        (home / "keys.json").write_text(NOBODY)
+        (home / "keys.json").write_text(NO_KEYS)
         (tmp_path / "link").symlink_to(home)
         return home
 
@@ -427,7 +427,7 @@ class TestCommand:
         if kind == "secret":
             request.getfixturevalue("aws")
             name = f"keys-{time.time_ns()}"
-            place = SecretKeys(aws_client("secretsmanager").create_secret(Name=name, SecretString=NOBODY)["ARN"])
+            place = SecretKeys(aws_client("secretsmanager").create_secret(Name=name, SecretString=NO_KEYS)["ARN"])
 
         def quicker(keys: tuple[Key, ...]) -> tuple[Key, ...]:
             if not keys:  # somebody adds a key after this one has read
@@ -462,7 +462,7 @@ class TestCommand:
     def test_edits_a_secret(self) -> None:
         service = aws_client("secretsmanager")
         name = f"keys-{time.time_ns()}"
-        arn = service.create_secret(Name=name, SecretString=NOBODY)["ARN"]
+        arn = service.create_secret(Name=name, SecretString=NO_KEYS)["ARN"]
         token = self.run("add", "till", "--scope", "score", "--secret", arn).strip()
         ring = KeyRing(service.get_secret_value(SecretId=arn)["SecretString"], None)
         assert ring.keys is not None

@@ -138,5 +138,5 @@ def test_a_file_with_other_rows_than_committed_is_damaged(features: Any) -> None
 
 
 def test_glue_and_a_laptop_verify_checksums_alike() -> None:
-    cloud = pytest.importorskip("pipeline.infrastructure.data")
+    cloud = pytest.importorskip("pipeline.infrastructure.glue_job")
     assert SPARK.items() <= cloud.SPARK_SETTINGS.items()

@@ -1,4 +1,4 @@
-"""What the CDK's command line runs: `python -m pipeline.infrastructure.app`, told by the environment."""
+"""What the CDK's command line runs: `python -m pipeline.infrastructure.synthesize`. Reads the environment."""
 
 import os
 import sys
@@ -9,16 +9,16 @@ from processing.errors import FraudlineError, report
 
 
 def main() -> int:
-    """Synthesize. Returns the exit code; what is wrong is one line on standard error."""
+    """Synthesize the stack; returns the exit code."""
     try:
-        make_app(from_environment()).synth()
+        make_app(deployment_from_environment()).synth()
     except FraudlineError as error:
         return report(error)
     return 0
 
 
-def from_environment() -> Deployment:
-    """The deployment that the variables describe. Raises BadInput naming what is missing or wrong."""
+def deployment_from_environment() -> Deployment:
+    """The deployment that the variables describe. Raises BadInput naming a variable that is missing or wrong."""
     account, region = (os.environ.get(f"CDK_DEFAULT_{name}") for name in ("ACCOUNT", "REGION"))
     return from_settings(account, region, os.environ)
 

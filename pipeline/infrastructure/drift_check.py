@@ -1,41 +1,59 @@
-"""The daily look at drift: the image's own `pipeline.evaluation.drift` as a Fargate task, for two alarms to watch.
+"""The daily drift check: `pipeline.evaluation.drift`, run from the API's image as a Fargate task.
 
-Its metrics are lines in its log (CloudWatch's embedded metric format), so that it needs no way to CloudWatch itself.
+It writes its metrics as lines of its log (CloudWatch's embedded metric format), so it needs no endpoint of CloudWatch.
 """
 
 from typing import cast
 
-from aws_cdk import CfnCondition, CfnElement, Duration, Fn, RemovalPolicy, Stack
-from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import CfnElement, Duration, Fn, RemovalPolicy, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from pipeline.infrastructure.api import USER, Api
-from pipeline.infrastructure.data import LATEST, Data, acknowledge, allow, service_role
+from pipeline.infrastructure.home_bucket import HomeBucket
+from pipeline.infrastructure.online_table import OnlineTable
+from pipeline.infrastructure.parameters import StackParameters
+from pipeline.infrastructure.permissions import acknowledge, service_role
+from pipeline.infrastructure.scoring_api import USER, ScoringApi
 
 
-class DriftWatch(Construct):
-    """Every day, once there is an image: what was scored since the promotion, against the model's reference."""
+class DriftCheck(Construct):
+    """Compares, once a day, what was scored since the promotion with the model's reference. Needs an image."""
 
     def __init__(
         self,
         scope: Construct,
         name: str,
         *,
-        data: Data,
-        api: Api,
-        table: dynamodb.Table,
+        home: HomeBucket,
+        api: ScoringApi,
+        online: OnlineTable,
         repository: ecr.Repository,
-        image_tag: str,
-        has_image: CfnCondition,
+        parameters: StackParameters,
     ) -> None:
         super().__init__(scope, name)
         self.role = service_role(self, "Role", "ecs-tasks.amazonaws.com", "The daily look at drift")
+        task = self._task(home, api, online, repository, parameters.image_tag)
+        starter = service_role(self, "StarterRole", "events.amazonaws.com", "Starts the daily look at drift")
+        rule = self._rule(api, task, starter)
+        resource = rule.node.default_child
+        assert isinstance(resource, events.CfnRule)
+        enabled = Fn.condition_if(parameters.has_image.logical_id, "ENABLED", "DISABLED")
+        resource.add_property_override("State", enabled)
+        why = "A version's name is known only once it was published."
+        home.allow_objects(self.role, ["s3:GetObject"], "models/*", why=why)
+        home.allow_objects(self.role, ["s3:GetObject"], "contract.toml")
+        home.allow_list(self.role, "models/", "contract.toml")
+        online.allow(self.role, "Query", "GetItem")
+
+    def _task(
+        self, home: HomeBucket, api: ScoringApi, online: OnlineTable, repository: ecr.Repository, image_tag: str
+    ) -> ecs.FargateTaskDefinition:
         task = ecs.FargateTaskDefinition(
             self,
             "Task",
@@ -52,9 +70,9 @@ class DriftWatch(Construct):
         container = task.add_container(
             "drift",
             image=ecs.ContainerImage.from_ecr_repository(repository, image_tag),
-            command=["python3", "-m", "pipeline.evaluation.drift", "--home", data.home_url, "--embed"],
+            command=["python3", "-m", "pipeline.evaluation.drift", "--home", home.url, "--embed"],
             environment={
-                "FRAUDLINE_ONLINE_TABLE": table.table_name,
+                "FRAUDLINE_ONLINE_TABLE": online.name,
                 "AWS_DEFAULT_REGION": Stack.of(self).region,
             },
             logging=ecs.LogDrivers.aws_logs(stream_prefix="drift", log_group=group),
@@ -62,7 +80,9 @@ class DriftWatch(Construct):
             user=USER,
         )
         container.add_mount_points(ecs.MountPoint(container_path="/tmp", source_volume="scratch", read_only=False))
-        starter = service_role(self, "StarterRole", "events.amazonaws.com", "Starts the daily look at drift")
+        return task
+
+    def _rule(self, api: ScoringApi, task: ecs.FargateTaskDefinition, starter: iam.Role) -> events.Rule:
         rule = events.Rule(
             self, "Daily", schedule=events.Schedule.cron(minute="30", hour="5"), description="A look at drift every day"
         )
@@ -71,7 +91,7 @@ class DriftWatch(Construct):
                 cluster=api.cluster,
                 task_definition=task,
                 subnet_selection=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED),
-                security_groups=[api.tasks_group],
+                security_groups=[api.task_group],
                 role=starter,
                 max_event_age=Duration.hours(2),
                 retry_attempts=3,
@@ -84,12 +104,4 @@ class DriftWatch(Construct):
             f"IAM5[Resource::arn:aws:ecs:{stack.region}:*:task/<{cluster}>/*]",
             "EventBridge tags the tasks that it starts in this cluster; a task has no name before it is started.",
         )
-        raw = rule.node.default_child
-        assert isinstance(raw, events.CfnRule)
-        raw.add_property_override("State", Fn.condition_if(has_image.logical_id, "ENABLED", "DISABLED"))
-        why = "A version's name is known only once it was published."
-        data.allow_objects(self.role, ["s3:GetObject"], "models/*", why=why)
-        data.allow_objects(self.role, ["s3:GetObject"], "contract.toml")
-        data.allow_list(self.role, "models/", "contract.toml")
-        allow(self.role, ["dynamodb:Query", "dynamodb:GetItem"], table.table_arn)
-        allow(self.role, ["dynamodb:Query"], f"{table.table_arn}/index/{LATEST}")
+        return rule
