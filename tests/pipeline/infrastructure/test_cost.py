@@ -89,7 +89,7 @@ def test_every_price_is_used_and_says_its_date_and_source() -> None:
 
 
 def test_a_region_without_prices_is_named_with_those_that_have_some() -> None:
-    with pytest.raises(BadInput, match=r"no prices for the region 'mars-north-1': take one of eu-central-1"):
+    with pytest.raises(BadInput, match=r"no prices for the region 'mars-north-1': use one of eu-central-1"):
         monthly_bill(Volumes(), "mars-north-1")
     assert FILE.name == "prices.toml"
 
@@ -104,7 +104,7 @@ def test_the_command_prints_the_bill_and_its_json() -> None:
     shown = CliRunner().invoke(app, ["cost", "--runs", "0"])
     assert shown.exit_code == 0
     assert "A run costs" not in shown.output
-    assert "list prices as known on" in " ".join(shown.output.split())
+    assert "at list prices of" in " ".join(shown.output.split())
     printed = CliRunner().invoke(app, ["cost", "--transactions", "3e6", "--json"])
     document: dict[str, Any] = json.loads(printed.output)
     assert document == bill_document(monthly_bill(Volumes(transactions=3e6)))
