@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from emulator import Emulator, create_online_table, running_emulator
+from hypothesis import HealthCheck, settings
 
 from processing.aws_client import client
 
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("fraudline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fraudline")
 LONGEST_FIRST = ("slow", "spark", "cloud")
 CHROMIUM = shutil.which("chromium")
 NO_CHROMIUM = "no Chromium: install Debian's package chromium"
