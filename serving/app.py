@@ -20,7 +20,8 @@ from serving.api.middleware import RequestMiddleware
 from serving.api.problems import add_error_handlers
 from serving.console.pages import add_not_found_page
 from serving.console.routes import ROUTERS as CONSOLE
-from serving.decision.metrics import EmbeddedMetrics, Metrics
+from serving.decision.embedded_metrics import EmbeddedMetrics
+from serving.decision.serving_metrics import ServingMetrics
 from serving.routes import batch, decisions, feedback, health, prometheus, scoring, serving_model
 from serving.settings import Settings, read_settings
 
@@ -80,8 +81,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: ApiContext = app.state.context
     service, seconds = context.service, context.settings.embedded_metrics_seconds
     # Before the first request: a server that has a model is ready at once, and a lost store is noticed.
-    await asyncio.to_thread(service.follower.look)
-    await asyncio.to_thread(service.watch.look)
+    await asyncio.to_thread(service.follower.check)
+    await asyncio.to_thread(service.watch.check)
     tasks = [asyncio.create_task(run()) for run in (service.follower.run, service.watch.run, context.key_ring.run)]
     if seconds:
         tasks.append(asyncio.create_task(_log_metrics(service.metrics, seconds)))
@@ -94,7 +95,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.close()
 
 
-async def _log_metrics(metrics: Metrics, every_seconds: float) -> None:
+async def _log_metrics(metrics: ServingMetrics, every_seconds: float) -> None:
     """Write a line of embedded metrics at this interval."""
     embedded, writer = EmbeddedMetrics(metrics), logs.LineWriter(sys.stdout)
     while True:

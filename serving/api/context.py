@@ -14,8 +14,8 @@ from serving.api import responses
 from serving.api.decision_search import DecisionSearch
 from serving.api.key_ring import KeyRing, RateLimiter
 from serving.api.transaction import to_event, transaction_model
-from serving.decision.decide import Answer, Asked
-from serving.decision.follow import Served
+from serving.decision.decider import Answer, DecisionRequest
+from serving.decision.follower import ServingModel
 from serving.decision.service import Service, open_service
 from serving.settings import Settings, keys_file
 
@@ -37,14 +37,14 @@ class ApiContext:
         """The contract of the home."""
         return self.service.features.contract
 
-    async def decide(self, transaction: BaseModel, served: Served | None = None) -> Answer:
+    async def decide(self, transaction: BaseModel, served: ServingModel | None = None) -> Answer:
         """Decide a validated transaction with the serving model, or the given one; log and measure it."""
         began, service = time.perf_counter(), self.service
         model = (served or service.follower.current()).model
         event, extras = to_event(transaction, service.features)
-        answer = await service.decisions.answer(Asked(event, extras, model))
-        service.metrics.decided(answer)
-        service.watch.decided(event.time_us)
+        answer = await service.decisions.answer(DecisionRequest(event, extras, model))
+        service.metrics.count_decision(answer)
+        service.watch.note_decision(event.time_us)
         decision = answer.decision
         self.log.info(
             "decision",  # the customer, the terminal and the amount stay out of the log

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api.problems import unexpected_error_response
-from serving.decision.metrics import Metrics
+from serving.decision.serving_metrics import ServingMetrics
 
 REQUEST_ID = "X-Request-ID"
 ACCEPTED_ID = re.compile(r"[\w.:/=+-]{1,128}", re.ASCII)
@@ -37,7 +37,7 @@ class RequestMiddleware:
     own cache control. HEAD gets the response of GET without the body, on every route.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: ServingMetrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +81,7 @@ class RequestMiddleware:
             await unexpected_error_response()(scope, receive, send_with_headers)
         finally:
             route = getattr(scope.get("route"), "path", "other")  # not the path itself: callers choose that freely
-            self.metrics.answered(route, status, time.perf_counter() - began)
+            self.metrics.count_response(route, status, time.perf_counter() - began)
 
 
 def _without_body(send: Send) -> Send:

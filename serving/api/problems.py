@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from processing.errors import BadInput, Conflict, FraudlineError, NotFound
 from processing.store.interface import StoreUnavailable
-from serving.decision.errors import NoModel
+from serving.decision.follower import NoModel
 
 
 class UnknownMediaType(FraudlineError):

@@ -10,8 +10,9 @@ from processing.contract import Contract
 from processing.store.decisions import Decision
 from serving.api.problems import ErrorDetail, FieldError
 from serving.api.transaction import EPOCH, Id
-from serving.decision.decide import FRAUD, Answer, Behaviour
+from serving.decision.decider import Answer, Behaviour
 from serving.decision.reasons import Reason, from_text
+from serving.decision.rules import FRAUD
 
 EXAMPLE_VERSION = "20260322T103000Z-baf3f"
 REASONS = (

@@ -15,7 +15,7 @@ from serving.api.problems import MalformedRequest, error_detail, status_of
 from serving.api.responses import RowResponse, row_error, score_response
 from serving.api.validation import validate_json
 from serving.batch.format import Row, UnreadableRow
-from serving.decision.decide import Answer
+from serving.decision.decider import Answer
 
 Decide = Callable[[BaseModel], Awaitable[Answer]]
 

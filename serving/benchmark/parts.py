@@ -23,8 +23,9 @@ from processing.store.decisions import Decision
 from processing.store.open import open_replay
 from serving.api.responses import score_response
 from serving.api.transaction import to_event, transaction_model
-from serving.decision.decide import LEGIT, Answer
+from serving.decision.decider import Answer
 from serving.decision.loaded_model import load_model
+from serving.decision.rules import LEGIT
 
 
 def measure(home: LocalHome, bodies: list[bytes]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from serving.api.context import ApiContext, Context
 from serving.api.middleware import POLICY
 from serving.api.problems import NotAllowed
 from serving.console.pages import page_router, read_form, render
-from serving.decision.follow import Follower
+from serving.decision.follower import Follower
 from serving.decision.loaded_model import check_loadable
 
 # A report contains its styles and charts, and runs no scripts.

@@ -12,7 +12,7 @@ from serving.api.access import viewer_of
 from serving.api.context import Context
 from serving.console.decision_table import filter_values
 from serving.console.pages import page_router, render
-from serving.decision.follow import UNREADABLE, Follower
+from serving.decision.follower import UNREADABLE, Follower
 
 router = page_router()
 
@@ -32,13 +32,13 @@ def overview(request: Request, context: Context) -> Response:
 def serving(request: Request, context: Context) -> Response:
     """The part about the serving model, which refreshes itself."""
     service = context.service
-    troubles = service.watch.troubles.standing()
+    troubles = service.watch.troubles.active()
     return render(request, "serving.html", **_serving_model(service.follower), troubles=troubles)
 
 
 def _serving_model(follower: Follower) -> dict[str, Any]:
     """The serving model, since when it has been serving and its test metrics; why a newer one was refused."""
-    registry, served = follower.registry, follower.served
+    registry, served = follower.registry, follower.serving
     if served is None:
         return {"served": None, "trouble": follower.trouble, "latest": None, "metrics": {}, "report": False}
     version = served.model.version

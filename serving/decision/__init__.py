@@ -1,1 +1,1 @@
-"""Deciding a transaction: the model that serves, the store, and what is told of both."""
+"""Deciding transactions: the serving model, the online store, and what is measured and reported about both."""

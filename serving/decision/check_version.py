@@ -1,10 +1,8 @@
-"""`python -m serving.decision.check_version`: whether the API of a home would serve a version, if it were promoted.
+"""`python3 -m serving.decision.check_version --home H --version V`: check whether the API could serve a version.
 
-    python3 -m serving.decision.check_version --home H --version V
-
-Loads it as a server does that starts now, in a process of its own: a model file is code, and whoever promotes from a
-command or a pipeline has no business with the libraries that it brings. Ends with 0, or says what is wrong on standard
-error and ends with that error's code. FRAUDLINE_MODELS counts as it does for the server.
+Loads the version as a server that starts now would, in a process of its own: a model file is code, and whoever promotes
+a version has no need for the libraries that the model brings. Exits with 0, or prints the error and exits with its
+code. FRAUDLINE_MODELS applies as it does to the server.
 """
 
 import argparse
@@ -19,14 +17,14 @@ from serving.decision.loaded_model import check_loadable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check the version; the exit code."""
+    """Check the version; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m serving.decision.check_version")
     parser.add_argument("--home", required=True, help="address of the home")
     parser.add_argument("--version", required=True, help="the version's full name")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        home = open_home(given.home)
-        check_loadable(Registry(home).open(given.version), of_home(home), packed_only=packed_only())
+        home = open_home(options.home)
+        check_loadable(Registry(home).open(options.version), of_home(home), packed_only=packed_only())
     except FraudlineError as error:
         return report(error)
     return 0

@@ -1,8 +1,8 @@
 """A registered model, checked and loaded, ready to score one row at a time.
 
 A version with packed trees is served from those: no pickle is read, scikit-learn is not imported, and a row takes
-microseconds. Any other is served from its model.joblib. That is code, so it is only read if it is the file of the
-version as it was promoted, and if the operator allows it.
+microseconds. Any other version is served from its model.joblib. That file is code, so it is only read if latest.json
+pins its version and the operator allows it.
 """
 
 import io
@@ -27,16 +27,17 @@ Score = Callable[[Floats], Floats]
 
 
 class CannotServe(FraudlineError):
-    """A registered model does not fit this server: its contract, features, libraries, or the file itself."""
+    """This server cannot use a registered model: because of its contract, features, libraries, or the file itself."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that serves.
+    """A model that can serve.
 
-    `predict` takes [n, m] features in the order of `features.names` to [n] scores, `explain` to their [n, m]
-    contributions (see `pipeline.scorer.contributions`); a model that is not packed has none. `digest`: the SHA-256 of
-    the manifest it was loaded by.
+    predict: from features [n, m], in the order of `features.names`, to scores [n]
+    explain: from features [n, m] to their contributions [n, m] (see `pipeline.scorer.contributions`); None for a model
+        that is not packed
+    digest: the SHA-256 of its manifest
     """
 
     version: str
@@ -57,7 +58,7 @@ class LoadedModel:
         return float(self.predict(row)[0])
 
     def reasons_for(self, rows: Floats) -> list[tuple[Reason, ...]] | None:
-        """What speaks for fraud in each row of features, [n, m]; None for a model that cannot say."""
+        """The reasons for fraud in each row of features, [n, m]; None for a model that is not packed."""
         if self.explain is None:
             return None
         return [self.reasons.of(*pair) for pair in zip(rows.tolist(), self.explain(rows).tolist(), strict=True)]
@@ -73,38 +74,38 @@ def load_model(
 ) -> LoadedModel:
     """The registered model of that version, for transactions of a contract.
 
-    `latest`: the pointer to go by, if the caller has read it. `packed_only`: whether joblib models are refused.
+    `latest` is latest.json if the caller has read it. `packed_only` refuses joblib models.
 
-    Nothing is read of a model before the manifest fits and the file has the digest that the manifest states; of a
-    version that was promoted, the manifest has the digest that latest.json states. Raises CannotServe saying what
-    does not fit, and NotFound, CorruptModel or Damaged as the registry does.
+    A model is only read if its manifest fits the contract and the file has the digest in the manifest. If the version
+    is promoted, the manifest must have the digest in latest.json. Raises CannotServe with the mismatch, and NotFound,
+    CorruptModel or Damaged as the registry does.
     """
     return load_published(registry.open(version, latest), contract, packed_only=packed_only)
 
 
-def check_loadable(found: Published, contract: Contract, *, packed_only: bool = False) -> None:
-    """Raise what `load_model` would once the version was promoted as it is: whoever promotes it asks that first.
+def check_loadable(published: Published, contract: Contract, *, packed_only: bool = False) -> None:
+    """Raise what `load_model` would raise if the version were promoted. Call this before promoting it.
 
-    It is loaded whole, and scores a row. A joblib model is thereby run as code, as it will be where it serves.
+    The model is loaded and scores a row. A joblib model therefore runs as code, as it will where it serves.
     """
-    load_published(replace(found, pinned=True), contract, packed_only=packed_only)
+    load_published(replace(published, pinned=True), contract, packed_only=packed_only)
 
 
-def load_published(found: Published, contract: Contract, *, packed_only: bool = False) -> LoadedModel:
-    """As `load_model`, of a version that was opened."""
-    version, manifest, features = found.version, found.manifest, FeatureSet(contract)
+def load_published(published: Published, contract: Contract, *, packed_only: bool = False) -> LoadedModel:
+    """Like `load_model`, for a version that is open already."""
+    version, manifest, features = published.version, published.manifest, FeatureSet(contract)
     try:
         _check(version, manifest, features)
         threshold = float(manifest["threshold"])
-        packed = SCORER_FILE in found.files
+        packed = SCORER_FILE in published.files
         if not packed:
-            _check_pickle(found, packed_only)
+            _check_pickle(published, packed_only)
             if why := lacking(manifest):
                 raise CannotServe(f"model {version} {why}")
     except (KeyError, TypeError, ValueError) as error:
-        raise CannotServe(f"model {version}: its manifest lacks or garbles {error}") from error
-    predict, explain = _packed(found) if packed else (_pickled(found), None)
-    model = LoadedModel(version, threshold, contract, features, predict, manifest, explain, found.digest)
+        raise CannotServe(f"model {version}: its manifest lacks {error}, or it is invalid") from error
+    predict, explain = _packed(published) if packed else (_pickled(published), None)
+    model = LoadedModel(version, threshold, contract, features, predict, manifest, explain, published.digest)
     _try_out(model)
     return model
 
@@ -115,8 +116,8 @@ def _check(version: str, manifest: dict[str, Any], features: FeatureSet) -> None
         trained_for = parse(manifest["contract"]["text"], f"the contract of model {version}")
         if differ := contract.changes(trained_for, bound=True):
             raise CannotServe(
-                f"model {version} was trained for the contract {trained_for.name!r}, and the home's contract.toml "
-                f"({contract.name!r}) differs from it in what features are made of: {'; '.join(differ)}; train a model "
+                f"model {version} was trained for the contract {trained_for.name!r}; the home's contract.toml "
+                f"({contract.name!r}) differs in what features are computed from: {'; '.join(differ)}; train a model "
                 "in this home"
             )
     trained, expected = list(manifest["features"]), list(features.names)
@@ -124,51 +125,53 @@ def _check(version: str, manifest: dict[str, Any], features: FeatureSet) -> None
         differ = [f"{a!r} for {b!r}" for a, b in zip(trained, expected, strict=False) if a != b]
         what = f"feature {differ[0]}" if differ else f"{len(trained)} features for {len(expected)}"
         raise CannotServe(
-            f"model {version} was trained on other features than this code computes: {what}; train it again"
+            f"model {version} was trained on different features than this code computes: {what}; train it again"
         )
 
 
-def _check_pickle(found: Published, packed_only: bool) -> None:
-    """A pickle runs as code: only that of a version as it was promoted is read, and only where it is allowed."""
+def _check_pickle(published: Published, packed_only: bool) -> None:
+    """A pickle runs as code, so it is only read from a pinned version, and only where that is allowed."""
     if packed_only:
         raise CannotServe(
-            f"model {found.version} has no packed scorer, and this server loads packed models only: set "
+            f"model {published.version} has no packed scorer, and this server loads packed models only: set "
             "FRAUDLINE_MODELS=any (in AWS: `fraudline deploy --allow-joblib`), or promote a packed model"
         )
-    if not found.pinned:
+    if not published.pinned:
         raise CannotServe(
-            f"model {found.version} is a joblib model, which runs as code, and latest.json does not pin it: if you "
-            f"trust what is stored of it, `fraudline models promote {found.version}` pins it"
+            f"model {published.version} is a joblib model, which runs as code, and latest.json does not pin it: if you "
+            f"trust the stored file, run `fraudline models promote {published.version}` to pin it"
         )
 
 
-def _packed(found: Published) -> tuple[Score, Score | None]:
+def _packed(published: Published) -> tuple[Score, Score | None]:
     try:
-        arrays = load(found.read(SCORER_FILE))
+        arrays = load(published.read(SCORER_FILE))
         scores = PackedScorer(arrays).scores
         return scores, Contributions(arrays).of if COVER in arrays else None
     except UnusableScorer as error:
-        raise CannotServe(f"model {found.version}: {error}; train it again, or roll back to another version") from error
+        raise CannotServe(
+            f"model {published.version}: {error}; train it again, or roll back to another version"
+        ) from error
 
 
-def _pickled(found: Published) -> Score:
-    data = found.read(MODEL_FILE)
-    import joblib  # brings scikit-learn: a second that only loading should take
+def _pickled(published: Published) -> Score:
+    data = published.read(MODEL_FILE)
+    import joblib  # imports scikit-learn, which takes a second
 
     try:
         classifier = joblib.load(io.BytesIO(data))
     except ModuleNotFoundError as error:
         raise CannotServe(
-            f"model {found.version} needs the module {error.name!r}, which this server does not have: install what it "
-            "comes with, or put it on the PYTHONPATH"
+            f"model {published.version} needs the module {error.name!r}, which this server does not have: install its "
+            "package, or add it to PYTHONPATH"
         ) from error
     except Exception as error:  # what unpickling raises depends on what was pickled
-        raise CannotServe(f"model {found.version}: {MODEL_FILE} cannot be loaded: {error!r}") from error
+        raise CannotServe(f"model {published.version}: {MODEL_FILE} cannot be loaded: {error!r}") from error
     return lambda rows: np.asarray(classifier.predict_proba(rows)[:, 1], np.float64)
 
 
 def _try_out(model: LoadedModel) -> None:
-    """Score one row before any customer waits for it: it must work, and the first time is the slowest."""
+    """Score one row before any customer waits for it: it must work, and the first call is the slowest."""
     row = np.zeros((1, len(model.features.names)))
     try:
         score = model.score(row)
@@ -176,4 +179,4 @@ def _try_out(model: LoadedModel) -> None:
     except Exception as error:  # a registered model may be any classifier
         raise CannotServe(f"model {model.version} cannot score a row of {row.shape[1]} features: {error!r}") from error
     if not 0.0 <= score <= 1.0:
-        raise CannotServe(f"model {model.version} gives the score {score}, expected a probability")
+        raise CannotServe(f"model {model.version} gives the score {score}; expected a probability")

@@ -1,4 +1,7 @@
-"""What decides transactions over one home, opened from its settings: no web framework is in it."""
+"""Everything that decides transactions of one home, without a web framework.
+
+`open_service` is what the API starts from, and what any other front end, such as a message consumer, would start from.
+"""
 
 from dataclasses import dataclass
 
@@ -7,26 +10,27 @@ from processing.contracts.reader import of_home
 from processing.features.feature_set import FeatureSet
 from processing.storage.open import open_home
 from processing.store.open import open_store
-from serving.decision.decide import Decider
-from serving.decision.follow import Follower
+from serving.decision.decider import Decider
+from serving.decision.follower import Follower
 from serving.decision.group_commit import GroupCommit, late_after
-from serving.decision.metrics import Metrics
-from serving.decision.watch import StoreWatch
+from serving.decision.serving_metrics import ServingMetrics
+from serving.decision.store_watch import StoreWatch
 from serving.settings import Settings
 
 
 @dataclass(frozen=True)
 class Service:
-    """What decisions are made with. `close` releases it; used again, it opens what it needs."""
+    """The parts that make decisions. After `close` they open what they need when they are used again."""
 
     features: FeatureSet
     decider: Decider
     decisions: GroupCommit
     follower: Follower
-    metrics: Metrics
+    metrics: ServingMetrics
     watch: StoreWatch
 
     def close(self) -> None:
+        """Release threads and connections."""
         self.decisions.close()
         self.watch.close()
         if self.decider.store is not None:
@@ -34,10 +38,9 @@ class Service:
 
 
 def open_service(settings: Settings) -> Service:
-    """The service over the home of the settings.
+    """The service for the home of the settings.
 
-    Raises BadInput if the home was not begun by a run, or its online store is of another contract, and
-    StoreUnavailable.
+    Raises StoreUnavailable, and BadInput if the home is not initialised or its online store is of another contract.
     """
     home = open_home(settings.home)
     contract = of_home(home)
@@ -49,7 +52,7 @@ def open_service(settings: Settings) -> Service:
     decider = Decider(features, store)
     late = late_after(settings.store_timeout_seconds)
     watch = StoreWatch(store, contract, follower, every_seconds=10 * settings.follow_seconds, patience_seconds=late)
-    metrics = Metrics(follower, watch)
+    metrics = ServingMetrics(follower, watch)
     decisions = GroupCommit(
         decider, without_store=settings.without_store, metrics=metrics, watch=watch, late_seconds=late
     )

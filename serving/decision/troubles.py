@@ -1,4 +1,4 @@
-"""What is amiss while requests are answered: known at once, and told once as it begins and once as it ends."""
+"""Problems that exist while requests are answered: visible at once, and logged when they begin and end."""
 
 import threading
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ NAMES = (STORE_UNAVAILABLE, STORE_LOST, REFRESH_UNFINISHED, LABELS_OLD, HORIZON_
 
 
 class Trouble(NamedTuple):
-    """One of NAMES, in words with what to do, and since when. It holds nothing that a stranger may not read."""
+    """One of NAMES, a message that says what to do, and since when. The message is safe to show to anybody."""
 
     name: str
     message: str
@@ -20,30 +20,30 @@ class Trouble(NamedTuple):
 
 
 class Troubles:
-    """The troubles that stand now. Safe from many threads.
+    """The troubles that exist now. Safe for many threads.
 
-    The log has a line of a trouble's name as it begins, with `why` and whatever else is known of it, and a line
-    `<name>_over` as it ends, with the seconds that it stood.
+    When one begins, the log gets a line with its name, `why` and further details. When it ends, the log gets a line
+    `<name>_over` with the seconds it lasted.
     """
 
     def __init__(self) -> None:
-        self._standing: dict[str, Trouble] = {}
+        self._active: dict[str, Trouble] = {}
         self._lock = threading.Lock()
         self._log = structlog.get_logger()
 
-    def standing(self) -> list[Trouble]:
-        """Those that stand, in the order of NAMES."""
-        standing = self._standing.copy()
-        return [standing[name] for name in NAMES if name in standing]
+    def active(self) -> list[Trouble]:
+        """The present troubles, in the order of NAMES."""
+        active = self._active.copy()
+        return [active[name] for name in NAMES if name in active]
 
-    def update(self, name: str, message: str | None, **more: str) -> None:
-        """A trouble stands, in these words, or no longer does (None)."""
+    def update(self, name: str, message: str | None, **details: str) -> None:
+        """Note that a trouble exists, with a message, or that it does not (None)."""
         now = datetime.now(UTC)
         with self._lock:
-            before = self._standing.pop(name, None)
+            before = self._active.pop(name, None)
             if message is not None:
-                self._standing[name] = Trouble(name, message, before.since if before else now)
+                self._active[name] = Trouble(name, message, before.since if before else now)
         if message is not None and before is None:
-            self._log.error(name, why=message, **more)
+            self._log.error(name, why=message, **details)
         if message is None and before is not None:
             self._log.info(f"{name}_over", seconds=round((now - before.since).total_seconds(), 1))

@@ -12,8 +12,8 @@ from processing.contract import Contract
 from processing.intake.files import UNREADABLE
 from processing.store.decisions import Event
 from processing.store.interface import Replay
-from serving.decision.decide import FRAUD, LEGIT
 from serving.decision.loaded_model import LoadedModel
+from serving.decision.rules import FRAUD, decide
 from serving.files.scored_file import REFUSED, Output
 
 
@@ -72,18 +72,20 @@ class Scoring:
             features.encode_table(rows),
         )
         scores = model.predict(values)
-        fraud = scores >= model.threshold
-        flagged = np.flatnonzero(fraud)
+        decisions = [
+            decide(event, score, model.threshold) for event, score in zip(events, scores.tolist(), strict=True)
+        ]
+        flagged = [row for row, decision in enumerate(decisions) if decision == FRAUD]
         told: list[str | None] = [None] * n
         for place, reasons in zip(flagged, model.reasons_for(values[flagged]) or [()] * len(flagged), strict=True):
             told[place] = "; ".join(reason.text for reason in reasons) or None
         old = np.array([self.replay is not None and event.hour < self.replay.horizon for event in events])
-        self.fraud += int(fraud.sum())
+        self.fraud += len(flagged)
         self.partial += int(old.sum())
         self.scored.write(
             {
                 "transaction_id": rows.column("transaction_id"),
-                "decision": np.where(fraud, FRAUD, LEGIT),
+                "decision": decisions,
                 "score": scores,
                 "reasons": told,
                 "history": np.where(old, "partial", "complete"),

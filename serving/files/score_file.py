@@ -38,7 +38,7 @@ from processing.storage.scratch import remove_abandoned, scratch_folder
 from processing.store.interface import Replay
 from processing.store.open import open_replay
 from serving.decision.loaded_model import LoadedModel, load_model
-from serving.decision.watch import LOST, lost
+from serving.decision.store_watch import LOST, is_store_lost
 from serving.files.landed import Scoring, events_of
 from serving.files.scored_file import REFUSED, SCORED, Output, beside, suffix_of
 
@@ -76,7 +76,7 @@ def score_file(path: Path, home: Home, output: Path | None, version: str | None,
     with ExitStack() as stack:
         shown = stack.enter_context(_progress(console))
         replay = _replay(stack, home, contract)
-        if replay is not None and lost(replay.state(), model.manifest):
+        if replay is not None and is_store_lost(replay.state(), model.manifest):
             raise BadInput(f"{home.url}: {LOST}")
         now = datetime.now(UTC)
         source = _Source(path, contract, now)

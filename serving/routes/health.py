@@ -24,5 +24,5 @@ async def ready(context: Context) -> Any:
     return ReadyResponse(
         model_version=service.follower.current().model.version,
         trouble=service.follower.trouble,
-        troubles=[TroubleResponse(**trouble._asdict()) for trouble in service.watch.troubles.standing()],
+        troubles=[TroubleResponse(**trouble._asdict()) for trouble in service.watch.troubles.active()],
     )

@@ -57,7 +57,7 @@ def test_a_missing_store_is_found(home: LocalHome) -> None:
         path.unlink()
     code, output = command(home, "check")
     assert code == 1
-    assert "store.sqlite: it is not there, although the tables hold transactions" in output
+    assert "store.sqlite: it is missing, although the tables hold transactions" in output
     assert "`fraudline home repair` can repair this" in output
 
 

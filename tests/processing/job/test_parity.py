@@ -35,7 +35,7 @@ from processing.store.refresh_data import Reports
 from processing.store.sqlite.schema import fact
 from processing.store.sqlite.store import SqliteStore
 from processing.tables.schemas import transaction_schema
-from serving.decision.decide import Decider
+from serving.decision.decider import Decider
 from serving.decision.loaded_model import LoadedModel
 
 BEGIN = 490_000  # hours since 1970

@@ -32,7 +32,7 @@ from processing.store.open import open_store
 from processing.store.sqlite.store import SqliteStore
 from serving.api.transaction import to_event, transaction_model
 from serving.app import create_app
-from serving.decision.decide import Decider
+from serving.decision.decider import Decider
 from serving.decision.loaded_model import load_model
 from serving.decision.service import open_service
 from serving.settings import Settings, read_settings

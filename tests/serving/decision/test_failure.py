@@ -35,7 +35,7 @@ from processing.store.interface import StoreBusy, StoreUnavailable
 from processing.store.open import open_store
 from processing.store.sqlite.store import SqliteStore
 from serving.app import create_app
-from serving.decision.decide import Answer, Asked, Decider
+from serving.decision.decider import Answer, Decider, DecisionRequest
 from serving.decision.group_commit import GroupCommit
 from serving.decision.loaded_model import LoadedModel, load_model
 from serving.logs import LineWriter
@@ -129,9 +129,9 @@ def model(folder: Path) -> LoadedModel:
     return load_model(registry, registry.names()[0], CONTRACT)
 
 
-def asked(name: str, model: LoadedModel, *, second: int = 0, cents: int = 100) -> Asked:
+def asked(name: str, model: LoadedModel, *, second: int = 0, cents: int = 100) -> DecisionRequest:
     event = Event(name, 490_000 * HOUR_US + second * 1_000_000, cents, ("C1", "T1"))
-    return Asked(event, FEATURES.encode({"channel": ["chip"]}, 1), model)
+    return DecisionRequest(event, FEATURES.encode({"channel": ["chip"]}, 1), model)
 
 
 class TestGroup:
@@ -264,7 +264,7 @@ def test_a_store_that_fails_ends_in_the_answer_that_is_set(
 
 
 def test_without_the_store_what_needs_it_is_missing_and_the_rest_is_not(folder: Path, model: LoadedModel) -> None:
-    answer = Decider(FEATURES, None).without_store(asked("a", model, cents=250))
+    answer = Decider(FEATURES, None).decide_without_store(asked("a", model, cents=250))
     values = dict(zip(FEATURES.names, np.frombuffer(answer.decision.features), strict=True))
     assert (values["amount"], values["channel"]) == (2.5, 0.0)
     assert {name for name, value in values.items() if not np.isnan(value)} == {"amount", "hour", "weekend", "channel"}

@@ -22,7 +22,7 @@ from processing.contracts import reader as contracts
 from processing.errors import NotFound
 from processing.storage.home import Home
 from serving.app import create_app
-from serving.decision.follow import Follower
+from serving.decision.follower import Follower
 from serving.decision.loaded_model import CannotServe, load_model
 
 CONTRACT = contracts.load("transactions")
@@ -215,7 +215,7 @@ class TestLoading:
             load_model(Registry(home), candidate, CONTRACT)
         promote(home, candidate)
         unpin(home)
-        with pytest.raises(CannotServe, match=f"`fraudline models promote {candidate}` pins it"):
+        with pytest.raises(CannotServe, match=f"`fraudline models promote {candidate}` to pin it"):
             load_model(Registry(home), candidate, CONTRACT)
         assert not mark.exists()
 
@@ -264,13 +264,13 @@ class TestFollower:
         damage(home, version)
         follower = Follower(Registry(home), CONTRACT, retry_seconds=0.3)
         for _ in range(3):
-            follower.look()
+            follower.check()
         home.write(f"models/{version}/model.joblib", whole)
-        follower.look()
-        assert follower.served is None
+        follower.check()
+        assert follower.serving is None
         assert [line["event"] for line in lines] == ["model_refused"]
         time.sleep(0.35)
-        follower.look()
+        follower.check()
         assert follower.current().model.version == version
         assert follower.trouble is None
 
@@ -278,10 +278,10 @@ class TestFollower:
     def test_an_unreadable_pointer_changes_nothing(self, home: Home, lines: list[Any], pointer: bytes) -> None:
         version = promote(home, publish(home))
         follower = Follower(Registry(home), CONTRACT)
-        follower.look()
+        follower.check()
         home.write(POINTER, pointer)
-        follower.look()
-        follower.look()
+        follower.check()
+        follower.check()
         assert follower.current().model.version == version
         assert follower.trouble is not None
         assert [line["event"] for line in lines] == ["model_serves", "latest_unreadable"]
@@ -293,9 +293,9 @@ class TestFollower:
         mark, more = tmp_path / "unpickled", {"scorer.npz": packed("transactions")}
         version = promote(home, publish(home, more=more if packs else {}))
         following = Follower(Registry(home), CONTRACT)
-        following.look()
+        following.check()
         other = promote(home, publish(home, 1))
-        following.look()
+        following.check()
         name, planted = (
             ("scorer.npz", packed("transactions", 1)) if packs else ("model.joblib", pickle.dumps(Trap(mark)))
         )
@@ -307,9 +307,9 @@ class TestFollower:
         assert following.current().model.version == other
         replace_whole(home, other, pickle.dumps(Trap(mark)))
         starting = Follower(Registry(home), CONTRACT)
-        starting.look()
-        following.look()
-        assert starting.served is None
+        starting.check()
+        following.check()
+        assert starting.serving is None
         assert starting.refused
         assert "not the manifest that was promoted" in str(starting.trouble)
         assert following.current().model.version == other
@@ -319,11 +319,11 @@ class TestFollower:
         version = promote(home, publish(home, more={"scorer.npz": packed("transactions")}))
         unpin(home)
         follower = Follower(Registry(home), CONTRACT)
-        follower.look()
+        follower.check()
         assert follower.current().model.version == version
         assert [line["event"] for line in lines] == ["model_serves", "model_not_pinned"]
         promote(home, version)
-        follower.look()
+        follower.check()
         latest = Registry(home).latest()
         assert latest is not None
         assert (latest.pin, follower.trouble) == (Registry(home).open(version).digest, None)
@@ -332,22 +332,22 @@ class TestFollower:
         version = promote(home, publish(home, more={"scorer.npz": packed("transactions")}))
         unpin(home)
         follower = Follower(Registry(home), CONTRACT)
-        follower.look()
+        follower.check()
         replace_whole(home, version, packed("transactions", 1), "scorer.npz")
         promote(home, version)
-        follower.look()
+        follower.check()
         assert follower.current().model.digest == Registry(home).open(version).digest
 
     def test_going_back_to_what_serves_loads_nothing(self, home: Home, lines: list[Any]) -> None:
         version = promote(home, publish(home))
         follower = Follower(Registry(home), CONTRACT)
-        follower.look()
+        follower.check()
         served = follower.current()
         promote(home, publish(home, file=dumped(Constant(7.0))))
-        follower.look()
+        follower.check()
         refused = follower.trouble
         Registry(home).rollback(by="a test")
-        follower.look()
+        follower.check()
         now = follower.current()
         assert refused is not None
         assert (now.model, now.since) == (served.model, served.since)

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from processing.contracts import reader as contracts
 from serving.app import create_app
-from serving.decision.metrics import EmbeddedMetrics
+from serving.decision.embedded_metrics import EmbeddedMetrics
 from serving.decision.service import open_service
 
 CONTRACT = contracts.load("transactions")
@@ -65,15 +65,15 @@ def test_a_refused_model_is_seen_until_another_serves(tmp_path: Path) -> None:
     home = serving_home(tmp_path)
     service = open_service(settings(tmp_path))
     embedded = EmbeddedMetrics(service.metrics)
-    service.follower.look()
+    service.follower.check()
     good = service.follower.current().model.version
     assert embedded.line()["ModelRefused"] == 0
     promote(home, publish(home, 1, features=["other"]))
-    service.follower.look()
+    service.follower.check()
     assert embedded.line()["ModelRefused"] == 1
     assert service.follower.current().model.version == good
     promote(home, good)
-    service.follower.look()
+    service.follower.check()
     assert embedded.line()["ModelRefused"] == 0
     service.close()
 
@@ -81,11 +81,11 @@ def test_a_refused_model_is_seen_until_another_serves(tmp_path: Path) -> None:
 def test_embedded_metrics_tell_what_was_since_the_last_line(tmp_path: Path) -> None:
     serving_home(tmp_path)
     service = open_service(settings(tmp_path))
-    service.follower.look()
+    service.follower.check()
     embedded = EmbeddedMetrics(service.metrics)
     for seconds in (0.002, 0.002, 0.2):
-        service.metrics.answered("/v1/score", 200, seconds)
-    service.metrics.stored(0.3, failed=True)
+        service.metrics.count_response("/v1/score", 200, seconds)
+    service.metrics.count_store_call(0.3, failed=True)
     line = embedded.line()
     (directive,) = line["_aws"]["CloudWatchMetrics"]
     assert (directive["Namespace"], directive["Dimensions"]) == ("Fraudline", [[]])

@@ -40,9 +40,9 @@ from processing.store.open import STORE_KEY, open_store
 from processing.store.refresh_data import Bucket
 from processing.store.sqlite.store import SqliteStore
 from serving.app import create_app
-from serving.decision import watch
-from serving.decision.metrics import EmbeddedMetrics
-from serving.decision.watch import FEWEST_LIVE, StoreWatch
+from serving.decision import store_watch
+from serving.decision.embedded_metrics import EmbeddedMetrics
+from serving.decision.store_watch import FEWEST_LIVE, StoreWatch
 from serving.files.score_file import score_file
 
 CONTRACT = contracts.load("transactions")
@@ -270,7 +270,7 @@ def test_a_refresh_that_ended_halfway_is_told_until_one_ends(tmp_path: Path, mon
         fill(home, broken=True)
         time.sleep(1)
         assert troubles(client) == {}  # a refresh may take a while
-        monkeypatch.setattr(watch, "REFRESH_SECONDS", 0.0)
+        monkeypatch.setattr(store_watch, "REFRESH_SECONDS", 0.0)
         assert eventually(lambda: set(troubles(client)) == {"refresh_unfinished"})
         assert "is not finished" in client.get("/console/serving").text
         assert client.post("/v1/score", json=fresh()).status_code == 200
@@ -350,25 +350,25 @@ def test_the_metrics_for_cloudwatch_have_every_trouble(tmp_path: Path) -> None:
     service = open_service(settings(tmp_path))
     embedded = EmbeddedMetrics(service.metrics)
     assert "LabelAge" not in embedded.line()  # not known before the first look
-    service.watch.look()
-    service.metrics.refused_by_store()
+    service.watch.check()
+    service.metrics.count_store_refusal()
     line = embedded.line()
     assert line["LabelAge"] == pytest.approx(3 * 86_400, abs=600)
     assert line["HorizonAge"] == pytest.approx(2 * 86_400, abs=7200)
     assert line["StoreRefusals"] == 1
     names = ("StoreUnavailable", "StoreLost", "RefreshUnfinished", "LabelsOld", "HorizonOld")
     assert {name: line[name] for name in names} == dict.fromkeys(names, 0)
-    service.watch.failed("calls", "it is frozen")
+    service.watch.note_failure("calls", "it is frozen")
     assert embedded.line()["StoreUnavailable"] == 1
     service.close()
 
 
 def test_a_call_that_began_before_the_last_failure_is_no_recovery(tmp_path: Path) -> None:
-    looking = StoreWatch(None, CONTRACT, object())  # type: ignore[arg-type]
+    watch = StoreWatch(None, CONTRACT, object())  # type: ignore[arg-type]
     began = time.monotonic()
-    looking.failed("calls", "out of reach")
-    looking.answered("calls", began)
-    assert [one.name for one in looking.troubles.standing()] == ["store_unavailable"]
-    looking.answered("calls", time.monotonic())
-    assert looking.troubles.standing() == []
-    looking.close()
+    watch.note_failure("calls", "out of reach")
+    watch.note_answer("calls", began)
+    assert [one.name for one in watch.troubles.active()] == ["store_unavailable"]
+    watch.note_answer("calls", time.monotonic())
+    assert watch.troubles.active() == []
+    watch.close()
