@@ -26,7 +26,7 @@ from processing.synthetic.synthesize import synthesize, write
 MONTHS = [date(2026, month, 1) for month in (3, 4, 5, 6, 7)]
 CUSTOMERS, TERMINALS = 5000, 2000
 MARK = ".demo"
-WAIT_SECONDS = 300.0
+WAIT_SECONDS = 1800.0  # without any progress: a step takes minutes on a slow machine
 
 
 def run_demo(home: LocalHome, console: Console, *, keep_serving: bool) -> dict[str, Any]:
@@ -93,8 +93,11 @@ def make_transactions(home: LocalHome, console: Console) -> dict[str, pa.Table]:
 
 
 def await_run(home: LocalHome, earlier_run: str, console: Console) -> dict[str, Any]:
-    """Wait until the watcher's run ends; returns its evaluation and the version that serves then."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    """Wait until the watcher's run ends; returns its evaluation and the version that serves then.
+
+    Raises RunFailed if it fails, or makes no progress for `WAIT_SECONDS`.
+    """
+    deadline, last_outcome = time.monotonic() + WAIT_SECONDS, dict[str, Any]()
     with console.status("waiting for the watcher") as status:
         while time.monotonic() < deadline:
             time.sleep(0.3)
@@ -102,6 +105,8 @@ def await_run(home: LocalHome, earlier_run: str, console: Console) -> dict[str, 
                 if run == earlier_run:
                     continue
                 outcome = _outcome(home, run)
+                if outcome != last_outcome:
+                    deadline, last_outcome = time.monotonic() + WAIT_SECONDS, outcome
                 executing = [name for name, step in outcome["steps"].items() if step["status"] == "Executing"]
                 status.update(f"run {run}: {', '.join(executing) or outcome['status']}")
                 if outcome["status"] == "Succeeded":
@@ -111,7 +116,7 @@ def await_run(home: LocalHome, earlier_run: str, console: Console) -> dict[str, 
                     return {"run": run, "serving": latest.version if latest else None, **evaluation}
                 if outcome["status"] in ("Failed", "Stopped"):
                     raise RunFailed(f"run {run} ended as {outcome['status']}: {outcome['reason']}")
-    raise RunFailed(f"the watcher's run did not end within {WAIT_SECONDS:.0f} s; see {home.path('watch.log')}")
+    raise RunFailed(f"the watcher's run made no progress for {WAIT_SECONDS:.0f} s; see {home.path('watch.log')}")
 
 
 def summarise(
