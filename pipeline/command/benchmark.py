@@ -21,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, help=HELP)
 
 @app.command("scorer")
 def scorer(as_json: JsonOption = False) -> None:
-    """Compare the packed scorer with scikit-learn: time to score 1, 1,000 and 100,000 rows.
+    """Compare the packed scorer with scikit-learn: time to score a single row and larger batches.
 
     Example: fraudline benchmark scorer --json
     """

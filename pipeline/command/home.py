@@ -19,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, help=HELP)
 
 
 @app.command("check")
-def check(address: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+def check_home(address: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Read everything in a home and list what is damaged. Changes nothing; exits with 1 if anything is damaged.
 
     Example: fraudline home check --home home
@@ -43,7 +43,7 @@ def check(address: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> No
 
 
 @app.command("repair")
-def repair(
+def repair_home(
     address: HomeOption = DEFAULT_HOME,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
@@ -51,7 +51,7 @@ def repair(
 
     Example: fraudline home repair --home home
     """
-    from pipeline.runs.home_check import repair_home
+    from pipeline.runs import home_check
     from processing.processes.lease import hold
 
     home, console = existing_home(address), Console()
@@ -62,7 +62,7 @@ def repair(
         console.print(escape(text), highlight=False)
 
     with stoppable("Repairs made so far are kept; run the command again."), hold(home, "home repair", say=say):
-        problems = repair_home(home, say)
+        problems = home_check.repair_home(home, say)
     for problem in problems:
         console.print(f"[red]✗[/] {escape(str(problem))}", highlight=False)
     console.print(f"{len(problems)} problem(s) remain" if problems else "[green]✓[/] no damage found")

@@ -66,7 +66,7 @@ def list_keys(
     secret: SecretOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List all keys, without the keys themselves or their digests.
+    """List the keys: their names, scopes, expiry dates and limits.
 
     Example: fraudline keys list
     """

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from definition_entries import Entry, document, equal, get, join, json_get
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,29 +13,6 @@ from pipeline.local import Bindings, LocalExecution
 from pipeline.local.conditions import is_met
 from pipeline.local.pipeline_variables import Scope, resolve
 from processing.errors import BadInput
-
-Entry = dict[str, Any]
-
-
-def get(path: str) -> dict[str, str]:
-    return {"Get": path}
-
-
-def join(*values: Any, on: str = "") -> Entry:
-    return {"Std:Join": {"On": on, "Values": list(values)}}
-
-
-def json_get(step: str, file: str, path: str) -> Entry:
-    return {"Std:JsonGet": {"PropertyFile": get(f"Steps.{step}.PropertyFiles.{file}"), "Path": path}}
-
-
-def equal(left: Any, right: Any) -> Entry:
-    return {"Type": "Equals", "LeftValue": left, "RightValue": right}
-
-
-def document(parameters: list[Entry]) -> Entry:
-    return {"Version": "2020-12-01", "Parameters": parameters, "Steps": []}
-
 
 # Parameters
 
@@ -44,7 +22,7 @@ def document(parameters: list[Entry]) -> Entry:
     [("Integer", "300", 300), ("Float", "0.5", 0.5), ("Float", 2, 2.0), ("Boolean", "true", True)],
 )
 def test_parameters_are_read_as_their_type(tmp_path: Path, kind: str, text: Any, value: Any) -> None:
-    definition = document([{"Name": "P", "Type": kind}])
+    definition = document(parameters=[{"Name": "P", "Type": kind}])
     execution = LocalExecution(definition, {"P": text}, tmp_path, "r1", Bindings())
     assert execution.parameters == {"P": value}
     assert type(execution.parameters["P"]) is type(value)
@@ -71,7 +49,7 @@ def test_a_wrong_parameter_is_refused_before_anything_runs(
         {**status, "EnumValues": ["Approved", "Pending"]},
     ]
     with pytest.raises(BadInput, match=complaint):
-        LocalExecution(document(parameters), values, tmp_path / "r1", "r1", Bindings())
+        LocalExecution(document(parameters=parameters), values, tmp_path / "r1", "r1", Bindings())
     assert not (tmp_path / "r1").exists()
 
 
