@@ -1,5 +1,6 @@
 """`fraudline serve` and `score`: what `serving` does, started as a process of its own."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -27,17 +28,15 @@ def score(
     file: Annotated[Path, typer.Argument(help="Transactions: .csv, .csv.gz or .parquet; the label may be missing.")],
     home: HomeOption = DEFAULT_HOME,
     output: Annotated[
-        Path | None, typer.Option(help="Where to, .csv, .csv.gz or .parquet; beside the file by default.")
+        Path | None,
+        typer.Option(help="File to write: .csv, .csv.gz or .parquet. By default FILE with .scored before its suffix."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A version, in place of the one that serves.")] = None,
+    model: Annotated[str | None, typer.Option(help="Score with this version instead of the serving model.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a file of any size with the model that serves. Nothing is recorded.
+    """Score a file of any size with the serving model. Nothing is recorded.
 
     Example: fraudline score june.csv.gz --output june.scored.parquet
     """
-    arguments = [str(file), "--home", home]
-    arguments += ["--output", str(output)] if output else []
-    arguments += ["--model", model] if model else []
-    arguments += ["--json"] if as_json else []
-    exec_module("serving.files.score_file", *arguments)
+    options = {"file": str(file), "home": home, "output": output and str(output), "model": model, "as_json": as_json}
+    exec_module("serving.files", json.dumps(options))

@@ -1,1 +1,1 @@
-"""Scoring a whole file."""
+"""Scoring a file with the serving model."""

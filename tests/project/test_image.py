@@ -270,7 +270,7 @@ def test_every_command_can_be_imported_from_the_files_of_the_image(tmp_path: Pat
     commands = sorted(Path(path).stem for path in files if re.fullmatch(r"pipeline/command/[a-z]\w*\.py", path))
     assert {"cloud", "run", "serving"} <= set(commands)
     program = "; ".join(["import pipeline.command.main", *(f"import pipeline.command.{name}" for name in commands)])
-    program += "; import serving.files.score_file, serving.app, pipeline.steps.train, pipeline.steps.evaluate"
+    program += "; import serving.files.__main__, serving.app, pipeline.steps.train, pipeline.steps.evaluate"
     program += "; print(pipeline.command.main.__file__)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(

@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["score", "rows.csv"], "the start"),
         (["score", "rows.csv"], "pyarrow"),
         (["score", "rows.csv"], "serving.decision.loaded_model"),
-        (["score", "rows.csv"], "serving.files.landed"),
+        (["score", "rows.csv"], "serving.files.row_scorer"),
         (["serve"], "the start"),
         (["serve"], "uvicorn"),
         (["serve"], "serving.app"),

@@ -1,4 +1,4 @@
-"""`fraudline score FILE`: the scores the API would give, of files of any size, whole or not at all."""
+"""`fraudline score FILE`: the scores that the API would give, for files of any size, complete or not at all."""
 
 import csv
 import json
@@ -18,6 +18,7 @@ import pytest
 from serving_home import TestClient, begin, explained_home, packed, promote, publish, row, serving_home, settings
 from typer.main import get_command
 
+from pipeline.command import serving as command
 from pipeline.command.main import app
 from processing.contracts import reader as contracts
 from processing.errors import RunFailed
@@ -28,15 +29,24 @@ from processing.store.open import open_store
 from processing.store.refresh_data import Bucket
 from processing.store.sqlite.replay import SqliteReplay
 from serving.app import create_app
-from serving.files.landed import Scoring
-from serving.files.score_file import main
+from serving.files.__main__ import main
+from serving.files.row_scorer import RowScorer
 
 CONTRACT = contracts.load("transactions")
 NOW = datetime.now(UTC).replace(minute=30, second=0, microsecond=0) - timedelta(hours=1)
 
 
-def made(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Transactions of few customers and terminals in three days, many of them in the same hour."""
+def fraudline_score(*arguments: str) -> int:
+    """The exit code of the command, whose process runs in this one."""
+    codes: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "exec_module", lambda module, options: codes.append(main(options)))
+        app(["score", *arguments], standalone_mode=False)
+    return codes[0]
+
+
+def transactions(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Transactions of a few customers and terminals within three days, many of them in the same hour."""
     rng = random.Random(seed)
     return [
         row(
@@ -67,18 +77,18 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [dict(entry) for entry in table.to_pylist()]
 
 
-def score(path: Path, home: Path, *more: str) -> dict[str, Any]:
-    """The summary of a run of the command that went well."""
+def score(path: Path, home: Path, *options: str) -> dict[str, Any]:
+    """The summary of a command that succeeds."""
     output = path.parent / "summary.json"
     with open(output, "w") as file, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", file)
-        assert main([str(path), "--home", str(home), "--json", *more]) == 0
-    told: dict[str, Any] = json.loads(output.read_text())
-    return told
+        assert fraudline_score(str(path), "--home", str(home), "--json", *options) == 0
+    summary: dict[str, Any] = json.loads(output.read_text())
+    return summary
 
 
-def past(home: Home) -> None:
-    """A store that a feature job has set up to four hours ago, with a customer's history before."""
+def fill_store(home: Home) -> None:
+    """Fill the store as a feature job does up to four hours ago, with the history of a customer and a terminal."""
     horizon = int(NOW.timestamp()) // 3600 - 4
     store = open_store(home, CONTRACT)
     buckets = [
@@ -90,32 +100,37 @@ def past(home: Home) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
-def test_rows_are_scored_as_the_api_would_in_the_order_of_their_times(tmp_path: Path, suffix: str) -> None:
+def test_rows_get_the_scores_of_the_api_in_the_order_of_their_times(tmp_path: Path, suffix: str) -> None:
     homes = [explained_home(tmp_path / name) for name in ("file", "api")]
     for home in homes:
-        past(home)
+        fill_store(home)
     horizon = datetime.fromtimestamp((int(NOW.timestamp()) // 3600 - 4) * 3600, UTC).isoformat()
-    rows = [each for each in made(150) if each["event_time"] >= horizon]
-    told = score(write(tmp_path / f"june{suffix}", rows), tmp_path / "file")
-    found = {each["transaction_id"]: each for each in read(tmp_path / f"june.scored{suffix}")}
+    rows = [each for each in transactions(150) if each["event_time"] >= horizon]
+    summary = score(write(tmp_path / f"june{suffix}", rows), tmp_path / "file")
+    scored = {each["transaction_id"]: each for each in read(tmp_path / f"june.scored{suffix}")}
     with TestClient(create_app(settings(tmp_path / "api"))) as client:
         for each in sorted(rows, key=lambda each: str(each["event_time"])):
             expected = client.post("/v1/score", json=each).json()
-            mine = found.pop(each["transaction_id"])
-            assert (mine["score"], mine["decision"], mine["history"]) == (
+            actual = scored.pop(each["transaction_id"])
+            assert (actual["score"], actual["decision"], actual["history"]) == (
                 expected["score"],
                 expected["decision"],
                 "complete",
             )
-            assert (mine["reasons"] or "") == "; ".join(reason["text"] for reason in expected["reasons"])
-    assert not found
-    assert (told["rows"], told["refused"], told["refused_rows"], told["partial_history"]) == (len(rows), 0, None, 0)
+            assert (actual["reasons"] or "") == "; ".join(reason["text"] for reason in expected["reasons"])
+    assert not scored
+    assert (summary["rows"], summary["refused"], summary["refused_rows"], summary["partial_history"]) == (
+        len(rows),
+        0,
+        None,
+        0,
+    )
 
 
 def test_nothing_is_recorded(tmp_path: Path) -> None:
     home = explained_home(tmp_path / "home")
-    past(home)
-    path = write(tmp_path / "june.csv", made(40))
+    fill_store(home)
+    path = write(tmp_path / "june.csv", transactions(40))
     first = score(path, tmp_path / "home")
     scores = (tmp_path / "june.scored.csv").read_bytes()
     assert score(path, tmp_path / "home") == first
@@ -125,9 +140,9 @@ def test_nothing_is_recorded(tmp_path: Path) -> None:
     store.close()
 
 
-def test_what_the_api_has_counted_is_not_counted_again(tmp_path: Path) -> None:
+def test_transactions_that_the_api_counted_are_not_counted_again(tmp_path: Path) -> None:
     explained_home(tmp_path)
-    rows = made(30)
+    rows = transactions(30)
     path = write(tmp_path / "june.parquet", rows)
     score(path, tmp_path)
     before = read(tmp_path / "june.scored.parquet")
@@ -140,13 +155,13 @@ def test_what_the_api_has_counted_is_not_counted_again(tmp_path: Path) -> None:
 
 def test_a_bad_row_is_reported_and_none_is_lost(tmp_path: Path) -> None:
     explained_home(tmp_path / "home")
-    rows = made(6)
+    rows = transactions(6)
     rows[1]["amount"] = -3.0
     rows[3]["customer_id"] = ""
     rows.append(rows[0] | {"amount": 77.0})  # the id of another
     rows.append(dict(rows[2]))  # the same once more
     path = write(tmp_path / "june.csv", rows)
-    told = score(path, tmp_path / "home", "--output", str(tmp_path / "out.csv"))
+    summary = score(path, tmp_path / "home", "--output", str(tmp_path / "out.csv"))
     refused = read(tmp_path / "out.refused.csv")
     assert [(each["file"], each["line"]) for each in refused] == [("june.csv", 3), ("june.csv", 5), ("june.csv", 8)]
     assert "amount: an amount is not negative" in refused[0]["reason"]
@@ -156,51 +171,51 @@ def test_a_bad_row_is_reported_and_none_is_lost(tmp_path: Path) -> None:
     found = read(tmp_path / "out.csv")
     assert [each["transaction_id"] for each in found] == [rows[i]["transaction_id"] for i in (0, 2, 4, 5, 7)]
     assert found[1] == found[-1]
-    assert (told["rows"], told["refused"]) == (5, 3)
+    assert (summary["rows"], summary["refused"]) == (5, 3)
     rows[1]["amount"], rows[3]["customer_id"] = 3.0, "C1"
     score(write(path, rows[:6]), tmp_path / "home", "--output", str(tmp_path / "out.csv"))
-    assert not (tmp_path / "out.refused.csv").exists()  # it told of the file as it was
+    assert not (tmp_path / "out.refused.csv").exists()  # it belonged to the earlier file
 
 
-def test_the_label_is_not_needed_nor_looked_at(tmp_path: Path) -> None:
+def test_the_label_is_neither_needed_nor_read(tmp_path: Path) -> None:
     explained_home(tmp_path / "home")
-    rows = made(5)
+    rows = transactions(5)
     score(write(tmp_path / "bare.csv", rows), tmp_path / "home")
     score(write(tmp_path / "labelled.csv", [each | {"is_fraud": "who knows"} for each in rows]), tmp_path / "home")
     assert read(tmp_path / "bare.scored.csv") == read(tmp_path / "labelled.scored.csv")
 
 
-def test_rows_from_before_the_end_of_the_data_say_that_their_history_is_partial(tmp_path: Path) -> None:
-    past(explained_home(tmp_path / "home"))
-    rows = made(2)
+def test_rows_from_before_the_end_of_the_data_have_partial_history(tmp_path: Path) -> None:
+    fill_store(explained_home(tmp_path / "home"))
+    rows = transactions(2)
     rows[0]["event_time"] = (NOW - timedelta(hours=60)).isoformat()
     rows[1]["event_time"] = NOW.isoformat()
-    told = score(write(tmp_path / "old.csv", rows), tmp_path / "home")
-    assert told["partial_history"] == 1
+    summary = score(write(tmp_path / "old.csv", rows), tmp_path / "home")
+    assert summary["partial_history"] == 1
     assert [each["history"] for each in read(tmp_path / "old.scored.csv")] == ["partial", "complete"]
 
 
-def test_another_version_can_be_tried(tmp_path: Path) -> None:
+def test_another_version_can_be_used(tmp_path: Path) -> None:
     home = explained_home(tmp_path / "home")
     other = publish(home, seed=1, more={"scorer.npz": packed("transactions", 1)})
-    path = write(tmp_path / "june.csv", made(5))
+    path = write(tmp_path / "june.csv", transactions(5))
     assert score(path, tmp_path / "home", "--model", other)["model_version"] == other
     assert {each["model_version"] for each in read(tmp_path / "june.scored.csv")} == {other}
 
 
-def test_a_joblib_model_scores_no_file_before_it_is_promoted_or_where_packed_models_alone_are_allowed(
+def test_a_joblib_model_scores_no_file_unless_it_was_promoted_and_is_allowed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = explained_home(tmp_path / "home")
     other = publish(home, seed=1)
-    path = write(tmp_path / "june.csv", made(5))
+    path = write(tmp_path / "june.csv", transactions(5))
     given = [str(path), "--home", str(tmp_path / "home"), "--model", other]
-    assert main(given) != 0
+    assert fraudline_score(*given) != 0
     assert "runs as code, and latest.json does not pin it" in capsys.readouterr().err
     promote(home, other)
-    assert main(given) == 0
+    assert fraudline_score(*given) == 0
     monkeypatch.setenv("FRAUDLINE_MODELS", "packed")
-    assert main(given) != 0
+    assert fraudline_score(*given) != 0
     assert "FRAUDLINE_MODELS=any" in capsys.readouterr().err
 
 
@@ -214,19 +229,21 @@ def test_a_contract_without_entities_and_ids(tmp_path: Path) -> None:
     assert len({each["transaction_id"] for each in found}) == 3
 
 
-def test_a_file_that_breaks_off_is_told_and_the_rows_before_are_scored(
+def test_a_truncated_file_is_reported_and_the_rows_before_are_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     explained_home(tmp_path / "home")
     notes = random.Random(0)
-    path = write(tmp_path / "june.csv.gz", [each | {"note": notes.randbytes(50_000).hex()} for each in made(150)])
+    path = write(
+        tmp_path / "june.csv.gz", [each | {"note": notes.randbytes(50_000).hex()} for each in transactions(150)]
+    )
     path.write_bytes(path.read_bytes()[:-1_000])
-    assert main([str(path), "--home", str(tmp_path / "home")]) == 1
-    told = capsys.readouterr()
-    assert "breaks off at line" in told.err
+    assert fraudline_score(str(path), "--home", str(tmp_path / "home")) == 1
+    printed = capsys.readouterr()
+    assert "is truncated at line" in printed.err
     scored = len(read(tmp_path / "june.scored.csv.gz"))
     assert 0 < scored < 150
-    assert f"{scored} rows scored" in told.out
+    assert f"{scored} rows scored" in printed.out
     (last,) = read(tmp_path / "june.scored.refused.csv")
     assert last["reason"].startswith("unreadable")
 
@@ -236,27 +253,27 @@ def files(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (RunFailed("the disk is full"), 1)])
-def test_what_ends_early_leaves_what_was_there(
+def test_an_interrupted_or_failed_command_leaves_existing_files_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
 ) -> None:
     explained_home(tmp_path / "home")
-    path = write(tmp_path / "june.csv", made(4))
+    path = write(tmp_path / "june.csv", transactions(4))
     (tmp_path / "june.scored.csv").write_text("earlier")
-    take = Scoring.take
+    score_rows = RowScorer.score
 
     def stop(self: Any, batch: pa.RecordBatch) -> None:
-        take(self, batch)
+        score_rows(self, batch)
         assert any(name.startswith(".writing-") for name in files(tmp_path))
         raise error
 
-    monkeypatch.setattr(Scoring, "take", stop)
-    assert main([str(path), "--home", str(tmp_path / "home")]) == code
+    monkeypatch.setattr(RowScorer, "score", stop)
+    assert fraudline_score(str(path), "--home", str(tmp_path / "home")) == code
     assert files(tmp_path) == {"june.csv", "june.scored.csv"}
     assert (tmp_path / "june.scored.csv").read_text() == "earlier"
 
 
-def grown(folder: Path) -> Path:
-    return write(folder / "june.csv", made(3))
+def file_of_three(folder: Path) -> Path:
+    return write(folder / "june.csv", transactions(3))
 
 
 @pytest.mark.parametrize(
@@ -264,16 +281,16 @@ def grown(folder: Path) -> Path:
     [
         (lambda folder: write(folder / "june.csv", [{"a": 1}]), [], "no column 'transaction_id'"),
         (lambda folder: write(folder / "june.csv", [{"a": 1}]), [], "rename the file's columns, or name another"),
-        (lambda folder: write(folder / "june.txt", [{"a": 1}]), [], "the name says no format"),
+        (lambda folder: write(folder / "june.txt", [{"a": 1}]), [], "unknown format"),
         (lambda folder: folder / "none.csv", [], "none.csv cannot be read"),
-        (grown, ["--output", "june.csv"], "replaced by its own scores"),
-        (grown, ["--output", "june.xls"], "the name says no format"),
-        (grown, ["--output", "no/such/folder.csv"], "cannot be written"),
-        (grown, ["--model", "2031"], "no model version '2031'"),
-        (grown, ["--home", "nowhere"], "fraudline run"),
+        (file_of_three, ["--output", "june.csv"], "overwritten by its own scores"),
+        (file_of_three, ["--output", "june.xls"], "unknown format"),
+        (file_of_three, ["--output", "no/such/folder.csv"], "cannot be written"),
+        (file_of_three, ["--model", "2031"], "no model version '2031'"),
+        (file_of_three, ["--home", "nowhere"], "fraudline run"),
     ],
 )
-def test_what_cannot_be_scored_is_one_line(
+def test_an_error_is_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -284,7 +301,7 @@ def test_what_cannot_be_scored_is_one_line(
     monkeypatch.chdir(tmp_path)
     explained_home(tmp_path / "home")
     path = prepare(tmp_path)
-    assert main([path.name, "--home", "home", *arguments]) == 2
+    assert fraudline_score(path.name, "--home", "home", *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert says in line
@@ -292,30 +309,30 @@ def test_what_cannot_be_scored_is_one_line(
 
 def test_a_home_without_a_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     begin(tmp_path / "home")
-    assert main([str(grown(tmp_path)), "--home", str(tmp_path / "home")]) == 2
-    assert "no model was promoted" in capsys.readouterr().err
+    assert fraudline_score(str(file_of_three(tmp_path)), "--home", str(tmp_path / "home")) == 2
+    assert "no model has been promoted" in capsys.readouterr().err
 
 
-def test_a_file_that_changes_meanwhile_is_not_scored(
+def test_a_file_that_changes_while_it_is_read_is_not_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     explained_home(tmp_path / "home")
-    path = grown(tmp_path)
-    take = Scoring.take
+    path = file_of_three(tmp_path)
+    score_rows = RowScorer.score
 
     def grow(self: Any, batch: pa.RecordBatch) -> None:
-        take(self, batch)
-        write(path, made(9))
+        score_rows(self, batch)
+        write(path, transactions(9))
 
-    monkeypatch.setattr(Scoring, "take", grow)
-    assert main([str(path), "--home", str(tmp_path / "home")]) == 1
+    monkeypatch.setattr(RowScorer, "score", grow)
+    assert fraudline_score(str(path), "--home", str(tmp_path / "home")) == 1
     assert "changed while it was read" in capsys.readouterr().err
     assert files(tmp_path) == {"june.csv"}
 
 
 def test_the_command(tmp_path: Path) -> None:
     explained_home(tmp_path / "home")
-    path = grown(tmp_path)
+    path = file_of_three(tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.command.main", "score", str(path), "--home", str(tmp_path / "home")],
         capture_output=True,
@@ -323,13 +340,13 @@ def test_the_command(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "3 rows scored by" in done.stdout
+    assert "3 rows scored by model" in done.stdout
     with open(tmp_path / "june.scored.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 3
 
 
-def test_what_is_scored_without_having_been_counted_is_counted_first(tmp_path: Path) -> None:
-    """As when a file that breaks off gives more rows at its second reading."""
+def test_rows_that_were_not_counted_are_counted_before_they_are_scored(tmp_path: Path) -> None:
+    """As for a truncated file that yields more rows when it is read again."""
     events = [Event(f"e{i}", (490_000 + i) * HOUR_US, 100 + i, ("C1", "T1")) for i in range(4)]
     found = []
     for name, before in (("all", events), ("some", events[:2])):
@@ -342,11 +359,11 @@ def test_what_is_scored_without_having_been_counted_is_counted_first(tmp_path: P
     assert None not in found[0]
 
 
-def test_no_option_is_advised_that_the_command_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_only_suggest_options_that_the_command_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     explained_home(tmp_path / "home")
     path = write(tmp_path / "june.csv", [{"a": 1}])
-    assert main([str(path), "--home", str(tmp_path / "home")]) == 2
+    assert fraudline_score(str(path), "--home", str(tmp_path / "home")) == 2
     known = {name for option in get_command(app).commands["score"].params for name in option.opts}  # type: ignore[attr-defined]
-    advised = set(re.findall(r"--[a-z]+", capsys.readouterr().err))
-    assert advised
-    assert advised <= known
+    suggested = set(re.findall(r"--[a-z]+", capsys.readouterr().err))
+    assert suggested
+    assert suggested <= known

@@ -1,4 +1,4 @@
-"""What `fraudline score` writes: the scored rows, and the refused ones beside them. Whole, or not at all."""
+"""The files that `fraudline score` writes, complete or not at all: scored rows, and refused rows next to them."""
 
 import os
 from pathlib import Path
@@ -34,24 +34,24 @@ REFUSED = pa.schema(
 )
 
 
-def suffix_of(path: Path) -> str:
-    """The end of a file's name that says its format. Raises BadInput for one that cannot be read or written."""
-    found = [suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix) and len(path.name) > len(suffix)]
-    if not found:
-        raise BadInput(f"{path}: the name says no format; expected one that ends in {', '.join(SUFFIXES)}")
-    return found[0]
+def check_suffix(path: Path) -> str:
+    """The suffix, which says the file's format. Raises BadInput for any other than SUFFIXES."""
+    for suffix in SUFFIXES:
+        if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
+            return suffix
+    raise BadInput(f"{path}: unknown format; expected a file name ending in {', '.join(SUFFIXES)}")
 
 
-def beside(path: Path, what: str, suffix: str = "") -> Path:
-    """The name of a file that belongs to another: june.csv.gz and 'scored' give june.scored.csv.gz."""
-    own = suffix_of(path)
-    return path.with_name(f"{path.name[: -len(own)]}.{what}{suffix or own}")
+def sibling(path: Path, label: str, suffix: str = "") -> Path:
+    """The path of a file that accompanies another: june.csv.gz and "scored" give june.scored.csv.gz."""
+    own = check_suffix(path)
+    return path.with_name(f"{path.name[: -len(own)]}.{label}{suffix or own}")
 
 
-class Output:
-    """A file under way, in a `with` block: at its end it has its name, unless an error or Ctrl-C ended the block.
+class OutputFile:
+    """A file written in a `with` block. It appears, and replaces an existing one, when the block ends without an error.
 
-    A file that exists is replaced then. Without a row, and if `optional`, there is none.
+    An `optional` file without rows is not written, and an existing one is removed.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, *, optional: bool = False) -> None:
@@ -66,7 +66,7 @@ class Output:
         return self
 
     def write(self, columns: dict[str, Any]) -> None:
-        """Add rows, given as columns."""
+        """Add rows, as columns."""
         table = pa.table(columns, schema=self.schema)
         if len(table):
             if self._writer is None:
@@ -75,7 +75,7 @@ class Output:
             self.rows += len(table)
 
     def _open(self) -> None:
-        suffix = suffix_of(self.path)
+        suffix = check_suffix(self.path)
         try:
             self._stream = pa.output_stream(str(self._partial), compression="gzip" if suffix.endswith(".gz") else None)
         except OSError as error:
@@ -97,6 +97,6 @@ class Output:
                     os.fsync(file.fileno())
                 os.replace(self._partial, self.path)
             elif kind is None:
-                self.path.unlink(missing_ok=True)  # of an earlier try: there is nothing to say any more
+                self.path.unlink(missing_ok=True)  # from an earlier attempt
         finally:
             self._partial.unlink(missing_ok=True)

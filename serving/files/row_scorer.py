@@ -1,4 +1,4 @@
-"""Rows of a file, as they landed, on their way to their scores."""
+"""Scoring the rows of a file, batch by batch."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,11 +14,11 @@ from processing.store.decisions import Event
 from processing.store.interface import Replay
 from serving.decision.loaded_model import LoadedModel
 from serving.decision.rules import FRAUD, decide
-from serving.files.scored_file import REFUSED, Output
+from serving.files.output_file import REFUSED, OutputFile
 
 
 def events_of(rows: pa.RecordBatch, contract: Contract) -> list[Event]:
-    """Accepted rows as the windows see them."""
+    """Accepted rows as events for the windows."""
     names = [entity.name for entity in contract.entities]
     times = rows.column("event_time").cast(pa.int64()).to_pylist()
     keys: Iterator[tuple[str, ...]] = (
@@ -28,39 +28,38 @@ def events_of(rows: pa.RecordBatch, contract: Contract) -> list[Event]:
     return [Event(*values) for values in zip(ids, times, amounts, keys, strict=True)]
 
 
-class Scoring:
-    """Scores batch after batch into one output, and puts what is refused into another.
+class RowScorer:
+    """Writes scored rows to one file and refused rows to another.
 
-    `fraud` and `partial` count the rows called fraud and those whose history is not whole; `broken_off` says where the
-    file ends before its end.
+    `fraud` and `partial` count the rows flagged as fraud and those with partial history; `truncated_at` says where the
+    file is truncated, if it is.
     """
 
-    def __init__(self, model: LoadedModel, replay: Replay | None, scored: Output, refused: Output) -> None:
+    def __init__(self, model: LoadedModel, replay: Replay | None, scored: OutputFile, refused: OutputFile) -> None:
         self.model, self.replay, self.scored, self.refused = model, replay, scored, refused
         self.fraud = self.partial = 0
-        self.broken_off: str | None = None
+        self.truncated_at: str | None = None
 
-    def take(self, batch: pa.RecordBatch) -> None:
-        """Score the accepted rows of a batch. All of the file's must be counted in the replay by then."""
-        good = batch.filter(pc.is_null(batch.column("reason")))
-        bad = batch.filter(pc.is_valid(batch.column("reason")))
-        self._refuse(bad)
-        if not len(good):
+    def score(self, batch: pa.RecordBatch) -> None:
+        """Score the accepted rows of a batch. The replay must have counted all accepted rows of the file before."""
+        accepted = batch.filter(pc.is_null(batch.column("reason")))
+        self._refuse(batch.filter(pc.is_valid(batch.column("reason"))))
+        if not len(accepted):
             return
-        events = events_of(good, self.model.contract)
+        events = events_of(accepted, self.model.contract)
         states: Sequence[list[int] | None] = self.replay.states(events) if self.replay else [[]] * len(events)
-        clash = np.array([state is None for state in states])
-        if clash.any():
-            self._refuse(_as_refused(good.filter(pa.array(clash))))
-            good = good.filter(pa.array(~clash))
-            events = [event for event, wrong in zip(events, clash, strict=True) if not wrong]
+        conflicts = np.array([state is None for state in states])
+        if conflicts.any():
+            self._refuse(_id_conflicts(accepted.filter(pa.array(conflicts))))
+            accepted = accepted.filter(pa.array(~conflicts))
+            events = [event for event, conflict in zip(events, conflicts, strict=True) if not conflict]
         if events:
-            self._score(good, events, np.array([state for state in states if state is not None], np.int64))
+            self._score(accepted, events, np.array([state for state in states if state is not None], np.int64))
 
     def _refuse(self, rows: pa.RecordBatch) -> None:
         for line, reason in zip(rows.column("line").to_pylist(), rows.column("reason").to_pylist(), strict=True):
             if reason.startswith(UNREADABLE):
-                self.broken_off = f"line {line}: {reason}"
+                self.truncated_at = f"line {line}: {reason}"
         self.refused.write({name: rows.column(name) for name in REFUSED.names})
 
     def _score(self, rows: pa.RecordBatch, events: list[Event], state: NDArray[np.int64]) -> None:
@@ -76,9 +75,9 @@ class Scoring:
             decide(event, score, model.threshold) for event, score in zip(events, scores.tolist(), strict=True)
         ]
         flagged = [row for row, decision in enumerate(decisions) if decision == FRAUD]
-        told: list[str | None] = [None] * n
-        for place, reasons in zip(flagged, model.reasons_for(values[flagged]) or [()] * len(flagged), strict=True):
-            told[place] = "; ".join(reason.text for reason in reasons) or None
+        reasons: list[str | None] = [None] * n
+        for i, of_row in zip(flagged, model.reasons_for(values[flagged]) or [()] * len(flagged), strict=True):
+            reasons[i] = "; ".join(reason.text for reason in of_row) or None
         old = np.array([self.replay is not None and event.hour < self.replay.horizon for event in events])
         self.fraud += len(flagged)
         self.partial += int(old.sum())
@@ -87,7 +86,7 @@ class Scoring:
                 "transaction_id": rows.column("transaction_id"),
                 "decision": decisions,
                 "score": scores,
-                "reasons": told,
+                "reasons": reasons,
                 "history": np.where(old, "partial", "complete"),
                 "threshold": np.full(n, model.threshold),
                 "model_version": [model.version] * n,
@@ -95,9 +94,9 @@ class Scoring:
         )
 
 
-def _as_refused(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Rows whose id was used before, for another transaction, as refused ones."""
-    shown = [
+def _id_conflicts(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows whose id was already used for another transaction, as refused rows."""
+    contents = [
         {name: value for name, value in row.items() if name not in REFUSED.names and value is not None}
         for row in rows.to_pylist()
     ]
@@ -105,7 +104,7 @@ def _as_refused(rows: pa.RecordBatch) -> pa.RecordBatch:
     columns = {
         "file": rows.column("file"),
         "line": rows.column("line"),
-        "reason": pa.array([reason] * len(shown)),
-        "content": pa.array([json.dumps(row, default=str, ensure_ascii=False) for row in shown]),
+        "reason": pa.array([reason] * len(contents)),
+        "content": pa.array([json.dumps(row, default=str, ensure_ascii=False) for row in contents]),
     }
     return pa.RecordBatch.from_arrays([columns[name] for name in REFUSED.names], schema=REFUSED)
