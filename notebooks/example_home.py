@@ -22,14 +22,14 @@ from processing.synthetic.synthesize import synthesize, write
 FOLDER = Path(__file__).parent
 START, WEEKS = date(2026, 3, 1), 7
 CUSTOMERS, TERMINALS, SEED = 1500, 500, 6
-NEXT_WEEK = "made/next-week.parquet"
+NEXT_WEEK = "synthetic/next-week.parquet"
 
 
 def example_home() -> Home:
     """The home at FRAUDLINE_HOME, a folder or s3://bucket/prefix. Default: home/notebooks in the clone.
 
     A folder that does not exist is created with six weeks of synthetic transactions and a first, quickly trained model.
-    That takes about a minute. A seventh week is in made/next-week.parquet, for the third notebook.
+    That takes about a minute. A seventh week is in synthetic/next-week.parquet, for the third notebook.
     """
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(FOLDER), os.environ.get("PYTHONPATH")]))
     home = open_home(os.environ.get("FRAUDLINE_HOME") or FOLDER.parent / "home/notebooks")
@@ -44,7 +44,7 @@ def create(home: LocalHome) -> None:
     rows = synthesize(START, 7 * WEEKS, CUSTOMERS, TERMINALS, SEED)
     last_week = datetime(START.year, START.month, START.day, tzinfo=UTC) + timedelta(weeks=WEEKS - 1)
     earlier = pc.less(rows["event_time"], last_week)
-    file = home.path("made/transactions.parquet")
+    file = home.path("synthetic/transactions.parquet")
     write(rows.filter(earlier), file)
     write(rows.filter(pc.invert(earlier)), home.path(NEXT_WEEK))
     add_files(home, [file], contract)

@@ -1,1 +1,1 @@
-"""Benchmarks of the scorer, of detection quality on the handbook's data, and of serving beside other servers."""
+"""Benchmarks of the scorer, of detection quality on the handbook's data, and of the API and other servers."""

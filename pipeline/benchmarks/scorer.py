@@ -1,4 +1,4 @@
-"""The packed scorer's speed beside scikit-learn's, measured on this machine."""
+"""The speed of the packed scorer and of scikit-learn, measured on this machine."""
 
 import os
 import statistics

@@ -1,1 +1,1 @@
-"""What `pipeline.command.main` is made of: a module for each group of commands."""
+"""The `fraudline` command: a module for each group of commands, put together in `main`."""

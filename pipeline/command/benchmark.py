@@ -40,7 +40,7 @@ def serving(
     customers: Annotated[int, typer.Option(min=100, help="Number of synthetic customers.")] = 4_000,
     as_json: JsonOption = False,
 ) -> None:
-    """Put the API under load, beside plain FastAPI and other servers: requests per second, latency, CPU time.
+    """Put the API under load and compare it with other servers: requests per second, latency, CPU time.
 
     Example: fraudline benchmark serving --peers none --json
     """
@@ -58,7 +58,7 @@ def handbook(
     data: Annotated[Path, typer.Option(help="The Fraud Detection Handbook's transactions: .parquet, .csv or .csv.gz.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Measure detection quality by the Fraud Detection Handbook's protocol, beside its best published figures.
+    """Measure detection quality by the Fraud Detection Handbook's protocol; compare with its best published figures.
 
     Example: fraudline benchmark handbook --data handbook.parquet --json
     """

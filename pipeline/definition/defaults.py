@@ -1,4 +1,4 @@
-"""The pipeline's defaults: instances, the gate's limits and hyperparameters. Each number stands here only."""
+"""The pipeline's defaults: instances, the gate's limits and hyperparameters. Each number is written only here."""
 
 INSTANCE_TYPE = "ml.m5.xlarge"  # of the Train and Evaluate steps; another one also needs its price in prices.toml
 

@@ -25,7 +25,7 @@ def close_abandoned(home: Home, say: Callable[[str], None], *, alone: bool = Fal
         key = f"runs/{run}/outcome.json"
         try:
             outcome = read_document(home, key, "delete it; the logs of the run's steps stay")
-        except NotFound:  # a run in AWS, which SageMaker keeps record of, or one that has not begun
+        except NotFound:  # a run in AWS, which SageMaker records, or one that has not started
             continue
         except Damaged as error:
             say(str(error))

@@ -26,8 +26,8 @@ CHEAP = ("cost", "keys", "synthesize")  # blocks with only these commands are ru
 @cache
 def listed(pattern: str) -> tuple[Path, ...]:
     """The repository's files that match a pattern, including uncommitted ones."""
-    found = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", pattern]
-    names = subprocess.run(found, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", pattern]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     return tuple(ROOT / name for name in sorted(set(names)) if (ROOT / name).exists())
 
 
@@ -165,12 +165,12 @@ def test_commands_exist_and_take_these_arguments(page: Path) -> None:
 def test_wrong_commands_are_detected(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("Say `fraudline cost --tasks 3`.\n\n    make run\n\n```\n$ fraudline run \\\n   --hom x\n```\n")
-    found = [words for words, _ in commands(page)]
-    assert found == [["make", "run"], ["fraudline", "run", "--hom", "x"], ["fraudline", "cost", "--tasks", "3"]]
-    check(found[0])
-    check(found[2])
+    lines = [words for words, _ in commands(page)]
+    assert lines == [["make", "run"], ["fraudline", "run", "--hom", "x"], ["fraudline", "cost", "--tasks", "3"]]
+    check(lines[0])
+    check(lines[2])
     with pytest.raises(Exception, match="No such option"):
-        check(found[1])
+        check(lines[1])
     for wrong in (["fraudline", "models", "lst"], ["make", "everything"], ["python", "-m", "pipeline.nothing"]):
         with pytest.raises(AssertionError):
             check(wrong)

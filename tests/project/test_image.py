@@ -31,13 +31,13 @@ UNWANTED = {"sagemaker", "pyspark", "pandas", "aws-cdk-lib", "pyiceberg", "jdk4p
 def locked(file: str) -> dict[str, tuple[str, frozenset[str]]]:
     """Version and hashes of each package in a requirements file."""
     entries = re.sub(r"\\\n", " ", (ROOT / file).read_text()).splitlines()
-    found = (re.match(r"([\w.-]+)==(\S+)\s+(.*--hash=.*)", entry) for entry in entries)
-    return {one[1]: (one[2], frozenset(re.findall(r"--hash=(\S+)", one[3]))) for one in found if one}
+    matches = (re.match(r"([\w.-]+)==(\S+)\s+(.*--hash=.*)", entry) for entry in entries)
+    return {m[1]: (m[2], frozenset(re.findall(r"--hash=(\S+)", m[3]))) for m in matches if m}
 
 
 def instruction(name: str, stage: str = FINAL) -> str:
-    [found] = re.findall(rf"^{name} (.*)$", stage, re.MULTILINE)
-    return str(found)
+    [arguments] = re.findall(rf"^{name} (.*)$", stage, re.MULTILINE)
+    return str(arguments)
 
 
 def needed(name: str, extras: frozenset[str], seen: set[str]) -> None:
@@ -83,10 +83,10 @@ def test_every_entry_point_of_the_pipeline_is_in_the_image() -> None:
     for entry in [*jobs, json.loads(instruction("CMD"))]:
         python, flag, module = entry
         assert (python, flag) == ("python3", "-m")
-        found = importlib.util.find_spec(module)
-        assert found is not None
-        assert found.origin is not None
-        folder = Path(found.origin).relative_to(ROOT).parts[0]
+        spec = importlib.util.find_spec(module)
+        assert spec is not None
+        assert spec.origin is not None
+        folder = Path(spec.origin).relative_to(ROOT).parts[0]
         assert f"COPY {folder} /app/{folder}" in DOCKERFILE
 
 
@@ -186,7 +186,7 @@ def refuse(*_, **__):
 tempfile.TemporaryFile = refuse  # with which Numba tests the file system
 from pipeline.scorer.contributions import compiled_contributions
 from pipeline.scorer.forest import compiled_walk
-print(*(sum(made().stats.cache_hits.values()) for made in (compiled_walk, compiled_contributions)))
+print(*(sum(compiled().stats.cache_hits.values()) for compiled in (compiled_walk, compiled_contributions)))
 """
 
     done = subprocess.run(
@@ -243,11 +243,11 @@ def sources() -> list[str]:
 def needed_at_import(path: str) -> set[str]:
     """The modules that a file imports when it is imported."""
     nodes = ast.parse((ROOT / path).read_text()).body
-    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
 
 
 def test_the_image_leaves_out_exactly_what_it_could_not_import() -> None:

@@ -1,1 +1,1 @@
-"""`fraudline benchmark serving`: the cost of a request, beside the least possible and beside other servers."""
+"""`fraudline benchmark serving`: the cost of a request, compared with the least possible and with other servers."""

@@ -49,7 +49,7 @@ class Measurement:
 
 
 def benchmark_serving(*, peers: str, seconds: float, rounds: int, customers: int, console: Console) -> dict[str, Any]:
-    """Measure the cost of a request, beside the least possible and beside other servers; see `serving_table`.
+    """Measure the cost of a request, the least possible cost, and that of other servers; see `serving_table`.
 
     All servers run at once. They are driven over loopback one after the other, in rounds, each for `seconds` with 1, 16
     and 64 callers, so that outside disturbances affect all of them. CPU time is that of a server's processes, without

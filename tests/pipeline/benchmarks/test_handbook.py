@@ -166,11 +166,11 @@ REAL = os.environ.get("FRAUDLINE_HANDBOOK", "")
 @pytest.mark.skipif(not REAL, reason="FRAUDLINE_HANDBOOK does not name the handbook's transactions")
 def test_a_small_model_with_seven_days_reaches_its_earlier_figures_on_the_real_file() -> None:
     rows = validation_rows(Path(REAL))
-    found = handbook.measure_folds(
+    figures = handbook.measure_folds(
         rows, validation_folds()[-1:], DAYS, Hyperparameters(max_iterations=60, learning_rate=0.2)
     )
-    assert found["average_precision"]["mean"] > 0.68
-    assert found["auc_roc"]["mean"] > 0.86
+    assert figures["average_precision"]["mean"] > 0.68
+    assert figures["auc_roc"]["mean"] > 0.86
 
 
 @pytest.mark.parametrize("name", ["empty.csv", "empty.parquet"])

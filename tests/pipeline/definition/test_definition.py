@@ -188,18 +188,18 @@ from pathlib import Path
 from pipeline.steps import container
 with container.reported_failures():
     if sys.argv[1:] == ["-m", "pipeline.steps.train"]:
-        given = container.hyperparameters()
+        values = container.hyperparameters()
         assert (container.channel("train") / "rows.txt").read_text() == "train rows"
         assert (container.channel("contract") / "contract.toml").is_file()
-        (container.model_dir() / "model.json").write_text(json.dumps(given))
+        (container.model_dir() / "model.json").write_text(json.dumps(values))
     else:
         assert sys.argv[1:3] == ["-m", "pipeline.steps.evaluate"], sys.argv
         arguments = dict(zip(sys.argv[3:-1:2], sys.argv[4:-1:2]))
         assert arguments["--run"] == "r1" and arguments["--floor"] == "0.1", arguments
         assert sys.argv[-1] == "--forced-by=", sys.argv
         with tarfile.open(container.processing_path("model") / "model.tar.gz") as archive:
-            given = json.load(archive.extractfile("model.json"))
-        assert given["random_seed"] == "0" and given["learning_rate"] == "0.05", given
+            values = json.load(archive.extractfile("model.json"))
+        assert values["random_seed"] == "0" and values["learning_rate"] == "0.05", values
         gate = {{"verdict": os.environ["VERDICT"], "reason": "why"}}
         (container.processing_path("evaluation") / "evaluation.json").write_text(
             json.dumps({{"version": "v1", "manifest": "m1", "metrics": {{}}, "champion": None, "gate": gate}}))

@@ -119,8 +119,8 @@ def test_the_folder_holds_the_run_record(tmp_path: Path) -> None:
     definition = document(callback("A", x="1"))
     LocalExecution(definition, {}, tmp_path / "r1", "r1", ECHO).execute(events.append)
     assert [(event.step, event.status) for event in events] == [("A", "Executing"), ("A", "Succeeded")]
-    found = {path.relative_to(tmp_path / "r1").as_posix() for path in (tmp_path / "r1").rglob("*.*")}
-    assert found == {
+    files = {path.relative_to(tmp_path / "r1").as_posix() for path in (tmp_path / "r1").rglob("*.*")}
+    assert files == {
         "definition.json",
         "parameters.json",
         "outcome.json",

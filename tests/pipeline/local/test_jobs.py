@@ -45,7 +45,7 @@ def test_a_training_job_sees_the_container_contract(tmp_path: Path) -> None:
             channel("train", (tmp_path / "in put").as_uri()),
             channel("contract", str(tmp_path / "contract.toml")),
         ],
-        Environment={"EXTRA": "given"},
+        Environment={"EXTRA": "value"},
     )
     model = callback("Model", url=get("Steps.Train.ModelArtifacts.S3ModelArtifacts"))
     parameters = [{"Name": "Seed", "Type": "Integer", "DefaultValue": 0}]
@@ -62,7 +62,7 @@ def test_a_training_job_sees_the_container_contract(tmp_path: Path) -> None:
             "contract": "[columns]",
             "job": "pipelines-r1-Train",
             "folder": str(tmp_path / "runs/r1/steps/Train"),
-            "extra": "given",
+            "extra": "value",
         }
     with tarfile.open(artifacts / "output.tar.gz") as archive:
         assert archive.getnames() == ["curve.txt"]
@@ -131,21 +131,21 @@ def test_a_jobs_inputs_and_outputs_can_be_in_s3(bucket: str, tmp_path: Path) -> 
         """
         import json
         from pipeline.steps.container import processing_path
-        given = processing_path("test")
-        found = {str(path.relative_to(given)): path.read_text() for path in sorted(given.rglob("*.txt"))}
+        folder = processing_path("test")
+        texts = {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*.txt"))}
         folder = processing_path("evaluation") / "a"
         folder.mkdir()
-        (folder / "report.json").write_text(json.dumps(found))
+        (folder / "report.json").write_text(json.dumps(texts))
         """,
     )
-    step = processing_step("Look", program, f"s3://{bucket}/sets/test", f"s3://{bucket}/left")
+    step = processing_step("Look", program, f"s3://{bucket}/sets/test", f"s3://{bucket}/output")
     after = callback("After", seen=json_get("Look", "report", "['day=1/a.txt']"))
     outcome = run(tmp_path, document(step, after)).require_success()
     assert outcome.steps["After"]["OutputParameters"] == {"seen": "4"}
-    one = processing_step("One", program, f"s3://{bucket}/sets/one.txt", f"s3://{bucket}/left")
+    one = processing_step("One", program, f"s3://{bucket}/sets/one.txt", f"s3://{bucket}/output")
     run(tmp_path / "2", document(one)).require_success()
-    assert json.loads(home.read("left/a/report.json")) == {"one.txt": "1"}
-    nothing = processing_step("None", program, f"s3://{bucket}/nothing", f"s3://{bucket}/left")
+    assert json.loads(home.read("output/a/report.json")) == {"one.txt": "1"}
+    nothing = processing_step("None", program, f"s3://{bucket}/nothing", f"s3://{bucket}/output")
     assert f"there is no data at s3://{bucket}/nothing" in str(run(tmp_path / "3", document(nothing)).reason)
 
 

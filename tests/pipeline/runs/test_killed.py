@@ -25,8 +25,8 @@ from processing.synthetic.synthesize import synthesize, write
 
 def outcome(home: Path) -> dict[str, Any]:
     [path] = home.glob("runs/*/outcome.json")
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    document: dict[str, Any] = json.loads(path.read_text())
+    return document
 
 
 @pytest.mark.spark
