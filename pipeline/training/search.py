@@ -60,12 +60,13 @@ def of_home(home: Home, contract: Contract, count: int) -> tuple[Dataset, list[F
     Raises BadInput if there is no fold with frauds and honest transactions both to learn from and to be judged on.
     """
     from processing.tables import tables as iceberg
+    from processing.tables.snapshots import row_counts
 
     if not home.folders("warehouse/"):
         raise BadInput(f"the home {home.url} has no data yet; `fraudline run` takes some in")
     tables = iceberg.open_tables(home, contract)
-    labelled = iceberg.row_counts(tables.features, labelled=True)
-    test = split_days(labelled, iceberg.row_counts(tables.features), contract).test
+    labelled = row_counts(tables.features, labelled=True)
+    test = split_days(labelled, row_counts(tables.features), contract).test
     first = test.start - count * contract.test_days - contract.label_delay_days - contract.train_days
     window = tables.read("features", range(first, test.start))
     rows = dataset.of_table(window, contract, f"the features of {home.url}")

@@ -23,10 +23,13 @@ from processing.intake.incoming import FOLDER
 from processing.storage.documents import parse_document, read_document
 from processing.storage.home import Home
 from processing.storage.local import LocalHome
-from processing.tables.catalog import CATALOG_KEY, REPAIR, make_catalog, namespace, open_catalog
+from processing.tables.catalog import CATALOG_KEY, REPAIR, create_catalog, namespace, open_catalog
+from processing.tables.definitions import BY_DAY
 from processing.tables.locations import key_of, location_of
 from processing.tables.parquet import fault_of, first_line
-from processing.tables.tables import BY_DAY, Tables, open_tables, planned, reading
+from processing.tables.reading import reading
+from processing.tables.snapshots import scan_tasks
+from processing.tables.tables import Tables, open_tables
 
 METADATA = re.compile(r"(warehouse/(?:.+/)?([^/]+))/metadata/(\d+)-[^/]+\.metadata\.json")
 NAMES = ("transactions", "features", "quarantine")
@@ -56,7 +59,7 @@ def damaged_tables(home: Home, contract: Contract) -> Iterator[Problem]:
         if table is None or (name == "features" and not tables.features_are_current):  # which are computed anew
             continue
         try:
-            tasks = planned(table)
+            tasks = scan_tasks(table)
         except Damaged as error:
             yield Problem(home.url_of(tables.folder(name)), str(error), lambda: _catalog_anew(home))
             return
@@ -85,7 +88,7 @@ def raise_if_damaged(tables: Tables, failure: Exception) -> None:
     """
     said = f"{failure}\n{getattr(failure, '_stackTrace', '')}"  # the causes are in the latter
     for name in NAMES:
-        for task in planned(tables.find(name)):
+        for task in scan_tasks(tables.find(name)):
             key = key_of(tables.home, task.file.file_path)
             if key.rpartition("/")[2] not in said:
                 continue
@@ -100,9 +103,9 @@ def _mending(home: Home, contract: Contract, name: str, day: int) -> Callable[[]
             tables.replace_days("features", [], [], made_from=0)
             return "the next run computes all features anew"
         if name == "quarantine":
-            catalog = make_catalog(home)
+            catalog = create_catalog(home)
             catalog.rename_table(
-                (tables.space, name), (tables.space, f"{name}_damaged_{datetime.now(UTC):%Y%m%dt%H%M%S}")
+                (tables.namespace, name), (tables.namespace, f"{name}_damaged_{datetime.now(UTC):%Y%m%dt%H%M%S}")
             )
             return "it was set aside, and the next refused row begins a new one; the files are in archive/"
         tables.replace_days("transactions", [day], [])
@@ -117,7 +120,7 @@ def _catalog_anew(home: Home) -> str:
     if isinstance(home, LocalHome) and not _readable(home):
         with suppress(NotFound):
             home.move(CATALOG_KEY, f"{CATALOG_KEY}.damaged-{datetime.now(UTC):%Y%m%dt%H%M%S}")
-    catalog, done = make_catalog(home), []
+    catalog, done = create_catalog(home), []
     for name, candidates in _metadata(home).items():
         sound = next((key for key in candidates if _sound(home, catalog, key)), None)
         if sound is None:

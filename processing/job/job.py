@@ -48,10 +48,11 @@ from processing.store.open import open_store
 from processing.store.refresh import refresh_store
 from processing.store.refresh_data import Reports
 from processing.tables import tables as iceberg
-from processing.tables.committing import Changes, Files, commit, discarded_on, keys_of
+from processing.tables.commit import Changes, Files, commit, discard_on, keys_of
 from processing.tables.leftovers import sweep
 from processing.tables.parquet import READ, WRITE
 from processing.tables.schemas import quarantine_schema, transaction_schema
+from processing.tables.snapshots import row_counts, snapshot_id
 from processing.tracebacks import error_summary, redacted_traceback
 
 ATTEMPTS = 3  # to commit on top of what others commit meanwhile
@@ -154,9 +155,7 @@ def run_job(
         "reports_set_aside": taken.reports_set_aside,
         "online_buckets": set_buckets,
         "features": list(FeatureSet(contract).names),
-        "snapshots": {
-            name: iceberg.snapshot_id(job.tables.find(name)) for name in ("transactions", "features", "quarantine")
-        },
+        "snapshots": {name: snapshot_id(job.tables.find(name)) for name in ("transactions", "features", "quarantine")},
         "days": split.dates(),
         "rows": counts,
         "train_url": home.url_of(f"runs/{run}/train"),
@@ -228,7 +227,7 @@ class _Job:
 
     def _check_enough(self, taken: Taken) -> None:
         """Raise BadInput if no sets could be made of what the tables would hold, before anything is committed."""
-        labelled = Counter(iceberg.row_counts(self.tables.find("transactions"), labelled=True))
+        labelled = Counter(row_counts(self.tables.find("transactions"), labelled=True))
         try:
             split_days(labelled + Counter(taken.labelled), Counter(self._counts()) + Counter(taken.new), self.contract)
         except BadInput as error:
@@ -246,9 +245,9 @@ class _Job:
         return read_table(self.spark, self.staging.reachable(keys_of(files)), transaction_schema(self.contract))
 
     def commit(self, taken: Taken) -> None:
-        """Write what changes, then commit it. Raises as `processing.tables.committing.commit` does."""
+        """Write what changes, then commit it. Raises as `processing.tables.commit.commit` does."""
         changes = Changes()
-        with discarded_on(BaseException, lambda: list(changes.folders.values()), self.staging.discard):
+        with discard_on(BaseException, lambda: list(changes.folders.values()), self.staging.discard):
             self._write_changes(taken, changes)
             self.claims.check_unchanged()
             self.check()
@@ -277,7 +276,7 @@ class _Job:
         changes.refused = self._refused(taken, changes)
 
     def _counts(self) -> dict[int, int]:
-        return iceberg.row_counts(self.tables.find("transactions"))
+        return row_counts(self.tables.find("transactions"))
 
     def _features(self, files: Files, days: Collection[int], contract: Contract) -> DataFrame:
         reach = -(-contract.lookback_hours // 24)
@@ -336,8 +335,8 @@ class _Job:
     def write_sets(self) -> tuple[DaySplit, dict[str, int]]:
         """Put the train and test days' files into the run's folder; the days, and how many labelled rows they have."""
         files, table = self.tables.files_by_day("features"), self.tables.find("features")
-        labelled = iceberg.row_counts(table, labelled=True)
-        split = split_days(labelled, iceberg.row_counts(table), self.contract)
+        labelled = row_counts(table, labelled=True)
+        split = split_days(labelled, row_counts(table), self.contract)
         if split.unsettled:
             newest, end = date_of(split.unsettled[-1]), date_of(split.test[-1])
             say(f"too few rows after {end} are labelled to test on them yet (labels go up to {newest})")

@@ -1,7 +1,7 @@
-"""What runs that ended without a word left in a home, and its removal by the next run.
+"""Data files that interrupted runs left in a home, and their removal by the next run.
 
-For who knows that no run goes on. Only files that a run of ours wrote are looked at: `data/<run>/`, which no other
-writer of Iceberg makes.
+Call this only when no run is in progress. It looks only at files in `data/<run>/`, which no other writer of Iceberg
+creates.
 """
 
 import re
@@ -15,29 +15,29 @@ WRITTEN = re.compile(r"(warehouse/.+?/data/([^/=]+))/.+")
 
 
 def sweep(home: Home) -> int:
-    """Remove data files that no snapshot of any table refers to; how many there were. Raises Damaged."""
+    """Remove data files that no snapshot of any table refers to; returns how many. Raises Damaged."""
     written: dict[tuple[str, str], list[str]] = {}
     for entry in home.entries("warehouse/"):
-        if found := WRITTEN.fullmatch(entry.key):
-            written.setdefault((found[1], found[2].partition(".")[0]), []).append(entry.key)
-    ended = {run for run in {run for _, run in written} if _has_told(home, run)}
-    doubtful = {folder: keys for (folder, run), keys in written.items() if run not in ended}
+        if match := WRITTEN.fullmatch(entry.key):
+            written.setdefault((match[1], match[2].partition(".")[0]), []).append(entry.key)
+    finished = {run for run in {run for _, run in written} if _has_finished(home, run)}
+    doubtful = {folder: keys for (folder, run), keys in written.items() if run not in finished}
     if not doubtful:
         return 0
-    kept, removed = referenced(home), 0
+    in_use, removed = referenced(home), 0
     for folder, keys in doubtful.items():
-        lost = [key for key in keys if key.endswith(".parquet") and key not in kept]
-        if not kept.intersection(keys):
+        unused = [key for key in keys if key.endswith(".parquet") and key not in in_use]
+        if not in_use.intersection(keys):
             home.remove(f"{folder}/")
         else:
-            for key in lost:
+            for key in unused:
                 home.delete(key)
-        removed += len(lost)
+        removed += len(unused)
     return removed
 
 
 def referenced(home: Home) -> set[str]:
-    """The keys of all data files of all snapshots of all tables, those set aside too."""
+    """The keys of all data files in all snapshots of all tables, including tables set aside."""
     try:
         catalog = open_catalog(home)
     except NotFound:
@@ -55,8 +55,8 @@ def referenced(home: Home) -> set[str]:
     return keys
 
 
-def _has_told(home: Home, run: str) -> bool:
-    """Whether a run has said what it did, which is the last thing that it does."""
+def _has_finished(home: Home, run: str) -> bool:
+    """Whether a run has written its report, which is the last thing it does."""
     try:
         home.read(f"runs/{run}/features.json")
     except NotFound:

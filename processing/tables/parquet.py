@@ -1,8 +1,8 @@
-"""Parquet with checksums: a byte that has changed in a stored file is an error, never another value.
+"""Parquet with checksums: a changed byte in a stored file is an error, never a different value.
 
-Every page that is written, here or by Spark, carries its CRC, and every reader verifies it. A file of before, without
-them, is read as it is. The footer has no checksum: it is held against what is known of our files, and no rows are
-passed over on the word of its statistics.
+Every page, written here or by Spark, carries its CRC, and every reader verifies it. Files of earlier versions have
+none, and are read as they are. The footer has no checksum: it is compared with what is known of our files, and its
+statistics are never used to skip rows.
 """
 
 from collections.abc import Collection
@@ -14,29 +14,33 @@ import pyarrow.parquet as pq
 
 WRITE = {"write_page_checksum": True}  # for ParquetWriter and write_table
 READ = {"page_checksum_verification": True}  # for ParquetFile
-# For Spark. A filter that is pushed down would trust the statistics.
+# For Spark. A filter that is pushed down would rely on the statistics.
 SPARK = {
     "spark.hadoop.parquet.page.write-checksum.enabled": "true",
     "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
     "spark.sql.parquet.filterPushdown": "false",
 }
-SPARKS = "parquet-mr"  # the library by which Spark writes
-FAULTS = (ArithmeticError, LookupError, OSError, ValueError)  # what Arrow raises over damage; its own are among them
+SPARK_LIBRARY = "parquet-mr"  # with which Spark writes Parquet
+FAULTS = (
+    ArithmeticError,
+    LookupError,
+    OSError,
+    ValueError,
+)  # Arrow raises these, or subclasses, for damage
 
 
 def check_footer(
     file: pq.ParquetFile, schema: pa.Schema | None = None, rows: int | None = None, *, never_null: Collection[str] = ()
 ) -> None:
-    """Raise ValueError unless a footer is that of a sound file: with these columns and so many rows, if given.
+    """Raise ValueError unless a footer is valid, and has these columns and so many rows if they are given.
 
-    Spark writes the columns that are `never_null` (those of the schema, if it is given) all alike: as required ones, or
-    as ones that may have nulls, as all others are. Were a footer to say otherwise of a column, what tells its nulls
-    would be read as values.
+    Spark writes the columns that are `never_null` (taken from the schema, if given) either all as required, or all as
+    optional like the other columns. If a footer says otherwise of one column, its null markers would be read as values.
     """
     if rows not in (None, file.metadata.num_rows):
-        raise ValueError(f"it holds {file.metadata.num_rows:,} rows, the table says {rows:,}")
-    if file.metadata.created_by.startswith(SPARKS):
-        columns = [file.schema.column(place) for place in range(file.metadata.num_columns)]
+        raise ValueError(f"it has {file.metadata.num_rows:,} rows, the table says {rows:,}")
+    if file.metadata.created_by.startswith(SPARK_LIBRARY):
+        columns = [file.schema.column(index) for index in range(file.metadata.num_columns)]
         required = {column.name for column in columns if column.max_definition_level == 0}
         full = {field.name for field in schema if not field.nullable} if schema is not None else set(never_null)
         if required and required != full:
@@ -49,36 +53,36 @@ def check_footer(
 
 
 def fault_of(path: Path, schema: pa.Schema, rows: int) -> str:
-    """What is wrong with a file that should have these columns and so many rows; "" if nothing is. Reads every page."""
+    """What is wrong with a file that should have these columns and rows; "" if nothing is. Reads every page."""
     try:
         with pq.ParquetFile(path, **READ) as file:
             check_footer(file, schema, rows)
-            found = 0
+            count = 0
             for batch in file.iter_batches():
                 batch.validate(full=True)
-                found += len(batch)
-            if found != rows:
-                return f"{found:,} of its {rows:,} rows can be read"
-        return "" if _is_as_beside(path) else "it cannot be read: its bytes do not have the checksums beside it"
+                count += len(batch)
+            if count != rows:
+                return f"only {count:,} of its {rows:,} rows can be read"
+        return "" if _matches_crc_file(path) else "it cannot be read: its bytes do not match the checksums beside it"
     except FAULTS as error:
         return f"it cannot be read: {first_line(error)}"
 
 
-def _is_as_beside(path: Path) -> bool:
-    """Whether a file's bytes, the footer's too, have the checksums that Spark wrote beside it on a laptop.
+def _matches_crc_file(path: Path) -> bool:
+    """Whether a file's bytes, including the footer, match the checksums that Spark wrote beside it on a laptop.
 
-    Those are in `.<name>.crc`: after a word of 4 bytes, how many bytes each is of, then a CRC-32 each. Spark itself
-    refuses to read a file that differs. True if there are none.
+    They are in `.<name>.crc`: a magic number of 4 bytes, the number of bytes in a block, then a CRC-32 for each block.
+    Spark itself refuses to read a file that differs. True if there is no such file.
     """
-    beside = path.with_name(f".{path.name}.crc")
-    if not beside.is_file():
+    crc_file = path.with_name(f".{path.name}.crc")
+    if not crc_file.is_file():
         return True
-    stored, content = beside.read_bytes(), path.read_bytes()
+    stored, content = crc_file.read_bytes(), path.read_bytes()
     size = int.from_bytes(stored[4:8], "big") or len(content)
-    pieces = (content[at : at + size] for at in range(0, len(content), size))
-    return stored[8:] == b"".join(crc32(piece).to_bytes(4, "big") for piece in pieces)
+    blocks = (content[at : at + size] for at in range(0, len(content), size))
+    return stored[8:] == b"".join(crc32(block).to_bytes(4, "big") for block in blocks)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, which for Arrow's is the fault."""
+    """The first line of an error's message, which in Arrow's errors names the fault."""
     return (str(error).strip().splitlines() or ["no reason given"])[0]

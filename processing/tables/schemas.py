@@ -1,4 +1,4 @@
-"""What the rows of a contract look like, in a table or on their way into one, as Arrow schemas."""
+"""The Arrow schemas of a contract's rows, in the tables and during intake."""
 
 import pyarrow as pa
 
@@ -9,7 +9,7 @@ TIME = pa.timestamp("us", tz="UTC")
 
 
 def transaction_schema(contract: Contract) -> pa.Schema:
-    """The columns of an accepted transaction, the same for every dataset up to entities and further columns."""
+    """The columns of an accepted transaction. Only the entities and the extra columns depend on the contract."""
     return pa.schema(
         [
             pa.field("transaction_id", pa.string(), nullable=False),
@@ -24,20 +24,20 @@ def transaction_schema(contract: Contract) -> pa.Schema:
 
 
 def features_schema(contract: Contract) -> pa.Schema:
-    """A row of the features table: what identifies the transaction, its label, its features."""
+    """A row of the features table: the transaction's id, time, amount, label and entities, and its features."""
     fields = list(transaction_schema(contract))[: 4 + len(contract.entities)]
     return pa.schema([*fields, *(pa.field(name, pa.float64()) for name in FeatureSet(contract).names)])
 
 
 def intake_schema(contract: Contract) -> pa.Schema:
-    """A transaction as read: its columns (null where refused), where it stood, why it was refused, its raw content."""
+    """A row as read: the transaction's columns (null if refused), file and line, why it was refused, raw content."""
     fields = [field.with_nullable(True) for field in transaction_schema(contract)]
     origin = [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("content", pa.string())]
     return pa.schema([*fields, *(pa.field(name, kind) for name, kind in origin)])
 
 
 def quarantine_schema() -> pa.Schema:
-    """A refused row: where it stood, why it was refused, its whole content, and the digest of its file."""
+    """A refused row: its run, file and line, why it was refused, its whole content, and the digest of its file."""
     fields = [("run", pa.string()), ("refused_at", pa.timestamp("us", tz="UTC")), ("file", pa.string())]
     fields += [("line", pa.int64()), ("reason", pa.string()), ("content", pa.string()), ("file_sha256", pa.string())]
     return pa.schema(fields)

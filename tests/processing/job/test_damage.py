@@ -18,7 +18,8 @@ from processing.storage.local import LocalHome
 from processing.store.decisions import Decision, Event
 from processing.store.open import open_store
 from processing.tables.schemas import quarantine_schema
-from processing.tables.tables import open_tables, row_counts, snapshot_id
+from processing.tables.snapshots import row_counts, snapshot_id
+from processing.tables.tables import open_tables
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ from processing.tables import tables
 from processing.tables.leftovers import referenced
 from processing.tables.parquet import check_footer
 from processing.tables.schemas import features_schema
+from processing.tables.snapshots import row_counts, snapshot_id
 
 pytestmark = pytest.mark.spark
 
@@ -103,7 +104,7 @@ class Installation:
 
     def snapshots(self) -> tuple[int | None, int | None]:
         opened = tables.open_tables(self.home, self.contract)
-        return tables.snapshot_id(opened.transactions), tables.snapshot_id(opened.features)
+        return snapshot_id(opened.transactions), snapshot_id(opened.features)
 
     def files(self) -> set[str]:
         """All files but the catalog's own and the logs of the store."""
@@ -551,7 +552,7 @@ def test_an_early_report_does_not_move_the_test_days(new: Callable[[str], Instal
     assert first["days"] == {"train": ["2026-03-01", "2026-03-06"], "test": ["2026-03-09", "2026-03-11"]}
     assert second["days"] == first["days"] | {"unsettled": ["2026-03-16", "2026-03-16"]}
     assert second["rows"] == first["rows"]
-    labelled = tables.row_counts(tables.open_tables(home.home, CONTRACT).features, labelled=True)
+    labelled = row_counts(tables.open_tables(home.home, CONTRACT).features, labelled=True)
     assert labelled[max(labelled)] == 1
 
 

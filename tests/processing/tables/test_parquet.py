@@ -133,7 +133,7 @@ def test_a_file_with_other_rows_than_committed_is_damaged(features: Any) -> None
         return bytes(sink.getvalue())
 
     _, tables = features(halved)
-    with pytest.raises(Damaged, match="holds 11 rows, the table says 30"):
+    with pytest.raises(Damaged, match="it has 11 rows, the table says 30"):
         tables.read("features")
 
 

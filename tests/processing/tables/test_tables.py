@@ -21,11 +21,12 @@ from table_home import CONTRACT, FIRST, at, begin, ids, put, written
 from processing.contracts.reader import load, parse
 from processing.errors import BadInput, Conflict, Damaged, NotFound
 from processing.storage.local import LocalHome
-from processing.tables.committing import Changes, commit
+from processing.tables.commit import Changes, commit
 from processing.tables.leftovers import referenced, sweep
 from processing.tables.locations import LocalFiles
 from processing.tables.schemas import transaction_schema
-from processing.tables.tables import Tables, open_tables, row_counts
+from processing.tables.snapshots import row_counts
+from processing.tables.tables import Tables, open_tables
 
 ODD = [
     "my home",
@@ -312,7 +313,7 @@ def test_a_lost_catalog_is_not_a_new_home(tmp_path: Path) -> None:
     home = begin(tmp_path / "home")
     home.delete("warehouse/catalog.db")
     before = content(home.folder)
-    with pytest.raises(Damaged, match=r"does not know the table transactions.*home repair"):
+    with pytest.raises(Damaged, match=r"lacks the table transactions.*home repair"):
         open_tables(home, CONTRACT)
     assert content(home.folder) == before
 

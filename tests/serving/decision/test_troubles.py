@@ -272,7 +272,7 @@ def test_a_refresh_that_ended_halfway_is_told_until_one_ends(tmp_path: Path, mon
         assert troubles(client) == {}  # a refresh may take a while
         monkeypatch.setattr(store_watch, "REFRESH_SECONDS", 0.0)
         assert eventually(lambda: set(troubles(client)) == {"refresh_unfinished"})
-        assert "is not finished" in client.get("/console/serving").text
+        assert "has not finished" in client.get("/console/serving").text
         assert client.post("/v1/score", json=fresh()).status_code == 200
         fill(home)
         assert eventually(lambda: not troubles(client))
