@@ -115,7 +115,7 @@ def test_rows_of_a_table_are_those_that_were_committed(features: Any) -> None:
     [
         (lambda whole: flipped(whole, 300, 4), "cannot be read: OSError"),
         (lambda whole: whole[: len(whole) // 2], "cannot be read: ArrowInvalid"),
-        (lambda whole: None, "is gone"),
+        (lambda whole: None, "is missing"),
         (lambda whole: b"", "cannot be read: ArrowInvalid"),
     ],
     ids=["flipped", "cut", "gone", "empty"],
