@@ -1,6 +1,6 @@
-"""The service rationale, a Word document: which AWS services were chosen for what, and why.
+"""The service rationale, a Word document: which AWS services were chosen, and why.
 
-`rationale.txt` is the text, in Markdown with {names} of figures; `figures` takes those from the stack's template and
-the bill, `picture` draws the architecture, `document` puts it together. `python -m pipeline.infrastructure.rationale`
-writes it.
+`rationale.txt` is the text, in Markdown with {names} of figures. `figures` reads those from the stack's template and
+the bill, `diagram` draws the architecture, and `document` has pandoc make the file with the styles of
+`reference.docx`.
 """

@@ -1,8 +1,8 @@
-"""The figures of the rationale: every number in it, taken from what is deployed and from the bill."""
+"""The figures of the rationale: every number in it, from the stack's template or the bill."""
 
 import json
 import re
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from pipeline.infrastructure.cost.bill import KINDS, Bill, monthly_bill
 from pipeline.infrastructure.cost.volumes import Volumes
@@ -16,12 +16,12 @@ from pipeline.infrastructure.template import (
 )
 
 GROWN = Volumes(transactions=30_000_000, runs=4, tasks=3, data_gb=500)
-LAMBDA_SECONDS = 0.1  # taken for a decision in a Lambda function of a task's memory, two calls to DynamoDB included
-DPU_AS_INSTANCE = "ml_m5_xlarge"  # a DPU of Glue has its processors and memory
+LAMBDA_SECONDS = 0.1  # assumed for a decision in a Lambda function with a task's memory, with two calls to DynamoDB
+DPU_AS_INSTANCE = "ml_m5_xlarge"  # it has the processors and memory of a Glue DPU
 
 
 def figures_of(template: Template) -> dict[str, str]:
-    """The figures by the name that the text calls them. Some are whole tables, in Markdown."""
+    """The figures by name. Some are whole tables, in Markdown."""
     bill, grown = monthly_bill(Volumes()), monthly_bill(GROWN)
     return {**_data(template), **_training(template), **_api(template), **_triggers(template), **_costs(bill, grown)}
 
@@ -55,6 +55,8 @@ def _training(template: Template) -> dict[str, str]:
     defaults = {one["Name"]: one.get("DefaultValue") for one in definition["Parameters"]}
     steps = {step["Name"]: step for step in definition["Steps"]}
     train, evaluate = steps["Train"]["Arguments"], steps["Evaluate"]["Arguments"]
+    repository = only_resource(template, "AWS::ECR::Repository")
+    [image_rule] = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
     shown = ("MinAveragePrecision", "ConfidenceLevel", "NonInferiorityMargin", "ModelApprovalStatus", "MaxIterations")
     return {
         "glue_version": job["GlueVersion"],
@@ -68,12 +70,10 @@ def _training(template: Template) -> dict[str, str]:
         "train_hours": f"{train['StoppingCondition']['MaxRuntimeInSeconds'] / 3600:g}",
         "evaluate_hours": f"{evaluate['StoppingCondition']['MaxRuntimeInSeconds'] / 3600:g}",
         "parameters": str(len(defaults)),
-        "parameter_table": _table(("parameter", "default"), ((f"`{name}`", str(defaults[name])) for name in shown)),
-        "kept_images": str(
-            json.loads(only_resource(template, "AWS::ECR::Repository")["LifecyclePolicy"]["LifecyclePolicyText"])[
-                "rules"
-            ][0]["selection"]["countNumber"]
+        "parameter_table": _table(
+            {"parameter": "---", "default": "---"}, ((f"`{name}`", str(defaults[name])) for name in shown)
         ),
+        "untagged_days": str(image_rule["selection"]["countNumber"]),
     }
 
 
@@ -113,7 +113,7 @@ def _triggers(template: Template) -> dict[str, str]:
         for name, found in template["Resources"].items()
         if found["Type"] == "AWS::CloudWatch::Alarm"
     }
-    one_of_each = [(name, told) for name, told in alarms.items() if not name.endswith("Dead")]
+    others = [(name, meaning) for name, meaning in alarms.items() if not name.endswith("Dead")]
     return {
         "functions": str(len(functions)),
         "function_mb": str(functions[0]["MemorySize"]),
@@ -128,8 +128,8 @@ def _triggers(template: Template) -> dict[str, str]:
         "queues": str(count(template, "AWS::SQS::Queue") // 2),
         "alarms": str(len(alarms)),
         "alarm_table": _table(
-            ("alarm", "goes off when"),
-            [("one for each dead-letter queue", "An event could not be answered and was set aside"), *one_of_each],
+            {"alarm": "----------", "goes off when": "----------------------"},
+            [("one for each dead-letter queue", "A function gave up on a message"), *others],
         ),
         "latency_alarm": f"{1000 * only_resource(template, 'AWS::CloudWatch::Alarm', 'AlarmsLatency')['Threshold']:g}",
         "age_alarm": f"{_threshold(template, 'ModelAgeDays'):g}",
@@ -200,16 +200,17 @@ def _bill_table(bill: Bill) -> str:
         )
         for service in bill.services()
     ]
-    total = ("**all**", *(_usd(bill.total(kind)) for kind in KINDS), f"**{_usd(bill.total())}**")
-    return _table(("service", *(f"{kind} >" for kind in KINDS), "a month >"), [*rows, total])
+    total = ("**total**", *(_usd(bill.total(kind)) for kind in KINDS), f"**{_usd(bill.total())}**")
+    return _table({"service": "---", **dict.fromkeys((*KINDS, "per month"), "---:")}, [*rows, total])
 
 
 def _usd(value: float) -> str:
     return f"{value:,.2f}"
 
 
-def _table(header: tuple[str, ...], rows: Any) -> str:
-    lines = [header, tuple("---" for _ in header), *rows]
+def _table(columns: Mapping[str, str], rows: Iterable[tuple[str, ...]]) -> str:
+    """A table in Markdown. columns: each header, with the dashes below it, which give the width and the alignment."""
+    lines = [tuple(columns), tuple(columns.values()), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -1,61 +1,70 @@
-"""The rationale's maker: figures come from the code alone, and the same input makes the same document."""
+"""The rationale: its figures come from the code only, and the same input makes the same document."""
 
 import io
 import re
+import zipfile
 from collections import defaultdict
 
 import pytest
 from docx import Document
 
 from pipeline.infrastructure.rationale.__main__ import TEXT
-from pipeline.infrastructure.rationale.document import make, parts
-from pipeline.infrastructure.rationale.picture import draw
+from pipeline.infrastructure.rationale.diagram import draw
+from pipeline.infrastructure.rationale.document import make_document
 
 SMALL = """# Title
 
 Before **{much}** and `code`.
 
+## Section
+
 Table: Numbers
-| name | amount > |
-| --- | --- |
+
+| name | amount |
+| ---- | -----: |
 | one | {much} |
 
 - first
 - second
 
-Picture: What there is
+![The parts.][diagram]
 """
 
 
 def test_no_number_is_written_by_hand() -> None:
-    """Every figure has a name; what is left are the names of services."""
+    """Every figure has a name. What is left are names of services."""
     by_hand = re.sub(r"\{\w+\}", "", TEXT.read_text(encoding="utf-8"))
     assert set(re.findall(r"\w*\d\w*", by_hand)) <= {"S3", "EC2"}
 
 
 def test_the_same_input_makes_the_same_bytes() -> None:
     figures: dict[str, str] = defaultdict(str, much="7")
-    assert make(SMALL, figures, draw()) == make(SMALL, figures, draw())
+    assert make_document(SMALL, figures, draw()) == make_document(SMALL, figures, draw())
 
 
-def test_a_document_has_headings_tables_with_headers_and_a_described_picture() -> None:
-    data = make(SMALL, {"much": "7"}, draw())
+def test_a_document_has_headings_tables_with_headers_and_a_described_diagram() -> None:
+    data = make_document(SMALL, {"much": "7"}, draw())
     document = Document(io.BytesIO(data))
+    text = {style: [p.text for p in document.paragraphs if p.style.name == style] for style in ("Title", "Compact")}
+    assert text == {"Title": ["Title"], "Compact": ["first", "second"]}
     [table] = document.tables
     assert [[cell.text for cell in row.cells] for row in table.rows] == [["name", "amount"], ["one", "7"]]
-    assert [p.text for p in document.paragraphs if p.style.name == "Caption"] == [
-        "Table 1. Numbers",
-        "Picture 1. What there is",
-    ]
-    assert [p.text for p in document.paragraphs if p.style.name == "List Bullet"] == ["first", "second"]
-    written = parts(data)["word/document.xml"].decode()
-    assert "w:tblHeader" in written
-    assert 'descr="Architecture.' in written
-    assert "NUMPAGES" in parts(data)["word/footer1.xml"].decode()
+    captions = [p for p in document.paragraphs if p.style.name in ("Table Caption", "Image Caption")]
+    # Word numbers captions by fields, which python-docx does not read.
+    numbered = ["".join(node.text or "" for node in p._p.iter() if node.tag.endswith("}t")) for p in captions]
+    assert numbered == ["Table\xa01: Numbers", "Figure\xa01: The parts."]
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        body, footer = (archive.read(f"word/{name}.xml").decode() for name in ("document", "footer1"))
+        properties = archive.read("docProps/core.xml").decode()
+    assert "w:tblHeader" in body
+    assert 'descr="Architecture.' in body
+    assert "NUMPAGES" in footer
+    assert "<dc:title>Title</dc:title>" in properties
+    assert "2026-01-01T00:00:00Z</dcterms:created>" in properties
 
 
-def test_a_figure_that_is_missing_or_not_used_is_told() -> None:
+def test_a_figure_that_is_missing_or_unused_is_named() -> None:
     with pytest.raises(KeyError, match="much"):
-        make(SMALL, {}, draw())
+        make_document(SMALL, {}, draw())
     with pytest.raises(ValueError, match="does not use more"):
-        make(SMALL, {"much": "7", "more": "8"}, draw())
+        make_document(SMALL, {"much": "7", "more": "8"}, draw())

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -794,12 +795,17 @@ def test_the_bill_is_computed_for_what_the_stack_deploys(template: Template) -> 
     assert read_sizes() == sizes_of(template)
 
 
+def parts(document: bytes) -> dict[str, bytes]:
+    """The parts of a .docx file by name."""
+    with zipfile.ZipFile(io.BytesIO(document)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
 def test_the_rationale_says_what_is_deployed_and_what_it_costs(template: Template) -> None:
     """service_rationale.docx is what `make rationale` writes now."""
     from matplotlib.image import imread
 
     from pipeline.infrastructure.rationale.__main__ import FILE, rationale
-    from pipeline.infrastructure.rationale.document import parts
 
     written, now = parts(FILE.read_bytes()), parts(rationale(template))
     assert set(written) == set(now)

@@ -1,4 +1,4 @@
-"""The picture of the architecture: three applications, the data between them, and who is told."""
+"""The diagram of the architecture: three applications, the data between them, and the alarms."""
 
 import io
 from itertools import pairwise
@@ -12,7 +12,7 @@ ALT = (
     "Architecture. Top: files and other teams' tables raise events, which EventBridge puts into an SQS queue with a "
     "dead-letter queue; a Lambda function starts the SageMaker pipeline. Middle: the pipeline's steps Features (a Glue "
     "job), Train, Evaluate, Gate, Register and Promote, over the home in S3 with its Iceberg tables, models and the "
-    "pointer latest.json. Bottom: callers ask an internal load balancer, behind which two ECS Fargate tasks score with "
+    "pointer latest.json. Bottom: callers use an internal load balancer, behind which two ECS Fargate tasks score with "
     "the promoted model and the online store in DynamoDB. CloudWatch alarms reach the team through SNS."
 )
 INK, LINE = "#1f2a37", "#5b6b7d"
@@ -23,7 +23,7 @@ Point = tuple[float, float]
 
 
 def draw() -> bytes:
-    """The picture as a PNG; the same each time."""
+    """The diagram as a PNG, the same bytes each time."""
     figure = Figure(figsize=(WIDTH / 14.5, HEIGHT / 14.5), dpi=240)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -32,7 +32,7 @@ def draw() -> bytes:
     axes.axis("off")
     _lane(axes, 21, 55, 98.8, 20, "triggers", "Retraining function")
     _lane(axes, 21, 29, 98.8, 23, "training", "Training job: one SageMaker pipeline")
-    _lane(axes, 21, 1, 98.8, 25, "serving", "API, in a network without a way out")
+    _lane(axes, 21, 1, 98.8, 25, "serving", "API, in a network without internet access")
     _lane(axes, 0.2, 1, 18.3, 74, "data", "Home in S3")
     _data(axes)
     _retraining(axes)
@@ -105,9 +105,9 @@ def _lane(axes: Axes, x: float, y: float, width: float, height: float, colour: s
             (x, y), width, height, boxstyle="round,pad=0,rounding_size=1.2", fc=LANES[colour], ec=EDGES[colour], lw=0.8
         )
     )
-    # Where no arrow passes: on the right, but for the narrow lane.
-    place, side = (x + width - 2, "right") if width > 20 else (x + 1.6, "left")
-    axes.text(place, y + height - 1.6, title, fontsize=9, weight="bold", color=EDGES[colour], va="top", ha=side)
+    # On the right, where no arrow passes; the narrow lane has room on the left only.
+    left, side = (x + width - 2, "right") if width > 20 else (x + 1.6, "left")
+    axes.text(left, y + height - 1.6, title, fontsize=9, weight="bold", color=EDGES[colour], va="top", ha=side)
 
 
 def _box(axes: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
@@ -129,7 +129,7 @@ def _arrow(
     dashed: bool = False,
     reverse: bool = False,
 ) -> None:
-    """An arrow, by way of the points of `bend`, the last of which is its end then."""
+    """Draw an arrow to `end`, or through the points of `bend` to the last of them."""
     points = [start, *(bend or (end,))]
     if reverse:
         points.reverse()
