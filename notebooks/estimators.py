@@ -5,7 +5,7 @@ To use one, run with `--set Estimator=estimators:forest` and this folder on the 
 
 from sklearn.ensemble import ExtraTreesClassifier
 
-from pipeline.estimators.trees import Hyperparameters
+from pipeline.estimators.hyperparameters import Hyperparameters
 
 
 def forest(hyperparameters: Hyperparameters) -> ExtraTreesClassifier:

@@ -1,5 +1,5 @@
-"""What the parts call their metrics in CloudWatch, for the alarms that watch them. Imports nothing."""
+"""The names of the CloudWatch metrics that alarms watch. Imports nothing."""
 
 NAMESPACE = "Fraudline"
 MODEL_AGE, MODEL_AGE_SERVICE = "ModelAgeDays", "fraudline-model-age"
-DRIFT_SERVICE = "fraudline-drift"
+FEATURE_DRIFT, SCORE_DRIFT, DRIFT_SERVICE = "FeatureDrift", "ScoreDrift", "fraudline-drift"

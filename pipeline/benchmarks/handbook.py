@@ -26,11 +26,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from pipeline.data.dataset import Dataset
 from pipeline.data.folds import Fold
 from pipeline.data.transactions import as_dataset, read_transactions
+from pipeline.estimators.hyperparameters import Hyperparameters
 from pipeline.estimators.predict import scores
-from pipeline.estimators.trees import Hyperparameters
 from pipeline.evaluation.calibration import calibration
-from pipeline.evaluation.metrics import card_precision
-from pipeline.training.fit import fit, library_versions
+from pipeline.evaluation.model_metrics import card_precision
+from pipeline.registry.requirements import library_versions
+from pipeline.training.fit import fit
 from processing.contracts import reader as contracts
 from processing.errors import BadInput
 from processing.split import EPOCH, date_of
@@ -102,7 +103,7 @@ def measure_folds(
     """Measure a model on some folds: {"history_days", measure: {"mean", "standard_deviation", "folds"}}.
 
     auc_roc, average_precision: over all rows of the test week
-    card_precision_at_100: see `pipeline.evaluation.metrics.card_precision`
+    card_precision_at_100: see `pipeline.evaluation.model_metrics.card_precision`
     frauds_foretold: predicted / actual frauds; predicted is the sum of the scores. 1 if they are calibrated
     """
 

@@ -12,12 +12,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from pipeline.estimators.factory import build_estimator
+from pipeline.estimators.hyperparameters import Hyperparameters
 from pipeline.estimators.predict import scores
-from pipeline.estimators.trees import Hyperparameters, build
+from pipeline.registry.requirements import library_versions
+from pipeline.scorer.arrays_file import write_arrays
 from pipeline.scorer.contributions import Contributions
-from pipeline.scorer.forest import PackedScorer, compiled_walk, save
-from pipeline.scorer.packers import pack
-from pipeline.training.fit import library_versions
+from pipeline.scorer.forest import PackedScorer, compiled_walk
+from pipeline.scorer.packers.choose import pack
 from processing.arrays import Floats
 from processing.contract import Contract
 from processing.contracts import reader as contracts
@@ -44,7 +46,7 @@ def benchmark_scorer(*, days: int = 40, customers: int = 4_000, repetitions: int
     """
     rows, fraud = _synthetic(days, customers)
     with threadpool_limits(1):
-        model = build(Hyperparameters()).fit(rows, fraud)
+        model = build_estimator(Hyperparameters()).fit(rows, fraud)
         began = time.process_time()
         compiled_walk()
         compiled = time.process_time() - began
@@ -66,7 +68,7 @@ def benchmark_scorer(*, days: int = 40, customers: int = 4_000, repetitions: int
             "trees": scorer.trees,
             "features": scorer.features,
             "nodes": len(packed["left"]),
-            "kilobytes": round(len(save(packed)) / 1000),
+            "kilobytes": round(len(write_arrays(packed)) / 1000),
             "fitted_rows": len(rows),
         },
         "compile_seconds": round(compiled, 2),

@@ -32,12 +32,14 @@ def drift(
     Example: fraudline drift --since 2026-07-01 --page drift.html --fail-above 0.25
     """
     from pipeline.evaluation import drift as drifting
+    from pipeline.evaluation.drift_metrics import publish_metrics
+    from pipeline.evaluation.report.drift_page import drift_page
 
-    comparison = drifting.measure_drift(existing_home(address), drifting.since_of(since))
+    comparison = drifting.measure_drift(existing_home(address), drifting.parse_since(since))
     if page:
-        page.write_bytes(drifting.page_of(comparison))
+        page.write_bytes(drift_page(comparison))
     if publish:
-        drifting.publish(comparison)
+        publish_metrics(comparison)
     if as_json:
         typer.echo(json.dumps(comparison, indent=2))
     else:
@@ -46,7 +48,7 @@ def drift(
         return
     if over := drifting.above(comparison, fail_above):
         raise RunFailed(f"PSI above {fail_above:g}, beyond chance: {', '.join(over)}")
-    if undecided := drifting.unsaid(comparison, fail_above):
+    if undecided := drifting.undecided(comparison, fail_above):
         typer.echo(f"too few transactions to tell whether PSI exceeds {fail_above:g}: {', '.join(undecided)}", err=True)
 
 
@@ -65,13 +67,16 @@ def _print_comparison(comparison: dict[str, Any], fewest_unsampled: int) -> None
             highlight=False,
             style="dim",
         )
-    table = Table("", "PSI", "by chance", "KS", "change", box=None, pad_edge=False)
+    psi, *others = comparison["measures"].values()
+    table = Table("", psi, "by chance", *others, "change", box=None, pad_edge=False)
     colours = {"small": "green", "moderate": "yellow", "great": "red", "too few": "dim"}
     score = {"score": comparison["score"]} if comparison["score"] else {}
     for name, figure in {**score, **comparison["features"]}.items():
         level = figure["level"]
         chance = "" if figure["chance"] is None else f"{figure['chance']:.3f}"
-        table.add_row(name, f"{figure['psi']:.3f}", chance, f"{figure['ks']:.3f}", f"[{colours[level]}]{level}[/]")
+        psi, *others = (f"{figure[key]:.3f}" for key in comparison["measures"])
+        change = f"[{colours[level]}]{'large' if level == 'great' else level}[/]"
+        table.add_row(name, psi, chance, *others, change)
     console.print(table)
     if comparison["alerts"]["now"] is not None:
         now, then = comparison["alerts"]["now"], comparison["alerts"]["reference"]

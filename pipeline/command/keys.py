@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.command.options import DEFAULT_HOME, HomeOption, JsonOption, existing_home
-from pipeline.registry.api_keys import SCOPES, HomeKeys, Key, SecretKeys, added, edit, revoked
+from pipeline.registry.api_keys import SCOPES, HomeKeys, Key, SecretKeys, edit_keys, keys_with_new, keys_without
 from processing.errors import BadInput
 from processing.storage.local import LocalHome
 
@@ -51,11 +51,11 @@ def add_key(
     tokens = []
 
     def with_new_key(keys: tuple[Key, ...]) -> tuple[Key, ...]:
-        more, token = added(keys, name, scope, expires=_expiry(expires), per_second=per_second)
+        more, token = keys_with_new(keys, name, scope, expires=_expiry(expires), per_second=per_second)
         tokens.append(token)
         return more
 
-    edit(storage, with_new_key)
+    edit_keys(storage, with_new_key)
     typer.echo(tokens[-1])
     _report(f"The line above is the key {name!r}, for {', '.join(scope)}. It cannot be shown again.", secret)
 
@@ -90,7 +90,7 @@ def revoke_key(name: NameArgument, address: HomeOption = DEFAULT_HOME, secret: S
 
     Example: fraudline keys revoke till-1
     """
-    edit(_storage(address, secret), lambda keys: revoked(keys, name))
+    edit_keys(_storage(address, secret), lambda keys: keys_without(keys, name))
     _report(f"The key {name!r} is revoked.", secret)
 
 

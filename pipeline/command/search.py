@@ -50,7 +50,7 @@ def search(
         else:
             home, card = existing_home(address), None
             contract = contracts.of_home(home)
-            rows, weeks = searching.of_home(home, contract, folds)
+            rows, weeks = searching.validation_weeks(home, contract, folds)
         best = 0.0
 
         def report(trial: searching.Trial) -> None:
@@ -61,9 +61,9 @@ def search(
         progress.update(bar, total=len(combinations), description="fitting")
         results = searching.search(rows, weeks, contract, combinations, card=card, progress=report)
     if as_json:
-        typer.echo(json.dumps(searching.as_document(results, weeks), indent=2))
+        typer.echo(json.dumps(searching.search_document(results, weeks), indent=2))
     else:
-        typer.echo(searching.table(results))
+        typer.echo(searching.search_table(results))
 
 
 def _progress(console: Console) -> Progress:

@@ -1,1 +1,1 @@
-"""The rows that models are trained and measured on."""
+"""The rows that models are trained and tested on."""

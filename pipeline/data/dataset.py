@@ -1,4 +1,4 @@
-"""A training or test set: the folder of Parquet files that the feature job writes for a run."""
+"""A training or test set, read from the Parquet files that the feature job writes for a run."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -12,29 +12,29 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from processing.arrays import Floats
+from processing.arrays import Floats, Ints
 from processing.contract import Contract
 from processing.errors import BadInput, Damaged
 from processing.features.feature_set import FeatureSet
 from processing.features.windows import DAY_US
+from processing.split import date_of
 from processing.tables.parquet import FAULTS, READ, check_footer, first_line
 from processing.tables.schemas import features_schema
 
-Ints = NDArray[np.int64]
-REMEDY = "run `fraudline home repair`, then once more, which writes the sets anew"
+REMEDY = "run `fraudline home repair`, then run the pipeline again, which rewrites the sets"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows in the order of their times (then of their ids), n of them.
+    """n rows in the order of their times, then of their ids.
 
-    X: features, [n, m] float64, in the order of `FeatureSet(contract).names`; NaN is a value that is missing
+    X: features, [n, m] float64, in the order of `FeatureSet(contract).names`; NaN means a missing value
     y: 1 for fraud, else 0, [n] int8
     amount: in major units, [n] float64
     day: UTC days since 1970, [n] int64
-    entities: the entity of every row by the contract's entity name, [n] str each
+    entities: for each entity name of the contract, the entity of every row, [n] str
     ids: the transactions' ids, [n] objects, each a str
-    digest: SHA-256 of the content, the same however the rows are ordered or spread over files
+    digest: SHA-256 of the content, independent of the order of the rows and their spread over files
     """
 
     X: Floats
@@ -55,11 +55,22 @@ class Dataset:
 
     @property
     def learnable(self) -> bool:
-        """Whether there are both frauds and honest transactions."""
+        """Whether the rows hold both frauds and legitimate transactions."""
         return 0 < self.frauds < self.rows
 
+    @property
+    def window(self) -> dict[str, str]:
+        """The first and the last day, as dates: {"first_day", "last_day"}."""
+        first, last = (date_of(day).isoformat() for day in (self.day[0], self.day[-1]))
+        return {"first_day": first, "last_day": last}
+
+    @property
+    def period(self) -> str:
+        """The first and the last day in words."""
+        return f"{self.window['first_day']} to {self.window['last_day']}"
+
     def part(self, rows: slice) -> "Dataset":
-        """Some of the rows, as views. The digest stays that of the whole set."""
+        """Some of the rows, as views. The digest remains the whole set's."""
         entities = {name: values[rows] for name, values in self.entities.items()}
         return Dataset(
             self.X[rows], self.y[rows], self.amount[rows], self.day[rows], entities, self.ids[rows], self.digest
@@ -67,28 +78,28 @@ class Dataset:
 
 
 def read(folder: Path, contract: Contract) -> Dataset:
-    """The rows of every .parquet file below a folder (names that begin with . or _ are passed over).
+    """The rows of every .parquet file below a folder, except names that begin with . or _.
 
-    Columns beyond those of the set are ignored, and so are rows whose label is not known yet. Raises BadInput, naming
-    file and column, for one that is missing, of another type or has nulls, and for a set without rows, without
-    frauds, or with an id twice; Damaged for a file that is not as it was written.
+    Extra columns are ignored, and so are rows whose label is not known yet. Raises BadInput, naming file and column,
+    if a column is missing, has another type or has nulls, and if the set has no rows, no frauds, only frauds, or an
+    id twice; Damaged if a file is damaged.
     """
     columns = _columns(contract, FeatureSet(contract))
     paths = [path for path in sorted(folder.rglob("*.parquet")) if not _hidden(path.relative_to(folder))]
     never_null = [field.name for field in features_schema(contract) if not field.nullable]
-    tables = [_fitted(_opened(path, columns, never_null), columns, str(path)) for path in paths]
+    tables = [_labelled(_read_file(path, columns, never_null), columns, str(path)) for path in paths]
     if not any(table.num_rows for table in tables):
-        raise BadInput(f"{folder} holds no rows: found {len(paths)} Parquet files; give it a longer time of data")
+        raise BadInput(f"{folder} has no rows: found {len(paths)} Parquet files; use a longer period of data")
     return _dataset(pa.concat_tables(tables), contract, str(folder))
 
 
 def of_table(table: Any, contract: Contract, source: str) -> Dataset:
-    """The rows of an Arrow table with the columns of a set, as `read` gives those of files. Raises BadInput."""
+    """The rows of an Arrow table with the columns of a set, as `read` returns those of files. Raises BadInput."""
     columns = _columns(contract, FeatureSet(contract))
-    fitted = _fitted(table.select(list(columns)), columns, source)
-    if not fitted.num_rows:
-        raise BadInput(f"{source} holds no rows with a label; give it a longer time of data")
-    return _dataset(fitted, contract, source)
+    labelled = _labelled(table.select(list(columns)), columns, source)
+    if not labelled.num_rows:
+        raise BadInput(f"{source} has no labelled rows; use a longer period of data")
+    return _dataset(labelled, contract, source)
 
 
 def _dataset(table: Any, contract: Contract, source: str) -> Dataset:
@@ -101,7 +112,7 @@ def _dataset(table: Any, contract: Contract, source: str) -> Dataset:
     X = np.empty((table.num_rows, len(features.names)), np.float64)  # noqa: N806 (scikit-learn's name)
     for j, name in enumerate(features.names):
         X[:, j] = table[name].to_numpy()
-    X[np.isnan(X)] = np.nan  # one bit pattern for all that is missing
+    X[np.isnan(X)] = np.nan  # one bit pattern for every missing value
     texts = {name: table[name].to_pylist() for name in ("transaction_id", *(e.name for e in contract.entities))}
     return Dataset(
         X=X,
@@ -109,9 +120,7 @@ def _dataset(table: Any, contract: Contract, source: str) -> Dataset:
         amount=amount_minor / float(contract.minor_units),
         day=time_us // DAY_US,
         entities={entity.name: np.array(texts[entity.name], np.str_) for entity in contract.entities},
-        ids=np.array(
-            texts["transaction_id"], np.object_
-        ),  # long and all different: as fixed width they take 4 x the room
+        ids=np.array(texts["transaction_id"], np.object_),  # long and distinct: fixed width would take 4 x the memory
         digest=_digest({"event_time": time_us, "amount_minor": amount_minor, "is_fraud": y}, texts, features, X),
     )
 
@@ -121,7 +130,7 @@ def _hidden(path: Path) -> bool:
 
 
 def _columns(contract: Contract, features: FeatureSet) -> dict[str, tuple[str, Callable[[Any], bool]]]:
-    """By column name: the type it should have, in words and as a test of an Arrow type."""
+    """By column name: the expected type, in words and as a test of an Arrow type."""
     string = ("string", lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind))
     return {
         "transaction_id": string,
@@ -136,35 +145,35 @@ def _columns(contract: Contract, features: FeatureSet) -> dict[str, tuple[str, C
     }
 
 
-def _opened(path: Path, columns: Mapping[str, Any], never_null: Sequence[str]) -> Any:
+def _read_file(path: Path, columns: Mapping[str, Any], never_null: Sequence[str]) -> Any:
     """The set's columns of one file, as an Arrow table."""
     try:
         with pq.ParquetFile(path, **READ) as file:
-            found = file.schema_arrow.names
-            if not set(columns) - set(found):
+            present = file.schema_arrow.names
+            if not set(columns) - set(present):
                 check_footer(file, never_null=never_null)
                 return file.read(columns=list(columns)).select(list(columns))
     except FAULTS as error:
         raise Damaged(f"{path} is damaged: {first_line(error)}; {REMEDY}") from None
-    missing = [name for name in columns if name not in found]
-    raise BadInput(f"{path} lacks the column {', '.join(missing)}; it has {', '.join(found)}")
+    missing = [name for name in columns if name not in present]
+    raise BadInput(f"{path} lacks the column {', '.join(missing)}; it has {', '.join(present)}")
 
 
-def _fitted(table: Any, columns: Mapping[str, tuple[str, Callable[[Any], bool]]], source: str) -> Any:
-    """The labelled rows of a table, in the types that all tables are joined in."""
+def _labelled(table: Any, columns: Mapping[str, tuple[str, Callable[[Any], bool]]], source: str) -> Any:
+    """The labelled rows of a table, in the types that all tables are joined in. Raises BadInput, Damaged."""
     for name, (expected, fits) in columns.items():
         try:
-            fitting = fits(table.schema.field(name).type)
-        except UnicodeDecodeError:  # of a time zone
+            matches = fits(table.schema.field(name).type)
+        except UnicodeDecodeError:  # in a time zone
             raise Damaged(f"{source} is damaged: the type of the column {name} cannot be read; {REMEDY}") from None
-        if not fitting:
+        if not matches:
             raise BadInput(f"{source}: column {name} is {table.schema.field(name).type}, expected {expected}")
     types = {"transaction_id": pa.large_string(), "event_time": pa.timestamp("us", "UTC"), "is_fraud": pa.int8()}
     target = [pa.field(f.name, types.get(f.name, _widest(f.type))) for f in table.schema]
     try:
         return table.cast(pa.schema(target)).filter(pc.is_valid(table["is_fraud"]))
     except pa.ArrowInvalid:
-        raise BadInput(f"{source}: column is_fraud holds something else than 0 and 1") from None
+        raise BadInput(f"{source}: column is_fraud holds values other than 0 and 1") from None
 
 
 def _widest(kind: Any) -> Any:
@@ -181,17 +190,17 @@ def _check_rows(table: Any, source: str) -> None:
             raise BadInput(f"{source}: column {name} has {table[name].null_count} nulls, expected none")
     labels = set(pc.unique(table["is_fraud"]).to_pylist())
     if labels - {0, 1}:
-        raise BadInput(f"{source}: column is_fraud holds something else than 0 and 1")
+        raise BadInput(f"{source}: column is_fraud holds values other than 0 and 1")
     if len(labels) == 1:
-        kind = "fraud" if labels == {0} else "honest transaction"
+        kind = "frauds" if labels == {0} else "legitimate transactions"
         raise BadInput(
-            f"{source} holds {table.num_rows} rows and not one {kind}: nothing can be learnt or measured on it; "
-            "give it a longer time of data"
+            f"{source} has {table.num_rows} rows but no {kind}, so a model can neither learn nor be measured on it; "
+            "use a longer period of data"
         )
     counts = pc.value_counts(table["transaction_id"])
     twice = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(twice):
-        raise BadInput(f"{source} holds {len(twice)} transaction(s) more than once; give every transaction once")
+        raise BadInput(f"{source} holds {len(twice)} transaction(s) more than once; keep one row of each")
 
 
 def _integers(column: Any) -> Ints:
@@ -200,7 +209,7 @@ def _integers(column: Any) -> Ints:
 
 
 def _digest(numbers: dict[str, Ints], texts: dict[str, list[str]], features: FeatureSet, X: Floats) -> str:  # noqa: N803
-    """SHA-256 over names, then column by column; texts with their lengths, so that they cannot run together."""
+    """SHA-256 over the names, then the columns. Texts come with their lengths, so that they cannot run together."""
     digest = hashlib.sha256("\n".join([*numbers, *texts, *features.names]).encode())
     for values in numbers.values():
         digest.update(values.astype("<i8").tobytes())

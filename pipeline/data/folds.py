@@ -1,7 +1,7 @@
-"""Folds: weeks to be judged on, each with the training history that would have been at hand before it.
+"""Folds: test weeks, each with the training history that would have been available before it.
 
-A fold is prequential, as in use: the model learns from days that end a label delay before the test begins, and is
-tested on the days after. Nothing of a test week, nor of the delay before it, takes part in training.
+A fold is prequential, as in service: the model learns from days that end a label delay before the test begins. Neither
+the test week nor the delay before it takes part in training.
 """
 
 from collections.abc import Iterator
@@ -9,18 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.dataset import Dataset, Ints
+from pipeline.data.dataset import Dataset
+from processing.arrays import Ints
 from processing.contract import Contract
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A test of some days. All days are UTC days since 1970.
+    """A test on some days, which are UTC days since 1970.
 
-    test: the days to be judged on
+    test: the days of the test
     delay_days: how many days before the test are left out of training
-    known_since: from this day on a fraud makes its card known, once the delay is over; transactions of known cards
-        are left out of the test. None leaves all in.
+    known_since: from this day on, a fraud makes its card known once the delay is over, and transactions of known cards
+        are left out of the test. None keeps them all.
     """
 
     test: range
@@ -29,33 +30,32 @@ class Fold:
 
     @property
     def train_end(self) -> int:
-        """The first day that is too late to learn from."""
+        """The first day that is too late for training."""
         return self.test.start - self.delay_days
 
     def train(self, rows: Dataset, history_days: int) -> Dataset:
-        """What there is to learn from: the last `history_days` days before the delay."""
+        """The training rows: the last `history_days` days before the delay."""
         start, end = np.searchsorted(rows.day, [self.train_end - history_days, self.train_end])
         return rows.part(slice(int(start), int(end)))
 
     def test_rows(self, rows: Dataset, card: str | None) -> Ints:
-        """The places of the rows to be judged on; `card` is the name of the entity that is blocked when known."""
-        places = np.arange(*np.searchsorted(rows.day, [self.test.start, self.test.stop]))
+        """The indices of the test rows. `card` is the name of the entity that is blocked once it is known."""
+        indices = np.arange(*np.searchsorted(rows.day, [self.test.start, self.test.stop]))
         if self.known_since is None or card is None:
-            return places
+            return indices
         cards = rows.entities[card]
-        kept = []
+        parts = []
         for day in self.test:
-            today = places[rows.day[places] == day]
+            today = indices[rows.day[indices] == day]
             start, end = np.searchsorted(rows.day, [self.known_since, day - self.delay_days])
             known = cards[start:end][rows.y[start:end] == 1]
-            kept.append(today[~np.isin(cards[today], known)])
-        return np.concatenate(kept)
+            parts.append(today[~np.isin(cards[today], known)])
+        return np.concatenate(parts)
 
 
 def last_weeks(before: int, contract: Contract, count: int) -> Iterator[Fold]:
-    """`count` folds of the contract's test length and label delay, one after the other; the last ends before `before`.
-
-    Oldest first.
+    """`count` consecutive folds with the contract's test length and label delay, oldest first; the last ends before
+    the day `before`.
     """
     for back in range(count, 0, -1):
         start = before - back * contract.test_days

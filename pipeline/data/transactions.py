@@ -1,7 +1,7 @@
-"""A file of raw transactions as a dataset, in this process: the kernel and the arithmetic of the Spark job, no Spark.
+"""A file of raw transactions as a dataset, computed in this process without Spark, with the Spark job's kernel.
 
-For what looks at many days at once and keeps nothing: benchmarks and the search. A run goes through
-`processing.job.job`, whose features are the same, bit for bit.
+For benchmarks and the search, which look at many days at once and store nothing. A run uses `processing.job.job`,
+whose features are the same, bit for bit.
 """
 
 from datetime import UTC, datetime
@@ -22,30 +22,31 @@ from processing.tables.schemas import features_schema, intake_schema
 
 
 def read_transactions(path: Path, contract: Contract) -> pa.Table:
-    """The accepted rows of a file, in `intake_schema`. Raises BadInput, also for more refused rows than allowed."""
+    """The accepted rows of a file, in `intake_schema`. Raises BadInput, also if too many rows are refused."""
     if not path.is_file():
-        raise BadInput(f"there is no file {path}")
+        raise BadInput(f"{path} does not exist")
     if not is_readable(path.name):
         raise BadInput(f"{path}: only .csv, .csv.gz and .parquet files can be read")
     check_file(path, contract, str(path), remedy="Rename the file's columns")
     table = pa.Table.from_batches(read_file(path, contract, path.name, datetime.now(UTC)), intake_schema(contract))
     refused = table.filter(pc.is_valid(table["reason"]))
-    end = refused.filter(pc.starts_with(refused["reason"], UNREADABLE)).to_pylist()
-    if end:
-        raise BadInput(f"{path} is truncated or damaged at line {end[0]['line']} ({end[0]['reason']})")
+    unreadable = refused.filter(pc.starts_with(refused["reason"], UNREADABLE)).to_pylist()
+    if unreadable:
+        line, reason = unreadable[0]["line"], unreadable[0]["reason"]
+        raise BadInput(f"{path} is truncated or damaged at line {line} ({reason})")
     if len(refused) > contract.refuse_above * len(table):
         first = refused.slice(0, 1).to_pylist()[0]
         raise BadInput(
-            f"{path}: {len(refused)} of {len(table)} rows are refused, the first in line {first['line']}: "
-            f"{first['reason']}"
+            f"{path}: {len(refused)} of {len(table)} rows are refused, more than the contract allows; first line "
+            f"{first['line']}: {first['reason']}"
         )
     return table.filter(pc.is_null(table["reason"]))
 
 
 def as_dataset(transactions: pa.Table, contract: Contract, source: str) -> Dataset:
-    """The transactions with their features, as a run would compute them from the same rows.
+    """The transactions with the features that a run would compute from the same rows.
 
-    `transactions` has the columns of `transaction_schema`. `source` names them in errors. Raises BadInput.
+    `transactions` has the columns of `transaction_schema`. Errors name them by `source`. Raises BadInput.
     """
     features = FeatureSet(contract)
     time_us = transactions["event_time"].cast(pa.int64()).to_numpy()

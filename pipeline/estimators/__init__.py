@@ -1,1 +1,1 @@
-"""Estimators: the default one, its own transformer, and what any of them says of rows."""
+"""Estimators: the default one, its hyperparameters, how another is chosen, and how fitted ones are read and used."""

@@ -1,4 +1,4 @@
-"""What a fitted model says of rows."""
+"""The scores of a fitted model."""
 
 from typing import Any
 
@@ -6,6 +6,6 @@ from processing.arrays import Floats
 
 
 def scores(model: Any, X: Floats) -> Floats:  # noqa: N803 (scikit-learn's name)
-    """The scores a fitted classifier gives, [n] float64: the probability of fraud."""
+    """The probability of fraud that a fitted classifier gives each row, [n] float64."""
     probabilities: Floats = model.predict_proba(X)[:, 1]
     return probabilities

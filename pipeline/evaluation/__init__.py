@@ -1,1 +1,1 @@
-"""How good a model is, whether it may serve, and whether what it scores has drifted."""
+"""How good a model is, whether it may serve, and whether the transactions it scores have drifted."""

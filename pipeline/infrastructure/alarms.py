@@ -12,13 +12,20 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
+from pipeline.evaluation.distance import LARGE_PSI
 from pipeline.infrastructure.names import PIPELINE
 from pipeline.infrastructure.scoring_api import ScoringApi
 from pipeline.infrastructure.triggers import Triggers
-from pipeline.metric_names import DRIFT_SERVICE, MODEL_AGE, MODEL_AGE_SERVICE, NAMESPACE
+from pipeline.metric_names import (
+    DRIFT_SERVICE,
+    FEATURE_DRIFT,
+    MODEL_AGE,
+    MODEL_AGE_SERVICE,
+    NAMESPACE,
+    SCORE_DRIFT,
+)
 
 FIVE_MINUTES, DAY = Duration.minutes(5), Duration.days(1)
-MAX_DRIFT = 0.25  # a population stability index; see `pipeline.evaluation.drift`
 Metric = cloudwatch.IMetric
 
 
@@ -48,8 +55,8 @@ SERVICE_ALARMS = (
     ServiceAlarm("RefreshUnfinished", "A run stopped while refreshing the online store, which is half refreshed"),
     ServiceAlarm("HorizonOld", "Transactions are scored, but no run has taken in transactions for a long time"),
     ServiceAlarm("LabelsOld", "Transactions are scored, but no labels have arrived for a long time"),
-    ServiceAlarm("FeatureDrift", DRIFTED, above=MAX_DRIFT, service=DRIFT_SERVICE),
-    ServiceAlarm("ScoreDrift", DRIFTED, above=MAX_DRIFT, service=DRIFT_SERVICE),
+    ServiceAlarm(FEATURE_DRIFT, DRIFTED, above=LARGE_PSI, service=DRIFT_SERVICE),
+    ServiceAlarm(SCORE_DRIFT, DRIFTED, above=LARGE_PSI, service=DRIFT_SERVICE),
 )
 MODEL_AGE_METRIC = cloudwatch.Metric(
     namespace=NAMESPACE,

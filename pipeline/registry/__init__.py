@@ -1,1 +1,1 @@
-"""The model registry of a home, and the keys of its API."""
+"""A home's model registry, and the keys of its API."""

@@ -1,11 +1,11 @@
-"""The keys of the API's callers: a JSON document that holds their digests, never a key itself.
+"""API keys: a JSON document that holds their digests, never a key itself.
 
     {"keys": [{"name": "till-1", "sha256": "9f86...", "scopes": ["score"], "created": "2026-03-01T12:00:00+00:00",
                "expires": null, "per_second": null}]}
 
-A key is 256 random bits. Nobody can try so many, so one round of SHA-256 hides it as well as a slow password hash
-would, and a request does not wait for it. In a local home the document is `keys.json`; in the cloud it is the value
-of a secret in Secrets Manager.
+A key is 256 random bits, far too many to guess, so one round of SHA-256 hides it as well as a slow password hash would,
+and requests stay fast. In a local home the document is `keys.json`; in the cloud it is the value of a secret in Secrets
+Manager.
 """
 
 import hashlib
@@ -23,15 +23,15 @@ from processing.storage.home import Home
 
 KEYS_KEY = "keys.json"
 SCOPES = ("score", "feedback", "admin")
-MARK = "fraudline_"  # so that a key is known for what it is where it should not be: scanners look for such marks
+PREFIX = "fraudline_"  # lets secret scanners recognise a leaked key
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-ATTEMPTS = 10  # at a change that others make one in the meantime of
+ATTEMPTS = 10  # of a change that conflicts with others
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Key:
-    """One caller's key, as it is kept. `per_second` limits its requests, in place of the server's own limit."""
+    """One caller's key, as it is stored. `per_second` limits its requests and replaces the server's own limit."""
 
     name: str
     sha256: str
@@ -41,44 +41,44 @@ class Key:
     per_second: float | None = None
 
     def expired(self, now: datetime) -> bool:
-        """Whether its time is over."""
+        """Whether it has expired."""
         return self.expires is not None and now >= datetime.fromisoformat(self.expires)
 
 
 def digest(token: str) -> str:
-    """What is kept of a key."""
+    """The digest that is stored of a key."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def find(keys: Iterable[Key], token: str, now: datetime) -> Key | None:
-    """The valid key that this is; None for any other text. Takes the same time whichever it is."""
-    shown, found = digest(token), None
+def find_key(keys: Iterable[Key], token: str, now: datetime) -> Key | None:
+    """The valid key with this token, else None. Takes the same time for every key."""
+    token_digest, match = digest(token), None
     for key in keys:
-        if hmac.compare_digest(key.sha256, shown) and not key.expired(now):
-            found = key
-    return found
+        if hmac.compare_digest(key.sha256, token_digest) and not key.expired(now):
+            match = key
+    return match
 
 
-def parse(text: str, source: str) -> tuple[Key, ...]:
-    """The keys in a document. Raises BadInput naming the source and the entry, and nothing of the content."""
+def parse_keys(text: str, source: str) -> tuple[Key, ...]:
+    """The keys in a document. Raises BadInput naming the source and the entry, but none of the content."""
     try:
         entries = json.loads(text)["keys"]
         keys = tuple(_key(entry) for entry in entries)
     except (ValueError, TypeError, KeyError) as error:
         reason = "it is not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
-        raise BadInput(f'{source} is no keys document, {{"keys": [...]}}: {reason}') from None
+        raise BadInput(f'{source} is not a keys document, {{"keys": [...]}}: {reason}') from None
     names = [key.name for key in keys]
     if len(set(names)) < len(names):
-        raise BadInput(f"{source} has two keys of one name")
+        raise BadInput(f"{source} has two keys with one name")
     return keys
 
 
-def render(keys: Iterable[Key]) -> str:
-    """The document of those keys."""
+def render_keys(keys: Iterable[Key]) -> str:
+    """The document that holds the keys."""
     return json.dumps({"keys": [asdict(key) for key in keys]}, indent=2) + "\n"
 
 
-def added(
+def keys_with_new(
     keys: Sequence[Key],
     name: str,
     scopes: Sequence[str],
@@ -86,65 +86,63 @@ def added(
     expires: datetime | None = None,
     per_second: float | None = None,
 ) -> tuple[tuple[Key, ...], str]:
-    """The keys with one more, and that one's token, which is nowhere else. Raises BadInput."""
+    """The keys with a new one, and its token, which is not stored anywhere. Raises BadInput."""
     if not NAME.fullmatch(name):
-        raise BadInput(f"{name!r} is no name for a key: use small letters, digits, '.', '_' and '-', at most 64")
+        raise BadInput(f"{name!r} is not a valid key name: use up to 64 lower-case letters, digits, '.', '_' and '-'")
     if any(key.name == name for key in keys):
         raise BadInput(
-            f"there is a key named {name!r}; to rotate it, add another one, move its callers, revoke this one"
+            f"a key named {name!r} already exists; to rotate it, add another, move its callers, then revoke this one"
         )
     if not scopes or not set(scopes) <= set(SCOPES):
-        raise BadInput(
-            f"a key needs one or more of the scopes {', '.join(SCOPES)}; given: {', '.join(scopes) or 'none'}"
-        )
+        raise BadInput(f"a key needs one or more of the scopes {', '.join(SCOPES)}, not {', '.join(scopes) or 'none'}")
     now = datetime.now(UTC)
     if expires is not None and expires <= now:
-        raise BadInput(f"the key would have expired already, at {expires.isoformat()}")
-    token = MARK + secrets.token_urlsafe(32)
+        raise BadInput(f"the key would already have expired, at {expires.isoformat()}")
+    token = PREFIX + secrets.token_urlsafe(32)
     until = expires.astimezone(UTC).isoformat() if expires else None
     new = Key(name, digest(token), tuple(dict.fromkeys(scopes)), now.isoformat(timespec="seconds"), until, per_second)
     return (*keys, new), token
 
 
-def revoked(keys: Sequence[Key], name: str) -> tuple[Key, ...]:
-    """The keys without one. Raises NotFound."""
+def keys_without(keys: Sequence[Key], name: str) -> tuple[Key, ...]:
+    """The keys without the named one. Raises NotFound."""
     if all(key.name != name for key in keys):
-        raise NotFound(f"there is no key named {name!r}; there are: {', '.join(key.name for key in keys) or 'none'}")
+        raise NotFound(f"there is no key named {name!r}; the keys are: {', '.join(key.name for key in keys) or 'none'}")
     return tuple(key for key in keys if key.name != name)
 
 
-def edit(place: "HomeKeys | SecretKeys", change: Callable[[tuple[Key, ...]], Iterable[Key]]) -> None:
-    """Change the keys of a place; anew from what is there then, if someone else changes them at the same time.
+def edit_keys(store: "HomeKeys | SecretKeys", change: Callable[[tuple[Key, ...]], Iterable[Key]]) -> None:
+    """Change the stored keys; if someone else changes them meanwhile, start again from the new ones.
 
-    Raises what the change raises, and Conflict if others were quicker all the time.
+    Raises what `change` raises, and Conflict if others win every time.
     """
-    for left in reversed(range(ATTEMPTS)):
-        keys, tag = place.read()
+    for remaining in reversed(range(ATTEMPTS)):
+        keys, tag = store.read()
         try:
-            place.write(change(keys), tag)
+            store.write(change(keys), tag)
             break
         except Conflict:
-            if not left:
+            if not remaining:
                 raise
 
 
 class HomeKeys:
-    """The keys document of a home. A change that another one came before is refused with Conflict."""
+    """The keys document of a home. A write raises Conflict if the document has changed since it was read."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
 
     def read(self) -> tuple[tuple[Key, ...], str | None]:
-        """The keys, and the document's tag for `write`; none and None when there is no document."""
+        """The keys, and the document's tag for `write`; no keys and None if there is no document."""
         try:
             text, tag = self.home.read_tagged(KEYS_KEY)
         except NotFound:
             return (), None
-        return parse(text.decode(errors="replace"), self.home.url_of(KEYS_KEY)), tag
+        return parse_keys(text.decode(errors="replace"), self.home.url_of(KEYS_KEY)), tag
 
     def write(self, keys: Iterable[Key], tag: str | None) -> None:
-        """Store the keys, if the document is still the one that was read."""
-        self.home.write_if(KEYS_KEY, render(keys).encode(), tag)
+        """Store the keys if the document is still the one that was read."""
+        self.home.write_if(KEYS_KEY, render_keys(keys).encode(), tag)
 
 
 class SecretKeys:
@@ -155,26 +153,26 @@ class SecretKeys:
 
     def read(self) -> tuple[tuple[Key, ...], str | None]:
         """The keys, and the version of the secret that holds them."""
-        answer = self._call("get_secret_value")
-        return parse(answer["SecretString"], f"the secret {self.arn}"), str(answer["VersionId"])
+        secret = self._call("get_secret_value")
+        return parse_keys(secret["SecretString"], f"the secret {self.arn}"), str(secret["VersionId"])
 
     def write(self, keys: Iterable[Key], tag: str | None) -> None:
-        """Store the keys, if the secret's value is still the version that was read.
+        """Store the keys if the secret's value is still the version that was read.
 
-        No call stores a value on that condition, but one moves the label AWSCURRENT on it: so the value is stored under
-        a label of its own first.
+        No call stores a value on that condition, but moving the label AWSCURRENT can depend on it. So the value is
+        first stored under a label of its own.
         """
         label = f"fraudline-{secrets.token_hex(8)}"
-        made = self._call("put_secret_value", SecretString=render(keys), VersionStages=[label])["VersionId"]
-        move = {"MoveToVersionId": made, "RemoveFromVersionId": str(tag)}
+        version = self._call("put_secret_value", SecretString=render_keys(keys), VersionStages=[label])["VersionId"]
+        move = {"MoveToVersionId": version, "RemoveFromVersionId": str(tag)}
         try:
             self._call("update_secret_version_stage", VersionStage="AWSCURRENT", **move)
         except FraudlineError:
             if self._call("get_secret_value")["VersionId"] != tag:
-                raise Conflict(f"the secret {self.arn} was changed by someone else meanwhile; try again") from None
+                raise Conflict(f"the secret {self.arn} was changed meanwhile by someone else; try again") from None
             raise
-        finally:  # a version without a label is dropped by the service in time
-            self._call("update_secret_version_stage", VersionStage=label, RemoveFromVersionId=made)
+        finally:  # the service deletes versions without a label in time
+            self._call("update_secret_version_stage", VersionStage=label, RemoveFromVersionId=version)
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -182,24 +180,24 @@ class SecretKeys:
         from processing.aws_client import client, refusal
 
         try:
-            answer: dict[str, Any] = getattr(client("secretsmanager"), operation)(SecretId=self.arn, **arguments)
+            response: dict[str, Any] = getattr(client("secretsmanager"), operation)(SecretId=self.arn, **arguments)
         except (ClientError, BotoCoreError) as error:
             call = f"secretsmanager:{''.join(word.capitalize() for word in operation.split('_'))}"
-            check = "that you may read and write this one secret"
+            check = "that you may read and write this secret"
             raise FraudlineError(refusal(error, call, f"the secret {self.arn}", check)) from error
-        return answer
+        return response
 
 
 def _key(entry: Any) -> Key:
     key = Key(**(entry | {"scopes": tuple(entry["scopes"])}))
     if not NAME.fullmatch(key.name):
-        raise ValueError("a key has no proper name")
+        raise ValueError("a key has no valid name")
     if not DIGEST.fullmatch(key.sha256):
         raise ValueError(f"the key {key.name!r} has no SHA-256 digest")
     if not set(key.scopes) <= set(SCOPES):
         raise ValueError(f"the key {key.name!r} has scopes other than {', '.join(SCOPES)}")
     if key.expires is not None and datetime.fromisoformat(key.expires).tzinfo is None:
-        raise ValueError(f"the key {key.name!r} expires at a time without a zone")
+        raise ValueError(f"the key {key.name!r} expires at a time without a time zone")
     if key.per_second is not None and not key.per_second > 0:
-        raise ValueError(f"the key {key.name!r} may not ask at all: per_second is {key.per_second}")
+        raise ValueError(f"the key {key.name!r} could send no request: per_second is {key.per_second}")
     return key

@@ -1,4 +1,4 @@
-"""Who asks: the name that goes on record with a promotion."""
+"""The caller's identity: the name recorded with a promotion."""
 
 import getpass
 
@@ -8,9 +8,9 @@ from processing.storage.local import LocalHome
 
 
 def caller(home: Home) -> str:
-    """The user of this machine, or, for a home in the cloud, the ARN of the AWS identity.
+    """The user of this machine or, for a home in the cloud, the ARN of the AWS identity.
 
-    Raises FraudlineError if AWS does not say who that is: what nobody answers for is not done.
+    Raises FraudlineError if AWS does not tell: every promotion must have a responsible identity.
     """
     if isinstance(home, LocalHome):
         return getpass.getuser()
@@ -21,4 +21,4 @@ def caller(home: Home) -> str:
     try:
         return str(client("sts").get_caller_identity()["Arn"])
     except (BotoCoreError, ClientError) as error:
-        raise FraudlineError(f"AWS does not say who is asking: {error}; check the AWS credentials") from error
+        raise FraudlineError(f"cannot determine the AWS identity: {error}; check the AWS credentials") from error

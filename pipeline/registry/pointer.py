@@ -1,13 +1,13 @@
-"""`models/latest.json`, the pointer that says which version serves, and the records of its changes.
+"""`models/latest.json`, the pointer to the version that serves, and the records of its changes.
 
-    models/latest.json              which version serves, and the SHA-256 of the manifest of each promoted one: `Latest`
+    models/latest.json              which version serves, and the SHA-256 of each promoted version's manifest: `Latest`
     models/history/00000012.json    the pointer as change 12 left it; written once, never changed
 
-The pointer is changed by `Home.write_if` alone, so of two changes at once the later one is made on top of the earlier,
-and `serial` counts every one. That write is the change. The record of it follows; should the writer die in between, the
-next change writes the missing record first. From the records a damaged or lost pointer is restored.
+The pointer is changed only by `Home.write_if`, so of two simultaneous changes the later one builds on the earlier, and
+`serial` counts them all. That write is the change. Its record follows; if the writer dies in between, the next change
+writes the missing record first. A damaged or lost pointer is restored from the records.
 
-Imports no more than the standard library and the home: it also runs in a Lambda function.
+Imports only the standard library and the home, because it also runs in a Lambda function.
 """
 
 import random
@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from pipeline.registry.versions import NAME, SHA256, as_json
+from pipeline.registry.versions import NAME, SHA256, json_bytes
 from processing.errors import Conflict, Damaged, NotFound
 from processing.storage.documents import parse_document
 from processing.storage.home import Home
@@ -26,7 +26,7 @@ from processing.storage.home import Home
 POINTER = "models/latest.json"
 HISTORY = "models/history/"
 RECORD = re.compile(r"\d{8,}\.json")
-REMEMBERED = 20  # versions that a rollback can step back through, and changes in the history
+REMEMBERED = 20  # versions that rollbacks can return through, and changes in the history
 ATTEMPTS = 100
 REMEDY = "`fraudline home repair` restores it from models/history/"
 ASIDE = "`fraudline home repair` sets it aside"
@@ -35,12 +35,13 @@ KINDS: dict[str, type[Any]] = {"previous": list, "history": list, "pins": dict}
 
 @dataclass(frozen=True)
 class Latest:
-    """Which version serves, the ones before it (latest first), and who changed it when and why.
+    """Which version serves, the previous ones (latest first), and who changed it when and why.
 
-    `serial` goes up by one with every change. `forced`: the gate had refused the version. `history` has the changes
-    before this one, latest first: {"version", "promoted_at", "by", "reason", "forced", "manifest"}. `pins` has the
-    SHA-256 of the manifest of `version` and of each of `previous`, as they were promoted; one that was last promoted
-    before pins were kept has none.
+    serial: increases by one with every change
+    forced: whether the gate had rejected the version
+    history: the changes before this one, latest first: {"version", "promoted_at", "by", "reason", "forced", "manifest"}
+    pins: the SHA-256 of the promoted manifest of `version` and of each of `previous`; versions that were last promoted
+        before pins existed have none
     """
 
     version: str
@@ -55,11 +56,11 @@ class Latest:
 
     @property
     def pin(self) -> str | None:
-        """The digest of the manifest of the version that serves; None if it was promoted before pins were kept."""
+        """The digest of the serving version's manifest; None if it was promoted before pins existed."""
         return self.pins.get(self.version)
 
     def served_until(self, version: str) -> str | None:
-        """When another version came in the place of a previous one; None where the history does not go back so far."""
+        """When another version replaced a previous one; None if the history does not reach back so far."""
         end = self.promoted_at
         for past in self.history:
             if past.get("version") == version:
@@ -69,7 +70,7 @@ class Latest:
 
 
 def parse_latest(data: bytes, where: str, remedy: str) -> Latest:
-    """The pointer in some bytes that were read from `where`. Unknown entries are let be. Raises Damaged."""
+    """The pointer in bytes that were read from `where`. Unknown entries are ignored. Raises Damaged."""
     document = parse_document(data, where, remedy)
     texts = ("version", "promoted_at", "by", "reason")
     previous, history, pins = (document.get(name, kind()) for name, kind in KINDS.items())
@@ -84,7 +85,7 @@ def parse_latest(data: bytes, where: str, remedy: str) -> Latest:
         and all(isinstance(pin, str) and SHA256.fullmatch(pin) for pin in pins.values())
     )
     if not sound:
-        raise Damaged(f"{where} is damaged: an entry is missing or not of its type; {remedy}")
+        raise Damaged(f"{where} is damaged: an entry is missing or has the wrong type; {remedy}")
     return Latest(
         **{name: document[name] for name in (*texts, "serial")},
         previous=tuple(previous),
@@ -101,18 +102,18 @@ class Pointer:
         self.home = home
 
     def read(self) -> Latest | None:
-        """What it says; None as long as no version was promoted. Raises Damaged."""
+        """Its content; None until a version is promoted. Raises Damaged."""
         return self._read()[0]
 
     def change(self, change: Callable[[Latest | None], Latest]) -> Latest:
-        """Replace it by what `change` makes of it, anew whenever another writer came first. Raises Damaged, Conflict.
+        """Replace it by what `change` returns, and try again if another writer came first. Raises Damaged, Conflict.
 
-        What `change` makes has no history yet; that, and pins of no more versions than it names, are seen to here.
+        `change` need not fill in the history, nor drop the pins of versions that it no longer names.
         """
         for attempt in range(ATTEMPTS):
             current, tag = self._read()
             if current:
-                self._record(current)  # unless its writer did, or it is of a time before there were records
+                self._record(current)  # if its writer did not, or wrote it before there were records
             new = change(current)
             if current:
                 past = {name: getattr(current, name) for name in ("version", "promoted_at", "by", "reason", "forced")}
@@ -120,7 +121,7 @@ class Pointer:
             named = (new.version, *new.previous)
             new = replace(new, pins={name: new.pins[name] for name in named if name in new.pins})
             try:
-                self.home.write_if(POINTER, as_json(asdict(new)), tag)
+                self.home.write_if(POINTER, json_bytes(asdict(new)), tag)
             except Conflict:
                 time.sleep(random.uniform(0, min(1.0, 0.01 * 2**attempt)))
                 continue
@@ -129,36 +130,39 @@ class Pointer:
         raise Conflict(f"{self.home.url_of(POINTER)} kept changing; {ATTEMPTS} attempts failed, nothing was written")
 
     def problems(self) -> list[str]:
-        """What is wrong with the pointer and its records, a sentence each."""
-        where, found = self.home.url_of(POINTER), list(self._broken().values())
+        """The problems with the pointer and its records, a sentence each."""
+        where, problems = self.home.url_of(POINTER), list(self._damaged_records().values())
         try:
             latest = self.read()
         except Damaged as error:
-            return [str(error), *found]
+            return [str(error), *problems]
         if latest is None:
-            return found
+            return problems
         record = self.home.url_of(_record_key(latest.serial))
         if latest.pin is None:
-            found.append(
+            problems.append(
                 f"{where}, written by an earlier version of Fraudline, does not pin the manifest of {latest.version}; "
-                f"`fraudline models promote {latest.version}` pins what is there now"
+                f"`fraudline models promote {latest.version}` pins what is stored now"
             )
         elif latest.serial not in self._serials():
-            found.append(
+            problems.append(
                 f"{where} is at change {latest.serial}, but {record} is missing; `fraudline home repair` writes it"
             )
-        elif latest.serial not in self._broken() and self._recorded(latest.serial) != latest:
-            found.append(f"{where} is not what {record} says it was changed to; promote the version that should serve")
-        return found
+        elif latest.serial not in self._damaged_records() and self._recorded(latest.serial) != latest:
+            problems.append(
+                f"{where} differs from {record}, the record of its last change; promote the version that should serve"
+            )
+        return problems
 
     def repair(self) -> list[str]:
-        """Restore a damaged or lost pointer from the newest valid record, and write a record that is missing.
+        """Restore a damaged or lost pointer from the newest valid record, and write a missing record.
 
-        What was done, a sentence each; nothing if all is sound. Broken records are set aside. So is a damaged pointer
-        without any valid record: then a version can be promoted again. Raises Conflict if the pointer changes.
+        Returns what was done, a sentence each; nothing if all is sound. Damaged records are set aside, and so is a
+        damaged pointer without any valid record; then a version can be promoted again. Raises Conflict if the pointer
+        changes meanwhile.
         """
         done, numbers = [], self._serials()
-        for serial in self._broken():
+        for serial in self._damaged_records():
             done.append(self._set_aside(_record_key(serial)))
         try:
             latest = self.read()
@@ -170,23 +174,23 @@ class Pointer:
         return done
 
     def _restore(self, number: int) -> str:
-        """Make the newest record the pointer, under the number of the newest change that there is a trace of."""
+        """Make the newest record the pointer, numbered as the newest change of which there is any trace."""
         where, serials = self.home.url_of(POINTER), self._serials()
         if not serials:
             return (
-                f"{self._set_aside(POINTER)}; there is no record to restore it from, so no version serves: promote "
-                "the one that should with `fraudline models promote VERSION`"
+                f"{self._set_aside(POINTER)}; there is no record to restore it from, so no version serves; "
+                "`fraudline models promote VERSION` promotes one"
             )
         try:
             tag: str | None = self.home.read_tagged(POINTER)[1]
         except NotFound:
             tag = None
-        found = replace(self._recorded(serials[-1]), serial=number)
-        self.home.write_if(POINTER, as_json(asdict(found)), tag)
-        self._record(found)
+        restored = replace(self._recorded(serials[-1]), serial=number)
+        self.home.write_if(POINTER, json_bytes(asdict(restored)), tag)
+        self._record(restored)
         return (
-            f"restored {where} from {self.home.url_of(_record_key(serials[-1]))}: {found.version} serves, as of "
-            f"{found.promoted_at}; promote another version if one was promoted after that"
+            f"restored {where} from {self.home.url_of(_record_key(serials[-1]))}: {restored.version} serves, as of "
+            f"{restored.promoted_at}; if another version was promoted after that, promote it again"
         )
 
     def _set_aside(self, key: str) -> str:
@@ -195,39 +199,39 @@ class Pointer:
 
     def _read(self) -> tuple[Latest | None, str | None]:
         where = self.home.url_of(POINTER)
-        for _ in range(2):  # the first promotion may come between the two questions, and then is there at the second
+        for _ in range(2):  # the first promotion may come between the two reads; then the second round finds it
             try:
                 data, tag = self.home.read_tagged(POINTER)
                 return parse_latest(data, where, REMEDY), tag
             except NotFound:
                 if not self._serials():
                     return None, None
-        raise Damaged(f"{where} is gone, though versions were promoted; {REMEDY}")
+        raise Damaged(f"{where} is missing, although versions were promoted; {REMEDY}")
 
     def _record(self, latest: Latest) -> None:
-        """Keep a change. One that is recorded already stays as it is; `problems` compares."""
+        """Record a change. An existing record stays as it is; `problems` compares it."""
         with suppress(Conflict):
-            self.home.write_if(_record_key(latest.serial), as_json(asdict(latest)), None)
+            self.home.write_if(_record_key(latest.serial), json_bytes(asdict(latest)), None)
 
     def _recorded(self, serial: int) -> Latest:
         where = self.home.url_of(_record_key(serial))
-        found = parse_latest(self.home.read(_record_key(serial)), where, ASIDE)
-        if found.serial != serial:
-            raise Damaged(f"{where} is damaged: it holds the record of change {found.serial}; {ASIDE}")
-        return found
+        record = parse_latest(self.home.read(_record_key(serial)), where, ASIDE)
+        if record.serial != serial:
+            raise Damaged(f"{where} is damaged: it holds the record of change {record.serial}; {ASIDE}")
+        return record
 
-    def _broken(self) -> dict[int, str]:
-        """What is wrong with records, by their numbers."""
-        found = {}
+    def _damaged_records(self) -> dict[int, str]:
+        """The faults of damaged records, by their numbers."""
+        faults = {}
         for serial in self._serials():
             try:
                 self._recorded(serial)
             except Damaged as error:
-                found[serial] = str(error)
-        return found
+                faults[serial] = str(error)
+        return faults
 
     def _serials(self) -> list[int]:
-        """The numbers of the changes that are recorded, in order."""
+        """The numbers of the recorded changes, in order."""
         names = [entry.key.removeprefix(HISTORY) for entry in self.home.entries(HISTORY)]
         return sorted(int(name.removesuffix(".json")) for name in names if RECORD.fullmatch(name))
 

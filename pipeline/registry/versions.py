@@ -1,9 +1,9 @@
 """A version in the registry: its name, and its files as its manifest pins them.
 
-`manifest.json` has the SHA-256 of every other file of the version, and `models/latest.json` that of the manifest of
-each version that was promoted. So whoever holds a pin reads what was promoted, or nothing.
+`manifest.json` has the SHA-256 of every other file of the version, and `models/latest.json` has the manifest's for each
+promoted version. So a reader with a pin gets what was promoted, or an error.
 
-Imports no more than the standard library and the home: it also runs in a Lambda function.
+Imports only the standard library and the home, because it also runs in a Lambda function.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ NAME = re.compile(r"(\d{8}T\d{6}Z)-([0-9a-f]{5})")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 REMEDY = "restore the file, or roll back to another version"
-MODELS = "FRAUDLINE_MODELS"  # the operator's setting: which models may be loaded, any or packed
+MODELS = "FRAUDLINE_MODELS"  # the operator's setting, any or packed: which models may be loaded
 WAITING = "waiting"  # a verdict of the gate, see `pipeline.evaluation.gate`
 
 
@@ -37,7 +37,7 @@ class CorruptModel(Damaged):
 
 @dataclass(frozen=True)
 class Version:
-    """A version's name taken apart; `str` puts it together again. Names sort by time."""
+    """The parts of a version's name; `str` joins them. Names sort by time."""
 
     created: datetime
     content: str
@@ -47,23 +47,24 @@ class Version:
 
     @classmethod
     def parse(cls, name: str) -> "Version":
-        """The version of that name. Raises BadInput."""
+        """The parts of a name. Raises BadInput."""
         found = NAME.fullmatch(name)
         try:
             created = datetime.strptime(found[1], TIME_FORMAT) if found else None
-        except ValueError:  # the shape of a time, but none: the 99th of a month
+        except ValueError:  # shaped like a time but invalid: the 99th of a month
             created = None
         if not found or not created:
-            raise BadInput(f"{name!r} is no model version, expected e.g. 20261122T103000Z-baf3f")
+            raise BadInput(f"{name!r} is not a model version, expected e.g. 20261122T103000Z-baf3f")
         return cls(created.replace(tzinfo=UTC), found[2])
 
 
 @dataclass(frozen=True)
 class Published:
-    """A version as one reading of its manifest describes it; its files are held to the digests in that.
+    """A version as its manifest, read once, describes it; its files must match the manifest's digests.
 
-    digest: the SHA-256 of manifest.json. pinned: whether the version was promoted with that digest; then its manifest
-    and its files are the promoted ones, whoever has written to the home since.
+    digest: the SHA-256 of manifest.json
+    pinned: whether the version was promoted with that digest; then manifest and files are the promoted ones, whoever
+        has written to the home since
     """
 
     home: Home
@@ -79,14 +80,14 @@ class Published:
         return files
 
     def read(self, name: str) -> bytes:
-        """A file's bytes, its digest verified. Raises NotFound for a name it does not have, and CorruptModel."""
+        """A file's bytes, its digest verified. Raises NotFound for an unknown name, and CorruptModel."""
         if name not in self.files:
             raise NotFound(f"version {self.version} has no file {name!r}; it has {', '.join(self.files)}")
-        where = self.home.url_of(key_of(self.version, name))
+        where = self.home.url_of(file_key(self.version, name))
         try:
-            data = self.home.read(key_of(self.version, name))
+            data = self.home.read(file_key(self.version, name))
         except NotFound:
-            raise CorruptModel(f"{where} is gone, expected sha256 {self.files[name]}; {REMEDY}") from None
+            raise CorruptModel(f"{where} is missing, expected sha256 {self.files[name]}; {REMEDY}") from None
         found = sha256(data)
         if found != self.files[name]:
             raise CorruptModel(
@@ -96,30 +97,30 @@ class Published:
 
     def document(self, name: str) -> dict[str, Any]:
         """A file that is a JSON object. Raises NotFound, CorruptModel and Damaged."""
-        return parse_document(self.read(name), self.home.url_of(key_of(self.version, name)), REMEDY)
+        return parse_document(self.read(name), self.home.url_of(file_key(self.version, name)), REMEDY)
 
     def metrics(self) -> dict[str, Any]:
-        """metrics.json: the version's metrics, the champion it was compared to, the gate's verdict."""
+        """metrics.json: the version's metrics, the champion it was compared with, the gate's verdict."""
         return self.document(METRICS_FILE)
 
     def verify(self) -> None:
-        """Read every file. Raises CorruptModel."""
+        """Read and verify every file. Raises CorruptModel."""
         for name in self.files:
             self.read(name)
 
 
 def read_published(home: Home, version: str, pin: str | None) -> Published:
-    """A version by its full name; `pin` is the digest that its manifest must have, if it was promoted.
+    """A version by its full name; `pin` is the digest that its manifest must have if it was promoted.
 
     Raises NotFound if there is no manifest, CorruptModel if it is not the pinned one, and Damaged if it is unreadable.
     """
-    where = home.url_of(key_of(version, MANIFEST_FILE))
+    where = home.url_of(file_key(version, MANIFEST_FILE))
     try:
-        data = home.read(key_of(version, MANIFEST_FILE))
+        data = home.read(file_key(version, MANIFEST_FILE))
     except NotFound:
         if pin is None:
             raise
-        raise CorruptModel(f"{where} is gone, expected sha256 {pin}; {REMEDY}") from None
+        raise CorruptModel(f"{where} is missing, expected sha256 {pin}; {REMEDY}") from None
     digest = sha256(data)
     if pin is not None and digest != pin:
         raise CorruptModel(
@@ -144,7 +145,7 @@ def part_of(document: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def packed_only() -> bool:
-    """Whether the operator allows packed models alone: joblib models run as code. Raises BadInput."""
+    """Whether the operator allows only packed models, since joblib models run as code. Raises BadInput."""
     allowed = os.environ.get(MODELS) or "any"
     if allowed not in ("any", "packed"):
         raise BadInput(f"{MODELS} is {allowed!r}, expected any or packed")
@@ -152,25 +153,25 @@ def packed_only() -> bool:
 
 
 def waits(gate: Mapping[str, Any]) -> bool:
-    """Whether the gate could not say all that it should, so that a person's approval is needed."""
+    """Whether the gate could not decide, so that a person must approve."""
     return gate.get("verdict") == WAITING
 
 
 def overruled(gate: Mapping[str, Any]) -> bool:
-    """Whether the gate refused the version, or never saw it: where it serves all the same, it was forced."""
+    """Whether the gate rejected the version or never saw it: if it serves anyway, it was forced."""
     return not gate.get("passed", False) and not waits(gate)
 
 
-def key_of(version: str, name: str) -> str:
+def file_key(version: str, name: str) -> str:
     """The key of a version's file in the home."""
     return f"models/{version}/{name}"
 
 
 def sha256(data: bytes) -> str:
-    """The digest of some bytes, as hexadecimal digits."""
+    """The SHA-256 of bytes, as hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
-def as_json(document: Mapping[str, Any]) -> bytes:
-    """A document as it is stored."""
+def json_bytes(document: Mapping[str, Any]) -> bytes:
+    """A JSON document as it is stored."""
     return json.dumps(document, indent=2).encode()

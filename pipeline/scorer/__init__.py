@@ -1,1 +1,1 @@
-"""The scorer that serves: a model packed into arrays, its contributions, and their machine code."""
+"""The packed scorer: a model as flat arrays, how it is packed and proven, and what each feature contributes."""

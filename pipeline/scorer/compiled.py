@@ -1,8 +1,8 @@
-"""Machine code that comes with the image: compiled as it is built, read where nothing can be written.
+"""Machine code shipped with the image: compiled at build time, read where nothing can be written.
 
-Numba looks for compiled code only in folders that it may write to, but a container's root filesystem is read-only.
-`NUMBA_CACHE_LOCATOR_CLASSES=pipeline.scorer.compiled.Shipped` makes it read what lies beside the source all the same;
-`python -m pipeline.scorer.compiled` puts it there. `NUMBA_CPU_NAME` must be the same then and now.
+Numba reads compiled code only from folders that it may write to, but a container's root filesystem is read-only. With
+`NUMBA_CACHE_LOCATOR_CLASSES=pipeline.scorer.compiled.Shipped` it also reads the cache beside the source, which
+`python -m pipeline.scorer.compiled` fills. `NUMBA_CPU_NAME` must be the same at both times.
 """
 
 from typing import Any, Self
@@ -14,7 +14,7 @@ from pipeline.scorer.forest import compiled_walk
 
 
 class Shipped(InTreeCacheLocator):
-    """Numba's cache beside the source, whether or not it can be written."""
+    """Numba's cache beside the source, writable or not."""
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> Self:

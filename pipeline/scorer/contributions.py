@@ -1,18 +1,19 @@
 """What each feature adds to a packed model's score: exact Shapley values, from the packed arrays alone.
 
-The game is that of TreeSHAP with `feature_perturbation="tree_path_dependent"`: a tree whose feature j is not known
-goes both ways at a split on j, in the proportion of the training rows that went there (S. M. Lundberg et al., "From
-local explanations to global understanding with explainable AI for trees", Nature Machine Intelligence 2, 2020,
-algorithm 1). There a leaf adds its value times a product over the features on its path: of a known feature 1 or 0,
-for whether the row's value leads to the leaf, of an unknown one the proportion z of rows that it leads there.
+The game is TreeSHAP's with `feature_perturbation="tree_path_dependent"`: where feature j is unknown, a tree goes both
+ways at a split on j, in the proportion of the training rows that went each way (S. M. Lundberg et al., "From local
+explanations to global understanding with explainable AI for trees", Nature Machine Intelligence 2, 2020, algorithm 1).
+A leaf then adds its value times a product over the features on its path. A known feature contributes 1 or 0, for
+whether the row's value leads to the leaf; an unknown one contributes z, the proportion of rows that it leads there.
 
 The Shapley value of such a product is the integral of its multilinear extension's derivative along the diagonal
 (G. Owen, "Multilinear extensions of games", Management Science 18, 1972):
 
     phi_j = value * (o_j - z_j) * integral over t in [0, 1] of the product over i != j of (z_i + (o_i - z_i) t)
 
-a polynomial in t, which Gauss-Legendre quadrature integrates exactly. It gives what TreeSHAP's algorithm 2 gives, in
-time linear in a path's length for each of a few nodes, and with nothing but positive terms: nothing cancels.
+The integrand is a polynomial in t, which Gauss-Legendre quadrature integrates exactly. The result equals that of
+TreeSHAP's algorithm 2. Each of a few quadrature nodes takes time linear in a path's length, and all terms are positive,
+so nothing cancels.
 """
 
 import functools
@@ -23,24 +24,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.scorer.forest import COVER, Arrays, UnusableScorer, compiled
-from processing.arrays import Floats
+from pipeline.scorer.arrays_file import COVER, Arrays, UnusableScorer
+from pipeline.scorer.machine_code import compile_function
+from processing.arrays import Floats, Ints
 
-Ints = NDArray[np.int64]
-
-LONGEST = 2_000_000  # splits on all paths together; the product's own model has 8,000
+LONGEST = 2_000_000  # splits on all paths together; the default model has 8,000
 
 
 class Contributions:
     """The contributions of a packed model's features to its raw score (the logit of the probability).
 
-    Made from arrays that `PackedScorer` has accepted, with `cover`. `expected` is the mean raw score over the training
-    rows; a row's contributions and `expected` add up to its raw score. Safe from many threads. Raises UnusableScorer
-    for trees too deep to be taken apart.
+    Takes arrays that `PackedScorer` has accepted and that have `cover`. `expected` is the mean raw score over the
+    training rows; a row's contributions and `expected` add up to its raw score. Thread-safe. Raises UnusableScorer for
+    trees that are too deep.
 
     Examples
     --------
-    One tree: of 4 training rows 3 had a first number of at most 1.5; the second number is not looked at.
+    One tree: in 3 of 4 training rows the first number was at most 1.5; the second number is never tested.
 
     >>> import numpy as np
     >>> from pipeline.scorer.contributions import Contributions
@@ -62,7 +62,7 @@ class Contributions:
         values, shares, starts, parts = _paths(arrays)
         self.expected = float(arrays["baseline"] + math.fsum(values * shares))
         longest = int(np.diff(starts).max(initial=0))
-        nodes, weights = np.polynomial.legendre.leggauss(max(1, (longest + 1) // 2))  # exact for the longest path
+        nodes, weights = np.polynomial.legendre.leggauss(max(1, (longest + 1) // 2))  # exact up to the longest path
         self._arguments = (values, starts, *parts, (nodes + 1.0) / 2.0, weights / 2.0)
         self._walk = compiled_contributions()
 
@@ -77,11 +77,11 @@ class Contributions:
 
 
 def _paths(arrays: Arrays) -> tuple[Floats, Floats, Ints, tuple[NDArray[Any], ...]]:
-    """The ways from the roots to the p leaves, with all splits on one feature made into one condition.
+    """The paths from the roots to the p leaves, with all splits of a path on one feature merged into one condition.
 
-    Gives the leaves' values [p], the share of training rows in each [p], where each path's conditions begin [p + 1],
-    and the conditions, each [c]: the feature, the share z of rows that meet it, and which do: numbers above `lower`
-    (NaN: all) up to `upper`, and NaN if `missing`.
+    Returns the leaves' values [p], the share of training rows in each [p], where each path's conditions begin [p + 1],
+    and the conditions, each [c]: the feature, the share z of rows that meet it, and which values meet it: numbers above
+    `lower` (NaN: any) and at most `upper`, and NaN if `missing`.
     """
     left, cover = arrays["left"].astype(np.int64), arrays[COVER].astype(np.float64)
     inner = np.flatnonzero(left)
@@ -91,7 +91,7 @@ def _paths(arrays: Arrays) -> tuple[Floats, Floats, Ints, tuple[NDArray[Any], ..
     steps: list[tuple[NDArray[Any], ...]] = []
     length = 0
     at, path = leaves, np.arange(len(leaves))
-    while True:  # up from all leaves at once, until all have come to their roots
+    while True:  # climb from all leaves at once until all have reached their roots
         below = parent[at] >= 0
         at, path = at[below], path[below]
         if not len(at):
@@ -99,7 +99,7 @@ def _paths(arrays: Arrays) -> tuple[Floats, Floats, Ints, tuple[NDArray[Any], ..
         length += len(at)
         if length > LONGEST:
             raise UnusableScorer(
-                f"the packed trees' paths have more than {LONGEST:,} splits in all: too many to explain"
+                f"the packed trees' paths have more than {LONGEST:,} splits in total: too many to explain"
             )
         up = parent[at]
         is_left = left[up] == at
@@ -116,7 +116,7 @@ def _paths(arrays: Arrays) -> tuple[Floats, Floats, Ints, tuple[NDArray[Any], ..
         )
         at = up
     values, shares = arrays["threshold"][leaves], cover[leaves] / cover[_roots_of(leaves, parent)]
-    if not steps:  # trees of one leaf each
+    if not steps:  # every tree is a single leaf
         none = np.zeros(0)
         return values, shares, np.zeros(len(leaves) + 1, np.int64), (none.astype(np.int64), *[none] * 3, none > 0)
     path, feature, share, lower, upper, missing = (np.concatenate(column) for column in zip(*steps, strict=True))
@@ -143,8 +143,8 @@ def _roots_of(nodes: Ints, parent: Ints) -> Ints:
 
 @functools.cache
 def compiled_contributions() -> Callable[..., int]:
-    """`_walk` as machine code, compiled or fetched from Numba's cache."""
-    return compiled(_walk, "int64(f, q, q, f, f, f, b, f, f, F, W)")
+    """`_walk` as machine code, compiled or read from Numba's cache."""
+    return compile_function(_walk, "int64(f, q, q, f, f, f, b, f, f, F, W)")
 
 
 def _walk(
@@ -160,7 +160,7 @@ def _walk(
     rows: Any,
     out: Any,
 ) -> int:
-    """Add to `out`. Only compiled is it of any use."""
+    """Add the contributions to `out`. Useful only when compiled."""
     met = np.empty(out.shape[1], np.bool_)
     for i in range(len(rows)):
         for p in range(len(values)):

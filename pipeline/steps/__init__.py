@@ -1,1 +1,1 @@
-"""The entry points of the SageMaker jobs."""
+"""The steps that SageMaker jobs run, and the container they run in."""

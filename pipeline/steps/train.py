@@ -1,24 +1,34 @@
-"""The training step: reads the features of the training window, fits a model, saves it with its record."""
+"""The Train step: `python3 -m pipeline.steps.train`, under SageMaker's container contract.
+
+Reads the channels `train` (a folder of Parquet files, see `pipeline.data.dataset`) and `contract` (contract.toml) and
+the job's hyperparameters. Leaves `model.joblib`, `training.json` and, if the model can be packed, `scorer.npz` in the
+model folder (`pipeline.scorer.bundle`). Arrays are not code, so the later steps measure and serve them without running
+anything that training made.
+"""
 
 from pipeline.data import dataset
-from pipeline.estimators.trees import Hyperparameters
+from pipeline.estimators.hyperparameters import Hyperparameters
 from pipeline.evaluation import threshold
+from pipeline.scorer.bundle import ModelBundle
 from pipeline.steps import container
-from pipeline.training.fit import days_of, save, train
+from pipeline.training.fit import train
 from processing.contracts import reader as contracts
 
 
 def main() -> None:
-    """The step. Any failure ends it with exit code 1 and its reason in the container's failure file."""
+    """Run the step. A failure ends it with exit code 1 and the reason in the container's failure file."""
     with container.reported_failures():
         contract = contracts.load(container.channel("contract") / "contract.toml")
-        given = container.hyperparameters()
-        alerts_per_day = threshold.budget_of(given.pop("alerts_per_day", "0"))
-        hyperparameters = Hyperparameters.from_strings(given)
+        settings = container.hyperparameters()
+        alerts_per_day = threshold.parse_budget(settings.pop("alerts_per_day", "0"))
+        hyperparameters = Hyperparameters.from_strings(settings)
         rows = dataset.read(container.channel("train"), contract)
-        print(f"read {rows.rows} rows, {rows.frauds} frauds, {days_of(rows.day)}", flush=True)
+        print(f"read {rows.rows} rows, {rows.frauds} frauds, {rows.period}", flush=True)
         model, training = train(rows, contract, hyperparameters, alerts_per_day)
-        save(container.model_dir(), model, training, rows)
+        bundle = ModelBundle.of_model(model, training, rows.X)
+        print(f"scorer {bundle.kind}: {bundle.scorer_reason}", flush=True)
+        bundle.write(container.model_dir())
+        print(f"wrote the model to {container.model_dir()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Training a challenger, and the search for its hyperparameters."""
+"""Training of a challenger, and the search for hyperparameters."""

@@ -1,10 +1,10 @@
-"""The search for hyperparameters, on validation folds alone.
+"""The search for hyperparameters, on validation folds only.
 
-Each combination is fitted and judged on weeks of its own, as in use: training ends a label delay before. The rows end
-where the product's test week (or the benchmark's first one) begins, so that what is chosen here has not seen it.
+Each combination is fitted and tested as in service: training ends a label delay before each test week. The rows end
+where the next run's test week (or the benchmark's first one) begins, so that no choice made here has seen it.
 
 Combinations are drawn at random from a small grid: J. Bergstra, Y. Bengio, "Random Search for Hyper-Parameter
-Optimization", JMLR 13, 2012. All are judged on the same folds, and compared with the defaults fold by fold.
+Optimization", JMLR 13, 2012. All are tested on the same folds and compared with the defaults fold by fold.
 """
 
 import itertools
@@ -22,15 +22,15 @@ from pipeline.data import dataset
 from pipeline.data.dataset import Dataset
 from pipeline.data.folds import Fold, last_weeks
 from pipeline.definition.defaults import HYPERPARAMETERS
+from pipeline.estimators.hyperparameters import Hyperparameters
 from pipeline.estimators.predict import scores
-from pipeline.estimators.trees import Hyperparameters
 from pipeline.training.fit import fit
 from processing.contract import Contract
 from processing.errors import BadInput
 from processing.split import date_of, split_days
 from processing.storage.home import Home
 
-GRID: dict[str, tuple[str, ...]] = {  # by the pipeline's parameters, as text like there
+GRID: dict[str, tuple[str, ...]] = {  # by the pipeline's parameters, whose values are text too
     "LearningRate": ("0.025", "0.05", "0.1"),
     "MaxIterations": ("150", "300", "600"),
     "MaxLeafNodes": ("4", "8", "16", "32"),
@@ -41,7 +41,7 @@ GRID: dict[str, tuple[str, ...]] = {  # by the pipeline's parameters, as text li
 
 @dataclass(frozen=True)
 class Trial:
-    """One combination: what was set, its measures on every fold, the processor time it took."""
+    """One combination: its settings, its metrics on every fold, and the processor time it took."""
 
     settings: dict[str, str]
     average_precision: tuple[float, ...]
@@ -54,16 +54,16 @@ class Trial:
         return float(np.mean(self.average_precision))
 
 
-def of_home(home: Home, contract: Contract, count: int) -> tuple[Dataset, list[Fold]]:
-    """A home's labelled rows before the product's test week, and up to `count` folds on them.
+def validation_weeks(home: Home, contract: Contract, count: int) -> tuple[Dataset, list[Fold]]:
+    """A home's labelled rows before the next run's test week, and up to `count` folds on them.
 
-    Raises BadInput if there is no fold with frauds and honest transactions both to learn from and to be judged on.
+    Raises BadInput if no fold has frauds and legitimate transactions both to train and to test on.
     """
     from processing.tables import tables as iceberg
     from processing.tables.snapshots import row_counts
 
     if not home.folders("warehouse/"):
-        raise BadInput(f"the home {home.url} has no data yet; `fraudline run` takes some in")
+        raise BadInput(f"the home {home.url} has no data yet; `fraudline run` accepts the first files")
     tables = iceberg.open_tables(home, contract)
     labelled = row_counts(tables.features, labelled=True)
     test = split_days(labelled, row_counts(tables.features), contract).test
@@ -73,40 +73,40 @@ def of_home(home: Home, contract: Contract, count: int) -> tuple[Dataset, list[F
     folds = [fold for fold in last_weeks(test.start, contract, count) if _usable(rows, fold, contract)]
     if not folds:
         raise BadInput(
-            f"the rows from {date_of(int(rows.day[0]))} to {date_of(int(rows.day[-1]))} give no validation fold: "
-            f"{contract.test_days} days to be judged on, and older by {contract.label_delay_days} days ones to learn "
-            "from, both with frauds and honest transactions; add older files"
+            f"the rows from {rows.period} make no validation fold, which needs {contract.test_days} days to test on "
+            f"and, at least {contract.label_delay_days} days earlier, days to train on, each with frauds and "
+            "legitimate transactions; add older files"
         )
     return rows, folds
 
 
 def _usable(rows: Dataset, fold: Fold, contract: Contract) -> bool:
-    places = fold.test_rows(rows, None)
-    test = rows.part(slice(int(places[0]), int(places[-1]) + 1)) if len(places) else rows.part(slice(0, 0))
+    indices = fold.test_rows(rows, None)
+    test = rows.part(slice(int(indices[0]), int(indices[-1]) + 1)) if len(indices) else rows.part(slice(0, 0))
     return fold.train(rows, contract.train_days).learnable and test.learnable
 
 
-def combinations(given: Mapping[str, Sequence[str]], trials: int, seed: int) -> list[dict[str, str]]:
-    """The defaults, then `trials` different combinations (or as many as there are) of the grid, or of what is given.
+def combinations(values: Mapping[str, Sequence[str]], trials: int, seed: int) -> list[dict[str, str]]:
+    """The defaults, then up to `trials` other combinations, drawn from these values or, if there are none, from GRID.
 
-    Raises BadInput for a name or a value that a run would refuse too.
+    Raises BadInput for a name or a value that a run would refuse.
     """
-    grid = given or GRID
+    grid = values or GRID
     unknown = grid.keys() - _keys()
     if unknown:
         near = get_close_matches(min(unknown), _keys(), 1)
         hint = f"did you mean {near[0]!r}? Known" if near else "known"
         raise BadInput(f"unknown hyperparameter {min(unknown)!r}; {hint}: {', '.join(_keys())}")
-    every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    every = [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*grid.values())]
     hyperparameters = [as_hyperparameters(settings) for settings in every]
-    different = [place for place, made in enumerate(hyperparameters) if made != Hyperparameters()]
+    different = [index for index, one in enumerate(hyperparameters) if one != Hyperparameters()]
     random = np.random.default_rng(seed)
     drawn = random.permutation(len(different))[:trials]
-    return [{}, *(every[different[place]] for place in sorted(drawn))]
+    return [{}, *(every[different[index]] for index in sorted(drawn))]
 
 
 def as_hyperparameters(settings: Mapping[str, str]) -> Hyperparameters:
-    """What training is given when a run has these settings. Raises BadInput."""
+    """The hyperparameters of a run with these settings. Raises BadInput."""
     keys = _keys()
     return Hyperparameters.from_strings({keys[name]: value for name, value in settings.items()})
 
@@ -115,36 +115,36 @@ def search(
     rows: Dataset,
     folds: Sequence[Fold],
     contract: Contract,
-    tried: Sequence[Mapping[str, str]],
+    combinations: Sequence[Mapping[str, str]],
     *,
     card: str | None = None,
     progress: Callable[[Trial], None] = lambda trial: None,
 ) -> list[Trial]:
-    """Every combination on every fold, best first; of equal ones the first tried. `card`: see `Fold.test_rows`."""
+    """Every combination on every fold, best first, ties in their order. `card`: see `Fold.test_rows`."""
 
     def one(settings: Mapping[str, str], fold: Fold) -> tuple[float, float]:
         model = fit(fold.train(rows, contract.train_days), as_hyperparameters(settings))
-        places = fold.test_rows(rows, card)
-        score, y = scores(model, rows.X[places]), rows.y[places]
+        indices = fold.test_rows(rows, card)
+        score, y = scores(model, rows.X[indices]), rows.y[indices]
         return float(average_precision_score(y, score)), float(roc_auc_score(y, score))
 
     def trials() -> Iterator[Trial]:
-        with ThreadPoolExecutor(2) as together:
-            for settings in tried:
-                began = time.process_time()
-                precisions, areas = zip(*together.map(one, itertools.repeat(settings), folds), strict=False)
-                trial = Trial(dict(settings), precisions, areas, time.process_time() - began)
+        with ThreadPoolExecutor(2) as pool:
+            for settings in combinations:
+                started = time.process_time()
+                precisions, areas = zip(*pool.map(one, itertools.repeat(settings), folds), strict=False)
+                trial = Trial(dict(settings), precisions, areas, time.process_time() - started)
                 progress(trial)
                 yield trial
 
     return sorted(trials(), key=lambda trial: -trial.mean)
 
 
-def table(found: Sequence[Trial]) -> str:
-    """What a search gave, best first, and the line that uses it."""
-    default = next(trial for trial in found if not trial.settings)
+def search_table(trials: Sequence[Trial]) -> str:
+    """The trials as a table, best first, and the command that uses the best."""
+    default = next(trial for trial in trials if not trial.settings)
     lines = [f"{'average precision':>20}{'against the defaults':>24}{'AUC ROC':>10}{'CPU s':>8}  settings"]
-    for trial in found:
+    for trial in trials:
         differences = np.subtract(trial.average_precision, default.average_precision)
         against = f"{differences.mean():+.4f}" if trial.settings else "-"
         if trial.settings and len(differences) > 1:
@@ -153,23 +153,23 @@ def table(found: Sequence[Trial]) -> str:
         words = " ".join(f"{name}={value}" for name, value in trial.settings.items()) or "the defaults"
         lines.append(f"{precision:>20}{against:>24}{np.mean(trial.roc_auc):>10.4f}{trial.seconds:>8.0f}  {words}")
     folds = len(default.average_precision)
-    lines.append(f"mean ± standard deviation over {folds} fold(s); against the defaults ± standard error of the mean")
-    lines.append(best_line(found[0]))
+    lines.append(f"mean ± standard deviation over {folds} fold(s); against the defaults: ± standard error of the mean")
+    lines.append(best_line(trials[0]))
     return "\n".join(lines)
 
 
 def best_line(best: Trial) -> str:
-    """The command that uses a trial's settings."""
+    """The line that names the command with a trial's settings."""
     settings = "".join(f" --set {name}={value}" for name, value in best.settings.items())
     return f"To use the best: fraudline run{settings}" if settings else "The defaults are the best: fraudline run"
 
 
-def as_document(found: Sequence[Trial], folds: Sequence[Fold]) -> dict[str, Any]:
-    """What a search gave, for a program."""
+def search_document(trials: Sequence[Trial], folds: Sequence[Fold]) -> dict[str, Any]:
+    """The trials, JSON-ready."""
     weeks = [[date_of(fold.test[0]).isoformat(), date_of(fold.test[-1]).isoformat()] for fold in folds]
-    return {"folds": weeks, "trials": [asdict(trial) | {"mean": trial.mean} for trial in found]}
+    return {"folds": weeks, "trials": [asdict(trial) | {"mean": trial.mean} for trial in trials]}
 
 
 def _keys() -> dict[str, str]:
-    """By the pipeline's parameter: what training calls it."""
-    return {named[0]: key for key, named in HYPERPARAMETERS.items()}
+    """Training's name for each parameter of the pipeline."""
+    return {name: key for key, (name, _) in HYPERPARAMETERS.items()}

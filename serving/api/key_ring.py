@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from pipeline.registry.api_keys import Key, find, parse
+from pipeline.registry.api_keys import Key, find_key, parse_keys
 from processing.errors import BadInput
 from serving.api.problems import TooLarge
 from serving.settings import is_there
@@ -28,7 +28,7 @@ class KeyRing:
         self._seen: object = None
         self._keys: tuple[Key, ...] | None = None
         if text is not None:
-            self._keys = parse(text, "FRAUDLINE_API_KEYS")
+            self._keys = parse_keys(text, "FRAUDLINE_API_KEYS")
         elif file is not None and is_there(file):
             self._read(file)
 
@@ -58,14 +58,14 @@ class KeyRing:
 
     def find(self, token: str) -> Key | None:
         """The valid key that a caller sent; None if it is not valid."""
-        return find(self._keys or (), token, datetime.now(UTC))
+        return find_key(self._keys or (), token, datetime.now(UTC))
 
     def _read(self, file: Path) -> None:
         status = file.stat()
         seen = (status.st_mtime_ns, status.st_size, status.st_ino)
         if seen != self._seen:
             self._seen = seen  # before parsing, so that an unreadable file is reported once
-            self._keys = parse(file.read_text(errors="replace"), str(file))
+            self._keys = parse_keys(file.read_text(errors="replace"), str(file))
 
 
 class RateLimiter:

@@ -5,17 +5,17 @@ microseconds. Any other version is served from its model.joblib. That file is co
 pins its version and the operator allows it.
 """
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from pipeline.registry.needs import lacking
 from pipeline.registry.registry import MODEL_FILE, Latest, Published, Registry
+from pipeline.registry.requirements import unmet_requirement
+from pipeline.scorer.arrays_file import COVER, SCORER_FILE, UnusableScorer, read_arrays
 from pipeline.scorer.contributions import Contributions
-from pipeline.scorer.forest import COVER, SCORER_FILE, PackedScorer, UnusableScorer, load
+from pipeline.scorer.forest import PackedScorer
 from processing.arrays import Floats
 from processing.contract import Contract
 from processing.contracts.reader import parse
@@ -100,7 +100,7 @@ def load_published(published: Published, contract: Contract, *, packed_only: boo
         packed = SCORER_FILE in published.files
         if not packed:
             _check_pickle(published, packed_only)
-            if why := lacking(manifest):
+            if why := unmet_requirement(manifest):
                 raise CannotServe(f"model {version} {why}")
     except (KeyError, TypeError, ValueError) as error:
         raise CannotServe(f"model {version}: its manifest lacks {error}, or it is invalid") from error
@@ -145,7 +145,7 @@ def _check_pickle(published: Published, packed_only: bool) -> None:
 
 def _packed(published: Published) -> tuple[Score, Score | None]:
     try:
-        arrays = load(published.read(SCORER_FILE))
+        arrays = read_arrays(published.read(SCORER_FILE))
         scores = PackedScorer(arrays).scores
         return scores, Contributions(arrays).of if COVER in arrays else None
     except UnusableScorer as error:
@@ -156,10 +156,10 @@ def _packed(published: Published) -> tuple[Score, Score | None]:
 
 def _pickled(published: Published) -> Score:
     data = published.read(MODEL_FILE)
-    import joblib  # imports scikit-learn, which takes a second
+    from pipeline.estimators.joblib_file import read_joblib  # imports scikit-learn, which takes a second
 
     try:
-        classifier = joblib.load(io.BytesIO(data))
+        classifier = read_joblib(data)
     except ModuleNotFoundError as error:
         raise CannotServe(
             f"model {published.version} needs the module {error.name!r}, which this server does not have: install its "

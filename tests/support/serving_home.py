@@ -18,10 +18,11 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI, testclient
 
-from pipeline.estimators.trees import Hyperparameters, build
+from pipeline.estimators.factory import build_estimator
+from pipeline.estimators.hyperparameters import Hyperparameters
 from pipeline.registry.registry import Registry
-from pipeline.scorer.packers import packed_file
-from pipeline.training.fit import library_versions
+from pipeline.registry.requirements import library_versions
+from pipeline.scorer.packing import pack_and_prove
 from processing.contract import Contract
 from processing.contracts import reader as contracts
 from processing.contracts.example import example_transaction
@@ -78,9 +79,9 @@ def trained(contract: str, seed: int) -> bytes:
     random = np.random.default_rng(seed)
     x = random.lognormal(3.0, 1.0, (400, len(features.names)))
     y = (x[:, 0] * random.lognormal(0.0, 0.3, len(x)) > 60).astype(int)
-    model = build(Hyperparameters(max_iterations=20, learning_rate=0.3, l2_regularization=0.0, max_features=0.5)).fit(
-        x, y
-    )
+    model = build_estimator(
+        Hyperparameters(max_iterations=20, learning_rate=0.3, l2_regularization=0.0, max_features=0.5)
+    ).fit(x, y)
     file = io.BytesIO()
     joblib.dump(model, file)
     return file.getvalue()
@@ -126,10 +127,10 @@ def explained_home(folder: Path, contract: str = "transactions") -> Home:
 def packed(contract: str, seed: int = 0) -> bytes:
     """The model of `trained`, packed."""
     width = len(FeatureSet(contracts.load(contract)).names)
-    data, why = packed_file(joblib.load(io.BytesIO(trained(contract, seed))), np.zeros((1, width)))
-    assert data is not None
-    assert "no reasons" not in why
-    return data
+    packing = pack_and_prove(joblib.load(io.BytesIO(trained(contract, seed))), np.zeros((1, width)))
+    assert packing.scorer is not None
+    assert "no reasons" not in packing.reason
+    return packing.scorer
 
 
 def row(contract: Contract, **changes: Any) -> dict[str, Any]:

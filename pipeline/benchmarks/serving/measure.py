@@ -17,7 +17,7 @@ from pipeline.benchmarks.serving.disturbances import measure_disturbances
 from pipeline.benchmarks.serving.driver import drive
 from pipeline.benchmarks.serving.servers import Running, Server, running
 from pipeline.benchmarks.serving.subject import Subject, bodies, make_subject
-from pipeline.training.fit import library_versions
+from pipeline.registry.requirements import library_versions
 from processing.errors import BadInput, RunFailed
 from processing.processes import children
 from processing.storage.scratch import scratch_folder

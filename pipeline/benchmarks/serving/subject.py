@@ -1,6 +1,5 @@
 """The benchmark's subject: a home with two default models and a month of history in its online store, and requests."""
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,18 +7,16 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from pipeline.benchmarks.scorer import labelled_features
-from pipeline.estimators.predict import scores
-from pipeline.estimators.trees import Hyperparameters, build
+from pipeline.estimators.factory import build_estimator
+from pipeline.estimators.hyperparameters import Hyperparameters
 from pipeline.registry.registry import MODEL_FILE, Registry
-from pipeline.scorer.forest import SCORER_FILE
-from pipeline.scorer.packers import packed_file
-from pipeline.training.fit import library_versions
+from pipeline.registry.requirements import library_versions
+from pipeline.scorer.bundle import ModelBundle
+from processing.arrays import Floats
 from processing.contract import Contract
 from processing.contracts import reader as contracts
 from processing.contracts.home_contract import adopt
@@ -61,11 +58,10 @@ def make_subject(folder: Path, *, customers: int, requests: int) -> Subject:
     _fill_store(home, contract, transactions.filter(pa.array(~last)))
     registry, versions = Registry(home), []
     for seed in range(MODELS):
-        model = build(Hyperparameters(random_seed=seed)).fit(values[~last], fraud[~last])
-        file = io.BytesIO()
-        joblib.dump(model, file)
-        versions.append(_publish(registry, contract, model, file.getvalue(), values[last]))
-        (folder / MODEL_FILE).write_bytes(file.getvalue())
+        model = build_estimator(Hyperparameters(random_seed=seed)).fit(values[~last], fraud[~last])
+        bundle = ModelBundle.of_model(model, {}, values[last])
+        versions.append(_publish(registry, contract, bundle, values[last]))
+        (folder / MODEL_FILE).write_bytes(bundle.model)
     registry.promote(versions[-1], by="benchmark", reason="for the benchmark", force=True)
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(last))[:requests]
     filled = np.where(np.isnan(values), -1.0, values)[chosen]  # not every server's JSON reader accepts NaN
@@ -84,19 +80,18 @@ def _request(row: dict[str, Any]) -> dict[str, Any]:
     return request | {"transaction_id": ID, "event_time": row["event_time"].isoformat()}
 
 
-def _publish(registry: Registry, contract: Contract, model: Any, file: bytes, test: NDArray[np.float64]) -> str:
-    packed, reason = packed_file(model, test)
-    if packed is None:
-        raise RuntimeError(reason)
+def _publish(registry: Registry, contract: Contract, bundle: ModelBundle, test: Floats) -> str:
+    if bundle.scorer is None:
+        raise RuntimeError(bundle.scorer_reason)
     manifest = {
         "contract": {"name": contract.name, "digest": contract.digest, "text": contract.text},
         "features": list(FeatureSet(contract).names),
-        "threshold": float(np.quantile(scores(model, test), 0.99)),
+        "threshold": float(np.quantile(bundle.scores(test), 0.99)),
         "libraries": library_versions(),
-        "scorer_reason": reason,
+        "scorer_reason": bundle.scorer_reason,
     }
     metrics = {"gate": {"passed": True, "reason": "published for a benchmark"}}
-    return registry.publish({MODEL_FILE: file, SCORER_FILE: packed}, manifest, metrics, datetime.now(UTC))
+    return registry.publish(bundle.files, manifest, metrics, datetime.now(UTC))
 
 
 def _fill_store(home: Home, contract: Contract, transactions: pa.Table) -> None:

@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG inside a page: they take the page's colours and fonts, and say what they show."""
+"""Charts as SVG inside a page: they take the page's colours and fonts, and describe themselves to screen readers."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Colours that Matplotlib draws with, each to become a variable of the page's style: it has a light and a dark scheme.
+# Matplotlib draws with these colours; each becomes a variable of the page's style, which has a light and a dark scheme.
 INK, FAINT, OURS, THEIRS, ALARM = "#010101", "#020202", "#030303", "#040404", "#050505"
 VARIABLES = {INK: "ink", FAINT: "faint", OURS: "ours", THEIRS: "theirs", ALARM: "alarm"}
 SIZE = (4.8, 3.1)  # inches
@@ -37,7 +37,7 @@ STYLE: Any = {
 }
 
 
-def picture(
+def svg_chart(
     name: str,
     title: str,
     description: str,
@@ -46,9 +46,9 @@ def picture(
     size: tuple[float, float] = SIZE,
     rows: int = 1,
 ) -> Markup:
-    """An <svg> that `draw` has drawn on the Axes it is given (a list of them for several rows).
+    """An <svg> of what `draw` draws on the Axes it is given (a list of them for several rows).
 
-    `name` makes its ids differ from those of other pictures; title and description are what a reader hears of it.
+    `name` makes the ids unique on the page; a screen reader reads title and description.
     """
     with rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
@@ -59,8 +59,8 @@ def picture(
     return Markup(_inline(text.getvalue(), name, title, description))
 
 
-def thin(axes: Axes) -> None:
-    """Grid lines for the y axis alone."""
+def without_vertical_grid(axes: Axes) -> None:
+    """Keep only the horizontal grid lines."""
     axes.grid(False, axis="x")
 
 
@@ -69,16 +69,16 @@ def _inline(svg: str, name: str, title: str, description: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     used = set(re.findall(r"#([\w.-]+)[\")]", svg))
-    svg = re.sub(r' id="([\w.-]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
+    svg = re.sub(r' id="([\w.-]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\1{name}-", svg)
     svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)  # the page's own font
     svg = re.sub(r"(\d+\.\d\d)\d+", r"\1", svg)
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
     view = re.search(r'viewBox="[^"]*"', svg)
-    told = f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
+    labels = f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'{view[0] if view else ""} role="img" aria-labelledby="{name}-title {name}-desc">{told}'
+        f'{view[0] if view else ""} role="img" aria-labelledby="{name}-title {name}-desc">{labels}'
     )
     return head + svg[svg.index(">") + 1 :]

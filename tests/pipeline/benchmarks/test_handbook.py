@@ -22,7 +22,7 @@ from pipeline.benchmarks.handbook import (
 )
 from pipeline.data.dataset import Dataset
 from pipeline.data.folds import Fold
-from pipeline.estimators.trees import Hyperparameters
+from pipeline.estimators.hyperparameters import Hyperparameters
 from processing.errors import BadInput
 from processing.split import EPOCH, date_of
 from processing.synthetic.synthesize import write
@@ -177,5 +177,5 @@ def test_a_small_model_with_seven_days_reaches_its_earlier_figures_on_the_real_f
 def test_a_file_without_rows_is_refused(tmp_path: Path, name: str) -> None:
     nothing = transactions().slice(0, 0)
     write(nothing, tmp_path / name)
-    with pytest.raises(BadInput, match="holds no rows with a label"):
+    with pytest.raises(BadInput, match="has no labelled rows"):
         handbook._rows(tmp_path / name)

@@ -11,8 +11,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pipeline.estimators import binner
 from pipeline.estimators.binner import TailBinner
-from pipeline.estimators.trees import Hyperparameters, build
-from pipeline.scorer.packers import packed_file
+from pipeline.estimators.factory import build_estimator
+from pipeline.estimators.hyperparameters import Hyperparameters
+from pipeline.scorer.packing import pack_and_prove
 from processing.contracts.reader import load
 from processing.errors import BadInput
 from processing.features.feature_set import FeatureSet
@@ -69,7 +70,7 @@ def test_parameters_out_of_range_are_refused(wrong):
 def test_hyperparameters_come_as_text():
     given = Hyperparameters.from_strings({"learning_rate": "0.1", "max_iterations": "20", "sagemaker_region": "x"})
     assert given == Hyperparameters(learning_rate=0.1, max_iterations=20)
-    assert build(given).named_steps["trees"].max_iter == 20
+    assert build_estimator(given).named_steps["trees"].max_iter == 20
 
 
 @pytest.mark.parametrize(
@@ -91,10 +92,9 @@ def test_a_feature_without_any_value_in_training_is_no_obstacle() -> None:
     X = np.column_stack([np.full(200, np.nan), np.arange(200.0)])  # noqa: N806 (scikit-learn's name)
     binner = TailBinner().fit(X)
     assert (binner.transform(X)[:, 0] == 0.0).all()
-    model = build(Hyperparameters(max_iterations=3)).fit(X, np.arange(200) >= 100)
+    model = build_estimator(Hyperparameters(max_iterations=3)).fit(X, np.arange(200) >= 100)
     assert model.predict_proba([[5.0, 199.0]])[0, 1] > model.predict_proba([[np.nan, 0.0]])[0, 1]
-    packed, _ = packed_file(model, X)
-    assert packed is not None
+    assert pack_and_prove(model, X).scorer is not None
 
 
 def test_what_is_missing_or_unlisted_goes_where_training_says_or_else_with_the_many() -> None:
@@ -105,7 +105,7 @@ def test_what_is_missing_or_unlisted_goes_where_training_says_or_else_with_the_m
     some = features.encode({"channel": np.where(risky, random.choice([None, "telepathy"], n), channel)}, n)
     odd = features.encode({"channel": [None, "telepathy", "contactless", "online"]}, 4)
     quick = Hyperparameters(max_iterations=20, learning_rate=0.3, l2_regularization=0.0, max_features=1.0)
-    without, having = (build(quick).fit(X, risky).predict_proba(odd)[:, 1] for X in (known, some))
+    without, having = (build_estimator(quick).fit(X, risky).predict_proba(odd)[:, 1] for X in (known, some))
     assert without[0] == without[1] == without[2] < 0.1 < 0.9 < without[3]
     assert having[0] == having[1] > 0.9
     assert having[2] < 0.1

@@ -1,4 +1,4 @@
-"""Drift in service: what was scored since, against the reference of the model that serves."""
+"""Drift in service: the transactions scored since a time, compared with the serving model's reference."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,10 @@ from typer.testing import CliRunner
 from pipeline.command.main import app
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation import drift
-from pipeline.evaluation.reference import chance_of, psi, reference_of
+from pipeline.evaluation.distance import LARGE_PSI
+from pipeline.evaluation.drift_metrics import drift_metrics, publish_metrics
+from pipeline.evaluation.model_reference import chance_of, psi, reference_of
+from pipeline.evaluation.report.drift_page import drift_page
 from pipeline.registry.registry import Registry
 from processing.aws_client import client
 from processing.contracts import reader as contracts
@@ -35,7 +38,7 @@ def rows(n, seed):
 
 
 def reference_for(X, score, entities, days=7):  # noqa: N803
-    """The reference of a model that was tested on these rows, over so many days."""
+    """The reference of a model tested on these rows, spread over so many days."""
     y = (np.arange(len(X)) % 50 == 0).astype(np.int8)
     day = 20_000 + np.arange(len(X)) * days // len(X)
     of = {name: np.array(own) for name, own in zip(("customer", "terminal"), zip(*entities, strict=True), strict=True)}
@@ -69,7 +72,7 @@ def decide(home, n=500, seed=1, change=np.copy, score=lambda s: s, when=START, v
     store.close()
 
 
-def test_what_is_scored_as_ever_has_not_drifted(home):
+def test_unchanged_transactions_have_not_drifted(home):
     decide(home)
     found = drift.measure_drift(home, START)
     assert (found["decisions"], found["scored_by_it"], found["enough"]) == (500, 500, True)
@@ -80,13 +83,13 @@ def test_what_is_scored_as_ever_has_not_drifted(home):
     assert drift.above(found, 0.25) == []
 
 
-def test_the_feature_that_moved_is_named_first(home):
-    def dearer(X):  # noqa: N803
+def test_the_feature_that_changed_is_named_first(home):
+    def tripled(X):  # noqa: N803
         X = X.copy()  # noqa: N806
         X[:, AMOUNT] *= 3
         return X
 
-    decide(home, change=dearer)
+    decide(home, change=tripled)
     found = drift.measure_drift(home, START)
     assert next(iter(found["features"])) == "amount"
     assert found["features"]["amount"]["level"] == "great"
@@ -95,7 +98,7 @@ def test_the_feature_that_moved_is_named_first(home):
     assert found["feature_drift"] == found["features"]["amount"]["psi"] > 0.25
 
 
-def test_scores_of_other_models_are_left_out_and_their_features_are_not(home):
+def test_other_models_scores_are_left_out_but_their_features_count(home):
     decide(home)
     decide(home, seed=2, score=lambda s: s + 0.5, version="20250101T000000Z-aaaaa")
     found = drift.measure_drift(home, START)
@@ -103,24 +106,24 @@ def test_scores_of_other_models_are_left_out_and_their_features_are_not(home):
     assert found["score"]["level"] == "small"
 
 
-def test_a_few_scores_of_a_new_model_say_nothing_yet(home):
+def test_a_few_scores_of_a_new_model_are_too_few(home):
     decide(home, version="20250101T000000Z-aaaaa")
     decide(home, n=40, seed=2, score=lambda s: s + 0.5)
     found = drift.measure_drift(home, START)
     assert found["score"]["level"] == "too few"
     assert found["alerts"]["now"] is None
     assert drift.above(found, 0.25) == []
-    assert "score" in drift.unsaid(found, 0.25)
+    assert "score" in drift.undecided(found, 0.25)
 
 
-def test_scores_that_moved_are_told(home):
+def test_changed_scores_are_reported(home):
     decide(home, score=lambda s: s + 0.05)
     found = drift.measure_drift(home, START)
     assert drift.above(found, 0.25) == ["score"]
     assert found["alerts"]["now"] > 2 * found["alerts"]["reference"]
 
 
-def test_only_what_was_decided_since_counts_and_few_decisions_say_nothing(home):
+def test_only_later_decisions_count_and_a_few_are_too_few(home):
     decide(home, n=45, change=lambda x: x * 100)
     decide(home, n=300, seed=2, when=START - timedelta(days=2))
     found = drift.measure_drift(home, START)
@@ -129,8 +132,8 @@ def test_only_what_was_decided_since_counts_and_few_decisions_say_nothing(home):
     assert (found["feature_drift"], found["score_drift"]) == (0.0, 0.0)
     assert drift.above(found, 0.25) == []
     assert drift.measure_drift(home, START - timedelta(days=3))["decisions"] == 345
-    assert drift.measure_drift(home)["decisions"] == 0  # nothing since the promotion, which is now
-    assert "Too few to say" in drift.page_of(found).decode()
+    assert drift.measure_drift(home)["decisions"] == 0  # none since the promotion, just now
+    assert "Too few transactions" in drift_page(found).decode()
 
 
 def test_the_command_shows_writes_and_fails(home, tmp_path):
@@ -140,9 +143,9 @@ def test_the_command_shows_writes_and_fails(home, tmp_path):
     shown = CliRunner().invoke(app, [*where, "--page", str(page)])
     assert shown.exit_code == 0, shown.output
     assert "amount" in shown.stdout
-    assert "great" in shown.stdout
+    assert "large" in shown.stdout
     text = page.read_text()
-    assert "Great drift" in text
+    assert "Large drift" in text
     assert "<script" not in text
     assert "http" not in text
     as_json = CliRunner().invoke(app, [*where, "--json"])
@@ -160,17 +163,17 @@ def test_the_command_shows_writes_and_fails(home, tmp_path):
         (lambda home: homes.promote(home, homes.publish(home)), "has no reference.json"),
     ],
 )
-def test_without_something_to_compare_with_it_says_so(tmp_path, prepare, said):
+def test_without_a_reference_the_error_says_so(tmp_path, prepare, said):
     home = homes.begin(tmp_path / "home")
     prepare(home)
     with pytest.raises(BadInput, match=said):
         drift.measure_drift(home)
 
 
-def test_a_time_that_is_none_is_refused():
-    assert drift.since_of("2026-07-01") == START
+def test_an_invalid_time_is_refused():
+    assert drift.parse_since("2026-07-01") == START
     with pytest.raises(BadInput, match="2026-07-01"):
-        drift.since_of("yesterday")
+        drift.parse_since("yesterday")
 
 
 class Population:
@@ -201,7 +204,7 @@ class Population:
 
 
 def figures(reference, X, entities, days, **options):  # noqa: N803
-    """The index of every column of rows that came in so many days, and what chance makes of it."""
+    """The PSI of every column of rows spread over so many days, and what chance alone does to it."""
     names = list(reference["features"])
     periods = np.arange(len(X)) * days * 8 // len(X)
     chance = chance_of(reference, names, list(zip(*entities, strict=True)), periods, **options)
@@ -213,7 +216,7 @@ SIZES = ((50, 1), (200, 1), (1000, 2), (5000, 7))
 
 def test_an_unchanged_population_raises_no_more_false_alarms_than_stated(monkeypatch):
     """120 samples, of all sizes: the number of alarms is binomial, and above 14 in one of 1000 such tests."""
-    monkeypatch.setattr("pipeline.evaluation.chance.ROWS", 1000)
+    monkeypatch.setattr("pipeline.evaluation.reference_sample.ROWS", 1000)
     monkeypatch.setattr("pipeline.evaluation.chance.SIMULATED", 1500)
     alarms, by_limit_alone = [], {n: 0 for n, _ in SIZES}
     for seed in range(6):
@@ -225,19 +228,19 @@ def test_an_unchanged_population_raises_no_more_false_alarms_than_stated(monkeyp
             found, chance = figures(reference, X, entities, days, level=0.05, draws=150, seed=sample)
             assert (chance.p_values(found).min() <= 0.05) >= (found > chance.limits * 1.0001).any()
             alarms.append(bool((found > chance.limits).any()))
-            by_limit_alone[n] += bool((found > drift.PSI_GREAT).any())
+            by_limit_alone[n] += bool((found > LARGE_PSI).any())
     assert len(alarms) == 120
     assert sum(alarms) <= 14
     assert by_limit_alone[50] > 24  # what the limit alone says of 30 such samples
 
 
-def test_a_population_that_moved_is_found_and_named_when_there_are_enough():
+def test_a_changed_population_is_found_and_named_with_enough_rows():
     population = Population(3)
     reference = reference_for(*population.draw(1, 5000, 7))
     X, _, entities = population.draw(2, 5000, 7)  # noqa: N806
     X[:, 4] += 1.5
     found, chance = figures(reference, X, entities, 7)
-    assert found[4] > drift.PSI_GREAT > chance.limits.max()
+    assert found[4] > LARGE_PSI > chance.limits.max()
     assert (found > chance.limits).tolist() == [False] * 4 + [True, False]
     assert chance.p_values(found)[4] < 0.01
 
@@ -249,7 +252,7 @@ def test_the_same_sample_has_the_same_limits():
     assert (once.limits == again.limits).all()
 
 
-def test_rows_of_one_terminal_say_less_than_as_many_of_many():
+def test_rows_of_few_terminals_say_less_than_rows_of_many():
     population = Population(4)
     reference = reference_for(*population.draw(1, 5000, 7))
     X, _, entities = population.draw(2, 1000, 2)  # noqa: N806
@@ -257,7 +260,7 @@ def test_rows_of_one_terminal_say_less_than_as_many_of_many():
     assert (figures(reference, X, few, 2)[1].limits > 1.5 * figures(reference, X, entities, 2)[1].limits).all()
 
 
-def test_what_is_kept_of_the_test_rows_is_bounded_and_names_nobody():
+def test_the_sample_of_the_test_rows_is_bounded_and_has_no_names():
     population = Population(5, columns=40)
     small, large = (reference_for(*population.draw(1, n, 21)) for n in (5_000, 20_000))
     for reference in (small, large):
@@ -267,11 +270,11 @@ def test_what_is_kept_of_the_test_rows_is_bounded_and_names_nobody():
     assert max(sizes) < 500_000
 
 
-def test_a_sample_that_is_damaged_is_said_to_be():
+def test_a_damaged_sample_is_an_error():
     reference = reference_for(*rows(3000, 0))
     X, _, entities = rows(100, 1)  # noqa: N806
     reference["sample"]["entities"]["terminal"]["bins"] = "cut"
-    with pytest.raises(Damaged, match="the next run makes another"):
+    with pytest.raises(Damaged, match="the next run's model brings a new one"):
         figures(reference, X, entities, 2)
 
 
@@ -290,14 +293,14 @@ def test_200_decisions_of_an_unchanged_population_fail_nothing(tmp_path, seed):
     found = json.loads(CliRunner().invoke(app, [*where, "--json"]).stdout)
     assert max(one["psi"] for one in found["features"].values()) > 0.25
     assert not any(one["beyond_chance"] for one in found["features"].values())
-    assert (found["feature_drift"], drift.metrics_of(found).get("FeatureDrift", 0.0)) == (0.0, 0.0)
+    assert (found["feature_drift"], drift_metrics(found).get("FeatureDrift", 0.0)) == (0.0, 0.0)
     done = CliRunner().invoke(app, [*where, "--fail-above", "0.25"])
     assert done.exit_code == 0, done.output
     assert "too few transactions to tell" in done.stderr
-    assert set(drift.unsaid(found, 0.25)) >= set(found["too_few"]) != set()
+    assert set(drift.undecided(found, 0.25)) >= set(found["too_few"]) != set()
 
 
-def test_a_reference_of_an_earlier_version_says_so_and_needs_more(tmp_path, monkeypatch):
+def test_a_reference_of_an_earlier_version_needs_more_decisions(tmp_path, monkeypatch):
     reference = reference_for(*rows(3000, 0))
     del reference["sample"]
     home = home_of(tmp_path / "home", reference)
@@ -307,7 +310,7 @@ def test_a_reference_of_an_earlier_version_says_so_and_needs_more(tmp_path, monk
     assert {one["level"] for one in found["features"].values()} == {"too few"}
     shown = CliRunner().invoke(app, ["drift", "--home", str(home.folder), "--since", "2026-07-01"])
     assert "The effect of chance is unknown" in shown.stdout
-    assert "What chance does is not known" in drift.page_of(found).decode()
+    assert "Chance is unknown" in drift_page(found).decode()
     monkeypatch.setattr(drift, "FEWEST_UNSAMPLED", 500)
     assert "amount" in drift.above(drift.measure_drift(home, START), 0.25)
 
@@ -316,9 +319,9 @@ def test_a_reference_of_an_earlier_version_says_so_and_needs_more(tmp_path, monk
 def test_the_metrics_reach_cloudwatch(home, aws):
     decide(home)
     found = drift.measure_drift(home, START)
-    put = drift.publish(found)
+    put = publish_metrics(found)
     assert set(put) == {"FeatureDrift", "ScoreDrift"}
-    told = client("cloudwatch").list_metrics(Namespace="Fraudline")["Metrics"]
-    named = {metric["MetricName"]: metric["Dimensions"] for metric in told}
+    metrics = client("cloudwatch").list_metrics(Namespace="Fraudline")["Metrics"]
+    named = {metric["MetricName"]: metric["Dimensions"] for metric in metrics}
     assert named.items() >= {name: [{"Name": "service", "Value": "fraudline-drift"}] for name in put}.items()
-    assert drift.publish({**found, "enough": False}) == {}
+    assert publish_metrics({**found, "enough": False}) == {}

@@ -1,4 +1,4 @@
-"""The gate: non-inferiority by a paired bootstrap, the floor, the checks; and what it says."""
+"""The gate: non-inferiority by a paired bootstrap, the floor, the checks, and the reason it states."""
 
 import functools
 import tempfile
@@ -13,9 +13,11 @@ from sklearn.metrics import average_precision_score
 
 from pipeline.data import dataset
 from pipeline.evaluation import bootstrap
-from pipeline.evaluation.bootstrap import Scored, paired_differences, units
+from pipeline.evaluation.bootstrap import ModelScores, paired_differences, units
 from pipeline.evaluation.checks import FAILED, WARNING, Finding
-from pipeline.evaluation.gate import Rules, compare, compare_with_best, verdict
+from pipeline.evaluation.comparison import compare_models, compare_with_best
+from pipeline.evaluation.gate import verdict
+from pipeline.evaluation.gate_rules import GateRules
 from pipeline.evaluation.threshold import expected_cost
 from processing.errors import BadInput
 
@@ -26,9 +28,9 @@ def rows(tmp_path_factory):
 
 
 def scored(rows, noise, seed=0, threshold=0.5):
-    """A model that knows the label as well as the noise allows; scores have ties."""
+    """A model whose scores follow the label, with noise and with ties."""
     random = np.random.default_rng(seed)
-    return Scored(np.round(1 / (1 + np.exp(-(4 * rows.y - 2 + random.normal(0, noise, rows.rows)))), 2), threshold)
+    return ModelScores(np.round(1 / (1 + np.exp(-(4 * rows.y - 2 + random.normal(0, noise, rows.rows)))), 2), threshold)
 
 
 def test_every_draw_measures_both_models_on_the_days_it_drew(rows, monkeypatch):
@@ -61,18 +63,18 @@ def test_more_confidence_makes_wider_bounds(rows):
 
 
 @pytest.mark.parametrize(("days", "expected"), [(1, 10), (4, 12), (5, 5), (9, 9)])
-def test_units_are_days_or_stretches_of_few_days(tmp_path, days, expected):
+def test_units_are_days_or_parts_of_them_if_there_are_few(tmp_path, days, expected):
     rows = dataset.read(write_set(tmp_path, rows_table(days=days, per_day=101)), CONTRACT)
     unit = units(rows)
     assert list(np.unique(unit)) == list(range(expected))
-    assert (np.diff(unit) >= 0).all()  # stretches of time
+    assert (np.diff(unit) >= 0).all()  # in order of time
     assert all(len(np.unique(rows.day[unit == i])) == 1 for i in range(expected))
-    assert np.ptp(np.bincount(unit)) <= 1 or days >= 4  # of as many rows, as far as days go
+    assert np.ptp(np.bincount(unit)) <= 1 or days >= 4  # equally many rows
 
 
 def judged(rows, ours, theirs, **rules):
     loss = float(rows.amount[rows.y == 1].sum()) / 7
-    return compare(rows, ours, theirs, CONTRACT, loss, Rules(**rules))
+    return compare_models(rows, ours, theirs, CONTRACT, loss, GateRules(**rules))
 
 
 def test_a_better_model_is_no_worse_and_a_worse_one_is_not(rows):
@@ -85,19 +87,19 @@ def test_a_better_model_is_no_worse_and_a_worse_one_is_not(rows):
     assert judged(rows, bad, good, margin=1.0)["average_precision"]["no_worse"]
 
 
-def test_a_model_that_is_only_dearer_does_not_pass(rows):
+def test_a_model_that_only_costs_more_is_rejected(rows):
     champion = scored(rows, 2)
-    dearer = Scored(champion.score, np.inf)  # alerts on nobody
-    comparison = judged(rows, dearer, champion)
+    costlier = ModelScores(champion.score, np.inf)  # alerts on nobody
+    comparison = judged(rows, costlier, champion)
     assert comparison["average_precision"]["no_worse"]
-    said = verdict(0.7, comparison, "v1", [], Rules())
-    assert said["verdict"] == "rejected"
-    assert "its expected cost a day differs by +" in said["reason"]
-    assert "its average precision differs" not in said["reason"]
+    decision = verdict(0.7, comparison, "v1", [], GateRules())
+    assert decision["verdict"] == "rejected"
+    assert "expected cost per day +" in decision["reason"]
+    assert "average precision" not in decision["reason"]
 
 
-WARN = Finding("feature drift", WARNING, "amount", "amount has moved")
-FAIL = Finding("label leak", FAILED, "amount", "amount may hold the label")
+WARN = Finding("feature drift", WARNING, "amount", "amount has changed")
+FAIL = Finding("label leak", FAILED, "amount", "amount may contain the label")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ FAIL = Finding("label leak", FAILED, "amount", "amount may hold the label")
     [
         (0.4, [], "", "passed", "reaches the floor 0.3"),
         (0.4, [WARN], "", "passed", "reaches the floor 0.3"),
-        (0.4, [FAIL, WARN], "", "rejected", "the check for a label leak failed: amount may hold the label"),
+        (0.4, [FAIL, WARN], "", "rejected", "the check for a label leak failed: amount may contain the label"),
         (0.2, [], "", "rejected", "below the floor 0.3"),
         (0.2, [], "ann", "forced", "below the floor 0.3; ann forced it."),
         (0.4, [FAIL], "ann", "forced", "ann forced it."),
@@ -113,73 +115,73 @@ FAIL = Finding("label leak", FAILED, "amount", "amount may hold the label")
     ],
 )
 def test_checks_and_floor_decide_without_a_champion(precision, findings, forced_by, outcome, said):
-    told = verdict(precision, None, None, findings, Rules(floor=0.3, forced_by=forced_by), "it is the first model")
-    assert told["verdict"] == outcome
-    assert told["passed"] == (outcome == "passed")
-    assert told["forced_by"] == (forced_by if outcome == "forced" else None)
-    assert said in told["reason"]
-    assert told["reason"].count(". ") == 0  # one sentence
-    assert told["reason"].endswith(".")
+    decision = verdict(
+        precision, None, None, findings, GateRules(floor=0.3, forced_by=forced_by), "it is the first model"
+    )
+    assert decision["verdict"] == outcome
+    assert decision["passed"] == (outcome == "passed")
+    assert decision["forced_by"] == (forced_by if outcome == "forced" else None)
+    assert said in decision["reason"]
+    assert decision["reason"].count(". ") == 0  # one sentence
+    assert decision["reason"].endswith(".")
 
 
-def test_without_the_champions_scores_the_model_waits_unless_it_is_known_to_be_bad():
+def test_a_model_that_cannot_be_compared_waits_unless_it_fails_otherwise():
     why = "it was trained on other columns"
-    told = verdict(0.4, None, "v1", [], Rules(), why)
-    assert (told["verdict"], told["passed"], told["forced_by"]) == ("waiting", False, None)
-    assert "waits for approval" in told["reason"]
-    assert f"could not be compared with the champion v1: {why}" in told["reason"]
-    assert verdict(0.05, None, "v1", [], Rules(), why)["verdict"] == "rejected"
-    assert verdict(0.4, None, "v1", [FAIL], Rules(), why)["verdict"] == "rejected"
-    assert verdict(0.4, None, "v1", [], Rules(forced_by="ann"), why)["verdict"] == "forced"
-    assert verdict(0.4, None, None, [], Rules(), "it is the first model")["verdict"] == "passed"
+    decision = verdict(0.4, None, "v1", [], GateRules(), why)
+    assert (decision["verdict"], decision["passed"], decision["forced_by"]) == ("waiting", False, None)
+    assert "waits for approval" in decision["reason"]
+    assert f"could not be compared with the champion v1: {why}" in decision["reason"]
+    assert verdict(0.05, None, "v1", [], GateRules(), why)["verdict"] == "rejected"
+    assert verdict(0.4, None, "v1", [FAIL], GateRules(), why)["verdict"] == "rejected"
+    assert verdict(0.4, None, "v1", [], GateRules(forced_by="ann"), why)["verdict"] == "forced"
+    assert verdict(0.4, None, None, [], GateRules(), "it is the first model")["verdict"] == "passed"
 
 
-def test_each_measure_is_held_against_the_version_that_is_best_in_it(rows):
-    precise, cheap = Scored(scored(rows, 1.5).score, np.inf), scored(rows, 2.5)
+def test_each_measure_is_compared_with_the_version_that_is_best_in_it(rows):
+    precise, cheap = ModelScores(scored(rows, 1.5).score, np.inf), scored(rows, 2.5)
     with_metrics = {
         name: (one, {"average_precision": average_precision_score(rows.y, one.score), "cost": cost(rows, one)})
         for name, one in {"precise": precise, "cheap": cheap}.items()
     }
-    found = compare_with_best(rows, scored(rows, 2), with_metrics, CONTRACT, loss_of(rows), Rules(lookback_days=90))
+    found = compare_with_best(rows, scored(rows, 2), with_metrics, CONTRACT, loss_of(rows), GateRules(lookback_days=90))
     assert (found["average_precision"]["version"], found["cost_per_day"]["version"]) == ("precise", "cheap")
     assert found["lookback_days"] == 90
-    assert compare_with_best(rows, scored(rows, 2), {}, CONTRACT, loss_of(rows), Rules()) is None
+    assert compare_with_best(rows, scored(rows, 2), {}, CONTRACT, loss_of(rows), GateRules()) is None
 
 
 @settings(max_examples=8, deadline=None)
 @given(st.floats(0.02, 0.2), st.sampled_from([0.01, 0.03, 0.08]), st.integers(0, 3))
 def test_many_small_losses_are_stopped_within_one_margin(step, margin, seed):
-    """Each challenger is a bit worse than the model before it, and meets all that served."""
-    made, rules = rows_of(), Rules(margin=margin)
-    served, lost = [scored(made, 1.0, seed)], 0
+    """Each challenger is slightly worse than the model before it, and is compared with all that served."""
+    test, rules = rows_of(), GateRules(margin=margin)
+    served, rejected = [scored(test, 1.0, seed)], 0
     for number in range(1, 40):
-        challenger = scored(made, 1.0 + number * step, seed)
-        models = {str(i): (one, measured(made, one)) for i, one in enumerate(served)}
-        best = compare_with_best(made, challenger, models, CONTRACT, loss_of(made), rules)
-        champion = compare(made, challenger, served[-1], CONTRACT, loss_of(made), rules)
-        said = verdict(0.7, champion, "the champion", [], rules, best=best)
-        if said["passed"]:
+        challenger = scored(test, 1.0 + number * step, seed)
+        models = {str(i): (one, measured(test, one)) for i, one in enumerate(served)}
+        best = compare_with_best(test, challenger, models, CONTRACT, loss_of(test), rules)
+        champion = compare_models(test, challenger, served[-1], CONTRACT, loss_of(test), rules)
+        decision = verdict(0.7, champion, "the champion", [], rules, best=best)
+        if decision["passed"]:
             served.append(challenger)
         else:
-            lost += 1
-            assert said["verdict"] == "rejected"
-    assert lost
-    precisions = [measured(made, one)["average_precision"] for one in served]
-    costs = [measured(made, one)["cost"] / 7 for one in served]
+            rejected += 1
+            assert decision["verdict"] == "rejected"
+    assert rejected
+    precisions = [measured(test, one)["average_precision"] for one in served]
+    costs = [measured(test, one)["cost"] / 7 for one in served]
     for later in range(1, len(served)):
         assert precisions[later] >= max(precisions[:later]) - margin
-        assert costs[later] <= min(costs[:later]) + margin * loss_of(made)
+        assert costs[later] <= min(costs[:later]) + margin * loss_of(test)
 
 
-def test_being_worse_than_the_best_of_before_is_told_with_its_version(rows):
+def test_a_model_worse_than_an_earlier_best_is_rejected_with_its_version(rows):
     ours, best = scored(rows, 4), {"v0": (scored(rows, 1.5), measured(rows, scored(rows, 1.5)))}
-    compared = compare_with_best(rows, ours, best, CONTRACT, loss_of(rows), Rules())
-    said = verdict(0.7, judged(rows, ours, ours), "v1", [], Rules(), best=compared)
-    assert said["verdict"] == "rejected"
-    assert (
-        "no worse than the best model of the last 180 days: beside v0 its average precision differs" in said["reason"]
-    )
-    assert verdict(0.7, judged(rows, ours, ours), "v1", [], Rules())["passed"]
+    compared = compare_with_best(rows, ours, best, CONTRACT, loss_of(rows), GateRules())
+    decision = verdict(0.7, judged(rows, ours, ours), "v1", [], GateRules(), best=compared)
+    assert decision["verdict"] == "rejected"
+    assert "than the best model of the last 180 days: average precision -" in decision["reason"]
+    assert verdict(0.7, judged(rows, ours, ours), "v1", [], GateRules())["passed"]
 
 
 @functools.cache
@@ -205,4 +207,4 @@ def measured(rows, one):
 )
 def test_rules_out_of_range_are_refused(wrong):
     with pytest.raises(BadInput, match="expected"):
-        Rules(**wrong)
+        GateRules(**wrong)

@@ -1,4 +1,4 @@
-"""The report: one file that needs nothing else, readable without scripts, with pictures that say what they show."""
+"""The report: one self-contained file, readable without scripts, with charts that describe themselves."""
 
 import re
 from functools import partial
@@ -9,14 +9,17 @@ import pytest
 from run_sets import CONTRACT, FIRST_DAY, STRONG, rows_table, write_set
 
 from pipeline.data import dataset
-from pipeline.estimators.trees import Hyperparameters
-from pipeline.evaluation.bootstrap import Scored
+from pipeline.estimators.hyperparameters import Hyperparameters
+from pipeline.estimators.predict import scores
+from pipeline.evaluation.bootstrap import ModelScores
 from pipeline.evaluation.checks import FAILED, Finding
-from pipeline.evaluation.gate import Rules, compare, verdict
+from pipeline.evaluation.comparison import compare_models
+from pipeline.evaluation.gate import verdict
+from pipeline.evaluation.gate_rules import GateRules
 from pipeline.evaluation.importance import importances
-from pipeline.evaluation.metrics import in_words, measure
-from pipeline.evaluation.report import Evaluated, confusion, report_of
-from pipeline.training import fit as train
+from pipeline.evaluation.model_metrics import measure_model, metrics_in_words
+from pipeline.evaluation.report.model_report import ReportInput, confusion, model_report
+from pipeline.training.fit import train
 from processing.features.feature_set import FeatureSet
 
 NAMES = FeatureSet(CONTRACT).names
@@ -29,24 +32,26 @@ def evaluated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     rows = dataset.read(write_set(folder / "train", rows_table()), CONTRACT)
     test = dataset.read(write_set(folder / "test", rows_table(days=4, first_day=FIRST_DAY + 22, seed=1)), CONTRACT)
-    model, training = train.train(rows, CONTRACT, Hyperparameters(max_iterations=20))
-    ours = Scored(train.scores(model, test.X), training["threshold"])
-    theirs = Scored(np.roll(ours.score, 1), 0.3)
-    return Evaluated(CONTRACT, test, partial(train.scores, model), ours, theirs), training
+    model, training = train(rows, CONTRACT, Hyperparameters(max_iterations=20))
+    ours = ModelScores(scores(model, test.X), training["threshold"])
+    theirs = ModelScores(np.roll(ours.score, 1), 0.3)
+    return ReportInput(CONTRACT, test, partial(scores, model), ours, theirs), training
 
 
 def report(evaluated, champion):
     what, training = evaluated
-    metrics = measure(what.rows, what.ours.score, what.ours.threshold, CONTRACT)
+    metrics = measure_model(what.rows, what.ours.score, what.ours.threshold, CONTRACT)
     theirs = what.theirs if champion else None
     comparison = (
-        compare(what.rows, what.ours, theirs, CONTRACT, metrics["cost_of_no_alerts"] / 4, Rules()) if theirs else None
+        compare_models(what.rows, what.ours, theirs, CONTRACT, metrics["cost_of_no_alerts"] / 4, GateRules())
+        if theirs
+        else None
     )
-    finding = Finding("label leak", FAILED, "amount", "amount <b>may</b> hold the label")
+    finding = Finding("label leak", FAILED, "amount", "amount <b>may</b> contain the label")
     results = {
         "metrics": metrics,
-        "in_words": in_words(metrics, CONTRACT),
-        "champion": {"version": "v1", **measure(what.rows, theirs.score, 0.3, CONTRACT)} if theirs else None,
+        "in_words": metrics_in_words(metrics, CONTRACT),
+        "champion": {"version": "v1", **measure_model(what.rows, theirs.score, 0.3, CONTRACT)} if theirs else None,
         "comparison": comparison,
         "checks": [vars(finding)],
         "drift": {"amount": 0.3, "customer_count_1d": 0.01} if champion else None,
@@ -54,7 +59,7 @@ def report(evaluated, champion):
         if comparison
         else None,
         "gate": {
-            **verdict(metrics["average_precision"], comparison, "v1", [finding], Rules(), "it is the first model"),
+            **verdict(metrics["average_precision"], comparison, "v1", [finding], GateRules(), "it is the first model"),
             "notes": ["It gives no <i>reasons</i>"],
         },
     }
@@ -69,8 +74,8 @@ def report(evaluated, champion):
         "scorer": "packed",
         "scorer_reason": "alike",
     }
-    shown = Evaluated(what.contract, what.rows, what.score, what.ours, theirs)
-    return report_of(VERSION, shown, manifest, results).decode()
+    shown = ReportInput(what.contract, what.rows, what.score, what.ours, theirs)
+    return model_report(VERSION, shown, manifest, results).decode()
 
 
 class Page(HTMLParser):
@@ -94,13 +99,13 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["with a champion", "without"])
-def made(request, evaluated):
+def rendered(request, evaluated):
     text = report(evaluated, request.param)
     return text, Page(text), request.param
 
 
-def test_it_is_one_file_without_scripts(made):
-    text, page, _ = made
+def test_it_is_one_file_without_scripts(rendered):
+    text, page, _ = rendered
     assert len(text) < 500_000
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "img", "iframe", "object")]
     for _, attributes in page.tags:
@@ -110,26 +115,26 @@ def test_it_is_one_file_without_scripts(made):
     assert not re.search(r"url\((?!#)|@import", text)
 
 
-def test_every_picture_has_a_title_and_a_description(made):
-    _, page, champion = made
-    pictures = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(pictures) == (6 if champion else 5)
-    for picture in pictures:
-        assert picture["role"] == "img"
-        assert set(picture["aria-labelledby"].split()) <= set(page.ids)
-        assert picture["viewbox"]
+def test_every_chart_has_a_title_and_a_description(rendered):
+    _, page, champion = rendered
+    charts = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(charts) == (6 if champion else 5)
+    for chart in charts:
+        assert chart["role"] == "img"
+        assert set(chart["aria-labelledby"].split()) <= set(page.ids)
+        assert chart["viewbox"]
 
 
-def test_ids_are_different_and_every_reference_has_its_target(made):
-    text, page, _ = made
+def test_ids_are_unique_and_every_reference_has_its_target(rendered):
+    text, page, _ = rendered
     assert len(page.ids) == len(set(page.ids))
     assert set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text)) - {(i, "") for i in page.ids} <= {
         ("", i) for i in page.ids
     }
 
 
-def test_pictures_take_the_colours_of_the_page(made):
-    text, _, _ = made
+def test_charts_take_the_colours_of_the_page(rendered):
+    text, _, _ = rendered
     drawn = " ".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
     assert "var(--ours)" in drawn
     assert not re.search(r"(fill|stroke): #(?!ffffff)", drawn)
@@ -139,18 +144,18 @@ def test_pictures_take_the_colours_of_the_page(made):
     assert "@media print" in text
 
 
-def test_it_tells_the_verdict_the_checks_and_the_facts(made, evaluated):
-    _, page, champion = made
+def test_it_states_the_verdict_the_checks_and_the_facts(rendered, evaluated):
+    _, page, champion = rendered
     read = " ".join(" ".join(page.texts).split())
     assert f"Model {VERSION}" in read
-    assert "Rejected. The model did not pass: the check for a label leak failed" in read
-    assert "amount <b>may</b> hold the label" in read  # escaped in the file, so read as text
+    assert "Rejected. The model was rejected: the check for a label leak failed" in read
+    assert "amount <b>may</b> contain the label" in read  # escaped in the file, so read as text
     assert "of 100 alerts" in read
-    assert "cost on validation rows" in read
-    foretold, came = evaluated[0].ours.score.sum(), evaluated[0].rows.frauds
-    assert f"the scores foretold {foretold:,.0f} frauds, and {came} came" in read
+    assert "cost on the validation rows" in read
+    predicted, actual = evaluated[0].ours.score.sum(), evaluated[0].rows.frauds
+    assert f"Predicted frauds: {predicted:,.0f}, actual frauds: {actual}." in read
     assert ("There was no champion to compare with." in read) != champion
-    assert ("Drift against the champion" in read) == champion
+    assert ("Drift since the champion was tested" in read) == champion
     assert ("the best of the versions that served in the last 180 days" in read) == champion
     assert "It gives no <i>reasons</i>" in read
 
@@ -163,9 +168,9 @@ def test_the_confusion_counts_every_row(evaluated):
     assert parts["caught"][0] + parts["missed"][0] == what.rows.frauds
 
 
-def test_the_features_that_make_the_fraud_are_the_important_ones(evaluated):
+def test_the_features_that_drive_fraud_are_the_important_ones(evaluated):
     what, _ = evaluated
-    found = importances(what.score, what.rows, NAMES)
-    assert {each.feature for each in found} == set(NAMES)
-    assert {found[0].feature, found[1].feature} == {"amount", STRONG}
-    assert abs(found[-1].loss) < 0.1 < found[1].loss
+    important = importances(what.score, what.rows, NAMES)
+    assert {each.feature for each in important} == set(NAMES)
+    assert {important[0].feature, important[1].feature} == {"amount", STRONG}
+    assert abs(important[-1].loss) < 0.1 < important[1].loss

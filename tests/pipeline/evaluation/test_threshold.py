@@ -1,4 +1,4 @@
-"""The chosen threshold is the cheapest there is."""
+"""The chosen threshold is the cheapest of all."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from run_sets import CONTRACT
 
 from pipeline.evaluation.threshold import (
-    budget_of,
     cheapest,
     choose,
     costs_of,
     expected_cost,
     least_risk,
+    parse_budget,
     within_budget,
 )
 from processing.errors import BadInput
@@ -27,14 +27,14 @@ def arrays(rows):
 
 
 @given(samples)
-def test_no_other_threshold_is_cheaper_and_of_equals_it_is_the_highest(rows):
+def test_no_other_threshold_is_cheaper_and_among_equals_it_is_the_highest(rows):
     y, amount, score = arrays(rows)
     choice = cheapest(y, amount, score, CONTRACT)
-    tried = [*np.unique(score), np.inf]
-    costs = [expected_cost(y, amount, score, threshold, CONTRACT) for threshold in tried]
+    candidates = [*np.unique(score), np.inf]
+    costs = [expected_cost(y, amount, score, threshold, CONTRACT) for threshold in candidates]
     assert choice.cost == min(costs)
     assert choice.cost == expected_cost(y, amount, score, choice.threshold, CONTRACT)
-    highest = tried[max(i for i, cost in enumerate(costs) if cost == min(costs))]
+    highest = candidates[max(i for i, cost in enumerate(costs) if cost == min(costs))]
     assert np.array_equal(score >= choice.threshold, score >= highest)
     assert choice.alerts == np.count_nonzero(score >= choice.threshold)
 
@@ -46,7 +46,7 @@ def test_the_order_of_the_rows_does_not_matter(rows, random):
 
 
 @given(samples)
-def test_no_other_threshold_has_less_risk_by_the_scores(rows):
+def test_no_other_threshold_has_a_lower_expected_cost_by_the_scores(rows):
     y, amount, score = arrays(rows)
 
     def risk(threshold):
@@ -55,11 +55,11 @@ def test_no_other_threshold_has_less_risk_by_the_scores(rows):
 
     choice = least_risk(y, amount, score, CONTRACT)
     assert risk(choice.threshold) <= min(risk(each) for each in [*np.unique(score), np.inf]) + 1e-9
-    assert choice.threshold == least_risk(1 - y, amount, score, CONTRACT).threshold  # labels are not looked at
+    assert choice.threshold == least_risk(1 - y, amount, score, CONTRACT).threshold  # labels are ignored
     assert choice.cost == expected_cost(y, amount, score, choice.threshold, CONTRACT)
 
 
-def test_a_missed_fraud_costs_its_amount_and_a_needless_alert_its_price():
+def test_a_missed_fraud_costs_its_amount_and_a_false_positive_its_price():
     y, amount, score = np.array([1, 1, 0, 0]), np.array([10.0, 30.0, 7.0, 7.0]), np.array([0.2, 0.9, 0.5, 0.1])
     assert expected_cost(y, amount, score, 0.5, CONTRACT) == 10.0 + 2.0
     assert expected_cost(y, amount, score, 0.0, CONTRACT) == 2 * 2.0
@@ -67,7 +67,7 @@ def test_a_missed_fraud_costs_its_amount_and_a_needless_alert_its_price():
 
 
 @given(samples, st.integers(1, 5), st.integers(1, 3))
-def test_a_budget_is_kept_and_the_next_lower_threshold_would_break_it(rows, days, alerts_per_day):
+def test_a_budget_is_kept_and_the_next_lower_threshold_would_exceed_it(rows, days, alerts_per_day):
     y, amount, score = arrays(rows)
     choice = within_budget(y, amount, score, days, alerts_per_day, CONTRACT)
     alerts = score >= choice.threshold
@@ -93,16 +93,16 @@ def test_the_choice_says_how_it_was_made():
     )
     by_scores, method = choose(y, amount, score, day, 0, CONTRACT)
     assert by_scores == least_risk(y, amount, score, CONTRACT)
-    assert method == "least expected cost on validation rows, by the scores"
-    by_labels, method = choose(y, amount, score / 3, day, 0, CONTRACT)  # no probabilities: too few frauds by them
+    assert method == "lowest expected cost on the validation rows, by their scores"
+    by_labels, method = choose(y, amount, score / 3, day, 0, CONTRACT)  # not probabilities: they predict too few frauds
     assert by_labels == cheapest(y, amount, score / 3, CONTRACT)
-    assert method == "least cost on validation rows, by their labels"
+    assert method == "lowest cost on the validation rows, by their labels"
     by_budget, method = choose(y, amount, score, day, 1, CONTRACT)
-    assert (by_budget.alerts, method) == (2, "at most 1 alerts a day on validation rows")
+    assert (by_budget.alerts, method) == (2, "at most 1 alerts a day on the validation rows")
     with pytest.raises(BadInput, match="whole number"):
-        budget_of("-3")
+        parse_budget("-3")
 
 
-def test_a_score_that_is_no_number_is_refused():
+def test_a_score_that_is_not_a_number_is_refused():
     with pytest.raises(BadInput, match="finite"):
         cheapest(np.array([1]), np.array([1.0]), np.array([np.nan]), CONTRACT)

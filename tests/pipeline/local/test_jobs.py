@@ -190,11 +190,11 @@ def test_a_scripts_modules_and_the_projects_do_not_shadow_each_other(tmp_path: P
         import importlib, sys
         for name in {names}:
             assert importlib.import_module(name).WHOSE == f"mine: {{name}}", name
-        import pipeline.estimators.trees, pipeline.evaluation.metrics, pipeline.evaluation.threshold
+        import pipeline.estimators.trees, pipeline.evaluation.model_metrics, pipeline.evaluation.threshold
         import processing.storage.home, processing.errors
         from pipeline.steps import container
-        assert pipeline.estimators.trees.build and processing.errors.BadInput
-        assert not hasattr(pipeline.evaluation.metrics, "WHOSE")
+        assert pipeline.estimators.trees.trees and processing.errors.BadInput
+        assert not hasattr(pipeline.evaluation.model_metrics, "WHOSE")
         (container.model_dir() / "done").write_text("yes")
         """
     run(tmp_path, document(training("Train", script(tmp_path, body), tmp_path / "out"))).require_success()

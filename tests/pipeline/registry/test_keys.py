@@ -23,7 +23,18 @@ from typer.testing import CliRunner
 
 from pipeline.command.main import app as command
 from pipeline.infrastructure.scoring_api import NO_KEYS
-from pipeline.registry.api_keys import HomeKeys, Key, SecretKeys, added, digest, edit, find, parse, render, revoked
+from pipeline.registry.api_keys import (
+    HomeKeys,
+    Key,
+    SecretKeys,
+    digest,
+    edit_keys,
+    find_key,
+    keys_with_new,
+    keys_without,
+    parse_keys,
+    render_keys,
+)
 from processing.aws_client import client as aws_client
 from processing.contracts import reader as contracts
 from processing.errors import BadInput, Conflict, NotFound
@@ -49,21 +60,21 @@ def fresh() -> dict[str, object]:
 
 class TestDocument:
     def test_a_key_is_found_by_its_token_alone(self) -> None:
-        keys, till = added((), "till", ["score"])
-        keys, office = added(keys, "office", ["feedback", "admin"], expires=SOON, per_second=2.5)
-        assert parse(render(keys), "test") == keys
+        keys, till = keys_with_new((), "till", ["score"])
+        keys, office = keys_with_new(keys, "office", ["feedback", "admin"], expires=SOON, per_second=2.5)
+        assert parse_keys(render_keys(keys), "test") == keys
         now = datetime.now(UTC)
-        assert [find(keys, token, now) for token in (till, office)] == list(keys)
+        assert [find_key(keys, token, now) for token in (till, office)] == list(keys)
         for other in ("", till[:-1], till + "x", keys[0].sha256, till.upper()):
-            assert find(keys, other, now) is None
-        assert find(keys, office, SOON) is None
-        assert find(revoked(keys, "till"), till, now) is None
+            assert find_key(keys, other, now) is None
+        assert find_key(keys, office, SOON) is None
+        assert find_key(keys_without(keys, "till"), till, now) is None
 
     def test_holds_no_key(self) -> None:
-        keys, token = added((), "till", ["score"])
-        assert token not in render(keys)
-        assert token.removeprefix("fraudline_") not in render(keys)
-        assert len({added((), "till", ["score"])[1] for _ in range(100)}) == 100
+        keys, token = keys_with_new((), "till", ["score"])
+        assert token not in render_keys(keys)
+        assert token.removeprefix("fraudline_") not in render_keys(keys)
+        assert len({keys_with_new((), "till", ["score"])[1] for _ in range(100)}) == 100
 
     @pytest.mark.parametrize(
         ("name", "scopes", "expires", "says"),
@@ -76,9 +87,9 @@ class TestDocument:
         ],
     )
     def test_a_wrong_key_is_not_made(self, name: str, scopes: list[str], expires: datetime | None, says: str) -> None:
-        keys, _ = added((), "till", ["score"])
+        keys, _ = keys_with_new((), "till", ["score"])
         with pytest.raises(BadInput, match=says):
-            added(keys, name, scopes, expires=expires)
+            keys_with_new(keys, name, scopes, expires=expires)
 
     @pytest.mark.parametrize(
         "entry",
@@ -95,26 +106,26 @@ class TestDocument:
         ids=str,
     )
     def test_a_garbled_document_is_refused_whole(self, entry: dict[str, object]) -> None:
-        (key,), _ = added((), "till", ["score"])
-        whole = json.loads(render([key]))["keys"][0]
-        with pytest.raises(BadInput, match="test is no keys document"):
-            parse(json.dumps({"keys": [whole | entry]}), "test")
+        (key,), _ = keys_with_new((), "till", ["score"])
+        whole = json.loads(render_keys([key]))["keys"][0]
+        with pytest.raises(BadInput, match="test is not a keys document"):
+            parse_keys(json.dumps({"keys": [whole | entry]}), "test")
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"keys": 1}', '{"keys": [[]]}'])
     def test_another_text_is_no_document(self, text: str) -> None:
-        with pytest.raises(BadInput, match="no keys document"):
-            parse(text, "test")
+        with pytest.raises(BadInput, match="not a keys document"):
+            parse_keys(text, "test")
 
     def test_the_cloud_begins_with_one_that_lets_nobody_in(self) -> None:
-        assert parse(NO_KEYS, "test") == ()
+        assert parse_keys(NO_KEYS, "test") == ()
 
 
 def test_changes_at_the_same_time_do_not_undo_each_other(tmp_path: Path) -> None:
     place = HomeKeys(open_home(tmp_path))
     first, tag = place.read()
-    place.write(added(first, "a", ["score"])[0], tag)
+    place.write(keys_with_new(first, "a", ["score"])[0], tag)
     with pytest.raises(Conflict):
-        place.write(added(first, "b", ["score"])[0], tag)
+        place.write(keys_with_new(first, "b", ["score"])[0], tag)
     assert [key.name for key in place.read()[0]] == ["a"]
 
 
@@ -154,11 +165,11 @@ class TestApi:
         keys: tuple[Key, ...] = ()
         tokens = {}
         for name in ("score", "feedback", "admin"):
-            keys, tokens[name] = added(keys, name, [name])
-        keys, tokens["slow"] = added(keys, "slow", ["score"], per_second=0.1)
+            keys, tokens[name] = keys_with_new(keys, name, [name])
+        keys, tokens["slow"] = keys_with_new(keys, "slow", ["score"], per_second=0.1)
         old = Key("old", digest("fraudline_old"), ("score",), "", (SOON - timedelta(days=2)).isoformat())
         tokens["old"] = "fraudline_old"
-        (folder / "keys.json").write_text(render([*keys, old]))
+        (folder / "keys.json").write_text(render_keys([*keys, old]))
         return tokens
 
     @pytest.fixture
@@ -184,7 +195,7 @@ class TestApi:
     @pytest.mark.parametrize(
         "header", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic dXNlcjpwdw==", "Bearer fraudline_old"]
     )
-    def test_without_a_valid_key_only_health_is_told(self, client: TestClient, header: str | None) -> None:
+    def test_without_a_valid_key_only_health_is_shown(self, client: TestClient, header: str | None) -> None:
         headers = {} if header is None else {"Authorization": header}
         for path in ("/", "/v1/model", "/docs", "/openapi.json", "/nothing", "/health"):
             reply = client.get(path, headers=headers)
@@ -204,7 +215,7 @@ class TestApi:
     ) -> None:
         monkeypatch.setattr(key_ring, "LOOK_SECONDS", 0.01)
         file = folder / "keys.json"
-        keys = parse(file.read_text(), "test")
+        keys = parse_keys(file.read_text(), "test")
 
         def status(token: str) -> int:
             return client.post("/v1/score", json=fresh(), headers=shown(token)).status_code
@@ -219,17 +230,17 @@ class TestApi:
             time.sleep(0.1)  # looks that must not change it
             return [status(token) for token, _ in expected] == [code for _, code in expected]
 
-        more, new = added(keys, "new", ["score"])
+        more, new = keys_with_new(keys, "new", ["score"])
         assert status(new) == 401
-        file.write_text(render(more))
+        file.write_text(render_keys(more))
         assert follows((new, 200), (tokens["score"], 200))  # both, while callers move over
-        file.write_text(render(revoked(more, "score")))
+        file.write_text(render_keys(keys_without(more, "score")))
         assert follows((new, 200), (tokens["score"], 401))
         file.write_text("{")
         assert follows((new, 200), ("wrong", 401))
         file.unlink()
         assert follows((new, 200), ("wrong", 401))
-        file.write_text(render(()))
+        file.write_text(render_keys(()))
         assert follows((new, 401))
 
     def test_no_key_is_in_a_log_and_its_name_is(self, client: TestClient, tokens: dict[str, str]) -> None:
@@ -297,8 +308,8 @@ class TestHost:
         assert guard.names_this_machine(headers) == (len(hosts) == 1 and hosts[0] in ours)
 
     def test_with_keys_any_host_is_answered(self, client: TestClient, tmp_path: Path) -> None:
-        keys, token = added((), "office", ["admin"])
-        (tmp_path / "keys.json").write_text(render(keys))
+        keys, token = keys_with_new((), "office", ["admin"])
+        (tmp_path / "keys.json").write_text(render_keys(keys))
         with TestClient(create_app(settings(tmp_path)), base_url="http://api.example") as client:
             assert client.get("/v1/model", headers=shown(token)).status_code == 200
             assert client.get("/health/ready").status_code == 200
@@ -315,7 +326,7 @@ class TestSettings:
             read_settings(home="s3://bucket/home", host="0.0.0.0")
 
     def test_a_garbled_document_ends_the_start_without_being_shown(self, tmp_path: Path) -> None:
-        with pytest.raises(BadInput, match="FRAUDLINE_API_KEYS is no keys document") as told:
+        with pytest.raises(BadInput, match="FRAUDLINE_API_KEYS is not a keys document") as told:
             KeyRing('{"keys": "hunter2"}', None)
         assert "hunter2" not in str(told.value)
 
@@ -384,7 +395,7 @@ class TestAddress:
         with pytest.raises(FileNotFoundError):
             create_app(read_settings(home=str(home), port=0))
 
-    def test_a_user_that_is_unknown_here_is_told(self) -> None:
+    def test_a_user_unknown_here_is_reported(self) -> None:
         with pytest.raises(BadInput, match="write the whole path"):
             read_settings(home="~no-such-user/home")
 
@@ -401,7 +412,7 @@ class TestCommand:
         home = ("--home", str(tmp_path))
         token = self.run("add", "till", "--scope", "score", "--expires", "2099-01-01", *home).strip()
         keys = HomeKeys(open_home(tmp_path)).read()[0]
-        assert find(keys, token, datetime.now(UTC)) == keys[0]
+        assert find_key(keys, token, datetime.now(UTC)) == keys[0]
         (told,) = json.loads(self.run("list", "--json", *home))
         assert (told["name"], told["scopes"], told["expires"]) == ("till", ["score"], "2099-01-01T00:00:00+00:00")
         assert "sha256" not in told
@@ -431,13 +442,13 @@ class TestCommand:
 
         def quicker(keys: tuple[Key, ...]) -> tuple[Key, ...]:
             if not keys:  # somebody adds a key after this one has read
-                edit(place, lambda none: added(none, "quicker", ["score"])[0])
-            return added(keys, "slower", ["admin"])[0]
+                edit_keys(place, lambda none: keys_with_new(none, "quicker", ["score"])[0])
+            return keys_with_new(keys, "slower", ["admin"])[0]
 
-        edit(place, quicker)
+        edit_keys(place, quicker)
         keys, tag = place.read()
         assert [key.name for key in keys] == ["quicker", "slower"]
-        edit(place, lambda keys: revoked(keys, "quicker"))
+        edit_keys(place, lambda keys: keys_without(keys, "quicker"))
         with pytest.raises(Conflict):
             place.write((), tag)
         assert [key.name for key in place.read()[0]] == ["slower"]
@@ -446,15 +457,15 @@ class TestCommand:
             labels = sorted(label for version in versions for label in version["VersionStages"])
             assert labels == ["AWSCURRENT", "AWSPREVIOUS"]
 
-    def test_who_is_never_the_quickest_is_told_and_nothing_of_others_is_lost(self, tmp_path: Path) -> None:
+    def test_a_writer_that_always_loses_is_told_and_loses_nobodys_change(self, tmp_path: Path) -> None:
         place = HomeKeys(open_home(tmp_path))
 
         def too_late(keys: tuple[Key, ...]) -> tuple[Key, ...]:
-            edit(place, lambda found: added(found, f"other-{len(found)}", ["score"])[0])
-            return added(keys, "slow", ["score"])[0]
+            edit_keys(place, lambda found: keys_with_new(found, f"other-{len(found)}", ["score"])[0])
+            return keys_with_new(keys, "slow", ["score"])[0]
 
         with pytest.raises(Conflict, match="someone else"):
-            edit(place, too_late)
+            edit_keys(place, too_late)
         assert {key.name for key in place.read()[0]} == {f"other-{i}" for i in range(10)}
 
     @pytest.mark.cloud
@@ -466,6 +477,6 @@ class TestCommand:
         token = self.run("add", "till", "--scope", "score", "--secret", arn).strip()
         ring = KeyRing(service.get_secret_value(SecretId=arn)["SecretString"], None)
         assert ring.keys is not None
-        assert find(ring.keys, token, datetime.now(UTC)) == ring.keys[0]
+        assert find_key(ring.keys, token, datetime.now(UTC)) == ring.keys[0]
         self.run("revoke", "till", "--secret", arn)
         assert SecretKeys(arn).read()[0] == ()

@@ -38,14 +38,14 @@ def registry(request, tmp_path):
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(9999, 1, 1)), st.text("0123456789abcdef", min_size=5, max_size=5))
-def test_a_version_is_its_name(moment, content):
+def test_a_version_parses_from_its_name(moment, content):
     version = Version(moment.replace(microsecond=0, tzinfo=UTC), content)
     assert Version.parse(str(version)) == version
 
 
 @pytest.mark.parametrize("name", ["", "latest.json", "20261399T103000Z-baf3f", "20261122T103000Z-BAF3F"])
-def test_what_is_no_version_name_is_refused(name):
-    with pytest.raises(BadInput, match="no model version"):
+def test_an_invalid_version_name_is_refused(name):
+    with pytest.raises(BadInput, match="not a model version"):
         Version.parse(name)
 
 
@@ -103,11 +103,11 @@ def test_promotions_and_rollbacks(registry):
 
 
 def test_rollback_before_any_promotion_is_refused(registry):
-    with pytest.raises(BadInput, match="no version was promoted yet"):
+    with pytest.raises(BadInput, match="no version has been promoted yet"):
         registry.rollback("me")
 
 
-def test_what_the_gate_refused_must_be_forced(registry):
+def test_a_version_the_gate_rejected_must_be_forced(registry):
     name = publish(registry, metrics=REFUSED)
     assert registry.versions()[0].status == "rejected"
     with pytest.raises(BadInput, match="did not pass the gate: below the floor"):
@@ -117,26 +117,26 @@ def test_what_the_gate_refused_must_be_forced(registry):
     assert registry.versions()[0].metrics == {"average_precision": 0.1}
 
 
-def test_the_history_tells_who_promoted_and_forced_what_before(registry):
+def test_the_history_records_who_promoted_and_forced_what(registry):
     a, b, c = publish(registry), publish(registry, 1, REFUSED), publish(registry, 2)
     registry.promote(a, "ann", "first")
     registry.promote(b, "bob", "must", force=True)
     registry.promote(c, "ann", "better")
     registry.rollback("cid")
-    told = [(past["version"], past["by"], past["reason"], past["forced"]) for past in registry.latest().history]
-    assert told == [(c, "ann", "better", False), (b, "bob", "must", True), (a, "ann", "first", False)]
+    changes = [(past["version"], past["by"], past["reason"], past["forced"]) for past in registry.latest().history]
+    assert changes == [(c, "ann", "better", False), (b, "bob", "must", True), (a, "ann", "first", False)]
 
 
-def test_going_back_to_what_was_forced_says_so_again(registry):
+def test_a_rollback_to_a_forced_version_is_recorded_as_forced(registry):
     forced, good = publish(registry, 0, REFUSED), publish(registry, 1)
     registry.promote(forced, "bob", "must", force=True)
     registry.promote(good, "ann", "better")
     assert registry.rollback("cid").forced
-    told = [(past["version"], past["forced"]) for past in registry.promote(good, "ann", "better").history]
-    assert told == [(forced, True), (good, False), (forced, True)]
+    changes = [(past["version"], past["forced"]) for past in registry.promote(good, "ann", "better").history]
+    assert changes == [(forced, True), (good, False), (forced, True)]
 
 
-def test_what_waits_for_approval_needs_a_person_and_no_force(registry):
+def test_a_version_that_waits_needs_a_person_but_no_force(registry):
     waiting, good = publish(registry, 0, WAITING), publish(registry, 1)
     assert [one.status for one in registry.versions()] == ["candidate", "waits for approval"]
     with pytest.raises(BadInput, match=r"waits for a person's approval.*could not be compared"):
@@ -148,7 +148,7 @@ def test_what_waits_for_approval_needs_a_person_and_no_force(registry):
 
 
 @pytest.mark.parametrize("change", ["promote", "rollback"])
-def test_what_is_refused_when_asked_last_changes_nothing(registry, change):
+def test_a_version_that_fails_its_check_changes_nothing(registry, change):
     a, b, c = (publish(registry, number) for number in range(3))
     registry.promote(a, "me", "first")
     registry.promote(b, "me", "second")
@@ -165,7 +165,7 @@ def test_what_is_refused_when_asked_last_changes_nothing(registry, change):
     assert registry.home.read(POINTER) == before
 
 
-def test_it_is_known_until_when_a_version_served(registry):
+def test_the_history_says_until_when_a_version_served(registry):
     a, b, c = (publish(registry, number) for number in range(3))
     for version in (a, b, c):
         registry.promote(version, "me", "better")
@@ -175,25 +175,25 @@ def test_it_is_known_until_when_a_version_served(registry):
     assert latest.served_until("20200101T000000Z-00000") is None
 
 
-def test_a_file_may_be_made_of_the_versions_name(registry):
+def test_a_file_may_be_made_from_the_versions_name(registry):
     files = {"model.joblib": b"m", "report.html": lambda name: f"<h1>{name}".encode()}
     name = registry.publish(files, {}, PASSED, NOON)
     assert registry.read_file(name, "report.html") == f"<h1>{name}".encode()
 
 
-def test_the_beginning_of_a_name_is_enough_if_only_one_begins_so(registry):
+def test_the_beginning_of_a_name_is_enough_if_it_is_unique(registry):
     a, b = publish(registry), publish(registry, 1)
     assert registry.promote("20261122T13", "me", "short").version == b
     assert registry.manifest(a[:13])["version"] == a
     with pytest.raises(BadInput, match="several versions begin with '2026'"):
         registry.manifest("2026")
-    with pytest.raises(NotFound, match=f"is it one of .*{a}"):
+    with pytest.raises(NotFound, match=f"did you mean .*{a}"):
         registry.manifest(a[:-1] + "x")
     with pytest.raises(NotFound):
         registry.manifest("")
 
 
-def test_a_rollback_does_not_take_away_what_was_promoted_meanwhile(tmp_path):
+def test_a_rollback_does_not_undo_a_concurrent_promotion(tmp_path):
     class Raced(LocalHome):
         meanwhile = None
 
@@ -223,7 +223,7 @@ def promote_all(address, versions, start, done):
         done.put((version, registry.promote(version, "a process", "race").serial))
 
 
-def test_of_promotions_at_once_none_is_lost(registry):
+def test_concurrent_promotions_are_all_recorded(registry):
     versions = [publish(registry, number) for number in range(21)]
     context = multiprocessing.get_context("spawn")
     start, done = context.Barrier(3), context.Queue()
@@ -258,7 +258,7 @@ def cut(home, key, end=-20):
     home.write(key, home.read(key)[:end])
 
 
-def test_of_a_damaged_version_the_list_says_so_and_lists_the_rest(registry):
+def test_the_list_marks_a_damaged_version_and_lists_the_rest(registry):
     manifest, metrics, bare, gone, sound = (publish(registry, number) for number in range(5))
     registry.promote(gone, "me", "first")
     registry.promote(sound, "me", "second")
@@ -333,7 +333,7 @@ def test_a_lost_pointer_is_noticed_and_restored_from_its_records(registry, damag
     assert registry.rollback("me").version == a
 
 
-def test_a_broken_record_is_passed_over_and_its_number_not_given_again(registry):
+def test_a_damaged_record_is_skipped_and_its_number_not_reused(registry):
     a, b = publish(registry), publish(registry, 1)
     registry.promote(a, "me", "first")
     registry.promote(b, "me", "second")
@@ -400,7 +400,7 @@ def test_a_pointer_changed_by_hand_is_noticed(registry):
 # Pins
 
 
-def test_a_promotion_pins_what_was_promoted_and_a_rollback_goes_back_to_that(registry):
+def test_a_promotion_pins_the_version_and_a_rollback_returns_to_it_as_pinned(registry):
     a, b, c = (publish(registry, number) for number in range(3))
     digests = {
         version: hashlib.sha256(registry.home.read(f"models/{version}/manifest.json")).hexdigest()
@@ -417,7 +417,7 @@ def test_a_promotion_pins_what_was_promoted_and_a_rollback_goes_back_to_that(reg
     assert not registry.open(c).pinned
 
 
-def test_a_pointer_of_before_pins_is_read_told_of_and_pinned_by_a_promotion_or_a_rollback(registry):
+def test_a_pointer_without_pins_is_read_reported_and_pinned_by_a_promotion_or_a_rollback(registry):
     a, b = publish(registry), publish(registry, 1)
     old = {"version": b, "previous": [a], "promoted_at": "2026-01-01T00:00:00.000+00:00", "by": "me", "reason": "x"}
     registry.home.write(POINTER, json.dumps({**old, "serial": 2, "forced": False, "history": []}).encode())
@@ -449,7 +449,7 @@ def test_a_publication_never_writes_over_what_is_there(tmp_path):
         registry.publish({"model.joblib": b"m", "report.html": planting}, {}, PASSED, NOON + timedelta(hours=5))
 
 
-def test_what_a_publisher_says_of_itself_does_not_replace_its_name_or_digests(registry):
+def test_a_publishers_manifest_cannot_replace_its_name_or_digests(registry):
     name = registry.publish({"model.joblib": b"m"}, {"version": "x", "created": "y", "files": {}}, PASSED, NOON)
     manifest = registry.manifest(name)
     assert (manifest["version"], set(manifest["files"])) == (name, {"model.joblib", "metrics.json"})

@@ -1,4 +1,4 @@
-"""What may not serve is not promoted: promotion and rollback load a version as the API of the home would."""
+"""A version that cannot serve is not promoted: promotion and rollback load it as the home's API would."""
 
 import hashlib
 import io
@@ -20,8 +20,8 @@ from serving_home import settings as server_settings
 from typer.testing import CliRunner
 
 from pipeline.command.models import app
-from pipeline.registry.needs import HOMELESS, NEEDS, lacking, needs_of
 from pipeline.registry.registry import POINTER, Registry
+from pipeline.registry.requirements import LOCAL_MODULES, REQUIREMENTS, requirements_of, unmet_requirement
 from pipeline.registry.servable import WouldNotServe
 from processing.contracts import reader as contracts
 from processing.storage.home import Home
@@ -65,7 +65,9 @@ KINDS = {
     ),
     "no model": Kind(lambda home: publish(home, file=b"no pickle"), "cannot be loaded"),
     "a damaged scorer": Kind(lambda home: publish(home, more={"scorer.npz": b"none"}), "scorer.npz"),
-    "needing what is not here": Kind(lambda home: joblib_of(home, **{NEEDS: {"lightgbm": "4.5.0"}}), "lightgbm==4.5.0"),
+    "needing what is not here": Kind(
+        lambda home: joblib_of(home, **{REQUIREMENTS: {"lightgbm": "4.5.0"}}), "lightgbm==4.5.0"
+    ),
     "without a threshold": Kind(lambda home: packed_of(home, threshold=None), "manifest"),
 }
 
@@ -102,7 +104,7 @@ def assert_serves_if_it_can(home: Home, kind: Kind, version: str, *words: str) -
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_the_command_promotes_what_the_api_of_the_home_serves_and_nothing_else(tmp_path: Path, kind: str) -> None:
+def test_the_command_promotes_only_what_the_homes_api_can_serve(tmp_path: Path, kind: str) -> None:
     home = begin(tmp_path)
     promote(home, packed_of(home))
     version = KINDS[kind].publish(home)
@@ -110,14 +112,14 @@ def test_the_command_promotes_what_the_api_of_the_home_serves_and_nothing_else(t
 
 
 @pytest.mark.parametrize("kind", ["joblib", "of another contract", "needing what is not here"])
-def test_the_command_rolls_back_to_what_serves_and_to_nothing_else(tmp_path: Path, kind: str) -> None:
+def test_the_command_rolls_back_only_to_what_can_serve(tmp_path: Path, kind: str) -> None:
     home = begin(tmp_path)
     version = promote(home, KINDS[kind].publish(home))  # by another hand, or before the home was what it is
     promote(home, packed_of(home))
     assert_serves_if_it_can(home, KINDS[kind], version, "rollback")
 
 
-def test_where_packed_models_alone_are_loaded_no_joblib_model_is_promoted(
+def test_no_joblib_model_is_promoted_where_only_packed_models_are_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = begin(tmp_path)
@@ -129,7 +131,7 @@ def test_where_packed_models_alone_are_loaded_no_joblib_model_is_promoted(
     assert serves(home)
 
 
-def test_who_approves_a_model_is_told_what_could_not_be_compared(tmp_path: Path) -> None:
+def test_the_approver_of_a_model_sees_what_could_not_be_compared(tmp_path: Path) -> None:
     home = begin(tmp_path)
     version = packed_of(home)
     waiting(home, version)
@@ -163,7 +165,7 @@ HTMX = {"HX-Request": "true", "Origin": "http://127.0.0.1"}
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(list(KINDS)), st.booleans()), min_size=1, max_size=5))
-def test_after_whatever_was_clicked_in_the_console_a_server_that_starts_serves(
+def test_whatever_is_clicked_in_the_console_a_server_can_start(
     tmp_path_factory: pytest.TempPathFactory, clicks: list[tuple[str, bool]]
 ) -> None:
     home = begin(tmp_path_factory.mktemp("clicked"))
@@ -182,7 +184,7 @@ def test_after_whatever_was_clicked_in_the_console_a_server_that_starts_serves(
     assert serves(home)
 
 
-# What a model file needs
+# What a model file requires
 
 
 @pytest.fixture
@@ -203,35 +205,38 @@ def boosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(name, None)
 
 
-def test_the_distributions_that_a_model_comes_from_are_found_by_its_modules(boosted: Path) -> None:
+def test_a_models_distributions_are_found_by_its_modules(boosted: Path) -> None:
     import madeup
     import notinstalled
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import FunctionTransformer
 
     model = Pipeline([("function", FunctionTransformer(np.abs)), ("model", madeup.Model())])
-    found = needs_of(model)
-    assert found[NEEDS]["made-up-boosting"] == "4.5.0"
-    assert set(found[NEEDS]) == {"made-up-boosting", "scikit-learn"}
-    assert found[HOMELESS] == []
-    assert needs_of(notinstalled.Model()) == {NEEDS: {}, HOMELESS: ["notinstalled"]}
+    required = requirements_of(model)
+    assert required[REQUIREMENTS]["made-up-boosting"] == "4.5.0"
+    assert set(required[REQUIREMENTS]) == {"made-up-boosting", "scikit-learn"}
+    assert required[LOCAL_MODULES] == []
+    assert requirements_of(notinstalled.Model()) == {REQUIREMENTS: {}, LOCAL_MODULES: ["notinstalled"]}
 
 
-def test_it_is_refused_where_its_distribution_is_missing_or_of_another_version(boosted: Path) -> None:
+def test_a_missing_or_different_distribution_is_an_unmet_requirement(boosted: Path) -> None:
     info = boosted / "made_up_boosting-4.5.0.dist-info/METADATA"
-    needs = {NEEDS: {"made-up-boosting": "4.5.0"}}
-    assert lacking(needs) == ""
+    needs = {REQUIREMENTS: {"made-up-boosting": "4.5.0"}}
+    assert unmet_requirement(needs) == ""
     info.write_text(info.read_text().replace("4.5.0", "4.6.0"))
-    assert "made with made-up-boosting 4.5.0, this server has 4.6.0: install made-up-boosting==4.5.0" in lacking(needs)
+    assert (
+        "made with made-up-boosting 4.5.0, this server has 4.6.0: install made-up-boosting==4.5.0"
+        in unmet_requirement(needs)
+    )
     info.unlink()
     info.parent.joinpath("RECORD").unlink()
     info.parent.joinpath("top_level.txt").unlink()
     info.parent.rmdir()
-    assert "this server does not have it: install made-up-boosting==4.5.0" in lacking(needs)
-    assert "made with scikit-learn 0.1" in lacking({"libraries": {"scikit-learn": "0.1"}})  # an old manifest
+    assert "this server does not have it: install made-up-boosting==4.5.0" in unmet_requirement(needs)
+    assert "made with scikit-learn 0.1" in unmet_requirement({"libraries": {"scikit-learn": "0.1"}})  # an old manifest
 
 
-def test_a_model_of_a_library_serves_where_that_is_installed_and_is_refused_by_name_where_it_is_not(
+def test_a_model_serves_only_where_its_library_is_installed_and_else_names_it(
     boosted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import madeup
@@ -242,9 +247,9 @@ def test_a_model_of_a_library_serves_where_that_is_installed_and_is_refused_by_n
         file = io.BytesIO()
         joblib.dump(model, file)
         files.append(file.getvalue())
-    version = publish(home, file=files[0], **needs_of(madeup.Model()))
-    old = publish(home, file=files[0])  # of before there were such entries
-    own = publish(home, file=files[1], **needs_of(notinstalled.Model()))
+    version = publish(home, file=files[0], **requirements_of(madeup.Model()))
+    old = publish(home, file=files[0])  # without these entries, as earlier versions wrote it
+    own = publish(home, file=files[1], **requirements_of(notinstalled.Model()))
     done = command(home, "promote", version)
     assert "made with made-up-boosting 4.5.0, this server does not have it" in str(done.exception)
     for name, module in ((old, "madeup"), (own, "notinstalled")):
@@ -259,14 +264,14 @@ def test_a_model_of_a_library_serves_where_that_is_installed_and_is_refused_by_n
 
 def test_a_server_that_starts_without_the_library_names_it(tmp_path: Path) -> None:
     home = begin(tmp_path)
-    promote(home, joblib_of(home, **{NEEDS: {"made-up-boosting": "4.5.0"}}))
+    promote(home, joblib_of(home, **{REQUIREMENTS: {"made-up-boosting": "4.5.0"}}))
     with TestClient(create_app(server_settings(home.folder))) as client:
-        told = client.get("/health/ready").text
-    assert "install made-up-boosting==4.5.0" in told
+        reply = client.get("/health/ready").text
+    assert "install made-up-boosting==4.5.0" in reply
 
 
-def test_asking_what_a_model_needs_loads_nothing() -> None:
-    code = "import sys, pipeline.registry.servable, pipeline.registry.needs"
+def test_reading_a_models_requirements_loads_nothing() -> None:
+    code = "import sys, pipeline.registry.servable, pipeline.registry.requirements"
     code += "; print([n for n in ('numpy', 'sklearn') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

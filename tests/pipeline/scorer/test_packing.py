@@ -1,4 +1,4 @@
-"""Packed trees score as scikit-learn does, to the last bit; what is no packed model is refused."""
+"""Packed trees score as scikit-learn does, to the last bit; anything that is not a packed model is refused."""
 
 import functools
 import io
@@ -10,6 +10,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import joblib
@@ -29,9 +30,13 @@ from threadpoolctl import threadpool_limits
 from pipeline.benchmarks.scorer import benchmark_scorer, scorer_table
 from pipeline.estimators.binner import TailBinner
 from pipeline.registry.registry import CorruptModel, Registry
-from pipeline.scorer import forest as packed_module
-from pipeline.scorer.forest import PackedScorer, UnusableScorer, compiled_walk, load, save
-from pipeline.scorer.packers import difference, edge_cases, pack, packed_file
+from pipeline.scorer import forest as forest_module
+from pipeline.scorer.arrays_file import UnusableScorer, read_arrays, write_arrays
+from pipeline.scorer.forest import PackedScorer, compiled_walk
+from pipeline.scorer.packers import choose
+from pipeline.scorer.packers.choose import pack
+from pipeline.scorer.packing import pack_and_prove
+from pipeline.scorer.proof import difference, edge_cases
 from processing.arrays import Floats
 from processing.contracts import reader as contracts
 from processing.features.feature_set import FeatureSet
@@ -71,14 +76,14 @@ def fitted(
 def packed(model: Any) -> PackedScorer:
     arrays = pack(model)
     assert arrays is not None
-    return PackedScorer.from_bytes(save(arrays))
+    return PackedScorer.from_bytes(write_arrays(arrays))
 
 
 @functools.cache
 def small() -> bytes:
     arrays = pack(fitted(rows=40, max_iter=2)[0])
     assert arrays is not None
-    return save(arrays)
+    return write_arrays(arrays)
 
 
 def same_bits(scorer: PackedScorer, model: Any, rows: Floats) -> bool:
@@ -116,7 +121,7 @@ def test_the_score_is_that_of_scikit_learn_to_the_last_bit(made: tuple[Any, Floa
 
 
 @pytest.mark.parametrize("binned", [False, True])
-def test_infinities_are_taken_or_refused_as_scikit_learn_does(binned: bool) -> None:
+def test_infinities_are_scored_or_refused_as_by_scikit_learn(binned: bool) -> None:
     model, _ = fitted(binned=binned)
     scorer, rows = packed(model), np.array([[0.0, 1.0, 2.0], [np.inf, -np.inf, 0.0], [-np.inf, np.nan, np.inf]])
     if not binned:
@@ -128,7 +133,7 @@ def test_infinities_are_taken_or_refused_as_scikit_learn_does(binned: bool) -> N
     assert scorer.scores(rows[:1]) == model.predict_proba(rows[:1])[0, 1]
 
 
-def test_the_split_between_numbers_and_missing_ones_is_kept() -> None:
+def test_the_split_between_numbers_and_missing_values_is_kept() -> None:
     x = np.array([[1.0], [2.0], [3.0], [np.nan], [np.nan], [np.nan]] * 20)
     for binned in (False, True):
         trees = HistGradientBoostingClassifier(max_iter=3, min_samples_leaf=1, max_leaf_nodes=2)
@@ -157,7 +162,8 @@ def test_a_difference_of_one_bit_is_found_and_named() -> None:
     assert arrays is not None
     arrays["baseline"] = np.nextafter(arrays["baseline"], 9.0)
     assert re.match(
-        r"row \d+ scores 0\.\d+ packed and 0\.\d+ by scikit-learn: \[", difference(PackedScorer(arrays), model, rows)
+        r"row \d+ scores 0\.\d+ packed and 0\.\d+ by the model itself: \[",
+        difference(PackedScorer(arrays), model, rows),
     )
 
 
@@ -170,13 +176,13 @@ def test_a_threshold_off_by_one_bit_is_found_without_any_row() -> None:
     assert "edge case" in difference(PackedScorer(arrays), model, np.zeros((0, 3)))
 
 
-def test_a_model_that_would_score_otherwise_is_not_packed() -> None:
+def test_a_model_that_scores_in_another_way_is_not_packed() -> None:
     model, rows = fitted()
     model[-1]._loss = type("Other", (type(model[-1]._loss),), {})()
     assert pack(model) is None
-    data, why = packed_file(model, rows)
-    assert data is None
-    assert "cannot be packed" in why
+    packing = pack_and_prove(model, rows)
+    assert packing.scorer is None
+    assert "cannot be packed" in packing.reason
 
 
 def unsupported() -> dict[str, Any]:
@@ -196,6 +202,18 @@ def unsupported() -> dict[str, Any]:
 @pytest.mark.parametrize(("what", "model"), unsupported().items())
 def test_any_other_model_gives_none(what: str, model: Any) -> None:
     assert pack(model) is None, what
+
+
+def test_another_library_is_packed_by_its_own_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a packer for another library takes: its module, and a line in the table."""
+    module = ModuleType("packs_other")
+    expected = {"format": np.array(1)}
+    module.pack = lambda model: expected  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "packs_other", module)
+    monkeypatch.setitem(choose.PACKERS, "other", "packs_other")
+    model = type("Boosted", (), {"__module__": "other.trees"})()
+    assert choose.pack(model) is expected
+    assert choose.pack(Pipeline([("bins", TailBinner()), ("trees", model)])) is expected
 
 
 def changed(name: str, place: int | tuple[()], value: Any) -> Callable[[Arrays], None]:
@@ -224,25 +242,25 @@ DAMAGES = [
     (changed("left", 3, 1), "before its parent"),
     (changed("roots", 0, 1), "a node is missing"),
     (changed("roots", 1, 2**31), "a node is missing"),
-    (changed("feature", 0, 3), "a row of 3 has not"),
-    (changed("features", (), -1), "has not"),
-    (changed("threshold", 0, np.nan), "not a number"),
-    (changed("baseline", (), np.nan), "not a number"),
+    (changed("feature", 0, 3), "a row of 3 does not have"),
+    (changed("features", (), -1), "does not have"),
+    (changed("threshold", 0, np.nan), "is NaN"),
+    (changed("baseline", (), np.nan), "is NaN"),
 ]
 
 
 @pytest.mark.parametrize(("damage", "says"), DAMAGES)
 def test_damaged_arrays_are_refused(damage: Callable[[Arrays], None], says: str) -> None:
-    arrays = load(small())
+    arrays = read_arrays(small())
     damage(arrays)
     with pytest.raises(UnusableScorer, match=says):
-        PackedScorer.from_bytes(save(arrays))
+        PackedScorer.from_bytes(write_arrays(arrays))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_whatever_the_indices_say_the_walk_stays_inside_and_ends(data: st.DataObject) -> None:
-    arrays = load(small())
+def test_whatever_the_indices_are_the_walk_stays_inside_the_arrays_and_ends(data: st.DataObject) -> None:
+    arrays = read_arrays(small())
     for name in data.draw(st.lists(st.sampled_from(["roots", "feature", "left"]), min_size=1, max_size=3)):
         place = data.draw(st.integers(0, len(arrays[name]) - 1))
         arrays[name][place] = data.draw(st.integers(0, len(arrays["left"])) | st.integers(0, 2**32 - 1))
@@ -276,7 +294,7 @@ def huge() -> bytes:
 
 
 @pytest.mark.parametrize("data", [b"", b"no archive", with_objects(), compressed(), huge()])
-def test_files_that_are_no_packed_model_are_refused(data: bytes) -> None:
+def test_files_that_are_not_a_packed_model_are_refused(data: bytes) -> None:
     with pytest.raises(UnusableScorer, match=r"scorer\.npz"):
         PackedScorer.from_bytes(data)
 
@@ -299,11 +317,13 @@ def test_the_file_is_the_same_for_the_same_model() -> None:
     first, second = (pack(fitted(3)[0]) for _ in range(2))
     assert first is not None
     assert second is not None
-    assert save(first) == save(second)
-    assert {name: a.tobytes() for name, a in load(save(first)).items()} == {n: a.tobytes() for n, a in first.items()}
+    assert write_arrays(first) == write_arrays(second)
+    assert {name: a.tobytes() for name, a in read_arrays(write_arrays(first)).items()} == {
+        n: a.tobytes() for n, a in first.items()
+    }
 
 
-def test_rows_of_another_shape_are_refused_and_no_rows_are_fine() -> None:
+def test_rows_of_another_shape_are_refused_and_an_empty_batch_is_scored() -> None:
     scorer = packed(fitted()[0])
     for shape in ((3,), (1, 2), (1, 4), (1, 3, 1)):
         with pytest.raises(ValueError, match="expected"):
@@ -311,7 +331,7 @@ def test_rows_of_another_shape_are_refused_and_no_rows_are_fine() -> None:
     assert scorer.scores(np.zeros((0, 3))).shape == (0,)
 
 
-def test_rows_in_any_layout_score_alike() -> None:
+def test_rows_in_any_memory_layout_have_the_same_scores() -> None:
     model, rows = fitted()
     scorer = packed(model)
     expected = scorer.scores(rows)
@@ -330,7 +350,7 @@ def test_what_was_checked_cannot_be_changed_afterwards() -> None:
     assert same_bits(scorer, model, rows)
 
 
-def test_threads_score_side_by_side() -> None:
+def test_threads_can_score_concurrently() -> None:
     model, rows = fitted(rows=2_000, max_iter=50)
     scorer, expected = packed(model), model.predict_proba(rows)[:, 1]
     found: list[bool] = []
@@ -346,19 +366,19 @@ def test_threads_score_side_by_side() -> None:
     assert found == [True] * 80
 
 
-def test_without_a_folder_for_its_cache_numba_compiles_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numba_compiles_without_a_folder_for_its_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     from numba.core.caching import CompileResultCacheImpl
 
     monkeypatch.setattr(CompileResultCacheImpl, "_locator_classes", [])
     model, rows = fitted()
-    monkeypatch.setattr(packed_module, "compiled_walk", compiled_walk.__wrapped__)
+    monkeypatch.setattr(forest_module, "compiled_walk", compiled_walk.__wrapped__)
     assert same_bits(packed(model), model, rows)
 
 
 def published(folder: Path, **manifest: Any) -> tuple[Registry, str]:
     """A home that serves a version with packed trees."""
     home, model = begin(folder), joblib.load(io.BytesIO(trained(CONTRACT.name, 0)))
-    data, _ = packed_file(model, np.zeros((0, WIDTH)))
+    data = pack_and_prove(model, np.zeros((0, WIDTH))).scorer
     assert data is not None
     version = publish(home, more={"scorer.npz": data}, **manifest)
     promote(home, version)

@@ -1,4 +1,4 @@
-"""The Evaluate step: challenger and champion on the same rows, the gate's verdict, a version in the registry."""
+"""The Evaluate step: champion and challenger on the same rows, the gate's verdict, a version in the registry."""
 
 import hashlib
 import io
@@ -16,11 +16,14 @@ from run_sets import CONTRACT, FIRST_DAY, STRONG, rows_table, write_contract, wr
 from sklearn.ensemble import RandomForestClassifier
 
 from pipeline.data import dataset
-from pipeline.estimators.trees import Hyperparameters
+from pipeline.estimators.hyperparameters import Hyperparameters
+from pipeline.estimators.predict import scores
+from pipeline.evaluation import evaluation
 from pipeline.registry.registry import CorruptModel, Registry
+from pipeline.scorer.bundle import ModelBundle
 from pipeline.scorer.forest import PackedScorer
 from pipeline.steps import evaluate
-from pipeline.training import fit as train
+from pipeline.training.fit import train
 from processing.contracts.reader import parse
 from processing.errors import BadInput
 from processing.features.feature_set import FeatureSet
@@ -31,10 +34,10 @@ TEST_SET = {"days": 4, "first_day": FIRST_DAY + 22, "per_day": 200, "seed": 1}
 
 
 def model_archive(path, model, training, rows):
-    """As SageMaker delivers what a training job left."""
+    """The model as SageMaker delivers it from a training job."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, tarfile.open(path, "w:gz") as tar:
-        train.save(Path(folder), model, training, rows)
+        ModelBundle.of_model(model, training, rows.X).write(Path(folder))
         for file in sorted(Path(folder).iterdir()):
             tar.add(file, file.name)
 
@@ -42,7 +45,7 @@ def model_archive(path, model, training, rows):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     rows = dataset.read(write_set(tmp_path_factory.mktemp("train"), rows_table()), CONTRACT)
-    models = {n: train.train(rows, CONTRACT, Hyperparameters(max_iterations=n, max_features=1.0)) for n in (1, 30)}
+    models = {n: train(rows, CONTRACT, Hyperparameters(max_iterations=n, max_features=1.0)) for n in (1, 30)}
     return {n: (*model, rows) for n, model in models.items()}
 
 
@@ -50,8 +53,8 @@ def trained(tmp_path_factory):
 def step(tmp_path, monkeypatch, trained):
     """Runs the step on a challenger with that many trees and gives evaluation.json."""
     monkeypatch.setenv("ML_ROOT", str(tmp_path / "ml"))
-    # Drawing takes seconds; the report has a test of its own.
-    monkeypatch.setattr(evaluate, "report_of", lambda version, *_: f"about {version}".encode())
+    # Drawing takes seconds; the report has tests of its own.
+    monkeypatch.setattr(evaluation, "model_report", lambda version, *_: f"about {version}".encode())
     folder = tmp_path / "ml/processing"
     write_set(folder / "test", rows_table(**TEST_SET))
 
@@ -71,7 +74,7 @@ def registry(tmp_path):
     return Registry(open_home(tmp_path / "home"))
 
 
-def test_the_first_model_is_measured_judged_and_published(step, registry, trained, tmp_path):
+def test_the_first_model_is_evaluated_and_published(step, registry, trained, tmp_path):
     registry.home.write("runs/r1/features.json", b'{"snapshot": 7}')
     outcome = step(30)
     assert outcome["champion"] is None
@@ -99,8 +102,8 @@ def test_the_first_model_is_measured_judged_and_published(step, registry, traine
     assert manifest["scorer"] == "packed"
     assert "1200 rows" in manifest["scorer_reason"]
     test = dataset.read(tmp_path / "ml/processing/test", CONTRACT)
-    served = train.scores(joblib.load(io.BytesIO(model)), test.X)
-    assert np.array_equal(served, train.scores(trained[30][0], test.X))
+    served = scores(joblib.load(io.BytesIO(model)), test.X)
+    assert np.array_equal(served, scores(trained[30][0], test.X))
     packed = PackedScorer.from_bytes(registry.read_file(outcome["version"], "scorer.npz"))
     assert np.array_equal(packed.scores(test.X), served)
 
@@ -116,7 +119,7 @@ def test_a_model_that_cannot_be_packed_is_published_without(step, registry, trai
 
 
 class Trap:
-    """Unpickled, it leaves a mark."""
+    """Leaves a mark when it is unpickled."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -125,15 +128,15 @@ class Trap:
         return Path.touch, (self.mark,)
 
 
-def test_what_training_made_is_not_run_where_it_came_packed(step, registry, tmp_path, monkeypatch):
-    """Neither as the challenger nor as the champion: evaluation's role is not training's to use."""
-    mark, save = tmp_path / "unpickled", train.save
+def test_the_joblib_file_of_a_packed_model_is_never_loaded(step, registry, tmp_path, monkeypatch):
+    """Neither the challenger's nor the champion's: training must not run code in evaluation's role."""
+    mark, write = tmp_path / "unpickled", ModelBundle.write
 
-    def save_with_trap(folder, *given):
-        save(folder, *given)
+    def write_with_trap(bundle, folder):
+        write(bundle, folder)
         joblib.dump(Trap(mark), folder / "model.joblib")
 
-    monkeypatch.setattr(train, "save", save_with_trap)
+    monkeypatch.setattr(ModelBundle, "write", write_with_trap)
     first = step(30)
     registry.promote(first["version"], "test", "first")
     second = step(30)
@@ -167,10 +170,10 @@ def test_a_joblib_model_is_loaded_only_where_it_is_allowed_and_pinned(
         registry.home.write("models/latest.json", json.dumps({**pointer, "pins": {}}).encode())
         with pytest.raises(SystemExit):
             step(30)
-        assert f"`fraudline models promote {pointer['version']}` pins it" in failure.read_text()
+        assert f"`fraudline models promote {pointer['version']}` pins them" in failure.read_text()
 
 
-def test_a_setting_that_is_none_is_told(step, tmp_path, monkeypatch):
+def test_an_invalid_setting_is_reported(step, tmp_path, monkeypatch):
     monkeypatch.setenv("FRAUDLINE_MODELS", "pakced")
     with pytest.raises(SystemExit):
         step(30)
@@ -189,13 +192,13 @@ def test_a_worse_challenger_does_not_pass_and_a_better_one_does(step, registry):
     assert worse["gate"]["verdict"] == "rejected"
     differences = [outcome["comparison"]["average_precision"]["difference"] for outcome in (worse, better)]
     assert differences[0] == pytest.approx(-differences[1])
-    assert "no worse than the champion" in worse["gate"]["reason"]
+    assert "may be worse, by more than the margin, than the champion" in worse["gate"]["reason"]
     assert {one.version: one.status for one in registry.versions()}[worse["version"]] == "rejected"
     assert registry.latest().version == better["version"]
     assert step(30)["gate"]["passed"]  # no worse is enough
 
 
-def test_who_forces_a_rejected_model_is_on_record(step, registry):
+def test_who_forces_a_rejected_model_is_recorded(step, registry):
     registry.promote(step(30)["version"], "test", "first")
     forced = step(1, "--forced-by=ann")
     assert forced["gate"]["verdict"] == "forced"
@@ -203,7 +206,7 @@ def test_who_forces_a_rejected_model_is_on_record(step, registry):
     assert forced["gate"]["reason"].endswith("; ann forced it.")
     assert registry.metrics(forced["version"])["gate"]["forced_by"] == "ann"
     assert registry.promote(forced["version"], "the run", "forced").forced
-    assert step(30, "--forced-by=ann")["gate"]["verdict"] == "passed"  # nobody had to
+    assert step(30, "--forced-by=ann")["gate"]["verdict"] == "passed"  # nothing to force
 
 
 def test_a_broken_feature_is_rejected_with_its_name_and_the_champion_stays(step, registry, tmp_path):
@@ -220,7 +223,7 @@ def test_a_broken_feature_is_rejected_with_its_name_and_the_champion_stays(step,
     assert registry.latest().version == first
 
 
-def test_what_is_published_beside_the_model_has_its_digests_and_the_versions_name(step, registry):
+def test_report_and_reference_are_published_with_the_model(step, registry):
     version = step(30)["version"]
     assert registry.read_file(version, "report.html").decode() == f"about {version}"
     reference = json.loads(registry.read_file(version, "reference.json"))
@@ -248,7 +251,7 @@ def test_below_the_floor_nothing_passes(step):
 
 
 def test_costs_and_comments_of_the_contract_may_change_between_champion_and_challenger(step, registry):
-    """What alerts cost by the contract of now counts for both."""
+    """The current contract's costs apply to both."""
     first = step(30)
     registry.promote(first["version"], "test", "first")
     commented = parse(CONTRACT.text + "# a comment changes nothing\n")
@@ -263,7 +266,7 @@ def test_costs_and_comments_of_the_contract_may_change_between_champion_and_chal
 WIDER = parse(CONTRACT.text.replace("windows_days = [1, 7]", "windows_days = [1, 3, 7]"))
 
 
-def written_by_the_job(registry, table, run="r1", contract=CONTRACT):
+def write_earlier_rows(registry, table, run="r1", contract=CONTRACT):
     """The test rows under the champion's contract, as the feature job leaves them in the run's folder."""
     with tempfile.TemporaryDirectory() as folder:
         write_set(Path(folder), table)
@@ -271,13 +274,11 @@ def written_by_the_job(registry, table, run="r1", contract=CONTRACT):
 
 
 def other_models(trained, tmp_path, contract=WIDER):
-    """A challenger of the same trees under another contract; and its test set, in place of the step's own."""
+    """A challenger trained under another contract; its test set replaces the step's own."""
     rows = dataset.read(write_set(tmp_path / "wider", rows_table(contract)), contract)
     test = rows_table(contract, **TEST_SET)
     write_set(tmp_path / "ml/processing/test", test)
-    return {
-        n: (*train.train(rows, contract, Hyperparameters(max_iterations=n, max_features=1.0)), rows) for n in (1, 30)
-    }
+    return {n: (*train(rows, contract, Hyperparameters(max_iterations=n, max_features=1.0)), rows) for n in (1, 30)}
 
 
 def test_a_champion_with_other_features_is_compared_on_the_same_rows(step, registry, trained, tmp_path):
@@ -289,20 +290,20 @@ def test_a_champion_with_other_features_is_compared_on_the_same_rows(step, regis
     for name in ("event_time", "amount_minor", "is_fraud", "transaction_id"):  # the same rows, other features
         theirs = theirs.set_column(theirs.column_names.index(name), name, table[name])
     write_set(tmp_path / "ml/processing/test", theirs)
-    written_by_the_job(registry, table)
+    write_earlier_rows(registry, table)
     worse = step(1, contract=WIDER, models=models)
     assert worse["champion"]["version"] == first["version"]
     assert worse["champion"]["average_precision"] == first["metrics"]["average_precision"]
-    assert worse["gate"]["verdict"] == "rejected"  # which had passed while there was nothing to compare with
+    assert worse["gate"]["verdict"] == "rejected"  # it would pass with nothing to compare with
     shared = set(worse["drift"])
     assert "amount" in shared
-    assert "customer_count_7d" not in shared  # of the same name, with other values
+    assert "customer_count_7d" not in shared  # same name, other values
 
 
-def test_rows_that_are_not_those_of_the_test_compare_nothing(step, registry, trained, tmp_path):
+def test_rows_that_differ_from_the_test_set_fail_the_step(step, registry, trained, tmp_path):
     registry.promote(step(30)["version"], "test", "first")
     models = other_models(trained, tmp_path)
-    written_by_the_job(registry, rows_table(**{**TEST_SET, "seed": 2}))
+    write_earlier_rows(registry, rows_table(**{**TEST_SET, "seed": 2}))
     with pytest.raises(SystemExit):
         step(30, contract=WIDER, models=models)
     assert "does not hold the rows of the test set" in (tmp_path / "ml/output/failure").read_text()
@@ -327,12 +328,12 @@ def test_a_champion_that_cannot_be_compared_makes_the_challenger_wait(step, regi
     ("contract", "training", "why"),
     [
         (parse(CONTRACT.text.replace('column = "c"', 'column = "card"')), {}, "was the column 'c', and is 'card' now"),
-        (CONTRACT, {"features": ["amount"]}, "this code computes other features of its contract"),
+        (CONTRACT, {"features": ["amount"]}, "this code computes other features from its contract"),
         (CONTRACT, {"window": {"first_day": "2024-10-04", "last_day": "2024-10-27"}}, "trained on days of this test"),
-        (CONTRACT, {"window": None}, "lacks or garbles"),
+        (CONTRACT, {"window": None}, "has a missing or invalid entry"),
     ],
 )
-def test_why_a_champion_cannot_be_compared_is_told(step, registry, trained, tmp_path, contract, training, why):
+def test_the_reason_says_why_a_champion_cannot_be_compared(step, registry, trained, tmp_path, contract, training, why):
     registry.promote(step(30, **training)["version"], "test", "first")
     models = other_models(trained, tmp_path, contract)
     outcome = step(30, contract=contract, models=models)
@@ -340,19 +341,20 @@ def test_why_a_champion_cannot_be_compared_is_told(step, registry, trained, tmp_
     assert why in outcome["gate"]["reason"]
 
 
-def test_the_best_of_the_versions_that_served_is_met_too(step, registry):
-    """The champion has lost against the one before it: who is no worse than the champion alone does not pass."""
+def test_the_challenger_is_compared_with_the_best_earlier_version_too(step, registry):
+    """The champion is worse than the version before it: being no worse than the champion is not enough."""
     good, weak = step(30)["version"], step(1, "--forced-by=ann")["version"]
     registry.promote(good, "test", "first")
     pointer = json.loads(registry.home.read("models/latest.json"))
-    registry.promote(weak, "test", "by way of many small losses")
+    registry.promote(weak, "test", "after many small losses")
     outcome = step(1)
     assert outcome["champion"]["version"] == weak
     assert outcome["best"]["average_precision"]["version"] == outcome["best"]["cost_per_day"]["version"] == good
     assert outcome["comparison"]["average_precision"]["no_worse"]
     assert not outcome["best"]["average_precision"]["no_worse"]
     assert outcome["gate"]["verdict"] == "rejected"
-    assert f"the best model of the last 180 days: beside {good} its" in outcome["gate"]["reason"]
+    assert "the best model of the last 180 days: average precision " in outcome["gate"]["reason"]
+    assert f"against {good}" in outcome["gate"]["reason"]
     assert step(30)["gate"]["passed"]
 
     assert step(1, "--lookback-days", "0")["gate"]["passed"]
@@ -362,7 +364,7 @@ def test_the_best_of_the_versions_that_served_is_met_too(step, registry):
     assert step(1)["gate"]["passed"]
 
 
-def test_a_version_of_before_that_cannot_be_measured_is_named(step, registry):
+def test_an_earlier_version_that_cannot_be_measured_is_named(step, registry):
     damaged, serving = step(30)["version"], step(30)["version"]
     for version in (damaged, serving):
         registry.promote(version, "test", "better")
@@ -370,12 +372,10 @@ def test_a_version_of_before_that_cannot_be_measured_is_named(step, registry):
     outcome = step(30)
     assert outcome["gate"]["passed"]
     assert "expected sha256" in outcome["passed_over"][damaged]
-    assert any(
-        note.startswith(f"{damaged}, which served before, was not compared") for note in outcome["gate"]["notes"]
-    )
+    assert any(note.startswith(f"The challenger was not compared with {damaged}") for note in outcome["gate"]["notes"])
 
 
-def test_what_was_rolled_back_from_or_forced_is_nobodys_measure(step, registry):
+def test_versions_rolled_back_from_or_forced_are_not_compared_with(step, registry):
     weak, good = step(1)["version"], step(30)["version"]
     registry.promote(weak, "test", "first")
     registry.promote(good, "test", "better")
@@ -386,18 +386,18 @@ def test_what_was_rolled_back_from_or_forced_is_nobodys_measure(step, registry):
     registry.promote(weak, "test", "again", approved=True)
     outcome = step(1)
     assert outcome["gate"]["passed"]
-    assert outcome["passed_over"] == {forced: "it served against the gate"}
+    assert outcome["passed_over"] == {forced: "it served although the gate had rejected it"}
 
 
-def test_a_model_that_gives_no_reasons_is_told_at_the_gate(step, registry, trained, tmp_path):
+def test_a_model_without_reasons_is_noted_at_the_gate(step, registry, trained, tmp_path):
     test = dataset.read(tmp_path / "ml/processing/test", CONTRACT)
     forest = RandomForestClassifier(3, random_state=0).fit(test.X, test.y)
     outcome = step("forest", models={"forest": (forest, *trained[1][1:])})
     [finding] = [one for one in outcome["checks"] if one["check"] == "reasons for decisions"]
     assert finding["status"] == "warning"
     needs = f"scikit-learn {installed('scikit-learn')}"
-    assert f"wherever it serves it needs {needs}" in finding["says"]
-    assert outcome["gate"]["notes"] == [finding["says"].replace("it gives", "It gives", 1)]
+    assert f"every server needs {needs}" in finding["says"]
+    assert outcome["gate"]["notes"] == [finding["says"].replace("the model", "The model", 1)]
     assert registry.versions()[0].notes == (*outcome["gate"]["notes"],)
     assert registry.manifest(outcome["version"])["estimator_needs"] == {"scikit-learn": installed("scikit-learn")}
     assert step(30)["gate"]["notes"] == []
@@ -414,16 +414,17 @@ def test_a_damaged_champion_stops_the_step(step, registry, tmp_path):
         registry.read_file(version, "scorer.npz")
 
 
-def test_a_challenger_of_another_contract_is_refused(tmp_path, trained):
+def test_a_challenger_trained_under_another_contract_is_refused(tmp_path, trained):
     model_archive(tmp_path / "model.tar.gz", *trained[1])
     other = parse(CONTRACT.text.replace("made-up", "other"))
-    with pytest.raises(BadInput, match=r"trained under the contract 'made-up' .* tested under 'other'"):
-        evaluate.load_challenger(tmp_path / "model.tar.gz", other)
+    bundle = ModelBundle.from_archive(tmp_path / "model.tar.gz")
+    with pytest.raises(BadInput, match=r"trained under the contract 'made-up' .* follow 'other'"):
+        bundle.check(other, packed_only=False)
 
 
 def test_an_archive_that_reaches_outside_its_folder_is_refused(tmp_path):
     with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:
         member = tarfile.TarInfo("../outside")
         tar.addfile(member, io.BytesIO())
-    with pytest.raises(BadInput, match=r"does not deliver model\.joblib"):
-        evaluate.load_challenger(tmp_path / "model.tar.gz", CONTRACT)
+    with pytest.raises(BadInput, match=r"does not contain model\.joblib"):
+        ModelBundle.from_archive(tmp_path / "model.tar.gz")

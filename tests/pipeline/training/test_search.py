@@ -18,7 +18,7 @@ from pipeline.command.main import app
 from pipeline.data import dataset
 from pipeline.data.folds import last_weeks
 from pipeline.definition.defaults import HYPERPARAMETERS
-from pipeline.estimators.trees import LIMITS, Hyperparameters
+from pipeline.estimators.hyperparameters import LIMITS, Hyperparameters
 from pipeline.training import search
 from processing.contracts.home_contract import adopt
 from processing.errors import BadInput
@@ -35,7 +35,7 @@ def test_every_hyperparameter_is_a_parameter_of_the_pipeline_with_the_same_defau
     assert defaults == asdict(Hyperparameters())
     assert {*LIMITS, "estimator"} == {field.name for field in fields(Hyperparameters)}
     for key, (name, default) in HYPERPARAMETERS.items():
-        if key == "estimator":  # of which `tests/pipeline/training/test_train.py` tells
+        if key == "estimator":  # tested in `tests/pipeline/training/test_train.py`
             continue
         other = LIMITS[key][1] if default == LIMITS[key][0] else LIMITS[key][0]
         assert asdict(search.as_hyperparameters({name: str(other)}))[key] == other
@@ -63,8 +63,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return home_with(tmp_path_factory.mktemp("search"), rows_table(days=40, per_day=40))
 
 
-def test_a_search_sees_nothing_of_the_test_week(home: Home) -> None:
-    rows, folds = search.of_home(home, CONTRACT, 3)
+def test_a_search_never_sees_the_test_week(home: Home) -> None:
+    rows, folds = search.validation_weeks(home, CONTRACT, 3)
     test_week = FIRST_DAY + 40 - CONTRACT.test_days
     assert rows.day[-1] == test_week - 1
     assert [fold.test.start for fold in folds] == [test_week - 12, test_week - 8, test_week - 4]
@@ -72,13 +72,13 @@ def test_a_search_sees_nothing_of_the_test_week(home: Home) -> None:
         assert fold.train(rows, CONTRACT.train_days).day[-1] == fold.test.start - CONTRACT.label_delay_days - 1
 
 
-def test_too_short_a_history_is_told(tmp_path: Path) -> None:
+def test_too_short_a_history_is_an_error(tmp_path: Path) -> None:
     home = home_with(tmp_path, rows_table(days=8))
-    with pytest.raises(BadInput, match="give no validation fold"):
-        search.of_home(home, CONTRACT, 3)
+    with pytest.raises(BadInput, match="make no validation fold"):
+        search.validation_weeks(home, CONTRACT, 3)
 
 
-def test_trials_come_best_first_and_compare_with_the_defaults() -> None:
+def test_trials_are_listed_best_first_and_repeat_exactly() -> None:
     rows = dataset.of_table(rows_table(days=30), CONTRACT, "the rows")
     folds = list(last_weeks(FIRST_DAY + 30, CONTRACT, 2))
     found = search.search(rows, folds, CONTRACT, TRIED)
@@ -95,12 +95,12 @@ def test_trials_come_best_first_and_compare_with_the_defaults() -> None:
         ({"MaxLeafNodes": ["3", "few"]}, "max_leaf_nodes is 'few'"),
     ],
 )
-def test_what_no_run_would_take_is_refused_before_anything_is_fitted(given: dict[str, Any], said: str) -> None:
+def test_what_a_run_would_refuse_is_refused_before_anything_is_fitted(given: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         search.combinations(given, 5, 0)
 
 
-def test_combinations_are_the_defaults_and_as_many_different_others_as_asked_for() -> None:
+def test_combinations_are_the_defaults_and_the_requested_number_of_others() -> None:
     drawn = search.combinations({}, 10, 3)
     assert drawn[0] == {}
     assert len(drawn) == 11
@@ -109,21 +109,21 @@ def test_combinations_are_the_defaults_and_as_many_different_others_as_asked_for
     assert search.combinations({"MaxLeafNodes": ["4", "8"], "MaxFeatures": ["0.5"]}, 10, 0)[1:] != []
 
 
-def test_the_command_ends_with_the_line_to_use(home: Home) -> None:
+def test_the_command_ends_with_the_command_that_uses_the_best(home: Home) -> None:
     values = ["--try", "MaxIterations=4,30", "--try", "LearningRate=0.3"]
     arguments = ["search", "--home", home.url, "--folds", "2", *values]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     line = done.stdout.splitlines()[-1]
-    told = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
-    best = max(told["trials"], key=lambda trial: trial["mean"])["settings"]
-    assert len(told["trials"]) == 3
+    document = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    best = max(document["trials"], key=lambda trial: trial["mean"])["settings"]
+    assert len(document["trials"]) == 3
     assert line.endswith("fraudline run" + "".join(f" --set {name}={value}" for name, value in best.items()))
     words = shlex.split(line)
     assert words[words.index("fraudline") + 1] == "run"
 
 
-def test_on_one_fold_no_error_of_the_mean_is_told(home: Home) -> None:
+def test_one_fold_has_no_error_of_the_mean(home: Home) -> None:
     arguments = ["search", "--home", home.url, "--folds", "1", "--try", "MaxIterations=4"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output

@@ -1,4 +1,4 @@
-"""Sets are read strictly, split by time, and the Train step leaves a model that says how it came about."""
+"""Sets are read strictly and split by time, and the Train step leaves a model with the record of its training."""
 
 import json
 
@@ -13,11 +13,14 @@ from sklearn.linear_model import Ridge
 from sklearn.svm import LinearSVC
 
 from pipeline.data import dataset
-from pipeline.estimators.trees import Hyperparameters
+from pipeline.estimators.factory import build_estimator
+from pipeline.estimators.hyperparameters import Hyperparameters
+from pipeline.estimators.predict import scores
 from pipeline.evaluation.threshold import choose
-from pipeline.scorer.packers import packed_file
+from pipeline.scorer.packing import pack_and_prove
 from pipeline.steps import train as step
-from pipeline.training import fit as train
+from pipeline.training.fit import train
+from pipeline.training.validation_split import split_validation
 from processing.errors import BadInput, Damaged
 from processing.features.feature_set import FeatureSet
 
@@ -67,13 +70,16 @@ def with_column(table, name, values):
     [
         (lambda t: t.drop_columns(["customer"]), "part-0.parquet lacks the column customer"),
         (lambda t: with_column(t, "amount_minor", t["amount"]), "amount_minor is double, expected int64"),
-        (lambda t: t.slice(0, 0), "holds no rows"),
-        (lambda t: with_column(t, "is_fraud", pa.array([0] * len(t), pa.int8())), "not one fraud"),
-        (lambda t: with_column(t, "is_fraud", pa.array([0, 2] * (len(t) // 2), pa.int32())), "holds something else"),
+        (lambda t: t.slice(0, 0), "has no rows"),
+        (lambda t: with_column(t, "is_fraud", pa.array([0] * len(t), pa.int8())), "1200 rows but no frauds"),
+        (
+            lambda t: with_column(t, "is_fraud", pa.array([0, 2] * (len(t) // 2), pa.int32())),
+            "values other than 0 and 1",
+        ),
         (lambda t: with_column(t, "is_fraud", pa.array([0, 999] * (len(t) // 2), pa.int32())), "is_fraud"),
         (
             lambda t: with_column(t, "is_fraud", pa.array([1, None] * (len(t) // 2), pa.int8())),
-            "600 rows and not one honest",
+            "600 rows but no legitimate transactions",
         ),
         (
             lambda t: with_column(t, "transaction_id", pa.array(["x"] * len(t))),
@@ -81,32 +87,34 @@ def with_column(table, name, values):
         ),
     ],
 )
-def test_a_wrong_set_is_refused_with_what_and_where(tmp_path, spoil, said):
+def test_an_invalid_set_is_refused_with_the_fault_and_the_file(tmp_path, spoil, said):
     write_set(tmp_path, spoil(rows_table()))
     with pytest.raises(BadInput, match=said) as refused:
         dataset.read(tmp_path, CONTRACT)
     assert str(tmp_path) in str(refused.value)
 
 
-def test_a_file_that_is_no_parquet_is_named(tmp_path):
+def test_a_file_that_is_not_parquet_is_named(tmp_path):
     (tmp_path / "a.parquet").write_text("id,amount")
     with pytest.raises(Damaged, match=r"a\.parquet is damaged"):
         dataset.read(tmp_path, CONTRACT)
 
 
 @pytest.mark.parametrize(("days", "validation_days", "gap"), [(20, 4, 2), (30, 4, 2), (4, 1, 0), (2, 1, 0)])
-def test_validation_is_the_end_of_the_training_set_a_label_delay_after_the_fit(tmp_path, days, validation_days, gap):
+def test_validation_is_the_end_of_the_training_set_a_label_delay_after_the_fitted_rows(
+    tmp_path, days, validation_days, gap
+):
     rows = read(tmp_path, days=days, per_day=150)
-    part = train.split(rows, CONTRACT)
-    validation, fitted = rows.day[part.start :], rows.day[: part.fit_end]
+    split = split_validation(rows, CONTRACT)
+    validation, fitted = rows.day[split.start :], rows.day[: split.fit_end]
     assert set(validation) == set(range(FIRST_DAY + days - validation_days, FIRST_DAY + days))
-    assert part.gap_days == gap == validation[0] - fitted[-1] - 1
+    assert split.gap_days == gap == validation[0] - fitted[-1] - 1
 
 
-def test_a_single_day_is_divided_by_rows(tmp_path):
+def test_a_single_day_is_split_by_rows(tmp_path):
     rows = read(tmp_path, days=1, per_day=500)
-    part = train.split(rows, CONTRACT)
-    assert part.fit_end == part.start == 400
+    split = split_validation(rows, CONTRACT)
+    assert split.fit_end == split.start == 400
 
 
 def test_validation_starts_earlier_when_its_days_hold_no_fraud(tmp_path):
@@ -114,9 +122,9 @@ def test_validation_starts_earlier_when_its_days_hold_no_fraud(tmp_path):
     frauds = table["is_fraud"].to_numpy().copy()
     frauds[-6 * 60 :] = 0
     rows = dataset.read(write_set(tmp_path, with_column(table, "is_fraud", pa.array(frauds, pa.int8()))), CONTRACT)
-    part = train.split(rows, CONTRACT)
-    assert rows.y[part.start :].any()
-    assert part.start < rows.rows - 6 * 50
+    split = split_validation(rows, CONTRACT)
+    assert rows.y[split.start :].any()
+    assert split.start < rows.rows - 6 * 50
 
 
 def test_too_few_frauds_to_split_are_refused(tmp_path):
@@ -124,23 +132,23 @@ def test_too_few_frauds_to_split_are_refused(tmp_path):
     one = pa.array([1] + [0] * (len(table) - 1), pa.int8())
     rows = dataset.read(write_set(tmp_path, with_column(table, "is_fraud", one)), CONTRACT)
     with pytest.raises(BadInput, match="1 frauds in 1200 rows, 2024-10-04 to 2024-10-23"):
-        train.split(rows, CONTRACT)
+        split_validation(rows, CONTRACT)
 
 
 @pytest.mark.parametrize("alerts_per_day", [0, 3])
 def test_the_threshold_is_chosen_on_validation_rows_the_first_model_never_saw(tmp_path, alerts_per_day):
     rows = read(tmp_path)
-    model, training = train.train(rows, CONTRACT, QUICK, alerts_per_day)
-    part = train.split(rows, CONTRACT)
-    first, later = train.build(QUICK), rows.part(slice(part.start, None))
-    first.fit(rows.X[: part.fit_end], rows.y[: part.fit_end])
-    score = train.scores(first, later.X)
+    model, training = train(rows, CONTRACT, QUICK, alerts_per_day)
+    split = split_validation(rows, CONTRACT)
+    first, later = build_estimator(QUICK), rows.part(slice(split.start, None))
+    first.fit(rows.X[: split.fit_end], rows.y[: split.fit_end])
+    score = scores(first, later.X)
     choice, method = choose(later.y, later.amount, score, later.day, alerts_per_day, CONTRACT)
     assert training["threshold"] == choice.threshold
     assert training["threshold_choice"]["method"] == method
     assert training["validation"]["cost"] == pytest.approx(choice.cost)
-    kept = train.build(QUICK).fit(rows.X, rows.y)
-    assert np.array_equal(train.scores(model, rows.X), train.scores(kept, rows.X))
+    kept = build_estimator(QUICK).fit(rows.X, rows.y)
+    assert np.array_equal(scores(model, rows.X), scores(kept, rows.X))
 
 
 def test_the_step_leaves_model_and_record(tmp_path, monkeypatch, capsys):
@@ -172,13 +180,13 @@ def test_another_estimator_is_trained_recorded_and_served_as_it_is(tmp_path):
     rows = read(tmp_path)
     named = f"{__name__}:forest"
     other = Hyperparameters.from_strings({"max_iterations": "20", "estimator": named})
-    model, training = train.train(rows, CONTRACT, other)
+    model, training = train(rows, CONTRACT, other)
     assert type(model) is RandomForestClassifier
     assert training["hyperparameters"]["estimator"] == named
     assert training["validation"]["average_precision"] > 0.3
-    packed, why = packed_file(model, rows.X)
-    assert packed is None
-    assert "RandomForestClassifier cannot be packed" in why
+    packing = pack_and_prove(model, rows.X)
+    assert packing.scorer is None
+    assert "RandomForestClassifier cannot be packed" in packing.reason
 
 
 def regressor(hyperparameters):
@@ -196,19 +204,19 @@ def without_probabilities(hyperparameters):
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ("forest", "give module:factory"),
+        ("forest", "give it as module:factory"),
         ("nowhere.at_all:forest", "No module named 'nowhere'"),
         ("pipeline.estimators.trees:tree", "has no attribute 'tree'"),
-        ("", "give module:factory"),
-        ("json:dumps", "cannot be made of Hyperparameters"),
-        (f"{__name__}:regressor", "gives a Ridge, expected a classifier"),
+        ("", "give it as module:factory"),
+        ("json:dumps", "failed when called with Hyperparameters"),
+        (f"{__name__}:regressor", "returned a Ridge, expected a classifier"),
         (f"{__name__}:a_class", "expected a classifier"),
-        (f"{__name__}:without_probabilities", "gives a LinearSVC, expected a classifier with predict_proba"),
+        (f"{__name__}:without_probabilities", "returned a LinearSVC, expected a classifier with predict_proba"),
     ],
 )
-def test_what_is_no_classifier_is_refused(named, said):
+def test_a_factory_that_does_not_return_a_classifier_is_refused(named, said):
     with pytest.raises(BadInput, match=said):
-        train.build(Hyperparameters(estimator=named))
+        build_estimator(Hyperparameters(estimator=named))
 
 
 def test_a_failure_of_the_step_says_why(tmp_path, monkeypatch):
@@ -218,4 +226,4 @@ def test_a_failure_of_the_step_says_why(tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         step.main()
     assert ended.value.code == 1
-    assert "holds no rows" in (tmp_path / "output/failure").read_text()
+    assert "has no rows" in (tmp_path / "output/failure").read_text()

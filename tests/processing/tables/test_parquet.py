@@ -61,7 +61,7 @@ def test_a_set_that_is_damaged_names_file_and_remedy(written: tuple[Path, bytes]
     path, whole = written
     for place in (200, len(whole) // 2, len(whole) - 6):
         path.write_bytes(flipped(whole, place, 3))
-        again = r"run `fraudline home repair`, then once more, which writes the sets anew"
+        again = r"run `fraudline home repair`, then run the pipeline again, which rewrites the sets"
         with pytest.raises(Damaged, match=rf"2024-10-04-0\.parquet is damaged: .*; {again}"):
             dataset.read(path.parent, CONTRACT)
 

@@ -1,4 +1,4 @@
-"""What a version's manifest.json says of a model's origin."""
+"""A version's manifest.json: where the model comes from."""
 
 import json
 import os
@@ -7,15 +7,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.dataset import Dataset
-from pipeline.training.fit import library_versions
-from processing.contract import Contract
+from pipeline.evaluation.run_rows import RunRows
+from pipeline.registry.requirements import library_versions
+from pipeline.scorer.bundle import ModelBundle
 from processing.errors import NotFound
 from processing.storage.home import Home
 
 
-def manifest_of(home: Home, run: str, contract: Contract, training: dict[str, Any], test: Dataset) -> dict[str, Any]:
-    """The manifest of a run's model: what training recorded, and what a reader needs besides to trust the model."""
+def manifest_of(rows: RunRows, bundle: ModelBundle) -> dict[str, Any]:
+    """The manifest of a run's model: the record of its training, and what else a reader needs to trust the model."""
+    training, contract, test = bundle.training, rows.contract, rows.test
     about = {key: value for key, value in training.items() if key not in ("data_digest", "rows", "frauds", "strengths")}
     return {
         **about,
@@ -24,14 +25,15 @@ def manifest_of(home: Home, run: str, contract: Contract, training: dict[str, An
         "rows": {"train": training["rows"], "test": test.rows},
         "frauds": {"train": training["frauds"], "test": test.frauds},
         "data_digests": {"train": training["data_digest"], "test": test.digest},
-        "data": _data(home, run),
-        "run": run,
+        "data": _data(rows.home, rows.run),
+        "run": rows.run,
         "code_revision": code_revision(),
+        "scorer": bundle.kind,
     }
 
 
 def _data(home: Home, run: str) -> dict[str, Any] | None:
-    """What the feature job recorded about the run's data, if it did."""
+    """What the feature job recorded about the run's data; None if it recorded nothing."""
     try:
         document: dict[str, Any] = json.loads(home.read(f"runs/{run}/features.json"))
         return document
@@ -40,14 +42,14 @@ def _data(home: Home, run: str) -> dict[str, Any] | None:
 
 
 def code_revision() -> str:
-    """What `git describe` calls the code that runs.
+    """The revision of the running code, as `git describe` names it.
 
-    An image, which has no repository, names it in FRAUDLINE_CODE_REVISION; else it is the installed package's version.
+    An image, which has no repository, has it in FRAUDLINE_CODE_REVISION; otherwise it is the package's version.
     """
     if built := os.environ.get("FRAUDLINE_CODE_REVISION"):
         return built
     try:
-        done = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--tags"],
             cwd=Path(__file__).parent,
             capture_output=True,
@@ -55,7 +57,7 @@ def code_revision() -> str:
             timeout=10,
             check=True,
         )
-        return done.stdout.strip()
+        return described.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         try:
             return version("fraudline")

@@ -1,4 +1,4 @@
-"""The measures, against what their definitions say when followed word by word."""
+"""The metrics equal their definitions, followed word by word."""
 
 import json
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from run_sets import CONTRACT, rows_table, write_set
 
 from pipeline.data import dataset
-from pipeline.evaluation.metrics import at_threshold, card_precision, measure, recall_at_budget
+from pipeline.evaluation.model_metrics import at_threshold, card_precision, measure_model, recall_at_budget
 
 row = st.tuples(st.integers(0, 1), st.integers(1, 9), st.integers(3, 5), st.sampled_from("abcdef"))
 samples = st.lists(row, min_size=1, max_size=40)
@@ -21,7 +21,7 @@ def arrays(rows):
 
 
 def handbook_card_precision(y, score, day, cards, k):
-    blocked, found = set(), []
+    blocked, shares = set(), []
     for today in sorted(set(day)):
         best, fraud = {}, set()
         for i in range(len(y)):
@@ -30,27 +30,27 @@ def handbook_card_precision(y, score, day, cards, k):
                 if y[i]:
                     fraud.add(cards[i])
         checked = sorted(best, key=best.get, reverse=True)[:k]
-        found.append(len(fraud & set(checked)) / k)
+        shares.append(len(fraud & set(checked)) / k)
         blocked |= fraud & set(checked)
-    return np.mean(found)
+    return np.mean(shares)
 
 
 @settings(max_examples=200)
 @given(samples, st.integers(1, 5))
-def test_card_precision_is_the_handbooks(rows, k):
+def test_card_precision_is_as_the_handbook_defines_it(rows, k):
     y, _, score, day, cards = arrays(rows)
     assert card_precision(y, score, day, cards, k) == handbook_card_precision(y, score, day, cards, k)
 
 
 @given(samples, st.integers(1, 5))
-def test_without_cards_it_is_the_precision_among_the_transactions_of_a_day(rows, k):
+def test_without_cards_it_is_the_precision_among_a_days_transactions(rows, k):
     y, _, score, day, _ = arrays(rows)
     by_day = [y[day == d][np.argsort(-score[day == d])][:k].sum() / k for d in np.unique(day)]
     assert card_precision(y, score, day, None, k) == np.mean(by_day)
 
 
 @given(samples, st.integers(1, 5))
-def test_recall_at_the_budget_grows_with_it_and_ends_at_everything(rows, k):
+def test_recall_grows_with_the_budget_until_it_is_complete(rows, k):
     y, amount, score, day, _ = arrays(rows)
     few, more = (recall_at_budget(y, amount, score, day, budget) for budget in (k, k + 1))
     assert few[0] <= more[0]
@@ -75,10 +75,10 @@ def test_the_plain_numbers_at_a_threshold():
     assert at_threshold(y, amount, score, day, None, 0.8)["honest_disturbed_per_day"] == 1.5
 
 
-def test_a_perfect_model_measures_as_one_and_the_result_is_json(tmp_path):
+def test_a_perfect_model_has_perfect_metrics_and_they_are_json(tmp_path):
     rows = dataset.read(write_set(tmp_path, rows_table()), CONTRACT)
-    measured = measure(rows, rows.y.astype(float), 0.5, CONTRACT)
-    assert json.loads(json.dumps(measured, allow_nan=False)) == measured
-    assert measured["average_precision"] == measured["roc_auc"] == measured["recall"] == 1.0
-    assert measured["cost"] == 0.0 < measured["cost_of_no_alerts"]
-    assert measured["frauds_in_100_alerts"] == 100.0
+    metrics = measure_model(rows, rows.y.astype(float), 0.5, CONTRACT)
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    assert metrics["average_precision"] == metrics["roc_auc"] == metrics["recall"] == 1.0
+    assert metrics["cost"] == 0.0 < metrics["cost_of_no_alerts"]
+    assert metrics["frauds_in_100_alerts"] == 100.0

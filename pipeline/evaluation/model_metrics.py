@@ -1,7 +1,7 @@
-"""How good a model is: the measures of the field, and the plain numbers a person can act on.
+"""A model's metrics: the field's standard ones, and plain numbers that a person can act on.
 
-Arrays are [n], one place a transaction: `y` 0 or 1, `score` the higher the more suspicious, `amount` in major
-units, `day` whole day numbers. Equal scores are ranked in the order of the rows, which is that of time.
+Arrays are [n], one element per transaction: `y` is 0 or 1, a higher `score` is more suspicious, `amount` is in major
+units, `day` is a whole day number. Equal scores are ranked in the order of the rows, which is the order of time.
 """
 
 from collections.abc import Mapping
@@ -14,21 +14,19 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.calibration import calibration
 from pipeline.evaluation.threshold import expected_cost
-from processing.arrays import Floats
+from processing.arrays import Floats, Ints
 from processing.contract import Contract
 
-Ints = NDArray[np.int64]
 
-
-def measure(rows: Dataset, score: Floats, threshold: float, contract: Contract) -> dict[str, float]:
-    """Every measure of a model's scores on some rows, by name; JSON-ready.
+def measure_model(rows: Dataset, score: Floats, threshold: float, contract: Contract) -> dict[str, float]:
+    """Every metric of a model's scores on some rows, by name; JSON-ready.
 
     average_precision, roc_auc: as scikit-learn defines them
-    card_precision_at_k, with k the contract's alerts per day; see `card_precision`
+    card_precision_at_k, where k is the contract's alerts per day: see `card_precision`
     recall_at_budget, value_recall_at_budget: see `recall_at_budget`
     cost, cost_of_no_alerts: in the currency of the amounts, over all rows; see `expected_cost`
-    threshold and what follows from it: see `at_threshold`
-    how far scores are probabilities: see `calibration`
+    the threshold and its consequences: see `at_threshold`
+    how well the scores are calibrated: see `calibration`
     """
     cards = rows.entities[contract.entities[0].name] if contract.entities else None
     k = contract.alerts_per_day
@@ -52,36 +50,36 @@ def measure(rows: Dataset, score: Floats, threshold: float, contract: Contract) 
 
 
 def card_precision(y: NDArray[Any], score: Floats, day: Ints, cards: NDArray[Any] | None, k: int) -> float:
-    """Card precision@k: of the k cards checked on a day, the share that had a fraud; the mean over the days.
+    """Card precision@k: the share of the k cards checked on a day that had a fraud, averaged over the days.
 
-    On each day cards are ranked by their highest score. A card found fraudulent among the k of one day is
-    blocked, and left out of all later days. A day with fewer than k cards is divided by k all the same.
-    Without `cards` every transaction counts as a card of its own: transaction precision@k.
+    Each day, cards are ranked by their highest score. A card found to be fraudulent among the k of one day is blocked
+    and left out of all later days. A day with fewer than k cards is still divided by k. Without `cards`, every
+    transaction counts as a card of its own: transaction precision@k.
 
     Source: Y.-A. Le Borgne, W. Siblini, B. Lebichot, G. Bontempi, "Reproducible Machine Learning for Credit Card
     Fraud Detection - Practical Handbook", 2022, chapter 4.4, "Precision top-k metrics".
     """
     codes = np.arange(len(y)) if cards is None else np.unique(cards, return_inverse=True)[1]
     blocked = np.zeros(int(codes.max(initial=-1)) + 1, bool)
-    found = []
+    shares = []
     for today in np.unique(day):
         rows = np.flatnonzero((day == today) & ~blocked[codes])
         rows = rows[np.argsort(-score[rows], kind="stable")]
         ranked = codes[rows]
-        first = np.sort(np.unique(ranked, return_index=True)[1])[:k]  # a card's place is that of its highest score
+        first = np.sort(np.unique(ranked, return_index=True)[1])[:k]  # a card ranks where its highest score does
         checked = ranked[first]
         fraudulent = np.intersect1d(checked, codes[rows[y[rows] == 1]])
         blocked[fraudulent] = True
-        found.append(len(fraudulent) / k)
-    return float(np.mean(found))
+        shares.append(len(fraudulent) / k)
+    return float(np.mean(shares))
 
 
 def recall_at_budget(
     y: NDArray[Any], amount: Floats, score: Floats, day: Ints, alerts_per_day: int
 ) -> tuple[float, float]:
-    """Of all frauds, the share by number and the share by value among the highest scores that can be looked into.
+    """The share of all frauds, by number and by value, among the highest scores that an alert budget covers.
 
-    The budget is `alerts_per_day` for every day there are rows of, spent on the highest scores over all days.
+    The budget is `alerts_per_day` times the number of days with rows, spent on the highest scores over all days.
     """
     budget = alerts_per_day * _days(day)
     checked = np.zeros(len(y), bool)
@@ -96,38 +94,37 @@ def at_threshold(
     """What a threshold means in plain numbers.
 
     alerts_per_day
-    frauds_in_100_alerts: of 100 alerts so many are fraud (0 if there are no alerts)
+    frauds_in_100_alerts: how many of 100 alerts are fraud (0 if there are no alerts)
     recall, value_recall: the share of frauds caught, by number and by value
-    honest_disturbed_per_day: customers with an alert on a day without any fraud on them; without `cards`, needless
-        alerts
+    honest_disturbed_per_day: customers with an alert on a day on which they had no fraud; without `cards`, false
+        positives
     """
     alert, fraud = score >= threshold, y == 1
     days = _days(day)
-    disturbed = int(np.count_nonzero(alert & ~fraud))
+    false_alarms = int(np.count_nonzero(alert & ~fraud))
     if cards is not None:
         card_days = np.unique(cards, return_inverse=True)[1].astype(np.int64) * (day.max() - day.min() + 1)
         card_days += day - day.min()
-        disturbed = len(np.setdiff1d(card_days[alert], card_days[fraud]))
+        false_alarms = len(np.setdiff1d(card_days[alert], card_days[fraud]))
     return {
         "alerts_per_day": int(np.count_nonzero(alert)) / days,
         "frauds_in_100_alerts": 100.0 * _share(alert & fraud, alert),
         "recall": _share(alert & fraud, fraud),
         "value_recall": _share_of_value(amount, alert & fraud, fraud),
-        "honest_disturbed_per_day": disturbed / days,
+        "honest_disturbed_per_day": false_alarms / days,
     }
 
 
-def in_words(measured: Mapping[str, Any], contract: Contract) -> str:
-    """What a threshold means, in plain numbers: two sentences from what `measure` gives."""
-    who = "honest customers" if contract.entities else "honest transactions"
-    saved = measured["cost_of_no_alerts"] - measured["cost"]
+def metrics_in_words(metrics: Mapping[str, Any], contract: Contract) -> str:
+    """What a model's threshold means, in plain sentences, from its metrics."""
+    disturbed = "legitimate customers a day get" if contract.entities else "legitimate transactions a day cause"
+    saved = metrics["cost_of_no_alerts"] - metrics["cost"]
     return (
-        f"At the threshold {measured['threshold']:.4g} there are {measured['alerts_per_day']:,.0f} alerts a day: of "
-        f"100 alerts {measured['frauds_in_100_alerts']:.0f} are fraud, {measured['recall']:.0%} of the frauds and "
-        f"{measured['value_recall']:.0%} of their value are caught, and {measured['honest_disturbed_per_day']:,.0f} "
-        f"{who} are disturbed a day. "
-        f"That costs {measured['cost'] / measured['days']:,.0f} a day, {abs(saved) / measured['days']:,.0f} "
-        f"{'less' if saved >= 0 else 'more'} than no alerts at all."
+        f"At the threshold {metrics['threshold']:.4g} the model raises {metrics['alerts_per_day']:,.0f} alerts a day, "
+        f"and {metrics['frauds_in_100_alerts']:.0f} of 100 alerts are fraud. It catches {metrics['recall']:.0%} of the "
+        f"frauds and {metrics['value_recall']:.0%} of their value; {metrics['honest_disturbed_per_day']:,.0f} "
+        f"{disturbed} a false alert. The expected cost is {metrics['cost'] / metrics['days']:,.0f} a day, "
+        f"{abs(saved) / metrics['days']:,.0f} {'less' if saved >= 0 else 'more'} than without any alerts."
     )
 
 
