@@ -278,7 +278,7 @@ def test_the_list_marks_a_damaged_version_and_lists_the_rest(registry):
         (manifest, "manifest.json is damaged: "),
         (metrics, "metrics.json is not the published file"),
         (bare, "lacks the version's name or the files' digests"),
-        (gone, "manifest.json is gone"),
+        (gone, "manifest.json is missing"),
     ):
         assert says in listed[name].reason
         assert "restore the file" in listed[name].reason
@@ -392,7 +392,7 @@ def test_a_pointer_changed_by_hand_is_noticed(registry):
     a, b = publish(registry), publish(registry, 1)
     registry.promote(a, "me", "first")
     registry.home.write(POINTER, registry.home.read(POINTER).replace(a.encode(), b.encode()))
-    assert sum("latest.json is not what" in problem for problem in registry.problems()) == 1
+    assert sum("latest.json differs from" in problem for problem in registry.problems()) == 1
     registry.home.write(POINTER, registry.home.read(POINTER).replace(b'"serial": 1', b'"serial": 3'))
     assert sum("latest.json is at change 3, but" in problem for problem in registry.problems()) == 1
 
