@@ -45,7 +45,7 @@ def serving(
     Example: fraudline benchmark serving --peers none --json
     """
     from pipeline.benchmarks.serving.measure import benchmark_serving
-    from pipeline.benchmarks.serving.table import serving_table
+    from pipeline.benchmarks.serving.results_table import serving_table
 
     console = Console(stderr=True)
     with stoppable(CANCELLED):

@@ -19,7 +19,7 @@ from pipeline.local.conditions import is_met
 from pipeline.local.events import Progress, StepEvent
 from pipeline.local.graph import Node, ordered_steps
 from pipeline.local.jobs import Job, JobFailed
-from pipeline.local.parameters import Value, bind_parameters
+from pipeline.local.pipeline_parameters import Value, bind_parameters
 from pipeline.local.pipeline_variables import Scope, resolve
 from pipeline.local.run_record import Failure, Outcome, RunRecord, now
 from pipeline.local.services import ACCOUNT, Bindings, call_back, invoke

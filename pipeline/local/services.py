@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from pipeline.local import jobs
-from pipeline.local.parameters import cast
+from pipeline.local.pipeline_parameters import cast
 from processing.errors import BadInput, RunFailed
 
 Callback = Callable[[dict[str, Any], TextIO], Mapping[str, Any]]

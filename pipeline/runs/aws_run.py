@@ -13,7 +13,7 @@ from rich.console import Console
 from pipeline.infrastructure.aws_errors import call_aws
 from pipeline.infrastructure.target import Target, deployed_outputs
 from pipeline.local import StepEvent
-from pipeline.local.parameters import bind_parameters
+from pipeline.local.pipeline_parameters import bind_parameters
 from pipeline.registry.registry import Registry
 from pipeline.runs.progress import shown
 from pipeline.runs.sagemaker_statuses import ENDED
