@@ -8,7 +8,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from processing.errors import BadInput, FraudlineError, report
-from serving.api.connections import max_connections, uvicorn_options
+from serving.api.connection_limits import max_connections, uvicorn_options
 from serving.app import from_environment
 from serving.decision.service import open_service
 from serving.settings import Settings, read_settings

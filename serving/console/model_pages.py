@@ -25,7 +25,7 @@ router = page_router()
 
 
 @router.get("/console/versions")
-def versions(request: Request, context: Context) -> Response:
+def versions_page(request: Request, context: Context) -> Response:
     """The page with all versions."""
     return render(request, "versions.html", **_versions(context.service.follower.registry), done="", problem="")
 
@@ -49,7 +49,7 @@ def serving_report(context: Context) -> Response:
 
 
 @router.get("/report/{version}")
-def report(version: str, context: Context) -> Response:
+def version_report(version: str, context: Context) -> Response:
     """The report of a version."""
     return _report(context.service.follower.registry, version)
 

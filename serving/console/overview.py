@@ -29,7 +29,7 @@ def overview(request: Request, context: Context) -> Response:
 
 
 @router.get("/console/serving")
-def serving(request: Request, context: Context) -> Response:
+def serving_model(request: Request, context: Context) -> Response:
     """The part about the serving model, which refreshes itself."""
     service = context.service
     troubles = service.watch.troubles.active()

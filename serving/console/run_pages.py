@@ -23,7 +23,7 @@ _measuring = threading.Lock()
 
 
 @router.get("/console/runs")
-def runs(request: Request, context: Context) -> Response:
+def runs_page(request: Request, context: Context) -> Response:
     """The latest runs and the data they took in."""
     try:
         return render(request, "runs.html", runs=_runs(context.service.follower.registry.home), problem="")
@@ -33,7 +33,7 @@ def runs(request: Request, context: Context) -> Response:
 
 
 @router.get("/console/drift")
-def drift(request: Request) -> Response:
+def drift_page(request: Request) -> Response:
     """The page about drift, which loads the measurement."""
     return render(request, "drift.html")
 

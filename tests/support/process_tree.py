@@ -1,4 +1,4 @@
-"""The processes of this machine, for tests of who ends with whom."""
+"""The processes of this machine, for tests of which end together."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,15 +7,15 @@ from typing import Any
 
 
 def until(condition: Callable[[], Any]) -> Any:
-    """Wait, with patience for a busy machine, until a condition gives something; what it gave last."""
+    """Wait until a condition returns something true, even on a busy machine; its last result."""
     deadline = time.monotonic() + 120
-    while not (found := condition()) and time.monotonic() < deadline:
+    while not (result := condition()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return found
+    return result
 
 
 def processes() -> Iterator[tuple[int, int, str]]:
-    """Each process that runs: its number, its parent's, its command."""
+    """Each running process: its id, its parent's id and its command."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
@@ -27,9 +27,9 @@ def processes() -> Iterator[tuple[int, int, str]]:
 
 
 def below(pid: int) -> dict[int, str]:
-    """The processes that a process has started, and theirs."""
-    every, found = list(processes()), {pid: ""}
-    while more := {each: command for each, parent, command in every if parent in found and each not in found}:
-        found |= more
-    del found[pid]
-    return found
+    """The descendants of a process: their commands by id."""
+    every, result = list(processes()), {pid: ""}
+    while more := {each: command for each, parent, command in every if parent in result and each not in result}:
+        result |= more
+    del result[pid]
+    return result

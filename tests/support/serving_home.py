@@ -1,4 +1,4 @@
-"""Homes to serve from, for tests: a contract and small, real models, published through the registry."""
+"""Homes to serve, for tests: a contract and small, real models, published through the registry."""
 
 import functools
 import io
@@ -30,12 +30,12 @@ from processing.contracts.home_contract import adopt
 from processing.features.feature_set import FeatureSet
 from processing.storage.home import Home
 from processing.storage.open import open_home
-from serving.api.connections import uvicorn_options
+from serving.api.connection_limits import uvicorn_options
 from serving.settings import Settings, read_settings
 
 
 class TestClient(testclient.TestClient):
-    """A client on this machine: without keys the API answers no other."""
+    """A client on this machine, because without keys the API answers no other."""
 
     def __init__(self, app: FastAPI, *, base_url: str = "http://127.0.0.1", **options: Any) -> None:
         super().__init__(app, base_url=base_url, **options)
@@ -44,7 +44,7 @@ class TestClient(testclient.TestClient):
 def server_process(
     folder: Path, *, stdout: Any = subprocess.PIPE, preexec_fn: Callable[[], None] | None = None, **variables: str
 ) -> "subprocess.Popen[str]":
-    """A server of a home in a process of its own, on a free port; it says the address on standard error."""
+    """A server for a home in another process, on a free port, which it prints to standard error."""
     return subprocess.Popen(
         [sys.executable, "-m", "serving"],
         env=os.environ | {"FRAUDLINE_HOME": str(folder), "FRAUDLINE_PORT": "0"} | variables,
@@ -56,13 +56,13 @@ def server_process(
 
 
 def address_of(process: "subprocess.Popen[str]") -> str:
-    """Where a server process answers, once it says so."""
+    """The address of a server process, once it prints it."""
     assert process.stderr is not None
     return process.stderr.readline().split(" on ")[1].split()[0]
 
 
 def begin(folder: Path, contract: str = "transactions") -> Home:
-    """A home as a first run leaves it, but without a model."""
+    """A home as after a first run, but without a model."""
     home = open_home(folder)
     adopt(home, contracts.load(contract))
     return home
@@ -74,7 +74,7 @@ def settings(folder: Path, **more: Any) -> Settings:
 
 @functools.cache
 def trained(contract: str, seed: int) -> bytes:
-    """A model of that contract's features, pickled: fraud is what has a great amount, about."""
+    """A pickled model for the contract's features. Roughly, it flags large amounts as fraud."""
     features = FeatureSet(contracts.load(contract))
     random = np.random.default_rng(seed)
     x = random.lognormal(3.0, 1.0, (400, len(features.names)))
@@ -90,7 +90,7 @@ def trained(contract: str, seed: int) -> bytes:
 def publish(
     home: Home, seed: int = 0, *, file: bytes | None = None, more: Mapping[str, bytes] | None = None, **manifest: Any
 ) -> str:
-    """Publish a model in a home. What is given replaces the file, adds files, or replaces entries of the manifest."""
+    """Publish a model in a home. `file` replaces the model file, `more` adds files, others replace manifest entries."""
     contract = contracts.of_home(home)
     document = {
         "contract": {"name": contract.name, "digest": contract.digest, "text": contract.text},
@@ -117,7 +117,7 @@ def serving_home(folder: Path, contract: str = "transactions") -> Home:
 
 
 def explained_home(folder: Path, contract: str = "transactions") -> Home:
-    """A home with a promoted model that is packed, and so gives reasons."""
+    """A home with a promoted model that is packed, and so explains its scores."""
     home = begin(folder, contract)
     promote(home, publish(home, more={"scorer.npz": packed(contract)}))
     return home
@@ -134,7 +134,7 @@ def packed(contract: str, seed: int = 0) -> bytes:
 
 
 def row(contract: Contract, **changes: Any) -> dict[str, Any]:
-    """A transaction of an hour ago, changed; what is ... is left out."""
+    """A transaction of an hour ago, with changes; a field set to ... is left out."""
     values = example_transaction(contract)
     when = datetime.now(UTC) - timedelta(hours=1)
     times = {
@@ -147,10 +147,10 @@ def row(contract: Contract, **changes: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def running(app: FastAPI, given: Settings | None = None) -> Iterator[str]:
-    """The address of an app that runs under uvicorn, as it does in use, in a thread; with the limits given."""
+def running(app: FastAPI, limits: Settings | None = None) -> Iterator[str]:
+    """The address of an app that uvicorn runs in a thread, with the limits of the settings."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **uvicorn_options(given or Settings())))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **uvicorn_options(limits or Settings())))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

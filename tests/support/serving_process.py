@@ -1,4 +1,4 @@
-"""A server process, for tests that talk to it."""
+"""A server process, for tests that send it requests."""
 
 import signal
 import time
@@ -12,12 +12,12 @@ from serving_home import address_of, server_process
 
 @contextmanager
 def serving(folder: Path, log: Path) -> Iterator[str]:
-    """The address of a server process, which logs into a file."""
+    """The address of a server process that logs to a file."""
     with open(log, "w") as out:
         process = server_process(folder, stdout=out, FRAUDLINE_FOLLOW_SECONDS="0.1")
         try:
             address = address_of(process)
-            wait_until(lambda: answers(address))
+            wait_until(lambda: is_ready(address))
             yield address
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 0
@@ -26,7 +26,7 @@ def serving(folder: Path, log: Path) -> Iterator[str]:
             process.communicate()
 
 
-def answers(address: str) -> bool:
+def is_ready(address: str) -> bool:
     try:
         return httpx.get(f"{address}/health/ready").status_code == 200
     except httpx.TransportError:

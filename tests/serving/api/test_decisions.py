@@ -1,4 +1,4 @@
-"""`GET /v1/decisions`: filters, pages and their cursors, and that nobody learns from a log what was looked for."""
+"""`GET /v1/decisions`: filters, pages, cursors, and no queries in the log."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ CONTRACT = contracts.load("transactions")
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    """Seven hundred decisions, of which 105 are called fraud and only the oldest was reported."""
+    """700 decisions: 105 are flagged as fraud, only the oldest was reported."""
     folder = tmp_path_factory.mktemp("decisions")
     serving_home(folder)
     with TestClient(create_app(settings(folder))) as client:
@@ -41,51 +41,51 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         yield client
 
 
-def found(client: TestClient, **asked: Any) -> list[str]:
-    """The ids of all pages."""
+def matching_ids(client: TestClient, **query: Any) -> list[str]:
+    """The ids on all pages."""
     ids: list[str] = []
     cursor = None
     while True:
-        reply = client.get("/v1/decisions", params=asked | ({"cursor": cursor} if cursor else {}))
-        assert reply.status_code == 200, reply.text
-        page = reply.json()
-        assert len(page["decisions"]) <= asked.get("limit", 50)
+        response = client.get("/v1/decisions", params=query | ({"cursor": cursor} if cursor else {}))
+        assert response.status_code == 200, response.text
+        page = response.json()
+        assert len(page["decisions"]) <= query.get("limit", 50)
         ids += [one["transaction_id"] for one in page["decisions"]]
         cursor = page["next"]
         if cursor is None:
             return ids
 
 
-def test_all_that_meet_a_filter_are_found_however_old(client: TestClient) -> None:
-    assert len(found(client, decision="fraud")) == 105
-    assert found(client, label="fraud") == ["t000"]
-    assert found(client, transaction_id="t001") == ["t001"]
-    assert found(client, customer_id="C5", limit=3) == [f"t{i:03}" for i in range(635, 0, -70)]
-    assert found(client, customer_id="C5", terminal_id="T0") == []
-    assert found(client, customer_id="C5", decision="fraud") == ["t075", "t005"]
-    assert len(found(client, amount_from=950)) == 105
-    assert len(found(client, amount_from=950.01)) == 0
-    assert found(client) == [f"t{i:03}" for i in range(699, -1, -1)]
-    assert found(client, transaction_id=" ' OR 1=1 --") == []
+def test_filters_match_decisions_of_any_age(client: TestClient) -> None:
+    assert len(matching_ids(client, decision="fraud")) == 105
+    assert matching_ids(client, label="fraud") == ["t000"]
+    assert matching_ids(client, transaction_id="t001") == ["t001"]
+    assert matching_ids(client, customer_id="C5", limit=3) == [f"t{i:03}" for i in range(635, 0, -70)]
+    assert matching_ids(client, customer_id="C5", terminal_id="T0") == []
+    assert matching_ids(client, customer_id="C5", decision="fraud") == ["t075", "t005"]
+    assert len(matching_ids(client, amount_from=950)) == 105
+    assert len(matching_ids(client, amount_from=950.01)) == 0
+    assert matching_ids(client) == [f"t{i:03}" for i in range(699, -1, -1)]
+    assert matching_ids(client, transaction_id=" ' OR 1=1 --") == []
 
 
-def test_a_time_range_is_of_the_decision(client: TestClient) -> None:
+def test_times_are_those_of_the_decision(client: TestClient) -> None:
     times = [one["decided_at"] for one in client.get("/v1/decisions", params={"limit": 1000}).json()["decisions"]]
     middle = times[300]
-    assert found(client, since=middle, limit=400) == [
+    assert matching_ids(client, since=middle, limit=400) == [
         f"t{i:03}" for i in range(699, 699 - times.count(middle) - 300, -1)
     ]
-    assert len(found(client, until=middle)) == sum(time < middle for time in times)
-    assert len(found(client, since=middle.replace("Z", ""), until=middle)) == 0
+    assert len(matching_ids(client, until=middle)) == sum(time < middle for time in times)
+    assert len(matching_ids(client, since=middle.replace("Z", ""), until=middle)) == 0
     tomorrow = datetime.now(UTC) + timedelta(days=1)
-    assert found(client, since=tomorrow.isoformat()) == []
+    assert matching_ids(client, since=tomorrow.isoformat()) == []
 
 
-def test_pages_stay_as_they_were_while_decisions_come(client: TestClient) -> None:
+def test_new_decisions_do_not_move_pages(client: TestClient) -> None:
     first = client.get("/v1/decisions", params={"limit": 3, "customer_id": "C1"}).json()
-    client.post("/v1/score", json=row(CONTRACT, transaction_id="came", customer_id="C1"))
-    asked = {"limit": 3, "customer_id": "C1", "cursor": first["next"]}
-    second = client.get("/v1/decisions", params=asked).json()
+    client.post("/v1/score", json=row(CONTRACT, transaction_id="new", customer_id="C1"))
+    query = {"limit": 3, "customer_id": "C1", "cursor": first["next"]}
+    second = client.get("/v1/decisions", params=query).json()
     ids = [one["transaction_id"] for page in (first, second) for one in page["decisions"]]
     assert ids == [f"t{i:03}" for i in range(631, 631 - 6 * 70, -70)]
 
@@ -94,16 +94,16 @@ def test_pages_stay_as_they_were_while_decisions_come(client: TestClient) -> Non
 @given(st.data())
 def test_an_altered_cursor_is_refused(client: TestClient, data: st.DataObject) -> None:
     cursor = client.get("/v1/decisions", params={"limit": 3}).json()["next"]
-    place = data.draw(st.integers(0, len(cursor) - 1))
-    other = data.draw(st.characters(min_codepoint=33, max_codepoint=126).filter(lambda one: one != cursor[place]))
-    for wrong in (cursor[:place] + other + cursor[place + 1 :], cursor[:place], cursor + other):
+    position = data.draw(st.integers(0, len(cursor) - 1))
+    other = data.draw(st.characters(min_codepoint=33, max_codepoint=126).filter(lambda one: one != cursor[position]))
+    for wrong in (cursor[:position] + other + cursor[position + 1 :], cursor[:position], cursor + other):
         if wrong:
             refused(client, cursor=wrong)
 
 
-def refused(client: TestClient, **asked: Any) -> None:
-    reply = client.get("/v1/decisions", params=asked)
-    assert (reply.status_code, "send the `next` of the previous page" in reply.text) == (422, True), reply.text
+def refused(client: TestClient, **query: Any) -> None:
+    response = client.get("/v1/decisions", params=query)
+    assert (response.status_code, "send the `next` of the previous page" in response.text) == (422, True), response.text
 
 
 def test_a_cursor_of_another_search_or_home_is_refused(client: TestClient, tmp_path: Path) -> None:
@@ -123,14 +123,14 @@ WRONG = (
 
 
 @pytest.mark.parametrize("query", WRONG)
-def test_what_is_no_filter_is_named(client: TestClient, query: str) -> None:
-    reply = client.get(f"/v1/decisions?{query}")
-    assert reply.status_code == 422
-    assert query.partition("=")[0] in reply.json()["error"]["message"]
+def test_an_invalid_parameter_is_reported(client: TestClient, query: str) -> None:
+    response = client.get(f"/v1/decisions?{query}")
+    assert response.status_code == 422
+    assert query.partition("=")[0] in response.json()["error"]["message"]
 
 
-def test_no_log_tells_what_was_looked_for(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even that of an error which nobody expected."""
+def test_no_log_contains_a_query(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even that of an unexpected error."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("the disk is on fire")
@@ -143,7 +143,7 @@ def test_no_log_tells_what_was_looked_for(client: TestClient, monkeypatch: pytes
         for query in queries:
             client.get(f"/v1/decisions?{query}")
             client.get(f"/console/stream?{query}")
-    assert [line["event"] for line in logs] == ["request_failed"] * 4  # a wrong cursor is told before
+    assert [line["event"] for line in logs] == ["request_failed"] * 4  # a bad cursor is refused before
     assert "secret" not in repr(logs)
 
 
@@ -154,7 +154,7 @@ def test_without_entities_nothing_is_recorded_or_found(tmp_path: Path) -> None:
         assert client.get("/v1/decisions").json() == {"decisions": [], "next": None, "reached": None}
 
 
-def test_an_entity_whose_column_has_the_name_of_a_filter_has_another() -> None:
+def test_an_entity_with_the_name_of_a_filter_gets_another_parameter() -> None:
     from dataclasses import replace
 
     first, second = CONTRACT.entities
@@ -163,5 +163,5 @@ def test_an_entity_whose_column_has_the_name_of_a_filter_has_another() -> None:
     search = DecisionSearch(contract, "home", lambda *_, **__: None)  # type: ignore[arg-type,return-value]
     query = search.query_from_form({"entity_label": "C1", "label": "fraud", "limit": "3", "other": "x"})
     assert isinstance(query, DecisionQuery)
-    found = search.search_of(query)
-    assert (found.keys, found.label, query.limit) == (("C1", None), "fraud", 50)
+    store_search = search.search_of(query)
+    assert (store_search.keys, store_search.label, query.limit) == (("C1", None), "fraud", 50)

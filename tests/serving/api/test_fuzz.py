@@ -1,4 +1,4 @@
-"""Requests that nobody means: none of them makes the server fail, and each is told what is wrong with it."""
+"""Malformed requests: none makes the server fail, and each gets an error that says why."""
 
 import json
 import uuid
@@ -55,18 +55,18 @@ def key(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=str)
 def test_the_document_is_kept(app: FastAPI, client: TestClient, key: dict[str, str], mode: GenerationMode) -> None:
-    """Statuses, types and bodies as documented; what the document does not allow is refused; never a 5xx."""
+    """Responses are as documented, what the document does not allow is refused, and there is no 5xx."""
     times = st.datetimes(datetime(2000, 1, 2), datetime(2026, 1, 1), timezones=st.just(UTC))
     schemathesis.openapi.format("date-time", times.map(datetime.isoformat))  # a schema cannot say "not in the future"
-    schemathesis.openapi.format("cursor", st.just(""))  # nor that a cursor is one that was given
+    schemathesis.openapi.format("cursor", st.just(""))  # nor that a cursor was handed out
     document = schemathesis.openapi.from_asgi("/openapi.json", app, headers=key)
     tried = set()
     for result in document.get_all_operations():
         operation = result.ok()
         if mode is GenerationMode.NEGATIVE and not (operation.body or operation.query):
-            continue  # there is nothing to get wrong
+            continue  # nothing can be invalid
         if mode is GenerationMode.NEGATIVE and operation.path == batch.PATH:
-            continue  # what is wrong with a row is told in its place, with 200
+            continue  # an invalid row is reported in its place, with 200
 
         @examples(
             max_examples=40,
@@ -78,10 +78,10 @@ def test_the_document_is_kept(app: FastAPI, client: TestClient, key: dict[str, s
         )
         @given(case=operation.as_strategy(generation_mode=mode))
         def holds(case: Case) -> None:
-            if mode is GenerationMode.NEGATIVE:  # of the header, tests of the keys see to it
-                wrong = {place for place, part in case.meta.components.items() if part.mode is mode}
-                assume(wrong - {ParameterLocation.HEADER})
-                assume(all(value not in ([], {}, None) for value in (case.query or {}).values()))  # it is not sent
+            if mode is GenerationMode.NEGATIVE:  # test_keys.py tests the header
+                invalid = {location for location, part in case.meta.components.items() if part.mode is mode}
+                assume(invalid - {ParameterLocation.HEADER})
+                assume(all(value not in ([], {}, None) for value in (case.query or {}).values()))  # would not be sent
             case.call_and_validate(headers=key)
 
         holds()
@@ -110,32 +110,32 @@ BODIES = {
     "deep nesting in a field": (body(amount=0).replace(b'"amount": 0', b'"amount": ' + NESTED), 422, None),
     "bad UTF-8": (body(customer_id="x").replace(b'"x"', b'"\xff\xfe"'), 422, None),
     "half a surrogate": (body(customer_id="\ud800"), 422, None),
-    "cut off": (body()[:-5], 422, None),
-    "nothing": (b"", 422, None),
-    "no JSON": (b"amount=1&customer_id=2", 422, None),
+    "truncated": (body()[:-5], 422, None),
+    "empty": (b"", 422, None),
+    "not JSON": (b"amount=1&customer_id=2", 422, None),
     "a list": (b"[" + body() + b"]", 422, None),
     "10 MB": (body(customer_id="x" * 10_000_000), 413, None),
 }
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_an_odd_body_is_refused_and_the_reason_told(client: TestClient, name: str) -> None:
+def test_a_malformed_body_is_refused_with_a_reason(client: TestClient, name: str) -> None:
     sent, status, field = BODIES[name]
-    reply = client.post("/v1/score", content=sent, headers={"Content-Type": "application/json"})
-    assert reply.status_code == status, reply.text[:300]
-    error = reply.json()["error"]
+    response = client.post("/v1/score", content=sent, headers={"Content-Type": "application/json"})
+    assert response.status_code == status, response.text[:300]
+    error = response.json()["error"]
     assert error["message"]
-    assert len(reply.content) < 2_000  # what was sent is not sent back
+    assert len(response.content) < 2_000  # does not echo the body
     assert [problem["field"] for problem in error["fields"]] == ([] if field is None else [field])
-    assert reply.headers["X-Request-ID"]
+    assert response.headers["X-Request-ID"]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/xml", "", "json"])
 @pytest.mark.parametrize("path", ["/v1/score", "/v1/feedback"])
 def test_another_content_type_is_refused(client: TestClient, path: str, kind: str) -> None:
-    reply = client.post(path, content=body(), headers={"Content-Type": kind})
-    assert reply.status_code == 415
-    assert "application/json" in reply.json()["error"]["message"]
+    response = client.post(path, content=body(), headers={"Content-Type": kind})
+    assert response.status_code == 415
+    assert "application/json" in response.json()["error"]["message"]
     assert client.post(path, content=body(), headers={"Content-Type": "Application/JSON; charset=utf-8"}).is_error == (
         path == "/v1/feedback"
     )
@@ -151,8 +151,8 @@ def test_a_body_is_not_read_beyond_its_limit_however_it_comes(
     with running(app) as address, httpx.Client(base_url=address, timeout=20) as caller:
         headers = {"Content-Type": "application/json"} | key
         try:
-            reply = caller.post("/v1/score", content=endless(), headers=headers)
-            assert reply.status_code == 413
+            response = caller.post("/v1/score", content=endless(), headers=headers)
+            assert response.status_code == 413
         except httpx.TransportError:  # the server may hang up while the caller still sends
             pass
         exact = body()

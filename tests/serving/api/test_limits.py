@@ -1,4 +1,4 @@
-"""Small attacks on the API: each is refused, takes little memory, and keeps nobody else from being answered."""
+"""Small attacks on the API: each is refused, takes little memory, and does not keep others from a response."""
 
 import contextlib
 import io
@@ -28,7 +28,7 @@ from structlog.testing import capture_logs
 
 from pipeline.registry.api_keys import HomeKeys, added
 from processing.contracts import reader as contracts
-from serving.api import connections
+from serving.api import connection_limits
 from serving.api.problems import MalformedRequest, TooLarge
 from serving.api.transaction import transaction_model
 from serving.api.validation import EXTRA_FIELDS, validate_json
@@ -39,7 +39,7 @@ from serving.batch.json_array import SLACK
 from serving.console.pages import MAX_FORM_FIELDS
 
 CONTRACT = contracts.load("transactions")
-GROWTH = 200.0  # MiB; the attacks below took the server to 400 and more, the worst of them to gigabytes
+GROWTH = 200.0  # MiB; without limits these attacks take the server to 400 and more, the worst to gigabytes
 HEAD = b"POST /v1/score HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -47,7 +47,7 @@ JSON, NDJSON = "application/json", "application/x-ndjson"
 
 @dataclass(frozen=True)
 class Server:
-    """A server in a process of its own."""
+    """A server in another process."""
 
     address: str
     pid: int
@@ -57,7 +57,7 @@ class Server:
         return int(self.address.rpartition(":")[2])
 
     def peak(self) -> float:
-        """The most memory that it had, MiB."""
+        """Its peak memory, MiB."""
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
@@ -67,7 +67,7 @@ class Server:
 
 @contextlib.contextmanager
 def started(folder: Path, files: int | None = None, **variables: str) -> Iterator[Server]:
-    """A server over a home; it may open so many files."""
+    """A server for a home, with a limit of open files."""
 
     def limit() -> None:
         if files:
@@ -120,15 +120,15 @@ def stream(*tables: pa.Table | pa.RecordBatch, schema: pa.Schema | None = None) 
     return sink.getvalue()
 
 
-def small_and_answering(server: Server, attack: Callable[[], Any]) -> Any:
-    """What an attack gives. While it goes on others are answered, and the server does not grow by much."""
-    before, results, failed = server.peak(), list[Any](), list[BaseException]()
+def during_attack(server: Server, attack: Callable[[], Any]) -> Any:
+    """The result of an attack. Meanwhile others get responses, and the server's memory grows little."""
+    before, results, errors = server.peak(), list[Any](), list[BaseException]()
 
     def run() -> None:
         try:
             results.append(attack())
         except BaseException as error:  # noqa: BLE001 - raised below
-            failed.append(error)
+            errors.append(error)
 
     attacker = threading.Thread(target=run)
     with httpx.Client(base_url=server.address, timeout=60) as caller:
@@ -138,28 +138,28 @@ def small_and_answering(server: Server, attack: Callable[[], Any]) -> Any:
             assert caller.post("/v1/score", json=fresh()).status_code == 200
             answered += 1
     attacker.join()
-    if failed:
-        raise failed[0]
+    if errors:
+        raise errors[0]
     assert server.peak() - before < GROWTH
     return results[0]
 
 
-def sent(server: Server, first: bytes, piece: bytes, most: int) -> tuple[bytes, int]:
-    """What is answered to bytes that go on and on until the server hangs up, and how many it took of so many."""
-    answer, taken = b"", 0
+def sent(server: Server, first: bytes, piece: bytes, limit: int) -> tuple[bytes, int]:
+    """Send endless bytes until the server hangs up; its response, and how many bytes it accepted."""
+    answer, accepted = b"", 0
     with server.connect() as caller, contextlib.suppress(ConnectionError):
         caller.sendall(first)
-        while taken < most:
+        while accepted < limit:
             caller.sendall(piece)
-            taken += len(piece)
+            accepted += len(piece)
         caller.shutdown(socket.SHUT_WR)
         while got := caller.recv(65_536):
             answer += got
-    return answer, taken
+    return answer, accepted
 
 
 class TestHead:
-    """A request before it is understood."""
+    """A request before it is parsed."""
 
     @pytest.mark.parametrize(
         ("first", "piece"),
@@ -173,11 +173,11 @@ class TestHead:
             (CHUNKED + b"0\r\nx-long: ", b"x" * 50_000),
             (CHUNKED + b"1;note=", b"x" * 50_000),
         ],
-        ids=["lines", "a value", "a folded value", "an address", "a name", "trailers", "a trailer", "a chunk's note"],
+        ids=["lines", "a value", "a folded value", "a URL", "a name", "trailers", "a trailer", "a chunk extension"],
     )
-    def test_one_that_does_not_end_is_cut_off(self, server: Server, first: bytes, piece: bytes) -> None:
-        most = 64 << 20
-        assert small_and_answering(server, lambda: sent(server, first, piece, most))[1] < most / 2
+    def test_an_endless_one_is_refused(self, server: Server, first: bytes, piece: bytes) -> None:
+        limit = 64 << 20
+        assert during_attack(server, lambda: sent(server, first, piece, limit))[1] < limit / 2
 
     @pytest.mark.parametrize(
         ("path", "headers", "status"),
@@ -192,52 +192,54 @@ class TestHead:
             ("/health/live", {"x": "y" * 330_000}, 431),
         ],
     )
-    def test_what_is_too_much_is_told(self, server: Server, path: str, headers: dict[str, str], status: int) -> None:
-        reply = httpx.get(server.address + path, headers=headers)
-        assert reply.status_code == status
-        assert status == 200 or ("error" in reply.json() and reply.headers["Connection"] == "close")
+    def test_exceeding_a_limit_is_reported(
+        self, server: Server, path: str, headers: dict[str, str], status: int
+    ) -> None:
+        response = httpx.get(server.address + path, headers=headers)
+        assert response.status_code == status
+        assert status == 200 or ("error" in response.json() and response.headers["Connection"] == "close")
 
-    def test_what_is_not_http_is_told_in_the_same_shape(self, server: Server) -> None:
+    def test_invalid_http_is_reported_in_the_same_form(self, server: Server) -> None:
         answer = raw(server, b"hello there\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"]
 
-    def test_requests_that_do_not_wait_for_their_answers_are_bounded(self, server: Server) -> None:
-        asked = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-        few = raw(server, asked * 5 + asked.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    def test_pipelined_requests_are_limited(self, server: Server) -> None:
+        request = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        few = raw(server, request * 5 + request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         assert few.count(b"HTTP/1.1 200 OK") == 6
-        answer, _ = small_and_answering(server, lambda: sent(server, b"", asked * 5_000, 2 * len(asked) * 5_000))
+        answer, _ = during_attack(server, lambda: sent(server, b"", request * 5_000, 2 * len(request) * 5_000))
         assert answer.count(b"HTTP/1.1 200 OK") < 5_000
 
-    def test_a_web_socket_is_not_opened(self, server: Server) -> None:
-        asked = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n"
-        asked += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    def test_web_sockets_are_not_opened(self, server: Server) -> None:
+        request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n"
+        request += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         with server.connect() as caller:
-            caller.sendall(asked)
+            caller.sendall(request)
             assert caller.recv(65_536).startswith(b"HTTP/1.1 200 ")
 
 
-def raw(server: Server, asked: bytes) -> bytes:
+def raw(server: Server, request: bytes) -> bytes:
     answer = b""
     with server.connect() as caller:
-        caller.sendall(asked)
+        caller.sendall(request)
         while got := caller.recv(65_536):
             answer += got
     return answer
 
 
 class TestTime:
-    """A caller who is slow is hung up on; one in time is not."""
+    """Slow callers are disconnected."""
 
     @pytest.fixture
     def port(self, folder: Path) -> Iterator[int]:
-        given = settings(folder, head_seconds=0.3, body_seconds=0.6, idle_seconds=1.0, answer_seconds=0.5)
-        with running(create_app(given), given) as address:
+        limits = settings(folder, head_seconds=0.3, body_seconds=0.6, idle_seconds=1.0, answer_seconds=0.5)
+        with running(create_app(limits), limits) as address:
             yield int(address.rpartition(":")[2])
 
     @staticmethod
     def answer(port: int, *pieces: bytes) -> bytes:
-        """All that is answered until the server hangs up, one byte of the last piece being sent at a time."""
+        """The response until the server hangs up. The last piece is sent byte by byte."""
         with socket.create_connection(("127.0.0.1", port), timeout=30) as caller:
             for piece in pieces[:-1]:
                 caller.sendall(piece)
@@ -278,30 +280,30 @@ class TestTime:
             "slow body",
             "slow chunks",
             "idle",
-            "body nobody reads",
+            "unread body",
             "slow second head",
         ],
     )
-    def test_who_is_slow_is_hung_up_on(self, port: int, pieces: tuple[bytes, ...], status: int | None) -> None:
+    def test_slow_callers_are_disconnected(self, port: int, pieces: tuple[bytes, ...], status: int | None) -> None:
         answer = self.answer(port, *pieces)
         assert answer.startswith(f"HTTP/1.1 {status} ".encode() if status else b"")
         assert bool(answer) == bool(status)
 
-    def test_an_answer_that_nobody_fetches_is_given_up(self, port: int) -> None:
-        rows = [fresh(amount=-1) for _ in range(8_000)]  # answered at length, and at once
-        asked = json.dumps(rows).encode()
+    def test_a_response_that_is_not_fetched_is_dropped(self, port: int) -> None:
+        rows = [fresh(amount=-1) for _ in range(8_000)]  # long responses, and quick
+        request = json.dumps(rows).encode()
         with socket.socket() as caller:
             caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             caller.connect(("127.0.0.1", port))
             caller.settimeout(60)
-            head = HEAD.replace(b"/v1/score", b"/v1/score/batch") + f"Content-Length: {len(asked)}\r\n\r\n".encode()
-            caller.sendall(head + asked)
+            head = HEAD.replace(b"/v1/score", b"/v1/score/batch") + f"Content-Length: {len(request)}\r\n\r\n".encode()
+            caller.sendall(head + request)
             ends = time.monotonic() + 60
             while "CLOSE" not in state(port, caller.getsockname()[1]):
                 assert time.monotonic() < ends
                 time.sleep(0.05)
 
-    def test_who_leaves_is_no_error_of_ours(self, folder: Path) -> None:
+    def test_a_caller_who_hangs_up_is_not_an_error(self, folder: Path) -> None:
         app = create_app(settings(folder))
         with running(app) as address, capture_logs() as lines:
             for path in (b"/v1/score", b"/v1/score/batch"):
@@ -316,7 +318,7 @@ class TestTime:
 
 
 def state(port: int, peer: int) -> str:
-    """What the kernel says of the server's end of a connection; CLOSED when it has none any more."""
+    """The state of the server's end of a connection; CLOSED if it is gone."""
     ends = f":{port:04X}", f":{peer:04X}"
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         here, there, code = line.split()[1:4]
@@ -325,41 +327,41 @@ def state(port: int, peer: int) -> str:
     return "CLOSED"
 
 
-class TestPlaces:
-    """Connections are counted."""
+class TestConnections:
+    """The number of connections is limited."""
 
     @pytest.mark.parametrize("limit", ["connections", "files"])
-    def test_those_that_ask_nothing_keep_out_nobody(self, folder: Path, limit: str) -> None:
-        files = 60 + connections.OTHER_FILES if limit == "files" else None
+    def test_idle_ones_keep_nobody_out(self, folder: Path, limit: str) -> None:
+        files = 60 + connection_limits.OTHER_FILES if limit == "files" else None
         variables = {} if files else {"FRAUDLINE_CONNECTIONS": "60"}
         with started(folder, files, **variables) as server, contextlib.ExitStack() as held:
-            kept = held.enter_context(httpx.Client(base_url=server.address, timeout=60))
-            assert kept.get("/health/live").status_code == 200
+            client = held.enter_context(httpx.Client(base_url=server.address, timeout=60))
+            assert client.get("/health/live").status_code == 200
             for _ in range(150):
                 held.enter_context(server.connect()).sendall(b"GET / HTTP/1.1\r\nx: ")
             ends = time.monotonic() + 60
             for _ in range(5):  # each on a new connection
-                while asked_alone(server) != 200:
+                while live_status(server) != 200:
                     assert time.monotonic() < ends
                     time.sleep(0.2)
-            assert len(os.listdir(f"/proc/{server.pid}/fd")) < 60 + connections.OTHER_FILES
+            assert len(os.listdir(f"/proc/{server.pid}/fd")) < 60 + connection_limits.OTHER_FILES
 
-    def test_who_finds_no_place_is_told(self, folder: Path) -> None:
-        given = settings(folder, connections=2)
-        with running(create_app(given), given) as address, contextlib.ExitStack() as held:
+    def test_a_caller_beyond_the_limit_gets_a_503(self, folder: Path) -> None:
+        limits = settings(folder, connections=2)
+        with running(create_app(limits), limits) as address, contextlib.ExitStack() as held:
             port = int(address.rpartition(":")[2])
-            for _ in range(2):  # at work, both
+            for _ in range(2):  # both busy
                 caller = held.enter_context(socket.create_connection(("127.0.0.1", port)))
                 caller.sendall(HEAD + b"Content-Length: 9\r\n\r\n{")
-            time.sleep(connections.SETTLED_SECONDS + 0.5)
+            time.sleep(connection_limits.SETTLED_SECONDS + 0.5)
             with socket.create_connection(("127.0.0.1", port), timeout=30) as third:
                 answer = third.recv(65_536)
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1\r\n" in answer
 
-    def test_too_few_files_are_told(self) -> None:
+    def test_too_few_files_are_reported(self) -> None:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        code = "from serving.api.connections import max_connections; print(max_connections(50))"
+        code = "from serving.api.connection_limits import max_connections; print(max_connections(50))"
         for files, says in ((100, "too low to serve"), (150, "22"), (4096, "50")):
             files = min(files, limits[1])
             script = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files})); {code}"
@@ -367,7 +369,7 @@ class TestPlaces:
             assert says in done.stdout + done.stderr
 
 
-def asked_alone(server: Server) -> int:
+def live_status(server: Server) -> int:
     try:
         return httpx.get(f"{server.address}/health/live", timeout=10).status_code
     except httpx.TransportError:
@@ -381,7 +383,7 @@ LONG = pa.array(["x" * 4_000_000, "y"])
 
 
 def aliased(columns: int) -> bytes:
-    """Columns of text that share their buffers: what is said of the first one's places is said of all."""
+    """Columns of text that share their buffers: all refer to those of the first."""
     names, lengths = [f"c{i}" for i in range(columns)], [4 * 4_001, 4_000_000]
     texts, empty = pa.array(["x" * 1_000] * 4_000), pa.array([""] * 4_000)
     body = bytearray(stream(pa.record_batch([texts, *[empty] * (columns - 1)], names)))
@@ -394,7 +396,7 @@ def aliased(columns: int) -> bytes:
 
 
 def column(values: Any, kind: pa.DataType | None = None) -> bytes:
-    """A stream of one column."""
+    """A stream with one column."""
     return stream(pa.table({"a": values if isinstance(values, pa.Array) else pa.array(values, kind)}))
 
 
@@ -402,7 +404,7 @@ NULLS = pa.record_batch([pa.nulls(10_000)] * 3_000, [f"c{i}" for i in range(3_00
 RUNS = pa.RunEndEncodedArray.from_arrays(pa.array([1 << 20], pa.int32()), pa.array(["x"]))
 UNION = pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])])
 SENT_OFTEN = [pa.record_batch({"a": pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), LONG)})] * 1_000
-NOTES = {f"{i}": "x" for i in range(5_000)}
+METADATA = {f"{i}": "x" for i in range(5_000)}
 BATCHES: dict[str, tuple[str, str | bytes, int, str]] = {
     "one row of many fields": (JSON, f"[{{{MANY}}}]", 413, "exceeds the limit"),
     "one long text": (JSON, '[{"amount": "' + "x" * 8_000_000 + '"}]', 413, "exceeds the limit"),
@@ -417,7 +419,7 @@ BATCHES: dict[str, tuple[str, str | bytes, int, str]] = {
     "many rows": (ARROW, stream(*[RECORDS] * 1_999), 413, "rows"),
     "many messages": (ARROW, stream(*[RECORDS.slice(0, 1)] * 2_001), 422, "messages"),
     "a long name": (ARROW, stream(pa.table({"a" * 300_000: [1]})), 422, "header"),
-    "notes": (ARROW, stream(pa.table({"a": [1]}).replace_schema_metadata(NOTES)), 422, "metadata"),
+    "metadata": (ARROW, stream(pa.table({"a": [1]}).replace_schema_metadata(METADATA)), 422, "metadata"),
     "lists": (ARROW, column([[1]]), 422, "the type list"),
     "structs": (ARROW, column([{"b": 1}]), 422, "the type struct"),
     "runs": (ARROW, column(RUNS), 422, "the type run-end encoded"),
@@ -434,39 +436,39 @@ BATCHES: dict[str, tuple[str, str | bytes, int, str]] = {
 
 class TestBatch:
     @pytest.mark.parametrize("name", BATCHES)
-    def test_a_bomb_is_refused_whole(self, server: Server, name: str) -> None:
+    def test_a_bomb_is_refused(self, server: Server, name: str) -> None:
         form, body, status, says = BATCHES[name]
-        reply = small_and_answering(
+        response = during_attack(
             server,
             lambda: httpx.post(f"{server.address}/v1/score/batch", content=body, headers=kind(form), timeout=120),
         )
-        assert reply.status_code == status, reply.text[:300]
-        assert says in reply.json()["error"]["message"]
-        assert len(reply.content) < 2_000
+        assert response.status_code == status, response.text[:300]
+        assert says in response.json()["error"]["message"]
+        assert len(response.content) < 2_000
 
     @pytest.mark.parametrize("form", [JSON, NDJSON, ARROW])
-    def test_a_row_that_is_too_much_is_told_in_its_place(self, server: Server, form: str) -> None:
+    def test_a_row_that_exceeds_a_limit_is_reported_in_its_place(self, server: Server, form: str) -> None:
         good, long = fresh(), fresh(customer_id="x" * 70_000)
         if form == ARROW:
             body = as_arrow([good, long] * 60)
         else:
             texts = [json.dumps(good), f"{{{MANY_IN_A_ROW}}}"]
             body = ("[" + ",".join(texts) + "]" if form == JSON else "\n".join([*texts, json.dumps(long)])).encode()
-        reply = small_and_answering(
+        response = during_attack(
             server,
             lambda: httpx.post(f"{server.address}/v1/score/batch", content=body, headers=kind(form), timeout=120),
         )
-        assert reply.status_code == 200
+        assert response.status_code == 200
         if form == ARROW:
-            told = [each["status"] for each in pa.ipc.open_stream(reply.content).read_all().to_pylist()]
-            assert told == [None, 413] * 60
+            statuses = [each["status"] for each in pa.ipc.open_stream(response.content).read_all().to_pylist()]
+            assert statuses == [None, 413] * 60
         else:
-            answers = reply.json() if form == JSON else [json.loads(line) for line in reply.text.splitlines()]
+            answers = response.json() if form == JSON else [json.loads(line) for line in response.text.splitlines()]
             assert [each.get("status", 200) for each in answers] == ([200, 422] if form == JSON else [200, 422, 413])
 
-    def test_one_text_in_every_row_is_kept_once(self, server: Server) -> None:
+    def test_a_text_shared_by_all_rows_is_stored_once(self, server: Server) -> None:
         texts = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int16()), LONG)
-        reply = small_and_answering(
+        response = during_attack(
             server,
             lambda: httpx.post(
                 f"{server.address}/v1/score/batch",
@@ -475,20 +477,20 @@ class TestBatch:
                 timeout=120,
             ),
         )
-        assert set(pa.ipc.open_stream(reply.content).read_all()["status"].to_pylist()) == {413}
+        assert set(pa.ipc.open_stream(response.content).read_all()["status"].to_pylist()) == {413}
 
-    def test_no_more_than_so_many_are_under_way(self, folder: Path) -> None:
-        given = settings(folder, batches=2)
+    def test_the_number_in_progress_is_limited(self, folder: Path) -> None:
+        limits = settings(folder, batches=2)
         ask = HEAD.replace(b"/v1/score", b"/v1/score/batch") + b"Content-Length: 2\r\n\r\n["
-        with running(create_app(given), given) as address:
+        with running(create_app(limits), limits) as address:
             with contextlib.ExitStack() as held:
                 for _ in range(2):
                     port = int(address.rpartition(":")[2])
                     held.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(ask)
                 ends = time.monotonic() + 30
-                while (reply := httpx.post(f"{address}/v1/score/batch", json=[])).status_code != 503:
+                while (response := httpx.post(f"{address}/v1/score/batch", json=[])).status_code != 503:
                     assert time.monotonic() < ends
-                assert reply.headers["Retry-After"] == "1"
+                assert response.headers["Retry-After"] == "1"
                 assert httpx.post(f"{address}/v1/score", json=fresh()).status_code == 200
             while httpx.post(f"{address}/v1/score/batch", json=[]).status_code != 200:
                 assert time.monotonic() < ends
@@ -505,45 +507,45 @@ class TestBatch:
             assert [answer.get("status", 200) for answer in whole.json()] == [200] * 100
             later = client.post("/v1/score", json=fresh())
             assert later.status_code == 429
-            assert 10 <= int(later.headers["Retry-After"]) <= 20  # 100 rows at 5 a second, and what was left before
+            assert 10 <= int(later.headers["Retry-After"]) <= 20  # 100 rows at 5 a second, less the tokens before
 
 
 class TestObject:
     @pytest.mark.parametrize("path", ["/v1/score", "/v1/feedback"])
-    def test_many_fields_are_not_told_one_by_one(self, server: Server, path: str) -> None:
+    def test_too_many_fields_are_not_reported_one_by_one(self, server: Server, path: str) -> None:
         def attack() -> list[httpx.Response]:
             with httpx.Client(base_url=server.address, timeout=60) as caller:
                 body = f"{{{MANY_IN_A_ROW}}}"
                 return [caller.post(path, content=body, headers=kind(JSON)) for _ in range(20)]
 
-        for reply in small_and_answering(server, attack):
-            assert (reply.status_code, "fields; the limit" in reply.text) == (422, True)
-            assert len(reply.content) < 2_000
+        for response in during_attack(server, attack):
+            assert (response.status_code, "fields; the limit" in response.text) == (422, True)
+            assert len(response.content) < 2_000
 
-    def test_those_told_are_few_and_short(self, server: Server) -> None:
+    def test_reported_fields_are_few_and_short(self, server: Server) -> None:
         changes = {f"{i}" + "x" * 500: 0 for i in range(EXTRA_FIELDS - 1)}
-        reply = httpx.post(f"{server.address}/v1/score", json=fresh(**changes))
-        assert reply.status_code == 422
-        assert len(reply.json()["error"]["fields"]) == EXTRA_FIELDS - 1
-        assert max(len(problem["field"]) for problem in reply.json()["error"]["fields"]) < 120
+        response = httpx.post(f"{server.address}/v1/score", json=fresh(**changes))
+        assert response.status_code == 422
+        assert len(response.json()["error"]["fields"]) == EXTRA_FIELDS - 1
+        assert max(len(problem["field"]) for problem in response.json()["error"]["fields"]) < 120
 
     @given(st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers() | st.none(), max_size=120))
-    def test_colons_and_names_do_not_matter(self, values: dict[str, Any]) -> None:
+    def test_fields_are_counted_whatever_they_contain(self, values: dict[str, Any]) -> None:
         model = transaction_model(CONTRACT)
-        most = len(model.model_fields) + EXTRA_FIELDS
-        with pytest.raises((MalformedRequest, ValueError)) as told:
+        limit = len(model.model_fields) + EXTRA_FIELDS
+        with pytest.raises((MalformedRequest, ValueError)) as caught:
             validate_json(model, json.dumps(values).encode())
-        assert isinstance(told.value, MalformedRequest) == (len(values) > most)
+        assert isinstance(caught.value, MalformedRequest) == (len(values) > limit)
         colons = fresh(customer_id=":" * 250, terminal_id='":"' * 80)
         assert validate_json(model, json.dumps(colons).encode()) is not None
 
-    def test_a_form_and_a_query_are_bounded_too(self, server: Server) -> None:
+    def test_forms_and_queries_are_limited_too(self, server: Server) -> None:
         headers = kind("application/x-www-form-urlencoded") | {"HX-Request": "true"}
         form = "&".join(f"f{i}=" for i in range(MAX_FORM_FIELDS + 1))
         assert httpx.post(f"{server.address}/console/score", content=form, headers=headers).status_code == 413
         query = "&".join(f"f{i}" for i in range(700))
-        reply = httpx.get(f"{server.address}/v1/decisions?{query}", timeout=60)
-        assert (reply.status_code, len(reply.json()["error"]["fields"])) == (422, 100)
+        response = httpx.get(f"{server.address}/v1/decisions?{query}", timeout=60)
+        assert (response.status_code, len(response.json()["error"]["fields"])) == (422, 100)
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -557,18 +559,18 @@ VALUES = st.recursive(
 @examples(deadline=None)
 @given(rows=st.lists(VALUES, max_size=8), indent=st.none() | st.integers(0, 3), escaped=st.booleans())
 def test_the_rows_of_an_array_are_its_elements(rows: list[Any], indent: int | None, escaped: bool) -> None:
-    """Nothing is cut, nothing is lost; and one row that is longer than the limit is found, wherever the limit is."""
+    """No row is truncated or lost, and a row that exceeds the limit is found, whatever the limit is."""
     body = json.dumps(rows, indent=indent, ensure_ascii=escaped).encode()
     assert [json.loads(row) for row in read_json(body, len(body))] == rows
     longest = max((len(row) for row in read_json(body, len(body))), default=0)
     assert len(read_json(body, longest + SLACK)) == len(rows)
-    for most in range(1, longest):
+    for limit in range(1, longest):
         try:
-            assert UnreadableRow in map(type, FORMATS[JSON].read(body, BatchLimits(100, most, 10, 1)))
+            assert UnreadableRow in map(type, FORMATS[JSON].read(body, BatchLimits(100, limit, 10, 1)))
         except TooLarge as error:
             assert "exceeds the limit" in str(error)  # noqa: PT017
 
 
-def read_json(body: bytes, most: int) -> list[bytes]:
-    rows = list(FORMATS[JSON].read(body, BatchLimits(100, most, 10, 1)))
+def read_json(body: bytes, limit: int) -> list[bytes]:
+    rows = list(FORMATS[JSON].read(body, BatchLimits(100, limit, 10, 1)))
     return [row for row in rows if isinstance(row, bytes)]

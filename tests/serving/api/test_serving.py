@@ -54,33 +54,33 @@ def client(folder: Path) -> Iterator[TestClient]:
         yield client
 
 
-def fields(reply: httpx.Response) -> dict[str, str]:
-    """The fields that a refusal names, and what it says about them."""
-    assert reply.status_code == 422, reply.text
-    return {problem["field"]: problem["message"] for problem in reply.json()["error"]["fields"]}
+def fields(response: httpx.Response) -> dict[str, str]:
+    """The invalid fields of an error, and their messages."""
+    assert response.status_code == 422, response.text
+    return {problem["field"]: problem["message"] for problem in response.json()["error"]["fields"]}
 
 
 def recorded(folder: Path, transaction_id: str) -> Decision:
-    """What the store holds about a transaction."""
+    """The decision that the store has on a transaction."""
     store = open_store(open_home(folder), CONTRACT)
-    (found,) = [made for made in store.decisions(1000) if made.event.transaction_id == transaction_id]
+    (decision,) = [each for each in store.decisions(1000) if each.event.transaction_id == transaction_id]
     store.close()
-    return found
+    return decision
 
 
-def named(made: Decision) -> dict[str, float]:
-    return dict(zip(FEATURES.names, np.frombuffer(made.features), strict=True))
+def features_of(decision: Decision) -> dict[str, float]:
+    return dict(zip(FEATURES.names, np.frombuffer(decision.features), strict=True))
 
 
 class TestScore:
     def test_decides_by_the_model_and_its_threshold(self, client: TestClient, folder: Path) -> None:
         small = client.post("/v1/score", json=row(CONTRACT, transaction_id="small", amount=2.5)).json()
-        great = client.post("/v1/score", json=row(CONTRACT, transaction_id="great", amount=900)).json()
-        assert (small["decision"], great["decision"]) == ("legit", "fraud")
-        assert small["score"] < 0.5 <= great["score"]
+        large = client.post("/v1/score", json=row(CONTRACT, transaction_id="large", amount=900)).json()
+        assert (small["decision"], large["decision"]) == ("legit", "fraud")
+        assert small["score"] < 0.5 <= large["score"]
         version = Registry(open_home(folder)).names()[0]
-        assert great | {"score": 0} == {
-            "transaction_id": "great",
+        assert large | {"score": 0} == {
+            "transaction_id": "large",
             "decision": "fraud",
             "score": 0,
             "threshold": 0.5,
@@ -89,31 +89,31 @@ class TestScore:
             "behaviour": "known",
             "reasons": None,  # the model of these tests is not packed
         }
-        assert named(recorded(folder, "great"))["amount"] == 900.0
+        assert features_of(recorded(folder, "large"))["amount"] == 900.0
 
     def test_the_same_id_is_decided_and_counted_once(self, client: TestClient, folder: Path) -> None:
         now = datetime.now(UTC)
 
         def send(name: str, when: datetime) -> dict[str, Any]:
             sent = row(CONTRACT, transaction_id=name, customer_id="twice", event_time=when.isoformat())
-            reply = client.post("/v1/score", json=sent)
-            assert reply.status_code == 200
-            answer: dict[str, Any] = reply.json()
+            response = client.post("/v1/score", json=sent)
+            assert response.status_code == 200
+            answer: dict[str, Any] = response.json()
             return answer
 
         first, again = send("t1", now), send("t1", now)
         assert again == first | {"repeated": True}
         send("t2", now + timedelta(seconds=1))
-        assert named(recorded(folder, "t2"))["customer_count_1d"] == 2.0
+        assert features_of(recorded(folder, "t2"))["customer_count_1d"] == 2.0
 
-    def test_the_same_id_for_something_else_is_a_conflict(self, client: TestClient) -> None:
+    def test_the_same_id_for_another_transaction_is_a_conflict(self, client: TestClient) -> None:
         sent = row(CONTRACT, transaction_id="c1")
         assert client.post("/v1/score", json=sent).status_code == 200
         earlier = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
         for change in ({"amount": 1.0}, {"customer_id": "other"}, {"terminal_id": "other"}, {"event_time": earlier}):
-            reply = client.post("/v1/score", json=sent | change)
-            assert reply.status_code == 409
-            assert "'c1' was already used for another transaction" in reply.json()["error"]["message"]
+            response = client.post("/v1/score", json=sent | change)
+            assert response.status_code == 409
+            assert "'c1' was already used for another transaction" in response.json()["error"]["message"]
         assert client.post("/v1/score", json=sent).json()["repeated"]
 
     def test_ids_may_be_numbers(self, client: TestClient, folder: Path) -> None:
@@ -130,9 +130,9 @@ class TestScore:
         self, client: TestClient, folder: Path, sent: Any, expected: float | None
     ) -> None:
         name = f"category-{sent!r}"
-        reply = client.post("/v1/score", json=row(CONTRACT, transaction_id=name, channel=sent))
-        assert reply.status_code == 200
-        value = named(recorded(folder, name))["channel"]
+        response = client.post("/v1/score", json=row(CONTRACT, transaction_id=name, channel=sent))
+        assert response.status_code == 200
+        value = features_of(recorded(folder, name))["channel"]
         assert np.isnan(value) if expected is None else value == expected
 
 
@@ -171,25 +171,25 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("field", "value", "says"), WRONG)
-def test_a_wrong_value_is_refused_by_its_field(client: TestClient, field: str, value: Any, says: str) -> None:
+def test_an_invalid_value_is_reported_by_its_field(client: TestClient, field: str, value: Any, says: str) -> None:
     body = json.dumps(row(CONTRACT, **{field: value}))  # httpx itself refuses to send NaN
-    reply = client.post("/v1/score", content=body, headers={"Content-Type": "application/json"})
-    wrong = fields(reply)
+    response = client.post("/v1/score", content=body, headers={"Content-Type": "application/json"})
+    wrong = fields(response)
     assert list(wrong) == [field]
     assert says in wrong[field]
-    assert field in reply.json()["error"]["message"]
+    assert field in response.json()["error"]["message"]
 
 
-def test_all_wrong_fields_are_named_at_once(client: TestClient) -> None:
-    reply = client.post("/v1/score", json=row(CONTRACT, amount=-1, customer_id=..., colour="red"))
-    assert set(fields(reply)) == {"amount", "customer_id", "colour"}
+def test_all_invalid_fields_are_reported_at_once(client: TestClient) -> None:
+    response = client.post("/v1/score", json=row(CONTRACT, amount=-1, customer_id=..., colour="red"))
+    assert set(fields(response)) == {"amount", "customer_id", "colour"}
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"7", b"null", b'"text"', b"\xff\xfe", b"[" * 9000, b"1" * 5000])
-def test_a_body_that_is_no_transaction_is_refused(client: TestClient, body: bytes) -> None:
-    reply = client.post("/v1/score", content=body, headers={"Content-Type": "application/json"})
-    assert reply.status_code in (400, 422)
-    assert reply.json()["error"]["message"]
+def test_a_body_that_is_not_a_transaction_is_refused(client: TestClient, body: bytes) -> None:
+    response = client.post("/v1/score", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code in (400, 422)
+    assert response.json()["error"]["message"]
 
 
 ANYTHING = st.recursive(
@@ -201,24 +201,24 @@ ANYTHING = st.recursive(
 
 @example_settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from([*CONTRACT.columns, "other"]), ANYTHING, max_size=4))
-def test_no_garbage_makes_the_server_fail(client: TestClient, changes: dict[str, Any]) -> None:
+def test_garbage_never_makes_the_server_fail(client: TestClient, changes: dict[str, Any]) -> None:
     body = json.dumps(row(CONTRACT) | changes)
-    reply = client.post("/v1/score", content=body, headers={"Content-Type": "application/json"})
-    assert reply.status_code in (200, 409, 422), reply.text
-    if reply.status_code == 422:
-        assert set(fields(reply)) <= set(changes)
+    response = client.post("/v1/score", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code in (200, 409, 422), response.text
+    if response.status_code == 422:
+        assert set(fields(response)) <= set(changes)
 
 
-def test_errors_of_the_protocol_have_the_same_shape(client: TestClient) -> None:
-    for reply, status in ((client.get("/v1/nothing"), 404), (client.get("/v1/score"), 405)):
-        assert reply.status_code == status
-        assert reply.json()["error"]["fields"] == []
+def test_http_errors_have_the_same_form(client: TestClient) -> None:
+    for response, status in ((client.get("/v1/nothing"), 404), (client.get("/v1/score"), 405)):
+        assert response.status_code == status
+        assert response.json()["error"]["fields"] == []
 
 
-def test_requests_are_told_apart_by_their_ids(client: TestClient) -> None:
+def test_a_response_has_the_request_id_or_a_new_one(client: TestClient) -> None:
     assert client.get("/health/live", headers={"X-Request-ID": "abc-1"}).headers["X-Request-ID"] == "abc-1"
-    made = client.get("/health/live", headers={"X-Request-ID": 'two words" {'}).headers["X-Request-ID"]
-    assert len(made) == 32
+    generated = client.get("/health/live", headers={"X-Request-ID": 'two words" {'}).headers["X-Request-ID"]
+    assert len(generated) == 32
 
 
 def test_an_error_of_the_server_is_answered_and_logged_without_its_data(
@@ -229,38 +229,38 @@ def test_an_error_of_the_server_is_answered_and_logged_without_its_data(
 
     with TestClient(create_app(settings(folder))) as client:
         monkeypatch.setattr(SqliteStore, "together", broken)
-        reply = client.post("/v1/score", json=row(CONTRACT))
-    assert reply.status_code == 500
-    assert "a bug" not in reply.text
-    assert reply.headers["X-Request-ID"]
+        response = client.post("/v1/score", json=row(CONTRACT))
+    assert response.status_code == 500
+    assert "a bug" not in response.text
+    assert response.headers["X-Request-ID"]
 
 
-def test_a_store_that_does_not_answer_makes_a_503(tmp_path: Path) -> None:
+def test_an_unavailable_store_is_a_503(tmp_path: Path) -> None:
     serving_home(tmp_path)
     with TestClient(create_app(settings(tmp_path, store_timeout_seconds=0.1))) as client:
         other = sqlite3.connect(tmp_path / "online" / "store.sqlite", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        reply = client.post("/v1/score", json=row(CONTRACT))
+        response = client.post("/v1/score", json=row(CONTRACT))
         other.execute("ROLLBACK")
         other.close()
-        assert reply.status_code == 503
-        assert reply.headers["Retry-After"] == "1"
-        time.sleep(int(reply.headers["Retry-After"]))
-        assert client.post("/v1/score", json=row(CONTRACT)).json()["repeated"] is False  # nothing was half done
+        assert response.status_code == 503
+        assert response.headers["Retry-After"] == "1"
+        time.sleep(int(response.headers["Retry-After"]))
+        assert client.post("/v1/score", json=row(CONTRACT)).json()["repeated"] is False  # nothing was recorded before
 
 
 class TestFeedback:
     def test_is_recorded(self, client: TestClient) -> None:
         client.post("/v1/score", json=row(CONTRACT, transaction_id="f1"))
-        reply = client.post("/v1/feedback", json={"transaction_id": "f1", "is_fraud": True})
-        assert (reply.status_code, reply.json()) == (200, {"transaction_id": "f1", "is_fraud": True})
-        (found,) = [d for d in client.get("/v1/decisions").json()["decisions"] if d["transaction_id"] == "f1"]
-        assert found["is_fraud"] is True
+        response = client.post("/v1/feedback", json={"transaction_id": "f1", "is_fraud": True})
+        assert (response.status_code, response.json()) == (200, {"transaction_id": "f1", "is_fraud": True})
+        (decision,) = [d for d in client.get("/v1/decisions").json()["decisions"] if d["transaction_id"] == "f1"]
+        assert decision["is_fraud"] is True
 
     def test_needs_a_known_id_and_a_label(self, client: TestClient) -> None:
-        reply = client.post("/v1/feedback", json={"transaction_id": "nobody", "is_fraud": True})
-        assert reply.status_code == 404
-        assert "'nobody'" in reply.json()["error"]["message"]
+        response = client.post("/v1/feedback", json={"transaction_id": "unknown", "is_fraud": True})
+        assert response.status_code == 404
+        assert "'unknown'" in response.json()["error"]["message"]
         assert set(fields(client.post("/v1/feedback", json={"transaction_id": "f1", "is_fraud": "no"}))) == {"is_fraud"}
         assert set(fields(client.post("/v1/feedback", json={"is_fraud": 1, "why": ""}))) == {
             "transaction_id",
@@ -268,7 +268,7 @@ class TestFeedback:
             "why",
         }
 
-    def test_moves_the_fraud_features_once_the_delay_is_over(self, folder: Path, tmp_path: Path) -> None:
+    def test_changes_the_fraud_features_after_the_label_delay(self, folder: Path, tmp_path: Path) -> None:
         home = open_home(folder)
         model = load_model(Registry(home), Registry(home).names()[0], CONTRACT)
         store = open_store(begin(tmp_path), CONTRACT)
@@ -278,7 +278,7 @@ class TestFeedback:
 
         def at(name: str, hour: int) -> dict[str, float]:
             event = Event(name, (start + hour) * HOUR_US, 1000, (name, "T1"))
-            return named(decider.decide(event, extras, model))
+            return features_of(decider.decide(event, extras, model))
 
         at("a", 0)
         decider.report("a", True)
@@ -290,8 +290,8 @@ class TestFeedback:
         store.close()
 
 
-def test_a_decision_made_at_the_same_moment_elsewhere_stands(folder: Path, tmp_path: Path) -> None:
-    """Two tasks get the same id at once: between one's recall and record the other records."""
+def test_a_decision_made_by_another_task_at_the_same_moment_stands(folder: Path, tmp_path: Path) -> None:
+    """Two tasks get the same id at once: between recall and record of one, the other records."""
     home = open_home(folder)
     model = load_model(Registry(home), Registry(home).names()[0], CONTRACT)
     store = open_store(begin(tmp_path), CONTRACT)
@@ -300,7 +300,7 @@ def test_a_decision_made_at_the_same_moment_elsewhere_stands(folder: Path, tmp_p
     theirs = Decider(FEATURES, store).decide(event, extras, model)
 
     class Late(SqliteStore):
-        together = OnlineStore.together  # as a store does that has no transactions of many calls
+        together = OnlineStore.together  # like a store whose calls are no single transaction
 
         def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
             return None, super().recall(event)[1]
@@ -322,33 +322,33 @@ def test_decisions_are_listed_newest_first(client: TestClient) -> None:
     assert set(fields(client.get("/v1/decisions", params={"limit": 0}))) == {"limit"}
 
 
-def test_the_model_that_serves_is_told(client: TestClient, folder: Path) -> None:
-    told = client.get("/v1/model").json()
+def test_the_serving_model_is_reported(client: TestClient, folder: Path) -> None:
+    reported = client.get("/v1/model").json()
     registry = Registry(open_home(folder))
     latest = registry.latest()
     assert latest is not None
-    assert (told["version"], told["promoted_at"]) == (latest.version, latest.promoted_at)
-    assert told["manifest"] == registry.manifest(latest.version)
-    assert told["trouble"] is None
-    assert datetime.fromisoformat(told["serving_since"]) <= datetime.now(UTC)
+    assert (reported["version"], reported["promoted_at"]) == (latest.version, latest.promoted_at)
+    assert reported["manifest"] == registry.manifest(latest.version)
+    assert reported["trouble"] is None
+    assert datetime.fromisoformat(reported["serving_since"]) <= datetime.now(UTC)
 
 
-def test_not_ready_before_a_model_is_there_and_then_ready(tmp_path: Path) -> None:
+def test_ready_once_a_model_is_loaded(tmp_path: Path) -> None:
     home = begin(tmp_path)
     with TestClient(create_app(settings(tmp_path))) as client:
         assert client.get("/health/live").status_code == 200
-        for reply in (
+        for response in (
             client.get("/health/ready"),
             client.get("/v1/model"),
             client.post("/v1/score", json=row(CONTRACT)),
         ):
-            assert reply.status_code == 503
-            assert "none was promoted yet" in reply.json()["error"]["message"]
+            assert response.status_code == 503
+            assert "none was promoted yet" in response.json()["error"]["message"]
         version = promote(home, publish(home))
         ends = time.monotonic() + 30
-        while (reply := client.get("/health/ready")).status_code == 503 and time.monotonic() < ends:
+        while (response := client.get("/health/ready")).status_code == 503 and time.monotonic() < ends:
             time.sleep(0.05)
-        assert reply.json() == {"status": "ready", "model_version": version, "trouble": None, "troubles": []}
+        assert response.json() == {"status": "ready", "model_version": version, "trouble": None, "troubles": []}
         assert client.post("/v1/score", json=row(CONTRACT)).status_code == 200
 
 
@@ -365,25 +365,25 @@ class TestStateless:
                 ("mine", first["score"], False)
             ] * 2
             assert set(fields(client.post("/v1/score", json=sent | {"V1": "much"}))) == {"V1"}
-            reply = client.post("/v1/feedback", json={"transaction_id": "mine", "is_fraud": True})
-            assert reply.status_code == 404
-            assert "no entities" in reply.json()["error"]["message"]
+            response = client.post("/v1/feedback", json={"transaction_id": "mine", "is_fraud": True})
+            assert response.status_code == 404
+            assert "no entities" in response.json()["error"]["message"]
             assert client.get("/v1/decisions").json() == {"decisions": [], "next": None, "reached": None}
         assert not (tmp_path / "online").exists()
 
 
 @pytest.mark.parametrize("name", contracts.shipped())
-def test_every_contract_makes_a_documented_request(tmp_path: Path, name: str) -> None:
+def test_the_request_of_every_contract_is_documented(tmp_path: Path, name: str) -> None:
     contract = contracts.load(name)
     begin(tmp_path, name)
     with TestClient(create_app(settings(tmp_path))) as client:
         document = client.get("/openapi.json").json()
         assert client.get("/docs").status_code == 200
     request = document["components"]["schemas"]["Transaction"]
-    asked = set(contract.columns) - {contract.label} | {contract.id or "transaction_id"}
-    assert set(request["properties"]) == asked
+    expected = set(contract.columns) - {contract.label} | {contract.id or "transaction_id"}
+    assert set(request["properties"]) == expected
     optional = {*contract.numeric, *contract.categorical} | (set() if contract.id else {"transaction_id"})
-    assert set(request["required"]) == asked - optional
+    assert set(request["required"]) == expected - optional
     score = document["paths"]["/v1/score"]["post"]["responses"]
     assert set(score) == {"200", "401", "403", "409", "413", "415", "421", "422", "429", "503"}
     assert score["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorResponse")
@@ -402,13 +402,13 @@ def test_every_contract_makes_a_documented_request(tmp_path: Path, name: str) ->
         ("ulb", 406.0, 1_377_993_600_000_000 + 406_000_000),
     ],
 )
-def test_times_are_read_as_the_contract_says(name: str, sent: Any, microseconds: int) -> None:
+def test_times_are_parsed_as_the_contract_says(name: str, sent: Any, microseconds: int) -> None:
     contract = contracts.load(name)
     request = transaction_model(contract).model_validate(row(contract) | {contract.time: sent})
     assert to_event(request, FeatureSet(contract))[0].time_us == microseconds
 
 
-def test_columns_may_be_called_anything() -> None:
+def test_columns_may_have_any_name() -> None:
     text = (
         'name = "odd"\n[columns]\nid = "transaction id"\ntime = "model_config"\namount = "_amount (EUR)"\n'
         'label = "class"\n[[entity]]\nname = "card"\ncolumn = "schema"\nwindows_days = [1]\n'
@@ -428,7 +428,7 @@ class TestSettings:
             read_settings(host=host)
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
-    def test_this_machine_is(self, host: str) -> None:
+    def test_this_machine_is_served(self, host: str) -> None:
         assert read_settings(host=host).host == host
 
     def test_come_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,30 +440,30 @@ class TestSettings:
 
     def test_are_all_in_the_readme_with_their_defaults(self) -> None:
         lines = (ROOT / "serving" / "README.md").read_text().splitlines()
-        told = {
+        reported = {
             name.strip("| "): default.strip("`| ")
             for name, default in (line.split("|")[1:3] for line in lines if line.startswith("| FRAUDLINE_"))
         }
         fields = Settings.model_fields.items()
-        assert told == {
+        assert reported == {
             f"FRAUDLINE_{name.upper()}": "" if field.default is None else str(field.default) for name, field in fields
         }
 
-    def test_survive_the_way_to_a_worker(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        told = read_settings(home="/some/where", port=1, workers=3, host="::1", follow_seconds=0.25)
-        for name, value in told.variables().items():
+    def test_are_passed_on_to_workers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        reported = read_settings(home="/some/where", port=1, workers=3, host="::1", follow_seconds=0.25)
+        for name, value in reported.variables().items():
             monkeypatch.setenv(name, value)
-        assert read_settings() == told
+        assert read_settings() == reported
 
 
-def test_a_home_that_no_run_began_is_not_served_nor_made(tmp_path: Path) -> None:
+def test_an_uninitialised_home_is_neither_served_nor_created(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="fraudline run"):
         open_service(settings(tmp_path / "nowhere"))
     assert not (tmp_path / "nowhere").exists()
 
 
 def below(pid: int) -> list[str]:
-    """The folders in /proc of the Python processes that a process has started to serve."""
+    """The /proc folders of the Python workers that a process has started."""
     return [
         str(stat.parent)
         for stat in Path("/proc").glob("[0-9]*/stat")
@@ -483,8 +483,8 @@ class TestProcess:
             greeting = process.stderr.readline()
             address = greeting.split(" on ")[1].split()[0]
             sent = row(CONTRACT, transaction_id=f"process-{workers}", customer_id="secret-customer")
-            reply = httpx.post(f"{address}/v1/score", json=sent, headers={"X-Request-ID": "r1"}, timeout=60)
-            assert reply.status_code == 200
+            response = httpx.post(f"{address}/v1/score", json=sent, headers={"X-Request-ID": "r1"}, timeout=60)
+            assert response.status_code == 200
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)
         finally:
@@ -494,7 +494,7 @@ class TestProcess:
         events = [json.loads(line) for line in out.splitlines()]
         (decision,) = [event for event in events if event["event"] == "decision"]
         assert decision["request_id"] == "r1"
-        assert decision["score"] == reply.json()["score"]
+        assert decision["score"] == response.json()["score"]
         assert "secret-customer" not in out
         assert sum(event["event"] == "model_serves" for event in events) == workers
 
@@ -506,14 +506,16 @@ class TestProcess:
             ({"FRAUDLINE_HOME": "/nowhere/at/all"}, 2, "fraudline run"),
         ],
     )
-    def test_a_wrong_setting_is_one_line(self, folder: Path, variables: dict[str, str], code: int, says: str) -> None:
+    def test_an_invalid_setting_is_one_line(
+        self, folder: Path, variables: dict[str, str], code: int, says: str
+    ) -> None:
         process = server_process(folder, **variables)
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (code, "")
         assert len(err.splitlines()) == 1
         assert says in err
 
-    def test_workers_end_with_their_parent_also_when_it_is_killed(self, folder: Path) -> None:
+    def test_workers_end_with_their_parent_even_if_it_is_killed(self, folder: Path) -> None:
         process = server_process(folder, FRAUDLINE_WORKERS="2")
         try:
             assert process.stderr is not None
@@ -532,8 +534,8 @@ class TestProcess:
         process.communicate()
 
     def test_a_port_in_use_is_one_line(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = str(taken.getsockname()[1])
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = str(listener.getsockname()[1])
             process = server_process(folder, FRAUDLINE_PORT=port)
             _, err = process.communicate(timeout=60)
         assert process.returncode == 2

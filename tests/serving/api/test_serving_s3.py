@@ -1,4 +1,4 @@
-"""The API over a home in S3 with its store in DynamoDB; and that no other home needs boto3."""
+"""The API over a home in S3 with its store in DynamoDB; and serving a folder without boto3."""
 
 import subprocess
 import sys
@@ -24,10 +24,10 @@ def test_a_home_in_s3_is_served(s3_url: Callable[[], str], online_table: str) ->
         assert first.status_code == 200
         assert api.post("/v1/score", json=sent).json() == first.json() | {"repeated": True}
         assert api.post("/v1/score", json=sent | {"amount": 1.0}).status_code == 409
-        told = {"transaction_id": first.json()["transaction_id"], "is_fraud": True}
-        assert api.post("/v1/feedback", json=told).status_code == 200
-        (past,) = api.get("/v1/decisions").json()["decisions"]
-        assert past["transaction_id"] == told["transaction_id"]
+        feedback = {"transaction_id": first.json()["transaction_id"], "is_fraud": True}
+        assert api.post("/v1/feedback", json=feedback).status_code == 200
+        (decision,) = api.get("/v1/decisions").json()["decisions"]
+        assert decision["transaction_id"] == feedback["transaction_id"]
     assert home.url == address
 
 

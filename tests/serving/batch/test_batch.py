@@ -1,4 +1,4 @@
-"""Many transactions in one request: each as if it had come by itself, in a JSON array, NDJSON or an Arrow stream."""
+"""Batches: each row is decided as if sent on its own, in a JSON array, NDJSON or an Arrow stream."""
 
 import io
 import json
@@ -54,15 +54,15 @@ def decoded(kind: str, body: bytes) -> list[dict[str, Any]]:
 
 
 def send(client: TestClient, kind: str, body: bytes) -> list[dict[str, Any]]:
-    reply = client.post("/v1/score/batch", content=body, headers={"Content-Type": kind})
-    assert (reply.status_code, reply.headers["Content-Type"]) == (200, kind), reply.text
-    return decoded(kind, reply.content)
+    response = client.post("/v1/score/batch", content=body, headers={"Content-Type": kind})
+    assert (response.status_code, response.headers["Content-Type"]) == (200, kind), response.text
+    return decoded(kind, response.content)
 
 
 def refusal(client: TestClient, kind: str, body: bytes, status: int) -> str:
-    reply = client.post("/v1/score/batch", content=body, headers={"Content-Type": kind})
-    assert reply.status_code == status, reply.text
-    message: str = reply.json()["error"]["message"]
+    response = client.post("/v1/score/batch", content=body, headers={"Content-Type": kind})
+    assert response.status_code == status, response.text
+    message: str = response.json()["error"]["message"]
     return message
 
 
@@ -79,7 +79,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_rows_are_answered_in_kind_as_one_by_one(client: TestClient, kind: str) -> None:
+def test_rows_get_the_decisions_of_single_requests_in_the_same_format(client: TestClient, kind: str) -> None:
     now = datetime.now(UTC)
     sent = rows_of(f"kind {kind}", 120)
     for i, each in enumerate(sent):
@@ -88,7 +88,7 @@ def test_rows_are_answered_in_kind_as_one_by_one(client: TestClient, kind: str) 
     assert [answer["transaction_id"] for answer in answers] == [each["transaction_id"] for each in sent]
     assert not any(answer["repeated"] for answer in answers)
     assert {answer["decision"] for answer in answers} == {"fraud", "legit"}
-    for each, answer in list(zip(sent, answers, strict=True))[::40]:  # recorded, as if it had come by itself
+    for each, answer in list(zip(sent, answers, strict=True))[::40]:  # recorded, as if sent on its own
         alone = client.post("/v1/score", json=each).json()
         assert {name: answer[name] for name in alone} == alone | {"repeated": False}
     assert all(again["repeated"] for again in send(client, kind, ENCODERS[kind](sent)))
@@ -106,7 +106,7 @@ def test_a_row_is_counted_before_the_next_is_decided(client: TestClient) -> None
 
 
 @pytest.mark.parametrize("kind", [JSON, NDJSON])
-def test_a_bad_row_is_told_in_its_place_and_spoils_no_other(client: TestClient, kind: str) -> None:
+def test_an_invalid_row_is_reported_in_its_place_and_affects_no_other(client: TestClient, kind: str) -> None:
     good = rows_of(f"bad {kind}", 4)
     clash = good[0] | {"amount": 1.0}
     body = ENCODERS[kind]([good[0], good[1] | {"amount": -1, "colour": 1}, good[2], clash, 7, good[3]])  # type: ignore[list-item]
@@ -119,7 +119,7 @@ def test_a_bad_row_is_told_in_its_place_and_spoils_no_other(client: TestClient, 
     assert not client.post("/v1/score", json=good[1]).json()["repeated"]
 
 
-def test_a_line_that_is_no_json_spoils_no_other(client: TestClient) -> None:
+def test_a_line_that_is_not_json_affects_no_other(client: TestClient) -> None:
     first, last = (json.dumps(each).encode() for each in rows_of("lines", 2))
     body = b"\n".join([first, b"{oops", b"\xff", b"", b"[" * 9000, b"1" * 5000, b'"\xe2\x80\xa8"', last])
     answers = send(client, NDJSON, body)
@@ -147,17 +147,17 @@ def test_arrow_columns_may_have_their_own_types(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_more_than_the_limits_allow_is_a_413_and_nothing_is_decided(client: TestClient, kind: str) -> None:
+def test_a_batch_that_exceeds_a_limit_is_a_413_and_nothing_is_decided(client: TestClient, kind: str) -> None:
     many = rows_of(f"many {kind}", 131)
     assert "more than 130 rows" in refusal(client, kind, ENCODERS[kind](many), 413)
     assert not client.post("/v1/score", json=many[0]).json()["repeated"]
     assert "longer than 100,000 bytes" in refusal(client, kind, b" " * 100_001, 413)
 
 
-def test_a_body_that_hides_its_length_is_cut_off(client: TestClient) -> None:
-    pieces = (b" " * 10_000 for _ in range(11))  # sent in chunks, without a Content-Length
-    reply = client.post("/v1/score/batch", content=pieces, headers={"Content-Type": JSON})
-    assert reply.status_code == 413
+def test_a_body_without_a_length_is_limited_too(client: TestClient) -> None:
+    chunks = (b" " * 10_000 for _ in range(11))  # sent in chunks, without a Content-Length
+    response = client.post("/v1/score/batch", content=chunks, headers={"Content-Type": JSON})
+    assert response.status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -179,12 +179,12 @@ def test_a_body_that_hides_its_length_is_cut_off(client: TestClient) -> None:
         (ARROW, as_arrow([{"amount": [1.0]}]), "the type list"),
     ],
 )
-def test_a_body_that_is_no_batch_is_refused(client: TestClient, kind: str, body: bytes, says: str) -> None:
+def test_a_body_that_is_not_a_batch_is_refused(client: TestClient, kind: str, body: bytes, says: str) -> None:
     assert says in refusal(client, kind, body, 422)
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_no_rows_are_a_batch_too(client: TestClient, kind: str) -> None:
+def test_a_batch_may_be_empty(client: TestClient, kind: str) -> None:
     body = as_arrow([{"a": 1}][:0]) if kind == ARROW else ENCODERS[kind]([])
     assert send(client, kind, body) == []
 
@@ -217,7 +217,7 @@ def test_a_damaged_arrow_stream_is_read_or_refused(data: st.DataObject) -> None:
     assert len(rows) <= 1000
 
 
-def test_an_arrow_value_that_cannot_be_read_is_told_in_its_place(client: TestClient) -> None:
+def test_an_unreadable_arrow_value_is_reported_in_its_place(client: TestClient) -> None:
     rows = rows_of("arrow times", 100)
     table = pa.Table.from_pylist(rows)
     times = [1_750_000_000] * 100
@@ -235,13 +235,13 @@ def test_an_arrow_value_that_cannot_be_read_is_told_in_its_place(client: TestCli
     ]
 
 
-def test_before_a_model_is_there_it_is_a_503(tmp_path: Path) -> None:
+def test_without_a_model_it_is_a_503(tmp_path: Path) -> None:
     begin(tmp_path)
     with TestClient(create_app(settings(tmp_path))) as client:
         assert "none was promoted yet" in refusal(client, JSON, b"[]", 503)
 
 
-def test_a_store_that_does_not_answer_is_told_in_every_row_and_waited_for_once(tmp_path: Path) -> None:
+def test_an_unavailable_store_is_reported_in_every_row_and_waited_for_once(tmp_path: Path) -> None:
     serving_home(tmp_path)
     with TestClient(create_app(settings(tmp_path, store_timeout_seconds=0.2))) as client:
         other = sqlite3.connect(tmp_path / "online" / "store.sqlite", isolation_level=None)
@@ -254,38 +254,38 @@ def test_a_store_that_does_not_answer_is_told_in_every_row_and_waited_for_once(t
         other.close()
         assert [answer["status"] for answer in answers] == [503] * 100 + [422]
         assert "not tried" in answers[1]["error"]["message"]
-        time.sleep(PAUSE_SECONDS)  # for which the store is left alone
+        time.sleep(PAUSE_SECONDS)  # the store is not called meanwhile
         again = send(client, JSON, json.dumps(rows).encode())
         assert not any(answer["repeated"] for answer in again)
 
 
-def test_the_model_of_its_beginning_decides_a_batch_and_others_are_answered_meanwhile(tmp_path: Path) -> None:
+def test_one_model_decides_a_batch_while_single_requests_are_answered(tmp_path: Path) -> None:
     home = serving_home(tmp_path)
     rows = rows_of("long", 500)
     answers: list[dict[str, Any]] = []
     with running(create_app(settings(tmp_path))) as address:
 
         def batch() -> None:
-            reply = httpx.post(f"{address}/v1/score/batch", json=rows, timeout=120)
-            answers.extend(reply.json())
+            response = httpx.post(f"{address}/v1/score/batch", json=rows, timeout=120)
+            answers.extend(response.json())
 
         sender = threading.Thread(target=batch)
         sender.start()
         new = promote(home, publish(home, seed=1))
-        told: set[str] = set()
+        versions: set[str] = set()
         alone = 0
         while sender.is_alive():
-            reply = httpx.post(f"{address}/v1/score", json=rows_of(f"alone {alone}", 1)[0], timeout=10)
-            told.add(reply.json()["model_version"])
+            response = httpx.post(f"{address}/v1/score", json=rows_of(f"alone {alone}", 1)[0], timeout=10)
+            versions.add(response.json()["model_version"])
             alone += 1
         sender.join()
     assert alone > 3
-    assert new in told
+    assert new in versions
     assert len({answer["model_version"] for answer in answers}) == 1
     assert len(answers) == 500
 
 
-def test_contracts_without_entities_have_batches_too(tmp_path: Path) -> None:
+def test_contracts_without_entities_accept_batches(tmp_path: Path) -> None:
     serving_home(tmp_path, "ulb")
     ulb = contracts.load("ulb")
     with TestClient(create_app(settings(tmp_path))) as client:

@@ -1,4 +1,4 @@
-"""The console: its pages, who may see and do what, and the whole of it in a real browser."""
+"""The console: its pages, who may see and do what, and its use in a real browser."""
 
 import html
 import re
@@ -35,7 +35,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"} | HTMX
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with a packed model that serves, and a better one that does not."""
+    """A home with a serving model, which is packed, and another one that is better."""
     folder = tmp_path_factory.mktemp("console")
     publish(explained_home(folder), 1, more={"report.html": b"<p>the report</p>"})
     return folder
@@ -48,12 +48,12 @@ def client(folder: Path) -> Iterator[TestClient]:
 
 
 def typed(contract: Contract, **changes: str) -> dict[str, str]:
-    """The form as it is shown, with some inputs changed."""
+    """The form as shown, with some inputs changed."""
     return {field.name: field.value for field in form.inputs(contract)} | changes
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_every_page_answers_and_runs_no_script_of_its_own(client: TestClient, path: str) -> None:
+def test_every_page_loads_and_has_no_inline_scripts(client: TestClient, path: str) -> None:
     page = client.get(path)
     assert page.status_code == 200
     assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
@@ -63,7 +63,7 @@ def test_every_page_answers_and_runs_no_script_of_its_own(client: TestClient, pa
     assert " style=" not in page.text
 
 
-def test_the_model_that_serves_is_told(client: TestClient, folder: Path) -> None:
+def test_the_serving_model_is_shown(client: TestClient, folder: Path) -> None:
     latest = Registry(open_home(folder)).latest()
     assert latest is not None
     part = client.get("/console/serving").text
@@ -72,28 +72,28 @@ def test_the_model_that_serves_is_told(client: TestClient, folder: Path) -> None
 
 
 @pytest.mark.parametrize("name", contracts.shipped())
-def test_the_form_of_every_contract_scores_as_it_is_shown(tmp_path: Path, name: str) -> None:
+def test_the_form_of_every_contract_can_be_submitted_as_shown(tmp_path: Path, name: str) -> None:
     serving_home(tmp_path, name)
     contract = contracts.load(name)
     with TestClient(create_app(settings(tmp_path))) as client:
         page = client.get("/console/score").text
         for column in set(contract.columns) - {contract.label}:
             assert f'name="{html.escape(column)}"' in page
-        reply = client.post("/console/score", data=typed(contract), headers=HTMX)
-        assert (reply.status_code, "decided by" in reply.text) == (200, True), reply.text
+        response = client.post("/console/score", data=typed(contract), headers=HTMX)
+        assert (response.status_code, "decided by" in response.text) == (200, True), response.text
         wrong = client.post("/console/score", data=typed(contract, **{contract.amount: "much"}), headers=HTMX)
         assert wrong.status_code == 422
         assert wrong.text.count('aria-invalid="true"') == 1
 
 
-def test_a_decision_is_in_the_stream_with_its_reasons_and_takes_feedback(client: TestClient) -> None:
+def test_a_decision_is_in_the_table_with_its_reasons_and_takes_feedback(client: TestClient) -> None:
     name = uuid.uuid4().hex
     client.post("/console/score", data=typed(CONTRACT, transaction_id=name, amount="950"), headers=HTMX)
     stream = client.get(f"/console/stream?transaction_id={name}").text
     assert stream.count(f'class="id" title="{name}">{name}') == 1
     assert "<li>" in stream
-    said = client.post("/console/feedback", data={"transaction_id": name, "is_fraud": "true"}, headers=HTMX)
-    assert pressed(said.text) == ["fraud"]
+    label = client.post("/console/feedback", data={"transaction_id": name, "is_fraud": "true"}, headers=HTMX)
+    assert pressed(label.text) == ["fraud"]
     shown = {
         query: f'title="{name}"' in client.get(f"/console/stream?transaction_id={name}&{query}").text
         for query in ("label=fraud", "label=none", "decision=fraud", "decision=legit", "amount_from=951", "reason=no")
@@ -109,11 +109,11 @@ def test_a_decision_is_in_the_stream_with_its_reasons_and_takes_feedback(client:
 
 
 def pressed(part: str) -> list[str]:
-    """What a part of a page shows as reported."""
+    """The labels that a part of a page shows as reported."""
     return re.findall(r'aria-pressed="true"[^>]*>(\w+)<', part)
 
 
-def test_a_filter_that_is_no_such_thing_is_refused_in_words(client: TestClient) -> None:
+def test_an_invalid_filter_is_reported_on_the_page(client: TestClient) -> None:
     for query in ("amount_from=x", "since=yesterday", "decision=maybe", "cursor=abc"):
         part = client.get(f"/console/stream?{query}", headers=HTMX)
         assert (part.status_code in (400, 422), 'role="alert"' in part.text) == (True, True)
@@ -121,7 +121,7 @@ def test_a_filter_that_is_no_such_thing_is_refused_in_words(client: TestClient) 
         assert client.get(f"/?{query}").status_code == 200
 
 
-def test_what_callers_write_is_escaped_wherever_it_is_shown(client: TestClient) -> None:
+def test_text_from_callers_is_always_escaped(client: TestClient) -> None:
     name = HOSTILE + uuid.uuid4().hex
     assert client.post("/v1/score", json=row(CONTRACT, transaction_id=name, amount=950.0)).status_code == 200
     pages = [
@@ -141,7 +141,7 @@ def test_what_callers_write_is_escaped_wherever_it_is_shown(client: TestClient) 
 
 
 @pytest.mark.parametrize("headers", [{}, HTMX | {"Origin": "https://elsewhere.example"}, HTMX | {"Origin": "null"}])
-def test_another_site_changes_nothing(client: TestClient, folder: Path, headers: dict[str, str]) -> None:
+def test_another_site_cannot_change_anything(client: TestClient, folder: Path, headers: dict[str, str]) -> None:
     before = Registry(open_home(folder)).latest()
     for path in ("/console/score", "/console/feedback", "/console/promote", "/console/rollback"):
         assert client.post(path, data={"version": "2", "reason": "x"}, headers=headers).status_code == 403
@@ -171,7 +171,7 @@ def test_versions_are_promoted_with_a_reason_and_rolled_back(tmp_path: Path) -> 
         assert now.version == before.version
 
 
-def test_what_is_damaged_is_shown_beside_the_rest(tmp_path: Path) -> None:
+def test_damaged_versions_are_shown_with_the_others(tmp_path: Path) -> None:
     home = explained_home(tmp_path)
     serves = Registry(home).names()[0]
     cut, sound = publish(home, 1), publish(home, 2)
@@ -191,7 +191,7 @@ def test_what_is_damaged_is_shown_beside_the_rest(tmp_path: Path) -> None:
         assert client.post("/v1/score", json=row(CONTRACT)).status_code == 200
 
 
-def test_runs_show_what_was_taken_in_and_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_show_accepted_and_refused_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = serving_home(tmp_path)
     data = b'{"rows_accepted": 1200, "rows_new": 1100, "rows_refused": 34, "files": [{"name": "<b>.csv", "bytes": 9}]}'
     home.write("runs/one/features.json", data)
@@ -211,7 +211,7 @@ def test_runs_show_what_was_taken_in_and_refused(tmp_path: Path, monkeypatch: py
         assert (page.status_code, "no permission to read the runs" in page.text) == (200, True)
 
 
-def test_drift_without_a_reference_is_said_in_words(client: TestClient) -> None:
+def test_drift_without_a_reference_is_reported(client: TestClient) -> None:
     part = client.get("/console/drift/measured", headers=HTMX)
     assert (part.status_code, "has no reference.json" in part.text) == (400, True)
 
@@ -223,7 +223,7 @@ def test_the_documentation_has_every_route(client: TestClient) -> None:
         assert not path.startswith("/console")
 
 
-def test_without_a_model_the_pages_say_so(tmp_path: Path) -> None:
+def test_pages_without_a_model_say_so(tmp_path: Path) -> None:
     begin(tmp_path)
     with TestClient(create_app(settings(tmp_path))) as client:
         assert "No model is serving" in client.get("/console/serving").text
@@ -241,7 +241,7 @@ def guarded_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tokens(guarded_folder: Path) -> dict[str, str]:
-    """A key for each scope, and one that has expired."""
+    """A key for each scope, and an expired one."""
     keys: tuple[Key, ...] = ()
     tokens = {"old": "fraudline_old"}
     for name in ("score", "feedback", "admin"):
@@ -260,14 +260,14 @@ class TestKeys:
 
     def signed_in(self, client: TestClient, token: str) -> None:
         client.cookies.clear()
-        reply = client.post("/console/sign-in", data={"key": token}, headers=HTMX)
-        assert (reply.status_code, reply.headers["HX-Redirect"]) == (200, "/")
+        response = client.post("/console/sign-in", data={"key": token}, headers=HTMX)
+        assert (response.status_code, response.headers["HX-Redirect"]) == (200, "/")
 
-    def test_signing_in_keeps_the_key_where_no_script_and_no_other_site_has_it(
+    def test_signing_in_stores_the_key_out_of_reach_of_scripts_and_other_sites(
         self, guarded: TestClient, tokens: dict[str, str]
     ) -> None:
-        reply = guarded.post("/console/sign-in", data={"key": tokens["admin"]}, headers=HTMX)
-        flags = {part.strip().lower() for part in reply.headers["Set-Cookie"].split(";")[1:]}
+        response = guarded.post("/console/sign-in", data={"key": tokens["admin"]}, headers=HTMX)
+        flags = {part.strip().lower() for part in response.headers["Set-Cookie"].split(";")[1:]}
         assert flags == {"httponly", "samesite=strict", "path=/"}
         assert guarded.get("/", headers=BROWSER).status_code == 200
         out = guarded.post("/console/sign-out", headers=HTMX)
@@ -280,7 +280,7 @@ class TestKeys:
             in guarded.post("/console/sign-in", data={"key": tokens["admin"]}, headers=over_tls).headers["Set-Cookie"]
         )
 
-    def test_the_cookie_opens_no_route_of_the_api(self, guarded: TestClient, tokens: dict[str, str]) -> None:
+    def test_the_cookie_is_not_accepted_by_the_api(self, guarded: TestClient, tokens: dict[str, str]) -> None:
         self.signed_in(guarded, tokens["score"])
         assert guarded.post("/v1/score", json=row(CONTRACT)).status_code == 401
         self.signed_in(guarded, tokens["admin"])
@@ -288,7 +288,7 @@ class TestKeys:
             assert guarded.get(path).status_code == 401
 
     def test_what_a_key_may_not_do_is_neither_shown_nor_done(self, guarded: TestClient, tokens: dict[str, str]) -> None:
-        asks = {
+        actions = {
             "score": lambda: guarded.post("/console/score", data=typed(CONTRACT), headers=HTMX),
             "feedback": lambda: guarded.post(
                 "/console/feedback", data={"transaction_id": "none", "is_fraud": "true"}, headers=HTMX
@@ -296,10 +296,10 @@ class TestKeys:
             "admin": lambda: guarded.get("/console/versions", headers=BROWSER),
         }
         first = {"score": "/console/score", "feedback": "/console/feedback"}
-        for name in asks:
+        for name in actions:
             self.signed_in(guarded, tokens[name])
-            for scope, ask in asks.items():
-                assert (ask().status_code == 403) == (scope != name)
+            for scope, act in actions.items():
+                assert (act().status_code == 403) == (scope != name)
             for path in ("/console/promote", "/console/rollback"):
                 refused = guarded.post(path, data={"version": "2", "reason": "x"}, headers=HTMX).status_code
                 assert refused == (409 if name == "admin" else 403)
@@ -309,16 +309,14 @@ class TestKeys:
             assert ('href="/console/score"' in page) == (name == "score")
             assert ('href="/console/versions"' in page) == (name == "admin")
 
-    def test_without_a_valid_key_there_is_only_the_way_to_sign_in(
-        self, guarded: TestClient, tokens: dict[str, str]
-    ) -> None:
+    def test_without_a_valid_key_every_page_leads_to_sign_in(self, guarded: TestClient, tokens: dict[str, str]) -> None:
         for path in (*PAGES, "/report", "/console/stream"):
             guarded.cookies.clear()
             assert guarded.get(path, headers=BROWSER).headers["Location"] == "/console/sign-in"
             assert guarded.get(path).status_code == 401
             guarded.cookies.set("fraudline_key", tokens["old"])
-            reply = guarded.get(path, headers=HTMX)
-            assert (reply.status_code, reply.headers["HX-Redirect"]) == (401, "/console/sign-in?ended=1")
+            response = guarded.get(path, headers=HTMX)
+            assert (response.status_code, response.headers["HX-Redirect"]) == (401, "/console/sign-in?ended=1")
         assert "has expired, was revoked" in guarded.get("/console/sign-in?ended=1").text
         assert guarded.get("/console/static/htmx.min.js").status_code == 200
         assert guarded.get("/console/static/../routes.py").status_code in (401, 404)
@@ -373,8 +371,8 @@ class TestBrowser:
         wrong: list[str] = []
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        watching = page.context.new_page()
-        watching.goto("/")
+        overview = page.context.new_page()
+        overview.goto("/")
         page.goto("/console/score")
         page.focus("input[name=transaction_id]")
         name = page.input_value("input[name=transaction_id]")
@@ -390,11 +388,11 @@ class TestBrowser:
         page.keyboard.press("Enter")
         page.wait_for_selector(".verdict")
         assert "fraud: score" in page.inner_text(".verdict")
-        assert page.evaluate("document.activeElement.id") == "score"  # where the next one goes on
-        watching.click("#load-new")
-        watching.wait_for_selector(f"#stream td .id:text-is('{name}')")
-        watching.click(f"button[aria-label='Report {name} as fraud']")
-        watching.wait_for_selector(f"#stream tr:has-text('{name}') .label [aria-pressed=true]:text-is('fraud')")
+        assert page.evaluate("document.activeElement.id") == "score"  # ready for the next one
+        overview.click("#load-new")
+        overview.wait_for_selector(f"#stream td .id:text-is('{name}')")
+        overview.click(f"button[aria-label='Report {name} as fraud']")
+        overview.wait_for_selector(f"#stream tr:has-text('{name}') .label [aria-pressed=true]:text-is('fraud')")
         assert wrong == []
 
     def test_a_promotion_is_noticed_without_reloading(self, page: "Page", guarded_folder: Path) -> None:
@@ -412,7 +410,7 @@ class TestBrowser:
             page.wait_for_load_state()
             assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
 
-    def test_a_key_that_is_revoked_leads_to_the_sign_in_page(self, page: "Page", guarded_folder: Path) -> None:
+    def test_revoking_the_key_leads_to_the_sign_in_page(self, page: "Page", guarded_folder: Path) -> None:
         file = guarded_folder / "keys.json"
         file.write_text(render(revoked(parse(file.read_text(), "test"), "all")))
         page.wait_for_url("**/console/sign-in?ended=1")

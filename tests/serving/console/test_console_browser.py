@@ -1,4 +1,4 @@
-"""The console's tables in a real browser: nothing in them breaks that is one word, and nothing moves under a hand."""
+"""The console's tables in a real browser: no id, time or amount wraps, and nothing moves under the pointer."""
 
 import json
 from collections.abc import Iterator
@@ -26,10 +26,10 @@ ERROR = (
     "not authorized to perform: glue:GetTable on resource: arn:aws:glue:eu-central-1:123456789012:table/fraudline/x; "
     "let the role do this, and run again. " * 3
 )
-WHOLE = "time, .id, .mark, .n, th, [data-th=Started], [data-th=Created], .label"  # what is never broken
+WHOLE = "time, .id, .mark, .n, th, [data-th=Started], [data-th=Created], .label"  # never wraps
 PAGES = ("/", "/console/runs", "/console/versions", "/docs")
 WIDTHS = (1280, 800, 390)
-BROKEN = """(cells) => cells
+WRAPPED = """(cells) => cells
   .filter((cell) => cell.offsetParent !== null && cell.textContent.trim() !== "")
   .filter((cell) => {
     const style = getComputedStyle(cell), range = document.createRange();
@@ -41,7 +41,7 @@ BROKEN = """(cells) => cells
 
 
 def decide(address: str, *names: str, amount: float = 950.0, **more: Any) -> None:
-    """Have transactions decided; with this amount they are called fraud."""
+    """Have transactions decided; the default amount is flagged as fraud."""
     with httpx.Client(base_url=address, timeout=20) as caller:
         for name in names:
             sent = row(CONTRACT, transaction_id=name, amount=amount, **more)
@@ -60,7 +60,7 @@ def browser(chromium: str) -> "Iterator[Browser]":
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose second model waits, with runs of which one has failed for a long reason."""
+    """A home with a second model, and with runs, one of which failed for a long reason."""
     folder = tmp_path_factory.mktemp("tables")
     home = explained_home(folder)
     publish(home, 1, more={"report.html": b"<p>the report</p>"})
@@ -97,8 +97,8 @@ def page(browser: "Browser", address: str) -> "Iterator[Page]":
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("path", PAGES)
-def test_what_is_one_word_is_one_line(page: "Page", path: str, width: int) -> None:
-    """Ids, times, amounts and statuses, beside a long error and the longest id; and the page scrolls down alone."""
+def test_ids_times_and_amounts_do_not_wrap(page: "Page", path: str, width: int) -> None:
+    """Not even next to a long error and the longest id. The page scrolls vertically only."""
     page.set_viewport_size({"width": width, "height": 800})
     page.goto(path)
     page.wait_for_load_state("networkidle" if path != "/" else "load")
@@ -106,13 +106,13 @@ def test_what_is_one_word_is_one_line(page: "Page", path: str, width: int) -> No
     page.wait_for_selector("table")
     scope = ", ".join(f"table {one.strip()}" for one in WHOLE.split(","))
     assert page.eval_on_selector_all(scope, "(cells) => cells.length") > 5
-    assert page.eval_on_selector_all(scope, BROKEN) == []
+    assert page.eval_on_selector_all(scope, WRAPPED) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     narrow = "(cells) => cells.filter((c) => c.offsetParent && c.textContent.length > 60 && c.clientWidth < 150).length"
     assert page.eval_on_selector_all("table .words", narrow) == 0
 
 
-def test_a_long_error_is_folded_and_whole(page: "Page") -> None:
+def test_a_long_error_is_folded_and_complete(page: "Page") -> None:
     page.goto("/console/runs")
     reason = page.locator("tr:has-text('Failed') details.words")
     assert reason.bounding_box()["height"] < 150  # type: ignore[index]
@@ -121,24 +121,24 @@ def test_a_long_error_is_folded_and_whole(page: "Page") -> None:
 
 
 def at_pointer(page: "Page", x: float, y: float) -> str:
-    found: str = page.evaluate("([x, y]) => document.elementFromPoint(x, y).getAttribute('aria-label')", [x, y])
-    return found
+    label: str = page.evaluate("([x, y]) => document.elementFromPoint(x, y).getAttribute('aria-label')", [x, y])
+    return label
 
 
-def test_what_comes_in_moves_nothing_until_it_is_asked_for(page: "Page", address: str, folder: Path) -> None:
-    """A selected id stays selected, and the button under the pointer stays that payment's, whatever is decided or
-    promoted meanwhile; the new ones appear when they are asked for."""
+def test_new_decisions_move_nothing_until_they_are_requested(page: "Page", address: str, folder: Path) -> None:
+    """A selected id stays selected, and the button under the pointer stays that of its payment, whatever is decided or
+    promoted meanwhile; new decisions appear on request."""
     decide(address, "pointed at")
     page.goto("/")
     button = page.locator("button[aria-label='Report pointed at as fraud']")
     box = button.bounding_box()
     assert box
-    place = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(*place)
+    position = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*position)
     page.evaluate("getSelection().selectAllChildren(document.querySelector('#stream [title=\"pointed at\"]'))")
     assert page.evaluate("getSelection().toString()") == "pointed at"
-    asked: list[str] = []
-    page.on("response", lambda response: asked.append(response.url))
+    urls: list[str] = []
+    page.on("response", lambda response: urls.append(response.url))
 
     decide(address, *(f"new {i}" for i in range(12)))
     registry = Registry(open_home(folder))
@@ -146,13 +146,13 @@ def test_what_comes_in_moves_nothing_until_it_is_asked_for(page: "Page", address
     promote(registry.home, next(name for name in registry.names() if name != before))
     page.wait_for_selector("#load-new:text-is('12 new')")
     for part in ("/console/serving", "/console/fresh"):
-        seen = len(asked)
-        while sum(part in url for url in asked[seen:]) < 2:
+        seen = len(urls)
+        while sum(part in url for url in urls[seen:]) < 2:
             page.wait_for_timeout(100)
     assert page.evaluate("getSelection().toString()") == "pointed at"
-    assert at_pointer(page, *place) == "Report pointed at as fraud"
+    assert at_pointer(page, *position) == "Report pointed at as fraud"
     assert page.inner_text("#version") == before
-    assert page.locator("#serving[data-held]").count() == 1  # it says that it has changed
+    assert page.locator("#serving[data-held]").count() == 1  # the page says that it has changed
 
     page.evaluate("getSelection().removeAllRanges()")
     page.click("#load-new")
@@ -163,7 +163,7 @@ def test_what_comes_in_moves_nothing_until_it_is_asked_for(page: "Page", address
     page.wait_for_function("(before) => document.querySelector('#version').textContent !== before", arg=before)
 
 
-def test_a_second_click_means_the_same(page: "Page", address: str) -> None:
+def test_a_second_click_hits_the_same_button(page: "Page", address: str) -> None:
     for word in ("fraud", "legit"):
         decide(address, f"clicked {word}")
         page.goto("/")
@@ -175,7 +175,7 @@ def test_a_second_click_means_the_same(page: "Page", address: str) -> None:
         assert at_pointer(page, x, y) == f"Report clicked {word} as {word}"
 
 
-def test_decisions_are_searched_and_walked_through(page: "Page", address: str) -> None:
+def test_decisions_are_searched_and_paged_through(page: "Page", address: str) -> None:
     decide(address, *(f"walk {i:03}" for i in range(105)), customer_id="walker")
     page.goto("/")
     page.fill("input[name=customer_id]", "walker")
