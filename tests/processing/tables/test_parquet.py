@@ -1,4 +1,4 @@
-"""Parquet files whose bytes have changed: told, and never read as other values."""
+"""Parquet files whose bytes have changed raise an error, and are never read as other values."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +23,9 @@ ROWS = rows_table(days=4, per_day=30)
 SCHEMA = pa.schema([field.with_nullable(True) for field in features_schema(CONTRACT)])
 
 
-def flipped(whole: bytes, place: int, bit: int) -> bytes:
+def flipped(whole: bytes, at: int, bit: int) -> bytes:
     changed = bytearray(whole)
-    changed[place % len(whole)] ^= 1 << bit
+    changed[at % len(whole)] ^= 1 << bit
     return bytes(changed)
 
 
@@ -57,7 +57,7 @@ def test_a_flipped_bit_of_a_set_is_told_or_changes_nothing(
         assert str(path.parent) in str(error)  # noqa: PT017
 
 
-def test_a_set_that_is_damaged_names_file_and_remedy(written: tuple[Path, bytes]) -> None:
+def test_the_error_for_a_damaged_set_names_the_file_and_the_remedy(written: tuple[Path, bytes]) -> None:
     path, whole = written
     for place in (200, len(whole) // 2, len(whole) - 6):
         path.write_bytes(flipped(whole, place, 3))
@@ -66,18 +66,18 @@ def test_a_set_that_is_damaged_names_file_and_remedy(written: tuple[Path, bytes]
             dataset.read(path.parent, CONTRACT)
 
 
-def test_a_file_of_before_without_checksums_is_read(tmp_path: Path) -> None:
+def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
     pq.write_table(ROWS, tmp_path / "old.parquet")
     assert dataset.read(tmp_path, CONTRACT).rows == len(ROWS)
     assert fault_of(tmp_path / "old.parquet", ROWS.schema, len(ROWS)) == ""
 
 
-def test_the_checksums_that_spark_wrote_beside_a_file_cover_its_footer_too(tmp_path: Path) -> None:
+def test_the_checksums_that_spark_writes_beside_a_file_cover_its_footer(tmp_path: Path) -> None:
     path = tmp_path / "day.parquet"
     pq.write_table(ROWS, path)
     whole = path.read_bytes()
-    pieces = (whole[at : at + 512] for at in range(0, len(whole), 512))
-    sums = b"".join(crc32(piece).to_bytes(4, "big") for piece in pieces)
+    blocks = (whole[at : at + 512] for at in range(0, len(whole), 512))
+    sums = b"".join(crc32(block).to_bytes(4, "big") for block in blocks)
     (tmp_path / ".day.parquet.crc").write_bytes(b"crc\0" + (512).to_bytes(4, "big") + sums)
     assert fault_of(path, ROWS.schema, len(ROWS)) == ""
     path.write_bytes(whole.replace(b"parquet-cpp-arrow", b"parquet-cpp-Arrow"))
@@ -86,7 +86,7 @@ def test_the_checksums_that_spark_wrote_beside_a_file_cover_its_footer_too(tmp_p
 
 @pytest.fixture
 def features(tmp_path: Path) -> Callable[[Any], tuple[Path, Any]]:
-    """A home whose features are one committed file, and that file after something was done to it."""
+    """A home with one committed file of features, and that file after a change."""
 
     def with_file(change: Callable[[bytes], bytes | None]) -> tuple[Path, Any]:
         home, day = open_home(tmp_path / "home"), FIRST_DAY
@@ -102,11 +102,11 @@ def features(tmp_path: Path) -> Callable[[Any], tuple[Path, Any]]:
     return with_file
 
 
-def test_rows_of_a_table_are_those_that_were_committed(features: Any) -> None:
+def test_the_rows_read_are_those_committed(features: Any) -> None:
     _, tables = features(lambda whole: whole)
-    wanted = rows_table(days=1, per_day=30).select(SCHEMA.names).cast(SCHEMA)
-    assert repr(tables.read("features").to_pylist()) == repr(wanted.to_pylist())  # in which NaN is NaN
-    assert tables.read("features", [FIRST_DAY], ["is_fraud"]).equals(wanted.select(["is_fraud"]))
+    expected = rows_table(days=1, per_day=30).select(SCHEMA.names).cast(SCHEMA)
+    assert repr(tables.read("features").to_pylist()) == repr(expected.to_pylist())  # where NaN equals NaN
+    assert tables.read("features", [FIRST_DAY], ["is_fraud"]).equals(expected.select(["is_fraud"]))
     assert len(tables.read("features", [FIRST_DAY + 1])) == len(tables.read("transactions")) == 0
 
 
@@ -120,13 +120,13 @@ def test_rows_of_a_table_are_those_that_were_committed(features: Any) -> None:
     ],
     ids=["flipped", "cut", "gone", "empty"],
 )
-def test_a_damaged_file_of_a_table_is_named(features: Any, change: Any, fault: str) -> None:
+def test_the_error_for_a_damaged_file_names_it(features: Any, change: Any, fault: str) -> None:
     path, tables = features(change)
     with pytest.raises(Damaged, match=rf"{path.name} {fault}.*home repair"):
         tables.read("features")
 
 
-def test_a_file_with_other_rows_than_committed_is_damaged(features: Any) -> None:
+def test_a_file_with_another_number_of_rows_is_damaged(features: Any) -> None:
     def halved(whole: bytes) -> bytes:
         sink = pa.BufferOutputStream()
         pq.write_table(pq.read_table(pa.BufferReader(whole)).slice(0, 11), sink)
@@ -137,6 +137,6 @@ def test_a_file_with_other_rows_than_committed_is_damaged(features: Any) -> None
         tables.read("features")
 
 
-def test_glue_and_a_laptop_verify_checksums_alike() -> None:
+def test_glue_and_a_laptop_both_verify_checksums() -> None:
     cloud = pytest.importorskip("pipeline.infrastructure.glue_job")
     assert SPARK.items() <= cloud.SPARK_SETTINGS.items()

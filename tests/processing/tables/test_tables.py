@@ -1,4 +1,4 @@
-"""The tables of a home: what is committed is there whole or not at all, and wherever the home is moved to."""
+"""The tables of a home: commits are all or nothing, and the home can be moved."""
 
 import gc
 import os
@@ -50,7 +50,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_whatever_a_home_is_called_its_tables_lie_in_it(tmp_path: Path, name: str) -> None:
+def test_the_tables_are_in_the_home_whatever_its_name(tmp_path: Path, name: str) -> None:
     home = at(tmp_path / "homes" / name)
     put(home, "one", ["a"])
     put(home, "two", ["b"], FIRST + 1)
@@ -74,8 +74,8 @@ def link(home: Path, to: Path) -> Path:
     return to
 
 
-def begin_as_before(folder: Path) -> LocalHome:
-    """A home as it was made when its metadata still said where it lies."""
+def begin_with_absolute_locations(folder: Path) -> LocalHome:
+    """A home of an earlier version, whose metadata has absolute locations."""
     home = at(folder)
     warehouse = home.path("warehouse")
     warehouse.mkdir(parents=True)
@@ -92,13 +92,13 @@ def begin_as_before(folder: Path) -> LocalHome:
     return home
 
 
-@pytest.mark.parametrize("make", [begin, begin_as_before])
+@pytest.mark.parametrize("make", [begin, begin_with_absolute_locations])
 @pytest.mark.parametrize("moved", [move, copy, link])
-def test_a_home_that_is_moved_copied_or_linked_goes_on_as_itself(
+def test_a_home_can_be_moved_copied_or_linked(
     tmp_path: Path, make: Callable[[Path], LocalHome], moved: Callable[[Path, Path], Path]
 ) -> None:
     first = make(tmp_path / "first").folder
-    other = at(moved(first, tmp_path / "other place"))
+    other = at(moved(first, tmp_path / "other folder"))
     before = content(first) if first.exists() else {}
     assert ids(other) == ["a"]
     put(other, "two", ["b"], FIRST + 1)
@@ -110,15 +110,15 @@ def test_a_home_that_is_moved_copied_or_linked_goes_on_as_itself(
         assert ids(at(first)) == ["a", "b"]
 
 
-def test_a_home_made_before_goes_on_where_it_is(tmp_path: Path) -> None:
-    home = begin_as_before(tmp_path / "home")
+def test_a_home_with_absolute_locations_can_be_used(tmp_path: Path) -> None:
+    home = begin_with_absolute_locations(tmp_path / "home")
     assert ids(home) == ["a"]
     put(home, "two", ["b"])
     assert ids(home) == ["b"]
 
 
-@pytest.mark.parametrize("make", [begin, begin_as_before])
-def test_a_catalog_that_belongs_to_another_home_is_refused_before_anything_is_written(
+@pytest.mark.parametrize("make", [begin, begin_with_absolute_locations])
+def test_the_catalog_of_another_home_is_refused_before_anything_is_written(
     tmp_path: Path, make: Callable[[Path], LocalHome]
 ) -> None:
     make(tmp_path / "first")
@@ -149,7 +149,7 @@ def test_opening_changes_nothing(tmp_path: Path) -> None:
     assert content(home.folder) == before
 
 
-def test_features_of_another_definition_are_set_aside_by_the_commit_of_new_ones(tmp_path: Path) -> None:
+def test_features_with_another_definition_are_set_aside_by_the_commit_of_new_ones(tmp_path: Path) -> None:
     home = begin(tmp_path / "home")
     tables = open_tables(home, CONTRACT)
     files = written(home, tables, "features", "one", {FIRST: ["a"]})
@@ -160,19 +160,19 @@ def test_features_of_another_definition_are_set_aside_by_the_commit_of_new_ones(
     assert row_counts(opened.features) == {}
 
 
-def test_transactions_of_other_columns_are_refused(tmp_path: Path) -> None:
+def test_transactions_with_other_columns_are_refused(tmp_path: Path) -> None:
     home = begin(tmp_path / "home")
     with pytest.raises(BadInput, match=r"the table transactions .* has the columns"):
         open_tables(home, load("handbook"))
 
 
-def test_a_commit_needs_the_very_snapshot_that_was_read(tmp_path: Path) -> None:
+def test_a_commit_needs_the_snapshot_that_was_read(tmp_path: Path) -> None:
     home = begin(tmp_path / "home")
     first, second = open_tables(home, CONTRACT), open_tables(home, CONTRACT)
     ours = written(home, first, "transactions", "ours", {FIRST + 1: ["b"]})
     theirs = written(home, second, "transactions", "theirs", {FIRST + 1: ["b"], FIRST + 2: ["c"]})
     first.replace_days("transactions", ours, ours[FIRST + 1])
-    for days in ([FIRST + 1], [FIRST + 2]):  # also where no day is touched by both
+    for days in ([FIRST + 1], [FIRST + 2]):  # even if the runs change different days
         with pytest.raises(Conflict, match="another run changed the table transactions"):
             second.replace_days("transactions", days, theirs[days[0]])
     with pytest.raises(Conflict):
@@ -180,7 +180,7 @@ def test_a_commit_needs_the_very_snapshot_that_was_read(tmp_path: Path) -> None:
     assert ids(home) == ["a", "b"]
 
 
-def test_a_first_commit_by_two_is_one(tmp_path: Path) -> None:
+def test_only_one_of_two_first_commits_succeeds(tmp_path: Path) -> None:
     home = at(tmp_path / "home")
     first, second = open_tables(home, CONTRACT), open_tables(home, CONTRACT)
     files = written(home, first, "transactions", "one", {FIRST: ["a"]})
@@ -200,7 +200,7 @@ def changes_of(home: LocalHome, tables: Tables, run: str, day: int, names: list[
     )
 
 
-def test_a_conflict_leaves_nothing_of_what_was_written(tmp_path: Path) -> None:
+def test_a_conflict_leaves_no_files(tmp_path: Path) -> None:
     home = begin(tmp_path / "home")
     tables = open_tables(home, CONTRACT)
     changes = changes_of(home, tables, "late", FIRST + 1, ["b"])
@@ -211,7 +211,7 @@ def test_a_conflict_leaves_nothing_of_what_was_written(tmp_path: Path) -> None:
     assert not [entry.key for entry in home.entries("warehouse/") if "/data/late/" in entry.key]
 
 
-def test_a_run_that_does_not_hold_the_home_any_more_commits_nothing(tmp_path: Path) -> None:
+def test_a_run_that_lost_its_lease_commits_nothing(tmp_path: Path) -> None:
     home = begin(tmp_path / "home")
     tables = open_tables(home, CONTRACT)
     changes = changes_of(home, tables, "late", FIRST + 1, ["b"])
@@ -225,8 +225,8 @@ def test_a_run_that_does_not_hold_the_home_any_more_commits_nothing(tmp_path: Pa
     assert not [entry.key for entry in home.entries("warehouse/") if "/data/late/" in entry.key]
 
 
-class _Point:
-    """Sends a signal to this process at the n-th moment of a kind."""
+class _Trigger:
+    """Sends a signal to this process at the n-th call."""
 
     def __init__(self, number: int, which: signal.Signals) -> None:
         self.left, self.which = number, which
@@ -238,13 +238,13 @@ class _Point:
 
 
 @contextmanager
-def signalled(kind: str, number: int, which: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Point]:
-    """For a with block: SIGTERM ends as in the job, and one of both signals comes at a point of the commit."""
+def signalled(kind: str, number: int, which: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Trigger]:
+    """Handle SIGTERM as the job does, and send a signal at the n-th point of a kind, during a `with` block."""
 
     def ends(number: int, frame: FrameType | None) -> None:
         raise SystemExit(143)
 
-    point = _Point(number, which)
+    point = _Trigger(number, which)
     before = signal.signal(signal.SIGTERM, ends)
     targets = {"catalog commits": (Engine, "commit"), "catalog committed": (Session, "after_commit")}
     write = LocalFiles.new_output
@@ -269,7 +269,7 @@ def signalled(kind: str, number: int, which: signal.Signals, monkeypatch: pytest
 
 @pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("kind", ["a file is written", "catalog commits", "catalog committed"])
-def test_a_signal_at_any_point_of_the_commit_destroys_nothing(
+def test_a_signal_at_any_point_of_a_commit_destroys_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, which: signal.Signals
 ) -> None:
     home = begin(tmp_path / "home")
@@ -282,31 +282,31 @@ def test_a_signal_at_any_point_of_the_commit_destroys_nothing(
         changes = changes_of(home, tables, run, day, [f"{run}-x", f"{run}-y"])
         with signalled(kind, number, which, monkeypatch) as point, suppress(SystemExit, KeyboardInterrupt):
             commit(tables, changes, lambda key: home.remove(f"{key}/"))
-        del tables, changes  # as the end of the process would, which lets go of the catalog
+        del tables, changes  # releases the catalog, as the end of the process would
         gc.collect()
-        found = ids(home)
-        assert found in (known, sorted([*known, f"{run}-x", f"{run}-y"]))
+        after = ids(home)
+        assert after in (known, sorted([*known, f"{run}-x", f"{run}-y"]))
         assert referenced(home) <= {entry.key for entry in home.entries("warehouse/")}
         sweep(home)
         assert {entry.key for entry in home.entries("warehouse/") if "/data/" in entry.key} == referenced(home)
-        assert ids(home) == found
-        if point.left > 0:  # the commit has no further point of this kind
+        assert ids(home) == after
+        if point.left > 0:  # the commit has no more points of this kind
             break
     assert number > 2
 
 
-def test_what_no_snapshot_names_is_removed_and_nothing_of_others(tmp_path: Path) -> None:
+def test_unused_files_of_runs_are_removed_and_those_of_other_writers_are_not(tmp_path: Path) -> None:
     home = begin(tmp_path / "home")
-    put(home, "two", ["b"])  # replaces the day; the first snapshot can still be read
+    put(home, "two", ["b"])  # replaces the day; the first snapshot stays readable
     tables = open_tables(home, CONTRACT)
     written(home, tables, "transactions", "killed", {FIRST: ["x"], FIRST + 1: ["y"]})
     foreign = f"{tables.folder('transactions')}/data/day=2024-10-05/00000-0-of-another-writer.parquet"
     home.write(foreign, b"not committed yet")
-    kept = referenced(home)
+    in_use = referenced(home)
     assert sweep(home) == 2
-    assert {entry.key for entry in home.entries("warehouse/") if "/data/" in entry.key} == {*kept, foreign}
+    assert {entry.key for entry in home.entries("warehouse/") if "/data/" in entry.key} == {*in_use, foreign}
     assert sweep(home) == 0
-    assert len(kept) == 2
+    assert len(in_use) == 2
 
 
 def test_a_lost_catalog_is_not_a_new_home(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def overwrite(path: Path) -> None:
 @pytest.mark.parametrize(
     "what", ["catalog.db", "metadata/*.metadata.json", "metadata/*-m0.avro", "metadata/snap-*.avro"]
 )
-def test_damage_is_told_as_such(tmp_path: Path, what: str, damage: Callable[[Path], None]) -> None:
+def test_damage_raises_damaged(tmp_path: Path, what: str, damage: Callable[[Path], None]) -> None:
     home = begin(tmp_path / "home")
     newest = max(home.path("warehouse").rglob(what.rpartition("/")[2]), key=lambda path: path.stat().st_mtime_ns)
     damage(newest)

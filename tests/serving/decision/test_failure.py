@@ -1,4 +1,4 @@
-"""What fails, and what is answered then: nothing answered is lost, nothing counts twice, nothing hangs."""
+"""Failures of server, store and disk: no answered decision is lost, none counts twice, no request hangs."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def fresh(**changes: Any) -> dict[str, Any]:
-    """A transaction that was not sent before."""
+    """A new transaction."""
     return row(CONTRACT, **{"transaction_id": uuid.uuid4().hex} | changes)
 
 
@@ -64,17 +64,17 @@ def counted(folder: Path, terminal: str) -> int:
     return dict(zip(FEATURES.state_names, state, strict=True))["terminal_n_24h"] - 1
 
 
-def test_a_kill_in_the_middle_of_traffic_loses_no_answer_and_counts_none_twice(folder: Path) -> None:
+def test_killing_a_busy_server_loses_no_answer_and_counts_none_twice(folder: Path) -> None:
     process = server_process(folder, stdout=subprocess.DEVNULL)
     sent = [fresh(terminal_id="busy", customer_id=f"C{i % 7}") for i in range(3000)]
     answers: dict[str, dict[str, Any]] = {}
-    tried: list[dict[str, Any]] = []
+    attempts: list[dict[str, Any]] = []
 
     def call(mine: list[dict[str, Any]]) -> None:
-        # The first answer waits for the model to be loaded, and on a new machine for Numba to compile.
+        # The first response waits until the model is loaded and, on a new machine, compiled by Numba.
         with httpx.Client(base_url=address, timeout=60) as client, contextlib.suppress(httpx.TransportError):
             for request in mine:
-                tried.append(request)
+                attempts.append(request)
                 answers[request["transaction_id"]] = client.post("/v1/score", json=request).raise_for_status().json()
 
     try:
@@ -93,22 +93,22 @@ def test_a_kill_in_the_middle_of_traffic_loses_no_answer_and_counts_none_twice(f
     assert 80 <= len(answers) < len(sent)
 
     store = open_store(open_home(folder), CONTRACT)
-    kept = {made.event.transaction_id: made for made in store.decisions(10_000)}
+    recorded = {decision.event.transaction_id: decision for decision in store.decisions(10_000)}
     store.close()
-    assert set(answers) <= set(kept) <= {request["transaction_id"] for request in tried}
+    assert set(answers) <= set(recorded) <= {request["transaction_id"] for request in attempts}
     for name, answer in answers.items():
-        assert (answer["decision"], answer["score"]) == (kept[name].decision, kept[name].score)
-    assert counted(folder, "busy") == len(kept)
+        assert (answer["decision"], answer["score"]) == (recorded[name].decision, recorded[name].score)
+    assert counted(folder, "busy") == len(recorded)
     with TestClient(create_app(settings(folder))) as client:
-        for request in tried:  # the callers try again what they have no answer to, or all of it
+        for request in attempts:  # callers retry what got no answer, or everything
             again = client.post("/v1/score", json=request).json()
             name = request["transaction_id"]
-            assert again["repeated"] == (name in kept)
+            assert again["repeated"] == (name in recorded)
             assert name not in answers or again == answers[name] | {"repeated": True}
-    assert counted(folder, "busy") == len(tried)
+    assert counted(folder, "busy") == len(attempts)
 
 
-def test_two_servers_on_one_store_lose_no_increment(folder: Path) -> None:
+def test_two_servers_on_one_store_lose_no_count(folder: Path) -> None:
     with contextlib.ExitStack() as servers:
         addresses = [servers.enter_context(running(create_app(settings(folder)))) for _ in range(2)]
 
@@ -129,13 +129,13 @@ def model(folder: Path) -> LoadedModel:
     return load_model(registry, registry.names()[0], CONTRACT)
 
 
-def asked(name: str, model: LoadedModel, *, second: int = 0, cents: int = 100) -> DecisionRequest:
+def request_for(name: str, model: LoadedModel, *, second: int = 0, cents: int = 100) -> DecisionRequest:
     event = Event(name, 490_000 * HOUR_US + second * 1_000_000, cents, ("C1", "T1"))
     return DecisionRequest(event, FEATURES.encode({"channel": ["chip"]}, 1), model)
 
 
 class TestGroup:
-    """Decisions that are made together."""
+    """Decisions made together in one transaction."""
 
     @pytest.fixture
     def decider(self, folder: Path) -> Iterator[Decider]:
@@ -143,34 +143,40 @@ class TestGroup:
         yield Decider(FEATURES, store)
         store.close()
 
-    def test_each_sees_those_before_it(self, decider: Decider, model: LoadedModel) -> None:
-        answers = decider.answer_all([asked(f"t{i}", model, second=i) for i in range(5)])
+    def test_each_decision_sees_those_before_it(self, decider: Decider, model: LoadedModel) -> None:
+        answers = decider.answer_all([request_for(f"t{i}", model, second=i) for i in range(5)])
         counts = [np.frombuffer(a.decision.features)[3] for a in answers if isinstance(a, Answer)]
         assert counts == [1, 2, 3, 4, 5]
 
-    def test_one_that_is_wrong_does_not_spoil_the_others(self, decider: Decider, model: LoadedModel) -> None:
+    def test_an_error_in_one_does_not_affect_the_others(self, decider: Decider, model: LoadedModel) -> None:
         answers = decider.answer_all(
-            [asked("a", model), asked("b", model), asked("a", model, cents=7), asked("a", model), asked("c", model)]
+            [
+                request_for("a", model),
+                request_for("b", model),
+                request_for("a", model, cents=7),
+                request_for("a", model),
+                request_for("c", model),
+            ]
         )
         assert [type(answer) for answer in answers] == [Answer, Answer, Conflict, Answer, Answer]
         assert [answer.repeated for answer in answers if isinstance(answer, Answer)] == [False, False, True, False]
-        assert {made.event.transaction_id for made in decider.decisions(9)} == {"a", "b", "c"}
+        assert {decision.event.transaction_id for decision in decider.decisions(9)} == {"a", "b", "c"}
 
     def test_all_are_recorded_or_none(
         self, decider: Decider, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store = decider.store
         assert isinstance(store, SqliteStore)
-        with sqlite3.connect(store.path) as db:  # the third record meets an error of the database
+        with sqlite3.connect(store.path) as db:  # the third insert fails
             db.execute(
                 "CREATE TRIGGER full BEFORE INSERT ON decisions WHEN NEW.transaction_id = 'c'"
                 " BEGIN SELECT RAISE(ABORT, 'disk full'); END"
             )
         with pytest.raises(StoreUnavailable, match="disk full"):
-            decider.answer_all([asked(name, model) for name in "abc"])
+            decider.answer_all([request_for(name, model) for name in "abc"])
         assert decider.decisions(9) == []
 
-    def test_many_at_once_are_decided_in_few_transactions(self, decider: Decider, model: LoadedModel) -> None:
+    def test_concurrent_requests_share_transactions(self, decider: Decider, model: LoadedModel) -> None:
         sizes = []
         answer_all = decider.answer_all
 
@@ -182,22 +188,22 @@ class TestGroup:
         together = GroupCommit(decider)
 
         async def many() -> list[Answer]:
-            return await asyncio.gather(*(together.answer(asked(f"m{i}", model, second=i)) for i in range(40)))
+            return await asyncio.gather(*(together.answer(request_for(f"m{i}", model, second=i)) for i in range(40)))
 
         answers = asyncio.run(many())
         together.close()
         assert [answer.decision.event.transaction_id for answer in answers] == [f"m{i}" for i in range(40)]
         assert sizes == [32, 8]
 
-    def test_a_busy_store_is_waited_for_off_the_loop(self, decider: Decider, model: LoadedModel) -> None:
+    def test_waiting_for_a_busy_store_does_not_block_the_loop(self, decider: Decider, model: LoadedModel) -> None:
         store = decider.store
         assert isinstance(store, SqliteStore)
         together = GroupCommit(decider)
 
-        async def scene() -> tuple[Answer, float]:
+        async def wait_for_lock() -> tuple[Answer, float]:
             with locked(store.path):
                 began = time.monotonic()
-                waiting = asyncio.ensure_future(together.answer(asked("w", model)))
+                waiting = asyncio.ensure_future(together.answer(request_for("w", model)))
                 slowest, last = 0.0, began
                 while time.monotonic() - began < 0.15:  # the loop goes on meanwhile
                     await asyncio.sleep(0.005)
@@ -206,8 +212,8 @@ class TestGroup:
             return await waiting, slowest
 
         with pytest.raises(StoreBusy), locked(store.path):
-            decider.answer_all([asked("x", model)], wait=False)
-        answer, slowest = asyncio.run(scene())
+            decider.answer_all([request_for("x", model)], wait=False)
+        answer, slowest = asyncio.run(wait_for_lock())
         together.close()
         assert (answer.decision.event.transaction_id, answer.repeated) == ("w", False)
         assert slowest < 0.12
@@ -215,7 +221,7 @@ class TestGroup:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the store as another process would."""
+    """Lock the store as another process would."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield
@@ -224,7 +230,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def full_disk(path: Path) -> Iterator[None]:
-    """No file may grow beyond what the write-ahead log has now."""
+    """Let no file grow beyond the present size of the write-ahead log."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = path.with_name(path.name + "-wal").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -236,7 +242,7 @@ def full_disk(path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("fails", [locked, full_disk])
 @pytest.mark.parametrize("without", ["refuse", "score"])
-def test_a_store_that_fails_ends_in_the_answer_that_is_set(
+def test_without_the_store_the_api_refuses_or_scores_as_configured(
     folder: Path, fails: Callable[[Path], contextlib.AbstractContextManager[None]], without: str
 ) -> None:
     path = folder / "online" / "store.sqlite"
@@ -245,7 +251,7 @@ def test_a_store_that_fails_ends_in_the_answer_that_is_set(
         assert client.post("/v1/score", json=fresh(terminal_id="T-full")).json()["behaviour"] == "known"
         sent = fresh(terminal_id="T-full")
         with fails(path):
-            for _ in range(2):  # the second comes while the store is left alone
+            for _ in range(2):  # the second one comes during the pause
                 began = time.monotonic()
                 reply = client.post("/v1/score", json=sent)
                 assert time.monotonic() - began < 10
@@ -253,24 +259,24 @@ def test_a_store_that_fails_ends_in_the_answer_that_is_set(
                     assert (reply.status_code, reply.headers["Retry-After"]) == (503, "1")
                     assert "online store" in reply.json()["error"]["message"]
                 else:
-                    told = reply.json()
-                    assert (reply.status_code, told["behaviour"], told["repeated"]) == (200, "unavailable", False)
+                    answer = reply.json()
+                    assert (reply.status_code, answer["behaviour"], answer["repeated"]) == (200, "unavailable", False)
             assert client.post("/v1/feedback", json={"transaction_id": "x", "is_fraud": True}).status_code == 503
             assert client.get("/health/live").status_code == 200
         time.sleep(1)
         again = client.post("/v1/score", json=sent).json()
-        assert (again["behaviour"], again["repeated"]) == ("known", False)  # nothing was half recorded
+        assert (again["behaviour"], again["repeated"]) == ("known", False)  # nothing was recorded in part
     assert counted(folder, "T-full") == 2
 
 
-def test_without_the_store_what_needs_it_is_missing_and_the_rest_is_not(folder: Path, model: LoadedModel) -> None:
-    answer = Decider(FEATURES, None).decide_without_store(asked("a", model, cents=250))
+def test_without_the_store_only_the_features_that_need_it_are_missing(folder: Path, model: LoadedModel) -> None:
+    answer = Decider(FEATURES, None).decide_without_store(request_for("a", model, cents=250))
     values = dict(zip(FEATURES.names, np.frombuffer(answer.decision.features), strict=True))
     assert (values["amount"], values["channel"]) == (2.5, 0.0)
     assert {name for name, value in values.items() if not np.isnan(value)} == {"amount", "hour", "weekend", "channel"}
 
 
-def test_a_log_line_that_cannot_be_written_is_counted_and_fails_nothing() -> None:
+def test_a_log_line_that_cannot_be_written_is_counted_and_does_no_harm() -> None:
     before = LineWriter.lost
     with contextlib.suppress(OSError), open("/dev/full", "w") as full:
         LineWriter(full).msg("lost")
@@ -278,7 +284,7 @@ def test_a_log_line_that_cannot_be_written_is_counted_and_fails_nothing() -> Non
 
 
 class Cable:
-    """A connection to a server that can be cut: what is connected stays so, and nothing comes through."""
+    """A proxy for a server that can be cut: connections stay open, but nothing passes."""
 
     def __init__(self, server: tuple[str, int]) -> None:
         self.server, self.cut = server, False
@@ -307,7 +313,7 @@ class Cable:
 
 @pytest.mark.cloud
 @pytest.mark.parametrize("without", ["refuse", "score"])
-def test_a_table_that_is_silent_ends_in_the_answer_that_is_set(
+def test_without_a_response_from_dynamodb_the_api_refuses_or_scores_as_configured(
     s3_url: Callable[[], str], online_table: str, monkeypatch: pytest.MonkeyPatch, without: str
 ) -> None:
     address = s3_url()

@@ -1,4 +1,4 @@
-"""Following latest.json: models change under load without a failed request; what cannot be trusted is not taken."""
+"""Following latest.json: models change under load without a failed request, and untrusted models are not loaded."""
 
 import hashlib
 import io
@@ -36,7 +36,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 class Caller:
-    """A thread that sends transactions one after the other, and keeps what came back."""
+    """A thread that sends one transaction after the other and keeps the responses."""
 
     def __init__(self, address: str) -> None:
         self.address, self.replies = address, list[httpx.Response]()
@@ -59,9 +59,9 @@ class Caller:
 
     @property
     def versions(self) -> list[str]:
-        """The versions that answered, each once for every stretch of answers."""
-        told = [reply.json().get("model_version") for reply in self.replies]
-        return [version for i, version in enumerate(told) if i == 0 or told[i - 1] != version]
+        """The versions that answered, without consecutive repeats."""
+        versions = [reply.json().get("model_version") for reply in self.replies]
+        return [version for i, version in enumerate(versions) if i == 0 or versions[i - 1] != version]
 
 
 def test_promotion_and_rollback_are_followed_without_a_failed_request(tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_promotion_and_rollback_are_followed_without_a_failed_request(tmp_path: 
     assert not any(reply.json()["repeated"] for reply in caller.replies)
 
 
-def replace_whole(home: Home, version: str, file: bytes, name: str = "model.joblib") -> None:
-    """What whoever may write a version's keys can do: another file, and a manifest that fits it."""
+def plant(home: Home, version: str, file: bytes, name: str = "model.joblib") -> None:
+    """Replace a file and adapt the manifest, as anybody with write access to a version's keys can."""
     manifest = json.loads(home.read(f"models/{version}/manifest.json"))
     manifest["files"][name] = hashlib.sha256(file).hexdigest()
     home.write(f"models/{version}/{name}", file)
@@ -87,7 +87,7 @@ def replace_whole(home: Home, version: str, file: bytes, name: str = "model.jobl
 
 
 def unpin(home: Home) -> None:
-    """latest.json as it was before it had pins."""
+    """Write latest.json as versions without pins did."""
     pointer = json.loads(home.read(POINTER))
     home.write(POINTER, json.dumps({name: value for name, value in pointer.items() if name != "pins"}).encode())
 
@@ -104,13 +104,13 @@ def test_a_damaged_model_is_refused_and_the_old_one_serves_on(tmp_path: Path, mo
     with capture_logs() as lines, running(create_app(settings(tmp_path))) as address, Caller(address) as caller:
         wait_until(lambda: caller.versions == [good])
         damage(home, bad)
-        with monkeypatch.context() as whole:  # as if it had been damaged between promotion and loading
+        with monkeypatch.context() as whole:  # as if it was damaged between promotion and loading
             whole.setattr(Published, "verify", lambda _: None)
             promote(home, bad)
         wait_until(lambda: ready(address)["trouble"] is not None)
         assert (ready(address)["model_version"], bad in ready(address)["trouble"]) == (good, True)
         assert "is not the published file" in httpx.get(f"{address}/v1/model").json()["trouble"]
-        time.sleep(0.3)  # several more looks
+        time.sleep(0.3)  # several more checks
         promote(home, better)
         wait_until(lambda: caller.versions == [good, better])
         assert ready(address)["trouble"] is None
@@ -123,12 +123,12 @@ def test_a_damaged_model_is_refused_and_the_old_one_serves_on(tmp_path: Path, mo
 def ready(address: str) -> dict[str, Any]:
     reply = httpx.get(f"{address}/health/ready")
     assert reply.status_code == 200
-    told: dict[str, Any] = reply.json()
-    return told
+    document: dict[str, Any] = reply.json()
+    return document
 
 
 class Trap:
-    """Unpickled, it leaves a mark."""
+    """Unpickling this creates the file `mark`."""
 
     marks: tuple[str, ...] = ()
 
@@ -156,7 +156,7 @@ def dumped(model: Any) -> bytes:
 
 
 def pinning(home: Home, version: str) -> Latest:
-    """The pointer as it would be if this version were promoted as it is."""
+    """latest.json as it would be if this version were promoted."""
     return Latest(version, (), "", "", "", 1, pins={version: Registry(home).open(version).digest})
 
 
@@ -219,13 +219,13 @@ class TestLoading:
             load_model(Registry(home), candidate, CONTRACT)
         assert not mark.exists()
 
-    def test_unpickles_nothing_where_packed_models_alone_are_allowed(self, home: Home, tmp_path: Path) -> None:
+    def test_unpickles_nothing_where_only_packed_models_are_allowed(self, home: Home, tmp_path: Path) -> None:
         mark = tmp_path / "unpickled"
         version = promote(home, publish(home, file=pickle.dumps(Trap(mark))))
         with pytest.raises(CannotServe, match="FRAUDLINE_MODELS=any"):
             load_model(Registry(home), version, CONTRACT, packed_only=True)
         assert not mark.exists()
-        with pytest.raises(CannotServe, match="cannot score"):  # allowed, it would have been
+        with pytest.raises(CannotServe, match="cannot score"):  # it is unpickled where that is allowed
             load_model(Registry(home), version, CONTRACT)
         assert mark.exists()
 
@@ -257,7 +257,7 @@ class TestFollower:
         with capture_logs() as lines:
             yield lines
 
-    def test_a_refused_model_is_tried_again_only_slowly(self, home: Home, lines: list[Any]) -> None:
+    def test_a_refused_model_is_retried_after_a_while(self, home: Home, lines: list[Any]) -> None:
         version = publish(home)
         promote(home, version)
         whole = home.read(f"models/{version}/model.joblib")
@@ -287,7 +287,7 @@ class TestFollower:
         assert [line["event"] for line in lines] == ["model_serves", "latest_unreadable"]
 
     @pytest.mark.parametrize("packs", [False, True])
-    def test_what_replaces_a_promoted_model_is_refused_by_who_starts_and_by_who_follows(
+    def test_a_model_planted_after_promotion_is_refused_by_new_and_running_servers(
         self, home: Home, lines: list[Any], tmp_path: Path, packs: bool
     ) -> None:
         mark, more = tmp_path / "unpickled", {"scorer.npz": packed("transactions")}
@@ -296,16 +296,14 @@ class TestFollower:
         following.check()
         other = promote(home, publish(home, 1))
         following.check()
-        name, planted = (
-            ("scorer.npz", packed("transactions", 1)) if packs else ("model.joblib", pickle.dumps(Trap(mark)))
-        )
-        replace_whole(home, version, planted, name)
+        name, file = ("scorer.npz", packed("transactions", 1)) if packs else ("model.joblib", pickle.dumps(Trap(mark)))
+        plant(home, version, file, name)
         with pytest.raises(CorruptModel, match="not the manifest that was promoted"):
             Registry(home).rollback(by="a test")
         with pytest.raises(CorruptModel, match="not the manifest that was promoted"):
             promote(home, version)
         assert following.current().model.version == other
-        replace_whole(home, other, pickle.dumps(Trap(mark)))
+        plant(home, other, pickle.dumps(Trap(mark)))
         starting = Follower(Registry(home), CONTRACT)
         starting.check()
         following.check()
@@ -315,7 +313,7 @@ class TestFollower:
         assert following.current().model.version == other
         assert not mark.exists()
 
-    def test_a_pointer_of_before_pins_opens_a_packed_model_with_a_warning(self, home: Home, lines: list[Any]) -> None:
+    def test_without_a_pin_a_packed_model_is_loaded_with_a_warning(self, home: Home, lines: list[Any]) -> None:
         version = promote(home, publish(home, more={"scorer.npz": packed("transactions")}))
         unpin(home)
         follower = Follower(Registry(home), CONTRACT)
@@ -328,21 +326,21 @@ class TestFollower:
         assert latest is not None
         assert (latest.pin, follower.trouble) == (Registry(home).open(version).digest, None)
 
-    def test_a_version_that_is_pinned_anew_with_another_content_is_loaded_again(self, home: Home) -> None:
+    def test_a_version_pinned_again_with_different_content_is_loaded_again(self, home: Home) -> None:
         version = promote(home, publish(home, more={"scorer.npz": packed("transactions")}))
         unpin(home)
         follower = Follower(Registry(home), CONTRACT)
         follower.check()
-        replace_whole(home, version, packed("transactions", 1), "scorer.npz")
+        plant(home, version, packed("transactions", 1), "scorer.npz")
         promote(home, version)
         follower.check()
         assert follower.current().model.digest == Registry(home).open(version).digest
 
-    def test_going_back_to_what_serves_loads_nothing(self, home: Home, lines: list[Any]) -> None:
+    def test_rolling_back_to_the_serving_model_loads_nothing(self, home: Home, lines: list[Any]) -> None:
         version = promote(home, publish(home))
         follower = Follower(Registry(home), CONTRACT)
         follower.check()
-        served = follower.current()
+        before = follower.current()
         promote(home, publish(home, file=dumped(Constant(7.0))))
         follower.check()
         refused = follower.trouble
@@ -350,15 +348,15 @@ class TestFollower:
         follower.check()
         now = follower.current()
         assert refused is not None
-        assert (now.model, now.since) == (served.model, served.since)
+        assert (now.model, now.since) == (before.model, before.since)
         assert follower.trouble is None
         assert now.model.version == version
-        assert now.promoted_at != served.promoted_at
+        assert now.promoted_at != before.promoted_at
 
-    def test_nothing_ends_the_following(
+    def test_no_error_stops_the_follower(
         self, tmp_path: Path, home: Home, lines: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Not even an error that nobody thought of."""
+        """Not even an unexpected one."""
         version = publish(home)
         with TestClient(create_app(settings(tmp_path))) as client:
             with monkeypatch.context() as broken:

@@ -1,4 +1,4 @@
-"""Why a transaction is called fraud: exact contributions of the features, and the words made of them."""
+"""Why a transaction is flagged as fraud: exact contributions of the features, and their descriptions."""
 
 import itertools
 import math
@@ -103,8 +103,8 @@ class TestContributions:
         np.testing.assert_allclose(found.sum(axis=1) + contributions.expected, raw, rtol=1e-9)
         assert not found[:, -1].any()
 
-    def test_are_alike_for_features_that_do_alike(self) -> None:
-        """`x0 and x1`, a tree that could as well ask in the other order."""
+    def test_are_equal_for_equal_features(self) -> None:
+        """For `x0 and x1`, in whichever order the tree tests them."""
         arrays: Arrays = {
             "format": np.array(1),
             "features": np.array(2),
@@ -122,7 +122,7 @@ class TestContributions:
         first, second = Contributions(arrays).of(np.array([[0.0, 1.0], [1.0, 0.0]]))
         assert first.tolist() == second[::-1].tolist()
 
-    def test_of_one_row_are_those_of_many(self) -> None:
+    def test_do_not_depend_on_the_other_rows(self) -> None:
         arrays, rows = fitted()
         contributions = Contributions(arrays)
         together = contributions.of(rows)
@@ -159,8 +159,8 @@ def test_without_counts_a_model_scores_and_gives_no_reasons() -> None:
     assert PackedScorer(again).scores(rows).tolist() == scores.tolist()
 
 
-def told(contract: Contract, **contributions: float) -> list[str]:
-    """The texts for a row in which each feature is its place in the row."""
+def texts_of(contract: Contract, **contributions: float) -> list[str]:
+    """The texts for a row in which the value of each feature is its index."""
     names = FeatureSet(contract).names
     weights = [contributions.get(name, 0.0) for name in names]
     return [reason.text for reason in Reasons(contract, names).of([float(i) for i in range(len(names))], weights)]
@@ -191,33 +191,33 @@ class TestWords:
             ("channel", math.nan, "channel missing or unlisted"),
         ],
     )
-    def test_tell_a_value(self, feature: str, value: float, text: str) -> None:
+    def test_describe_a_value(self, feature: str, value: float, text: str) -> None:
         values = [value if name == feature else 0.0 for name in NAMES]
         (reason,) = Reasons(CONTRACT, NAMES).of(values, [float(name == feature) for name in NAMES])
         assert (reason.text, reason.feature, reason.weight) == (text, feature, 1.0)
 
     @pytest.mark.parametrize("name", contracts.shipped())
-    def test_are_there_for_every_feature_and_value(self, name: str) -> None:
+    def test_exist_for_every_feature_and_value(self, name: str) -> None:
         contract = contracts.load(name)
         names = FeatureSet(contract).names
         reasons = Reasons(contract, names)
         for value in (0.0, 1.0, math.nan):
             for i, feature in enumerate(names):
-                if not (math.isnan(value) and feature in ("hour", "weekend")):  # these always have one
+                if not (math.isnan(value) and feature in ("hour", "weekend")):  # which always have a value
                     (reason,) = reasons.of([value] * len(names), np.eye(len(names))[i].tolist())
                     own_words = {"amount", "weekend", *contract.numeric, *contract.categorical}
                     assert feature in own_words or feature.replace("_", " ") not in reason.text
 
-    def test_features_of_one_topic_speak_together_through_the_strongest(self) -> None:
-        texts = told(CONTRACT, customer_count_1d=0.4, customer_count_7d=0.5, amount=0.8, customer_count_30d=-0.05)
+    def test_the_strongest_feature_of_a_topic_speaks_for_all(self) -> None:
+        texts = texts_of(CONTRACT, customer_count_1d=0.4, customer_count_7d=0.5, amount=0.8, customer_count_30d=-0.05)
         assert texts == ["5 transactions of this customer in 7 days", "amount 0.00"]
 
-    def test_at_most_three_and_only_what_speaks_for_fraud(self) -> None:
+    def test_are_at_most_three_and_only_for_fraud(self) -> None:
         weights = {"amount": 1.0, "hour": 2.0, "customer_count_1d": 3.0, "terminal_count_1d": 4.0, "channel": -9.0}
-        assert len(told(CONTRACT, **weights)) == 3
-        assert told(CONTRACT, channel=-1.0) == []
+        assert len(texts_of(CONTRACT, **weights)) == 3
+        assert texts_of(CONTRACT, channel=-1.0) == []
 
-    def test_a_feature_unknown_here_is_told_by_its_name(self) -> None:
+    def test_an_unknown_feature_is_described_by_its_name(self) -> None:
         (reason,) = Reasons(CONTRACT, ["night_share"]).of([0.25], [1.0])
         assert reason.text == "night share 0.25"
 
@@ -227,9 +227,9 @@ class TestWords:
 
 
 class TestDecisions:
-    def test_fraud_has_reasons_that_stay(self, tmp_path: Path) -> None:
+    def test_a_flagged_transaction_keeps_its_reasons(self, tmp_path: Path) -> None:
         home = explained_home(tmp_path)
-        sent = row(CONTRACT, transaction_id="great", amount=900)
+        sent = row(CONTRACT, transaction_id="large", amount=900)
         with TestClient(create_app(settings(tmp_path))) as client:
             first = client.post("/v1/score", json=sent).json()
             assert (first["decision"], first["reasons"][0]["text"]) == ("fraud", "amount 900.00")
@@ -245,9 +245,9 @@ class TestDecisions:
             other = client.post("/v1/score", json=row(CONTRACT, transaction_id="other", amount=900)).json()
             assert (other["decision"], other["reasons"]) == ("fraud", None)
             listed = client.get("/v1/decisions").json()["decisions"]
-            assert [past["reasons"] for past in listed] == [None, [], first["reasons"]]
+            assert [decision["reasons"] for decision in listed] == [None, [], first["reasons"]]
 
-    def test_add_up_to_the_score_that_is_served(self, tmp_path: Path) -> None:
+    def test_contributions_add_up_to_the_score(self, tmp_path: Path) -> None:
         registry = Registry(explained_home(tmp_path))
         model = load_model(registry, registry.names()[0], CONTRACT)
         assert model.explain is not None

@@ -1,4 +1,4 @@
-"""What is amiss while requests are answered is told: in the log once, in the metrics, to who asks, in the console."""
+"""Troubles while requests are answered: logged once, and shown by metrics, /health/ready and the console."""
 
 import contextlib
 import json
@@ -48,7 +48,7 @@ from serving.files.score_file import score_file
 CONTRACT = contracts.load("transactions")
 HOUR = int(time.time()) // 3600
 TIMEOUT = 0.2
-FILLED = {"online_buckets": 10}  # of a run, as the manifest of its model says
+FILLED = {"online_buckets": 10}  # from the manifest of a run that filled the store
 
 
 def fresh(**changes: Any) -> dict[str, Any]:
@@ -57,13 +57,14 @@ def fresh(**changes: Any) -> dict[str, Any]:
 
 def troubles(client: Any) -> dict[str, str]:
     reply = client.get("/health/ready")
-    assert reply.status_code == 200  # whatever is amiss: a model is loaded
-    return {one["name"]: one["message"] for one in reply.json()["troubles"]}
+    assert reply.status_code == 200  # whatever the troubles: a model is loaded
+    return {trouble["name"]: trouble["message"] for trouble in reply.json()["troubles"]}
 
 
-def sample(client: Any, sought: str, **labels: str) -> float | None:
-    found = text_string_to_metric_families(client.get("/metrics").text)
-    values = [one.value for family in found for one in family.samples if (one.name, one.labels) == (sought, labels)]
+def sample(client: Any, name: str, **labels: str) -> float | None:
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    samples = [sample for family in families for sample in family.samples]
+    values = [sample.value for sample in samples if (sample.name, sample.labels) == (name, labels)]
     return values[0] if values else None
 
 
@@ -81,7 +82,7 @@ def lines_of(lines: list[Any], *names: str) -> list[str]:
 
 
 class Disk:
-    """A disk on which a commit does not return while it is frozen."""
+    """A disk on which no commit returns while it is frozen."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._moves, self.waited_for = threading.Event(), threading.Event()
@@ -108,7 +109,9 @@ class Disk:
 
 
 @pytest.mark.parametrize("without", ["refuse", "score"])
-def test_a_disk_that_freezes_stops_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: str) -> None:
+def test_requests_are_answered_while_the_disk_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: str
+) -> None:
     serving_home(tmp_path)
     disk = Disk(monkeypatch)
     app = create_app(settings(tmp_path, store_timeout_seconds=TIMEOUT, without_store=without))
@@ -143,11 +146,11 @@ def test_a_disk_that_freezes_stops_no_answer(tmp_path: Path, monkeypatch: pytest
         assert eventually(lambda: not troubles(client))
         again = client.post("/v1/score", json=sent).json()
         assert again["behaviour"] == "known"
-        assert again["repeated"]  # what was under way was recorded, whole
+        assert again["repeated"]  # the pending decision was recorded
     assert lines_of(lines, *names) == list(names)
 
 
-def test_a_log_that_nobody_reads_stops_no_answer(tmp_path: Path) -> None:
+def test_requests_are_answered_while_nobody_reads_the_log(tmp_path: Path) -> None:
     serving_home(tmp_path)
     process = server_process(tmp_path)
     try:
@@ -160,13 +163,13 @@ def test_a_log_that_nobody_reads_stops_no_answer(tmp_path: Path) -> None:
         assert process.stdout is not None
         process.terminate()
         logged = [json.loads(line) for line in process.stdout]
-        assert sum(line["event"] == "decision" for line in logged) == 600  # none was lost either
+        assert sum(line["event"] == "decision" for line in logged) == 600  # and none was lost
     finally:
         process.kill()
         process.wait(20)
 
 
-def test_a_store_that_does_not_answer_is_told_once_and_so_is_its_return(tmp_path: Path) -> None:
+def test_a_store_that_stops_answering_is_logged_once_and_so_is_its_return(tmp_path: Path) -> None:
     serving_home(tmp_path)
     with TestClient(create_app(settings(tmp_path, store_timeout_seconds=TIMEOUT))) as client:
         store = tmp_path / STORE_KEY
@@ -176,17 +179,17 @@ def test_a_store_that_does_not_answer_is_told_once_and_so_is_its_return(tmp_path
             for _ in range(3):
                 assert client.post("/v1/score", json=fresh()).status_code == 503
             assert set(troubles(client)) == {"store_unavailable"}
-            assert not store.exists()  # it did not begin anew
+            assert not store.exists()  # no new one was created
             away.rename(store)
             assert eventually(lambda: client.post("/v1/score", json=fresh()).status_code == 200)
             assert eventually(lambda: not troubles(client))
-    told = [line for line in lines if line["event"].startswith("store_unavailable")]
-    assert [line["event"] for line in told] == ["store_unavailable", "store_unavailable_over"]
-    assert "removed or replaced" in told[0]["fault"]
-    assert told[1]["seconds"] > 0
+    logged = [line for line in lines if line["event"].startswith("store_unavailable")]
+    assert [line["event"] for line in logged] == ["store_unavailable", "store_unavailable_over"]
+    assert "removed or replaced" in logged[0]["fault"]
+    assert logged[1]["seconds"] > 0
 
 
-def test_what_was_in_a_store_that_is_gone_is_not_written_beside_it(tmp_path: Path) -> None:
+def test_a_store_whose_file_is_gone_writes_nothing(tmp_path: Path) -> None:
     home = begin(tmp_path)
     store = open_store(home, CONTRACT)
     (tmp_path / STORE_KEY).unlink()
@@ -206,7 +209,7 @@ class TestLost:
         return home
 
     @pytest.mark.parametrize("without", ["refuse", "score"])
-    def test_nothing_is_answered_as_known(self, home: Home, tmp_path: Path, without: str) -> None:
+    def test_no_decision_counts_on_it(self, home: Home, tmp_path: Path, without: str) -> None:
         with capture_logs() as lines, TestClient(create_app(settings(tmp_path, without_store=without))) as client:
             reply = client.post("/v1/score", json=fresh())
             if without == "refuse":
@@ -221,7 +224,7 @@ class TestLost:
             assert eventually(lambda: not troubles(client))
         assert lines_of(lines, "store_lost", "store_lost_over") == ["store_lost", "store_lost_over"]
 
-    def test_a_file_is_not_scored_against_it(self, home: Home, tmp_path: Path) -> None:
+    def test_no_file_is_scored_with_it(self, home: Home, tmp_path: Path) -> None:
         from rich.console import Console
 
         path = tmp_path / "rows.csv"
@@ -230,14 +233,14 @@ class TestLost:
         with pytest.raises(BadInput, match="is empty"):
             score_file(path, home, None, None, Console(quiet=True))
 
-    def test_a_home_that_was_never_filled_has_lost_nothing(self, tmp_path: Path) -> None:
+    def test_a_store_that_was_never_filled_is_not_lost(self, tmp_path: Path) -> None:
         serving_home(tmp_path / "new")
         with TestClient(create_app(settings(tmp_path / "new"))) as client:
             assert client.post("/v1/score", json=fresh()).json()["behaviour"] == "known"
             assert troubles(client) == {}
 
     @pytest.mark.spark
-    def test_it_is_made_anew_from_the_tables(self, tmp_path: Path) -> None:
+    def test_it_is_rebuilt_from_the_tables(self, tmp_path: Path) -> None:
         home = begin_with_tables(tmp_path / "home")
         assert store_lag(home, TABLES_CONTRACT) == "it is missing, although the tables hold transactions"
         open_store(home, TABLES_CONTRACT).close()
@@ -247,7 +250,7 @@ class TestLost:
 
 
 def fill(home: Home, *, days: float = 0.0, labelled: float = 0.0, broken: bool = False) -> None:
-    """A refresh whose data ends so many days ago, with labels up to then; or one that ends halfway."""
+    """Refresh with data up to `days` ago and labels up to `labelled` days ago. A `broken` refresh stops halfway."""
     now_us = int(time.time() * 1e6)
 
     def buckets() -> Iterator[list[Bucket]]:
@@ -262,7 +265,7 @@ def fill(home: Home, *, days: float = 0.0, labelled: float = 0.0, broken: bool =
     store.close()
 
 
-def test_a_refresh_that_ended_halfway_is_told_until_one_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfinished_refresh_is_a_trouble_until_one_finishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = serving_home(tmp_path)
     fill(home)
     with capture_logs() as lines, TestClient(create_app(settings(tmp_path))) as client:
@@ -284,52 +287,52 @@ def test_a_refresh_that_ended_halfway_is_told_until_one_ends(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
-    ("days", "labelled", "found"),
+    ("days", "labelled", "expected"),
     [
-        (0, 36, set()),  # labels take a week by the contract, and a month is let pass
+        (0, 36, set()),  # the label delay is a week, and a month is tolerated
         (0, 40, {"labels_old"}),
         (40, 0, set()),
         (50, 0, {"horizon_old"}),
         (50, 50, {"horizon_old", "labels_old"}),
     ],
 )
-def test_what_no_run_and_no_label_reached_for_long_is_told_while_there_is_traffic(
-    tmp_path: Path, days: float, labelled: float, found: set[str]
+def test_old_horizons_and_labels_are_troubles_only_while_there_is_traffic(
+    tmp_path: Path, days: float, labelled: float, expected: set[str]
 ) -> None:
     home = serving_home(tmp_path)
     fill(home, days=days, labelled=labelled)
     with TestClient(create_app(settings(tmp_path))) as client:
         assert client.post("/v1/score", json=fresh()).status_code == 200
-        for _ in range(FEWEST_LIVE):  # made-up transactions of last year
+        for _ in range(FEWEST_LIVE):  # transactions of last year are no traffic
             assert client.post("/v1/score", json=fresh(event_time="2025-03-01T12:00:00Z")).status_code == 200
         time.sleep(0.7)
         assert troubles(client) == {}
         for _ in range(FEWEST_LIVE):
             client.post("/v1/score", json=fresh())
-        if found:
-            assert eventually(lambda: set(troubles(client)) == found)
+        if expected:
+            assert eventually(lambda: set(troubles(client)) == expected)
         time.sleep(0.7)
-        assert set(troubles(client)) == found
+        assert set(troubles(client)) == expected
         assert sample(client, "fraudline_label_age_seconds") == pytest.approx(labelled * 86_400, abs=600)
         assert sample(client, "fraudline_horizon_age_seconds") == pytest.approx(days * 86_400, abs=7200)
         page = client.get("/console/serving").text
-        assert (("known label is" in page), ("have runs stopped" in page)) == ("labels_old" in found, days > 45)
+        assert (("known label is" in page), ("have runs stopped" in page)) == ("labels_old" in expected, days > 45)
 
 
-def test_a_report_makes_labels_young_again(tmp_path: Path) -> None:
+def test_a_new_label_ends_the_trouble_of_old_labels(tmp_path: Path) -> None:
     home = serving_home(tmp_path)
     fill(home, labelled=40)
     with TestClient(create_app(settings(tmp_path))) as client:
         sent = [fresh() for _ in range(FEWEST_LIVE + 1)]
-        for one in sent:
-            client.post("/v1/score", json=one)
+        for transaction in sent:
+            client.post("/v1/score", json=transaction)
         assert eventually(lambda: set(troubles(client)) == {"labels_old"})
-        told = {"transaction_id": sent[0]["transaction_id"], "is_fraud": False}
-        assert client.post("/v1/feedback", json=told).status_code == 200
+        feedback = {"transaction_id": sent[0]["transaction_id"], "is_fraud": False}
+        assert client.post("/v1/feedback", json=feedback).status_code == 200
         assert eventually(lambda: not troubles(client))
 
 
-def test_a_look_that_does_not_return_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_does_not_return_is_a_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serving_home(tmp_path)
     moves = threading.Event()
     with TestClient(create_app(settings(tmp_path, store_timeout_seconds=TIMEOUT))) as client:
@@ -342,14 +345,14 @@ def test_a_look_that_does_not_return_is_told(tmp_path: Path, monkeypatch: pytest
         assert eventually(lambda: not troubles(client))
 
 
-def test_the_metrics_for_cloudwatch_have_every_trouble(tmp_path: Path) -> None:
+def test_embedded_metrics_contain_every_trouble(tmp_path: Path) -> None:
     from serving.decision.service import open_service
 
     home = serving_home(tmp_path)
     fill(home, days=2, labelled=3)
     service = open_service(settings(tmp_path))
     embedded = EmbeddedMetrics(service.metrics)
-    assert "LabelAge" not in embedded.line()  # not known before the first look
+    assert "LabelAge" not in embedded.line()  # unknown before the first check
     service.watch.check()
     service.metrics.count_store_refusal()
     line = embedded.line()
@@ -368,7 +371,7 @@ def test_a_call_that_began_before_the_last_failure_is_no_recovery(tmp_path: Path
     began = time.monotonic()
     watch.note_failure("calls", "out of reach")
     watch.note_answer("calls", began)
-    assert [one.name for one in watch.troubles.active()] == ["store_unavailable"]
+    assert [trouble.name for trouble in watch.troubles.active()] == ["store_unavailable"]
     watch.note_answer("calls", time.monotonic())
     assert watch.troubles.active() == []
     watch.close()

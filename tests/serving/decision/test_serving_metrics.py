@@ -1,4 +1,4 @@
-"""What the API tells about itself: Prometheus, CloudWatch's embedded metrics, and log lines."""
+"""Metrics of the API for Prometheus and CloudWatch, and its log lines."""
 
 import json
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
-def told(client: TestClient) -> dict[tuple[str, ...], float]:
-    """The samples at /metrics: name, and the values of the labels in the order of their names."""
+def samples(client: TestClient) -> dict[tuple[str, ...], float]:
+    """The samples at /metrics, by their name and the values of their labels in the order of the labels' names."""
     reply = client.get("/metrics")
     assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     return {
@@ -42,26 +42,26 @@ def test_decisions_refusals_latency_and_model_are_counted(client: TestClient) ->
         assert client.post("/v1/score", json=sent).status_code == 200
     client.post("/v1/score", json=row(CONTRACT, amount=-1))
     client.get("/v1/a-path-that/nobody-knows")
-    found = told(client)
-    assert found["fraudline_decisions_total", "known", "fraud", "false"] == 1
-    assert found["fraudline_decisions_total", "known", "legit", "false"] == 1
-    assert found["fraudline_decisions_total", "known", "legit", "true"] == 1
-    assert found["fraudline_score_count",] == 2
-    assert found["fraudline_requests_total", "/v1/score", "200"] == 3
-    assert found["fraudline_refusals_total", "422"] == 1
-    assert found["fraudline_requests_total", "other", "404"] == 1
-    assert found["fraudline_request_seconds_count", "/v1/score"] == 4
-    assert 0 < found["fraudline_request_seconds_sum", "/v1/score"] < 60
-    assert found["fraudline_store_seconds_count",] >= 3
-    assert found["fraudline_store_failures_total",] == 0
+    values = samples(client)
+    assert values["fraudline_decisions_total", "known", "fraud", "false"] == 1
+    assert values["fraudline_decisions_total", "known", "legit", "false"] == 1
+    assert values["fraudline_decisions_total", "known", "legit", "true"] == 1
+    assert values["fraudline_score_count",] == 2
+    assert values["fraudline_requests_total", "/v1/score", "200"] == 3
+    assert values["fraudline_refusals_total", "422"] == 1
+    assert values["fraudline_requests_total", "other", "404"] == 1
+    assert values["fraudline_request_seconds_count", "/v1/score"] == 4
+    assert 0 < values["fraudline_request_seconds_sum", "/v1/score"] < 60
+    assert values["fraudline_store_seconds_count",] >= 3
+    assert values["fraudline_store_failures_total",] == 0
     version = client.get("/v1/model").json()["version"]
-    assert found["fraudline_model_info", version] == 1
-    assert 0 <= found["fraudline_model_age_seconds",] < 600
-    assert found["fraudline_model_refused",] == 0
+    assert values["fraudline_model_info", version] == 1
+    assert 0 <= values["fraudline_model_age_seconds",] < 600
+    assert values["fraudline_model_refused",] == 0
     assert "nobody-knows" not in client.get("/metrics").text
 
 
-def test_a_refused_model_is_seen_until_another_serves(tmp_path: Path) -> None:
+def test_a_refused_model_is_measured_until_another_serves(tmp_path: Path) -> None:
     home = serving_home(tmp_path)
     service = open_service(settings(tmp_path))
     embedded = EmbeddedMetrics(service.metrics)
@@ -78,7 +78,7 @@ def test_a_refused_model_is_seen_until_another_serves(tmp_path: Path) -> None:
     service.close()
 
 
-def test_embedded_metrics_tell_what_was_since_the_last_line(tmp_path: Path) -> None:
+def test_an_embedded_line_covers_the_time_since_the_last_one(tmp_path: Path) -> None:
     serving_home(tmp_path)
     service = open_service(settings(tmp_path))
     service.follower.check()
@@ -99,9 +99,7 @@ def test_embedded_metrics_tell_what_was_since_the_last_line(tmp_path: Path) -> N
     service.close()
 
 
-def test_embedded_metrics_are_written_by_a_server_that_is_told_to(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_writes_embedded_metrics_if_configured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     serving_home(tmp_path)
     with TestClient(create_app(settings(tmp_path, embedded_metrics_seconds=0.05))) as client:
         lines: list[dict[str, Any]] = []
@@ -111,7 +109,7 @@ def test_embedded_metrics_are_written_by_a_server_that_is_told_to(
     assert "ModelAge" in lines[0]
 
 
-def test_a_decisions_log_line_holds_no_card_data(client: TestClient) -> None:
+def test_the_log_line_of_a_decision_has_no_card_data(client: TestClient) -> None:
     sent = row(CONTRACT, transaction_id="t-log", customer_id="C-secret", terminal_id="T-secret", amount=12.34)
     with capture_logs() as lines:
         client.post("/v1/score", json=sent)

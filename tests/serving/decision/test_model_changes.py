@@ -1,4 +1,4 @@
-"""Models that change while a server process is kept busy: no request fails, what cannot be trusted is refused."""
+"""Models that change while a server process is busy: no request fails, and untrusted models are refused."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ CALLERS = 4
 
 @contextmanager
 def busy(address: str) -> Iterator[Traffic]:
-    """A server that `CALLERS` callers keep busy, for the time of a `with` block."""
+    """Keep a server busy with `CALLERS` callers during a `with` block."""
     traffic, ended, numbers = Traffic(address), threading.Event(), itertools.count()
 
     def call() -> None:
@@ -47,18 +47,18 @@ def model(home: Home, seed: int, **manifest: Any) -> str:
 
 
 def corrupted(home: Home) -> dict[str, str]:
-    """Versions that must not serve, and what is said of each."""
+    """Versions that must not serve, and the message for each."""
     flipped, truncated = model(home, 2), model(home, 3)
     for version, change in ((flipped, lambda data: data[:-1] + b"?"), (truncated, lambda data: data[: len(data) // 2])):
         key = f"models/{version}/scorer.npz"
         home.write(key, change(home.read(key)))
     other = contracts.load("handbook")
-    strange = model(home, 4, contract={"name": other.name, "digest": other.digest, "text": other.text})
-    old = publish(home, 5, libraries={"scikit-learn": "0.24.2"})  # not packed: a pickle, which another one wrote
+    foreign = model(home, 4, contract={"name": other.name, "digest": other.digest, "text": other.text})
+    old = publish(home, 5, libraries={"scikit-learn": "0.24.2"})  # not packed: a pickle from another version
     return {
         flipped: "is not the published file",
         truncated: "is not the published file",
-        strange: "was trained for the contract 'handbook'",
+        foreign: "was trained for the contract 'handbook'",
         old: "made with scikit-learn 0.24.2",
     }
 
@@ -78,26 +78,26 @@ def test_models_change_and_corrupted_ones_are_refused_without_a_failed_request(
         registry.rollback(by="a test")
         seen = traffic.versions[first]
         wait_until(lambda: traffic.versions[first] > seen + 20)
-        for version, says in refused.items():
+        for version, message in refused.items():
             promote(home, version)
-            wait_until(lambda version=version: version in (told(address)["trouble"] or ""))  # type: ignore[misc]
-            assert says in told(address)["trouble"]
+            wait_until(lambda version=version: version in (readiness(address)["trouble"] or ""))  # type: ignore[misc]
+            assert message in readiness(address)["trouble"]
             seen = traffic.versions[first]
             wait_until(lambda seen=seen: traffic.versions[first] > seen + 20)  # type: ignore[misc]
         promote(home, second)
         seen = traffic.versions[second]
         wait_until(lambda: traffic.versions[second] > seen + 20)
-        assert told(address)["trouble"] is None
+        assert readiness(address)["trouble"] is None
     assert traffic.failed == []
     assert set(traffic.versions) == {first, second}
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    alarms = [line for line in lines if line["event"] == "model_refused"]
-    assert [(line["level"], line["version"], line["serving"]) for line in alarms] == [
+    refusals = [line for line in lines if line["event"] == "model_refused"]
+    assert [(line["level"], line["version"], line["serving"]) for line in refusals] == [
         ("error", version, first) for version in refused
     ]
 
 
-def told(address: str) -> dict[str, Any]:
+def readiness(address: str) -> dict[str, Any]:
     reply = httpx.get(f"{address}/health/ready")
     assert reply.status_code == 200
     document: dict[str, Any] = reply.json()
