@@ -1,8 +1,9 @@
-"""The watcher of a laptop: a run whenever files land in incoming/, what EventBridge, SQS and Lambda do in AWS.
+"""The watcher on a laptop: starts a run whenever files arrive in incoming/, as EventBridge, SQS and Lambda do in AWS.
 
     python -m triggers.watch FOLDER [CONTRACT]
 
-However many files land at once, or while a run goes on, they make one run, or one more: a run takes all that waits.
+A run takes all files that wait. So all that arrive together make one run, and all that arrive during a run make one
+more.
 """
 
 import sys
@@ -26,36 +27,36 @@ from processing.storage.local import LocalHome
 
 POLL_SECONDS = 0.5
 INTERRUPTED = 130
-BUSY_SECONDS = 5.0  # until a run is tried again that met another one
+BUSY_SECONDS = 5.0  # before retrying a run that found another one in progress
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run again whenever a file lands in the home's incoming/, until Ctrl-C; the exit code."""
-    place = LocalHome(Path(arguments[0]))
-    known = contract_for(place, arguments[1]) if arguments[1:] else None
+    """Run the pipeline whenever files arrive in the home's incoming/, until Ctrl-C; returns the exit code."""
+    home = LocalHome(Path(arguments[0]))
+    contract = contract_for(home, arguments[1]) if arguments[1:] else None
     console = Console()
 
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, style="yellow")
 
     def start() -> None:
-        nonlocal known
-        run_and_report(place, console, {}, known)
-        known = None  # it is the home's by now
+        nonlocal contract
+        run_and_report(home, console, {}, contract)
+        contract = None  # the home has it from now on
 
     def failed(error: FraudlineError) -> None:
-        what = "[yellow]waiting:[/]" if isinstance(error, Conflict) else "[red]the run failed:[/]"
-        console.print(f"{what} {escape(str(error))}", highlight=False)
+        label = "[yellow]waiting:[/]" if isinstance(error, Conflict) else "[red]the run failed:[/]"
+        console.print(f"{label} {escape(str(error))}", highlight=False)
 
     try:
-        close_abandoned(place, say)
-        with suppress(Conflict), hold(place, "watch", say=say):  # a run that goes on gives back what it does not take
-            release_abandoned(place)
-        console.print(f"watching {place.path('incoming')}; Ctrl-C stops")
-        watch(place, start, failed)
+        close_abandoned(home, say)
+        with suppress(Conflict), hold(home, "watch", say=say):  # a run in progress releases files itself
+            release_abandoned(home)
+        console.print(f"watching {home.path('incoming')}; Ctrl-C stops")
+        watch(home, start, failed)
     except KeyboardInterrupt:
-        waits = "Files that wait in incoming/ are taken in by the next run."
-        Console(stderr=True).print(f"\nstopped. {waits}", highlight=False)
+        message = "\nstopped. The next run takes in the files that wait in incoming/."
+        Console(stderr=True).print(message, highlight=False)
         return INTERRUPTED
     except FraudlineError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -63,17 +64,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def watch(home: Home, start: Callable[[], None], failed: Callable[[FraudlineError], None]) -> NoReturn:
-    """Call `start` whenever files have come to rest in incoming/, for ever; Ctrl-C ends it.
+    """Call `start`, which performs a whole run, whenever files in incoming/ have stopped changing. Ctrl-C ends it.
 
-    `start` is one run, from its beginning to its end. What a failed run leaves behind is tried again only once
-    something in incoming/ has changed; `failed` is told why. A run that cannot begin while another goes on (Conflict)
-    says nothing about the files: it is tried until it can, and told once.
+    `failed` is called with the error of a run that fails. The files of a failed run are retried only once something in
+    incoming/ has changed. A run that cannot start because another is in progress (Conflict) is retried until it can,
+    and `failed` is called for it once.
     """
-    refused: list[Entry] = []
+    failing: list[Entry] = []
     busy = False
     while True:
         seen = waiting(home)
-        if not seen or seen == refused or not _at_rest(home, seen):
+        if not seen or seen == failing or not _at_rest(home, seen):
             time.sleep(POLL_SECONDS)
             continue
         try:
@@ -87,9 +88,9 @@ def watch(home: Home, start: Callable[[], None], failed: Callable[[FraudlineErro
         except FraudlineError as error:
             failed(error)
         busy = False
-        # What the run did not take, as it was when the run began, would fail again; what came since has its turn.
-        left = waiting(home)
-        refused = left if left == seen else []
+        # Files that are as they were before the run would fail again. If others have arrived since, a run is due.
+        remaining = waiting(home)
+        failing = remaining if remaining == seen else []
 
 
 def _at_rest(home: Home, seen: list[Entry]) -> bool:

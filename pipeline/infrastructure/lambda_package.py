@@ -34,11 +34,11 @@ SHIPPED = (  # the modules that the functions import; nothing else of the packag
     "triggers/functions/__init__.py",
     "triggers/functions/approve.py",
     "triggers/functions/finish_features.py",
+    "triggers/functions/function_settings.py",
     "triggers/functions/glue_runs.py",
     "triggers/functions/model_age.py",
     "triggers/functions/promote.py",
     "triggers/functions/sagemaker_runs.py",
-    "triggers/functions/settings.py",
     "triggers/functions/start_features.py",
     "triggers/functions/start_run.py",
 )

@@ -53,7 +53,7 @@ def test_only_what_evaluation_told_is_promoted_whatever_a_version_says_of_its_ga
     forged = event(registry)["version"]  # by someone who may write models, with a gate that it passed
     with pytest.raises(CorruptModel, match="is not what was evaluated"):
         handler({**evaluated, "version": forged}, None)
-    with pytest.raises(BadInput, match="does not tell which manifest was evaluated"):
+    with pytest.raises(BadInput, match="does not record which manifest was evaluated"):
         handler({"home": registry.home.url, "version": forged, "run": "r1"}, None)
     assert registry.latest() is None
 

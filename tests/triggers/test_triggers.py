@@ -27,9 +27,9 @@ from processing.intake.files import SUFFIXES
 from processing.storage.home import Entry
 from processing.storage.open import open_home
 from triggers.functions import approve, finish_features, model_age, promote, start_features, start_run
-from triggers.functions.glue_runs import FeatureJob
-from triggers.functions.sagemaker_runs import CallbackAnswers, Execution, ModelPackages, PipelineRuns
-from triggers.functions.settings import read_settings
+from triggers.functions.function_settings import read_settings
+from triggers.functions.glue_runs import GlueJobRuns
+from triggers.functions.sagemaker_runs import CallbackResponses, Execution, ModelPackages, PipelineRuns
 from triggers.functions.start_run import RUN_ENDED, SCHEDULE, decide
 
 ARRIVED = {"detail-type": "Object Created", "detail": {"object": {"key": "incoming/a.csv"}}}
@@ -61,7 +61,7 @@ def test_an_event_that_comes_again_after_its_run_began_or_ended_starts_nothing()
 
 def test_data_that_came_during_a_run_makes_one_more_when_it_ends() -> None:
     going = [Execution("arn:1", decide([ARRIVED], [A], []).name, going=True)]
-    assert "goes on" in decide([ARRIVED], [A, B], going).reason
+    assert "in progress" in decide([ARRIVED], [A, B], going).reason
     more = decide([ended("arn:1")], [B], going)  # the list may still call it going
     assert more.name
     assert decide([ended("arn:1")], [B], [Execution("arn:2", more.name, going=True), *going]).name == ""
@@ -207,11 +207,11 @@ class Services:
         self.sagemaker, self.glue = Stubber(self.sagemaker_client), Stubber(self.glue_client)
         self.sagemaker.activate()
         self.glue.activate()
-        self.job = FeatureJob("features", self.glue_client)
-        self.answers = CallbackAnswers(self.sagemaker_client)
+        self.job_runs = GlueJobRuns("features", self.glue_client)
+        self.responses = CallbackResponses(self.sagemaker_client)
         self.packages = ModelPackages(self.sagemaker_client)
 
-    def job_runs(self, *found: dict[str, Any]) -> None:
+    def list_job_runs(self, *found: dict[str, Any]) -> None:
         self.glue.add_response("get_job_runs", {"JobRuns": list(found)}, {"JobName": "features", "MaxResults": ANY})
 
     def expect_failure(self, reason: str) -> None:
@@ -240,26 +240,26 @@ def services() -> Services:
 
 
 def test_a_callback_message_starts_the_job_with_its_token(services: Services) -> None:
-    services.job_runs({"Id": "jr_0", "Arguments": {**ARGUMENTS, "--callback-token": "another"}})
+    services.list_job_runs({"Id": "jr_0", "Arguments": {**ARGUMENTS, "--callback-token": "another"}})
     expected = {"JobName": "features", "Arguments": ARGUMENTS}
     services.glue.add_response("start_job_run", {"JobRunId": "jr_1"}, expected)
-    assert start_features.answer(MESSAGE, services.job, services.answers) == "started the job run jr_1"
+    assert start_features.start(MESSAGE, services.job_runs, services.responses) == "started the job run jr_1"
     services.all_asked()
 
 
 def test_the_same_message_again_starts_nothing(services: Services) -> None:
-    services.job_runs(JOB_RUN)
-    assert "already" in start_features.answer(MESSAGE, services.job, services.answers)
+    services.list_job_runs(JOB_RUN)
+    assert "already" in start_features.start(MESSAGE, services.job_runs, services.responses)
     services.all_asked()
 
 
 def test_stopping_the_execution_stops_the_job(services: Services) -> None:
-    services.job_runs(JOB_RUN)
+    services.list_job_runs(JOB_RUN)
     services.glue.add_response("batch_stop_job_run", {}, {"JobName": "features", "JobRunIds": ["jr_1"]})
-    start_features.answer({**MESSAGE, "status": "Stopping"}, services.job, services.answers)
-    services.job_runs()
-    services.expect_failure("the execution was stopped before the feature job began")
-    start_features.answer({**MESSAGE, "status": "Stopping"}, services.job, services.answers)
+    start_features.start({**MESSAGE, "status": "Stopping"}, services.job_runs, services.responses)
+    services.list_job_runs()
+    services.expect_failure("the execution was stopped before the feature job started")
+    start_features.start({**MESSAGE, "status": "Stopping"}, services.job_runs, services.responses)
     services.all_asked()
 
 
@@ -269,9 +269,9 @@ def test_the_last_attempt_that_fails_tells_the_step_why(
 ) -> None:
     monkeypatch.setenv("FRAUDLINE_JOB", "features")
     monkeypatch.setenv("FRAUDLINE_ATTEMPTS", "4")
-    monkeypatch.setattr(start_features, "FeatureJob", lambda name: services.job)
-    monkeypatch.setattr(start_features, "CallbackAnswers", lambda: services.answers)
-    services.job_runs()
+    monkeypatch.setattr(start_features, "GlueJobRuns", lambda name: services.job_runs)
+    monkeypatch.setattr(start_features, "CallbackResponses", lambda: services.responses)
+    services.list_job_runs()
     services.glue.add_client_error("start_job_run", "AccessDeniedException", "may not", 400)
     if told:
         denied = "An error occurred (AccessDeniedException) when calling the StartJobRun operation: may not"
@@ -300,7 +300,7 @@ def test_a_job_that_succeeded_hands_its_outputs_to_the_step(services: Services, 
         {},
         {"CallbackToken": TOKEN, "OutputParameters": outputs, "ClientRequestToken": ANY},
     )
-    said = finish_features.finish(end_of("SUCCEEDED"), home, services.job, services.answers)
+    said = finish_features.finish(end_of("SUCCEEDED"), home, services.job_runs, services.responses)
     assert said == "answered the step"
     services.all_asked()
 
@@ -311,7 +311,7 @@ def test_a_job_that_ended_otherwise_fails_the_step_with_its_message(
 ) -> None:
     described(services, ErrorMessage="RuntimeError: 40 of 100 rows break the contract")
     services.expect_failure(f"the feature job ended as {state}: RuntimeError: 40 of 100 rows break the contract")
-    finish_features.finish(end_of(state), open_home(tmp_path), services.job, services.answers)
+    finish_features.finish(end_of(state), open_home(tmp_path), services.job_runs, services.responses)
     services.all_asked()
 
 
@@ -319,25 +319,25 @@ def test_a_long_reason_is_cut_to_what_the_service_takes(services: Services, tmp_
     described(services, ErrorMessage="x" * 1000)
     start = "the feature job ended as FAILED: "
     services.expect_failure(start + "x" * (255 - len(start)) + "…")
-    finish_features.finish(end_of("FAILED"), open_home(tmp_path), services.job, services.answers)
+    finish_features.finish(end_of("FAILED"), open_home(tmp_path), services.job_runs, services.responses)
 
 
 def test_a_success_without_a_record_is_an_error_not_a_silence(services: Services, tmp_path: Path) -> None:
     described(services)
     with pytest.raises(NotFound, match=r"features\.json"):
-        finish_features.finish(end_of("SUCCEEDED"), open_home(tmp_path), services.job, services.answers)
+        finish_features.finish(end_of("SUCCEEDED"), open_home(tmp_path), services.job_runs, services.responses)
 
 
 def test_an_answer_that_nobody_waits_for_any_more_is_no_error(services: Services, tmp_path: Path) -> None:
     described(services)
     services.sagemaker.add_client_error("send_pipeline_execution_step_failure", "ResourceNotFound", "gone", 400)
-    said = finish_features.finish(end_of("FAILED"), open_home(tmp_path), services.job, services.answers)
-    assert said == "the step does not wait any more"
+    said = finish_features.finish(end_of("FAILED"), open_home(tmp_path), services.job_runs, services.responses)
+    assert said == "the step no longer waits"
 
 
 def test_a_job_run_started_by_hand_is_let_be(services: Services, tmp_path: Path) -> None:
     described(services, Arguments={"--run": "mine"})
-    said = finish_features.finish(end_of("SUCCEEDED"), open_home(tmp_path), services.job, services.answers)
+    said = finish_features.finish(end_of("SUCCEEDED"), open_home(tmp_path), services.job_runs, services.responses)
     assert "by hand" in said
 
 
@@ -410,7 +410,7 @@ def test_an_approval_that_comes_late_does_not_undo_a_later_promotion(services: S
 
 
 @pytest.mark.parametrize(
-    ("named", "status", "said"), [(False, "Approved", "no version"), (True, "Rejected", "not approved")]
+    ("named", "status", "said"), [(False, "Approved", "no version"), (True, "Rejected", "no longer approved")]
 )
 def test_what_is_not_ours_or_not_approved_any_more_is_let_be(
     services: Services, registry: Registry, named: bool, status: str, said: str
@@ -473,7 +473,7 @@ def test_the_age_of_the_model_that_serves_is_measured(registry: Registry, monkey
 
 def test_a_function_without_its_settings_says_which_are_missing() -> None:
     with pytest.raises(BadInput, match="FRAUDLINE_JOB is not set; FRAUDLINE_ATTEMPTS is 'many'"):
-        read_settings(start_features.Settings, {"FRAUDLINE_ATTEMPTS": "many"})
+        read_settings(start_features.StartFeaturesSettings, {"FRAUDLINE_ATTEMPTS": "many"})
 
 
 def test_the_clients_are_made_where_none_is_given(aws: Any) -> None:

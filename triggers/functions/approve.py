@@ -1,4 +1,4 @@
-"""The function that promotes a model which was approved in SageMaker Studio."""
+"""The function that promotes a model once it is approved in SageMaker Studio."""
 
 import json
 from collections.abc import Mapping
@@ -15,54 +15,54 @@ from pipeline.registry.registry import AlreadyServing, Registry, packed_only
 from pipeline.registry.servable import check_manifest
 from processing.errors import BadInput
 from processing.storage.open import open_home
+from triggers.functions.function_settings import read_settings
 from triggers.functions.sagemaker_runs import ModelPackages
-from triggers.functions.settings import read_settings
 
 
 @dataclass(frozen=True)
-class Settings:
+class ApproveSettings:
     """home: the address of the home."""
 
     home: str
 
 
 def handler(event: dict[str, Any], context: Any) -> Any:
-    """Promote the version behind each approved package; returns the messages that failed, as SQS wants it."""
+    """Promote the version of each approved package; returns the messages that failed, in the form that SQS expects."""
     logger = Logger(service="fraudline-approve")
-    registry, packages = Registry(open_home(read_settings(Settings).home)), ModelPackages()
+    registry, packages = Registry(open_home(read_settings(ApproveSettings).home)), ModelPackages()
 
-    def take(record: SQSRecord) -> None:
-        approved = json.loads(record.body)
-        package = approved["detail"]["ModelPackageArn"]
-        logger.info(approve(approved, registry, packages), extra={"package": package})
+    def process(record: SQSRecord) -> None:
+        approval = json.loads(record.body)
+        package = approval["detail"]["ModelPackageArn"]
+        logger.info(approve(approval, registry, packages), extra={"package": package})
 
-    return process_partial_response(event, take, BatchProcessor(EventType.SQS), context)
+    return process_partial_response(event, process, BatchProcessor(EventType.SQS), context)
 
 
 def approve(event: Mapping[str, Any], registry: Registry, packages: ModelPackages) -> str:
-    """Promote the version of an approved package, given the event; what was done, in words.
+    """Promote the version of an approved package, given the event; returns what was done, for the log.
 
-    An approval is older than a promotion that came after it, and then stands back: events come twice, late and out
-    of order. What is promoted is the version that was evaluated, by its manifest's digest. Raises BadInput for a
-    package without that digest or a version that did not pass the gate, and what else `Registry.promote` raises.
+    Events arrive twice, late and out of order, so an approval does not undo a promotion that is newer. The manifest's
+    digest ensures that the promoted version is the one that was evaluated. Raises BadInput for a package without that
+    digest and for a version that did not pass the gate, and whatever `Registry.promote` raises.
     """
     arn = event["detail"]["ModelPackageArn"]
     package = packages.describe(arn)
     if package.version is None:
         return "the package names no version of this registry"
     if not package.approved:
-        return "the package is not approved any more"
+        return "the package is no longer approved"
     if package.manifest is None:
         raise BadInput(
-            f"{arn} was registered before packages told which manifest was evaluated; if you trust the version, "
+            f"{arn} does not record which manifest was evaluated, as older packages do not; if you trust it, "
             f"`fraudline models promote {package.version}` promotes it"
         )
     latest = registry.latest()
-    # An event tells its time in whole seconds.
+    # An event's time has whole seconds.
     if latest and datetime.fromisoformat(event["time"]) < datetime.fromisoformat(latest.promoted_at).replace(
         microsecond=0
     ):
-        return f"{latest.version} was promoted after this approval and goes on serving"
+        return f"{latest.version} was promoted after this approval and is still serving"
     try:
         promoted = registry.promote(
             package.version,

@@ -1,4 +1,4 @@
-"""The function that hears of the Glue job's end and answers the pipeline step that waits for it."""
+"""The function that runs when the Glue job ends: answers the pipeline step that waits for it."""
 
 import json
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from processing.storage.home import Home
 from processing.storage.open import open_home
-from triggers.functions.glue_runs import FeatureJob
-from triggers.functions.sagemaker_runs import CallbackAnswers
-from triggers.functions.settings import read_settings
+from triggers.functions.function_settings import read_settings
+from triggers.functions.glue_runs import GlueJobRuns
+from triggers.functions.sagemaker_runs import CallbackResponses
 
 OUTPUTS = ("train_url", "test_url", "contract_url", "rows_accepted", "rows_refused")
 SUCCEEDED = "SUCCEEDED"
 
 
 @dataclass(frozen=True)
-class Settings:
+class FinishFeaturesSettings:
     """home: the address of the home; job: the Glue job's name."""
 
     home: str
@@ -28,30 +28,30 @@ class Settings:
 
 
 def handler(event: dict[str, Any], context: Any) -> Any:
-    """Answer the step behind each ended job run; returns the messages that failed, as SQS wants it."""
+    """Answer the step of each ended job run; returns the messages that failed, in the form that SQS expects."""
     logger = Logger(service="fraudline-finish-features")
-    settings = read_settings(Settings)
-    home, job, answers = open_home(settings.home), FeatureJob(settings.job), CallbackAnswers()
+    settings = read_settings(FinishFeaturesSettings)
+    home, job_runs, responses = open_home(settings.home), GlueJobRuns(settings.job), CallbackResponses()
 
-    def take(record: SQSRecord) -> None:
-        ended = json.loads(record.body)["detail"]
-        logger.info(finish(ended, home, job, answers), extra={"job_run": ended["jobRunId"], "state": ended["state"]})
+    def process(record: SQSRecord) -> None:
+        end = json.loads(record.body)["detail"]
+        logger.info(finish(end, home, job_runs, responses), extra={"job_run": end["jobRunId"], "state": end["state"]})
 
-    return process_partial_response(event, take, BatchProcessor(EventType.SQS), context)
+    return process_partial_response(event, process, BatchProcessor(EventType.SQS), context)
 
 
-def finish(ended: Mapping[str, Any], home: Home, job: FeatureJob, answers: CallbackAnswers) -> str:
-    """Answer the step that waits for a job run, given the event's detail; what was done, in words.
+def finish(end: Mapping[str, Any], home: Home, job_runs: GlueJobRuns, responses: CallbackResponses) -> str:
+    """Answer the step that waits for a job run, given the event's detail; returns what was done, for the log.
 
-    Raises NotFound if a run that succeeded left no record in the home.
+    Raises NotFound if a job run that succeeded left no record in the home.
     """
-    job_run = job.describe(ended["jobRunId"])
+    job_run = job_runs.describe(end["jobRunId"])
     if job_run.token is None:
-        return "nobody waits for this job run: it was started by hand"
-    if ended["state"] == SUCCEEDED:
-        done = json.loads(home.read(f"runs/{job_run.run}/features.json"))
-        waited = answers.succeed(job_run.token, {name: str(done[name]) for name in OUTPUTS})
+        return "no step waits for this job run: it was started by hand"
+    if end["state"] == SUCCEEDED:
+        record = json.loads(home.read(f"runs/{job_run.run}/features.json"))
+        waited = responses.succeed(job_run.token, {name: str(record[name]) for name in OUTPUTS})
     else:
-        why = job_run.error or ended.get("message") or "it left no message"
-        waited = answers.fail(job_run.token, f"the feature job ended as {ended['state']}: {why}")
-    return "answered the step" if waited else "the step does not wait any more"
+        why = job_run.error or end.get("message") or "it left no message"
+        waited = responses.fail(job_run.token, f"the feature job ended as {end['state']}: {why}")
+    return "answered the step" if waited else "the step no longer waits"

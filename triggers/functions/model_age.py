@@ -1,4 +1,4 @@
-"""The function that measures every day how old the model is that serves, for the alarm on it."""
+"""The function that measures the serving model's age every day, for the alarm on it."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,19 +10,19 @@ from aws_lambda_powertools.metrics import MetricUnit
 from pipeline.metric_names import MODEL_AGE, MODEL_AGE_SERVICE, NAMESPACE
 from pipeline.registry.registry import Registry, Version
 from processing.storage.open import open_home
-from triggers.functions.settings import read_settings
+from triggers.functions.function_settings import read_settings
 
 
 @dataclass(frozen=True)
-class Settings:
+class ModelAgeSettings:
     """home: the address of the home."""
 
     home: str
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, float | None]:
-    """Record the age, whatever the event says; {"days"}, None as long as no model was promoted."""
-    days = age(Registry(open_home(read_settings(Settings).home)), datetime.now(UTC))
+    """Record the age, whatever the event says; returns {"days"}, None until a model has been promoted."""
+    days = age(Registry(open_home(read_settings(ModelAgeSettings).home)), datetime.now(UTC))
     if days is not None:
         metrics = Metrics(namespace=NAMESPACE, service=MODEL_AGE_SERVICE)
         metrics.add_metric(name=MODEL_AGE, unit=MetricUnit.Count, value=days)
@@ -32,6 +32,6 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, float | None]:
 
 
 def age(registry: Registry, now: datetime) -> float | None:
-    """Days since the version that serves was made: a rollback makes it older again. None while there is none."""
+    """Days since the serving version was made; a rollback makes it older. None until a model has been promoted."""
     latest = registry.latest()
     return (now - Version.parse(latest.version).created).total_seconds() / 86_400 if latest else None

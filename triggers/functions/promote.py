@@ -1,4 +1,4 @@
-"""The function behind the pipeline's Promote step: lets the version that passed the gate serve."""
+"""The function behind the pipeline's Promote step: promotes the version that passed the gate."""
 
 from functools import partial
 from typing import Any
@@ -14,16 +14,17 @@ from processing.storage.open import open_home
 def handler(event: dict[str, str], context: Any) -> dict[str, str]:
     """Promote `event["version"]` in the home `event["home"]`, on behalf of the pipeline run `event["run"]`.
 
-    `event["manifest"]` is the digest of the manifest that was evaluated, as the run's evaluation.json tells it: no
-    other version is promoted, whatever its own files say of a gate. Gives {"promoted": version}. Called again for the
-    same version it changes nothing and says the same: a step may be retried. Raises what `Registry.promote` raises,
-    which fails the step and with it the run.
+    `event["manifest"]` is the digest of the evaluated manifest, from the run's evaluation.json. No other version is
+    promoted, whatever its own files say about a gate. Returns {"promoted": version}. A step may be retried: a second
+    call for the same version changes nothing and returns the same. Raises whatever `Registry.promote` raises, which
+    fails the step and the run.
     """
     logger = Logger(service="fraudline-promote")
     version, run, manifest = event["version"], event["run"], event.get("manifest")
     if not manifest:
         raise BadInput(
-            f"run {run} does not tell which manifest was evaluated; start a new run, it was begun before that"
+            f"run {run} does not record which manifest was evaluated: an earlier version of Fraudline started it; "
+            "start a new run"
         )
     registry = Registry(open_home(event["home"]))
     forced_by = registry.metrics(version).get("gate", {}).get("forced_by")

@@ -1,4 +1,4 @@
-"""What the triggers ask of SageMaker: executions of the pipeline, the answers to its Callback step, model packages."""
+"""What the functions need of SageMaker: executions of the pipeline, responses to its Callback step, model packages."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from typing import Any
 import boto3
 
 GOING = ("Executing", "Stopping")
-LOOKED_AT = 50  # the newest executions; more than one going on is already an exception
-REASON_LENGTH = 256  # the longest that the service takes
+NEWEST = 50  # executions that are listed; there should never be more than one in progress
+MAX_REASON = 256  # characters that the service accepts
 
 
 @dataclass(frozen=True)
 class Execution:
-    """One execution of the pipeline: its ARN, the name it was started under, whether it still goes on."""
+    """An execution of the pipeline. name: the one it was started with; going: whether it is in progress."""
 
     arn: str
     name: str
@@ -23,9 +23,11 @@ class Execution:
 
 @dataclass(frozen=True)
 class Package:
-    """A model package: the version it stands for (None if it is none of ours) and whether it is approved now.
+    """A model package.
 
-    manifest: the SHA-256 of the version's manifest as it was evaluated; packages of a time before that have none
+    version: that it stands for, None if it is not one of ours
+    approved: whether it is approved now
+    manifest: the SHA-256 of the version's manifest as evaluated; packages of earlier versions of Fraudline have none
     """
 
     version: str | None
@@ -34,7 +36,7 @@ class Package:
 
 
 class PipelineRuns:
-    """The SageMaker pipeline of a deployment. Every call raises botocore's errors."""
+    """The runs of the deployed SageMaker pipeline. Every call raises botocore's errors."""
 
     def __init__(self, pipeline: str, client: Any = None) -> None:
         self.pipeline = pipeline
@@ -43,19 +45,19 @@ class PipelineRuns:
     def latest(self) -> list[Execution]:
         """The newest executions, newest first."""
         answer = self._client.list_pipeline_executions(
-            PipelineName=self.pipeline, SortBy="CreationTime", SortOrder="Descending", MaxResults=LOOKED_AT
+            PipelineName=self.pipeline, SortBy="CreationTime", SortOrder="Descending", MaxResults=NEWEST
         )
         return [
             Execution(
-                arn=found["PipelineExecutionArn"],
-                name=found.get("PipelineExecutionDisplayName", ""),
-                going=found.get("PipelineExecutionStatus") in GOING,
+                arn=summary["PipelineExecutionArn"],
+                name=summary.get("PipelineExecutionDisplayName", ""),
+                going=summary.get("PipelineExecutionStatus") in GOING,
             )
-            for found in answer["PipelineExecutionSummaries"]
+            for summary in answer["PipelineExecutionSummaries"]
         ]
 
     def start(self, name: str, reason: str, token: str) -> str:
-        """Start an execution; its ARN. Of calls with the same token only the first starts one."""
+        """Start an execution; returns its ARN. Only the first call with a token starts one."""
         answer = self._client.start_pipeline_execution(
             PipelineName=self.pipeline,
             PipelineExecutionDisplayName=name,
@@ -65,15 +67,15 @@ class PipelineRuns:
         return str(answer["PipelineExecutionArn"])
 
 
-class CallbackAnswers:
-    """The answers that a Callback step waits for. Every call raises botocore's errors."""
+class CallbackResponses:
+    """Responses to a Callback step. Every call raises botocore's errors."""
 
     def __init__(self, client: Any = None) -> None:
         self._client = client or boto3.client("sagemaker")
 
     def succeed(self, token: str, outputs: Mapping[str, str]) -> bool:
-        """Let the step succeed with these outputs. False: no step waits for that answer any more."""
-        return self._answer(
+        """Let the step succeed with these outputs. Returns whether a step was waiting for it."""
+        return self._respond(
             self._client.send_pipeline_execution_step_success,
             token,
             "success",
@@ -81,14 +83,14 @@ class CallbackAnswers:
         )
 
     def fail(self, token: str, reason: str) -> bool:
-        """Let the step fail for this reason. False: no step waits for that answer any more."""
-        said = reason if len(reason) <= REASON_LENGTH else f"{reason[: REASON_LENGTH - 1]}…"
-        return self._answer(self._client.send_pipeline_execution_step_failure, token, "failure", FailureReason=said)
+        """Let the step fail for this reason. Returns whether a step was waiting for it."""
+        short = reason if len(reason) <= MAX_REASON else f"{reason[: MAX_REASON - 1]}…"
+        return self._respond(self._client.send_pipeline_execution_step_failure, token, "failure", FailureReason=short)
 
-    def _answer(self, send: Any, token: str, kind: str, **answer: Any) -> bool:
-        once = hashlib.sha256(f"{kind} {token}".encode()).hexdigest()
+    def _respond(self, send: Any, token: str, kind: str, **response: Any) -> bool:
+        request_token = hashlib.sha256(f"{kind} {token}".encode()).hexdigest()
         try:
-            send(CallbackToken=token, ClientRequestToken=once, **answer)
+            send(CallbackToken=token, ClientRequestToken=request_token, **response)
         except self._client.exceptions.ResourceNotFound:
             return False
         return True
@@ -101,8 +103,8 @@ class ModelPackages:
         self._client = client or boto3.client("sagemaker")
 
     def describe(self, arn: str) -> Package:
-        """A package by its ARN."""
-        found = self._client.describe_model_package(ModelPackageName=arn)
-        metadata = found.get("CustomerMetadataProperties", {})
-        approved = found.get("ModelApprovalStatus") == "Approved"
+        """The package with this ARN."""
+        description = self._client.describe_model_package(ModelPackageName=arn)
+        metadata = description.get("CustomerMetadataProperties", {})
+        approved = description.get("ModelApprovalStatus") == "Approved"
         return Package(metadata.get("version"), approved, metadata.get("manifest"))

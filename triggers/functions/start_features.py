@@ -1,7 +1,7 @@
-"""The function behind the pipeline's Features step: a message with a callback token starts the Glue job.
+"""The function behind the pipeline's Features step: starts the Glue job for a message with a callback token.
 
-A job run is started once for a token, however often the message comes. If the last attempt fails too, the step is
-told so, and the message goes to the dead-letter queue. A message that the execution is being stopped stops the job.
+It starts one job run per token, however often the message arrives. If the last attempt fails, it fails the step, and
+the message goes to the dead-letter queue. If the message says that the execution is being stopped, it stops the job.
 """
 
 import json
@@ -13,55 +13,55 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from triggers.functions.glue_runs import HOME, INPUT, RUN, TOKEN, FeatureJob
-from triggers.functions.sagemaker_runs import CallbackAnswers
-from triggers.functions.settings import read_settings
+from triggers.functions.function_settings import read_settings
+from triggers.functions.glue_runs import HOME, INPUT, RUN, TOKEN, GlueJobRuns
+from triggers.functions.sagemaker_runs import CallbackResponses
 
 
 @dataclass(frozen=True)
-class Settings:
-    """job: the Glue job's name; attempts: how often the queue hands a message over before it gives up."""
+class StartFeaturesSettings:
+    """job: the Glue job's name; attempts: how often the queue delivers a message before it gives up."""
 
     job: str
     attempts: int
 
 
 def handler(event: dict[str, Any], context: Any) -> Any:
-    """Start the feature job for each message; answers with those that failed, as SQS wants it."""
+    """Start the feature job for each message; returns the messages that failed, in the form that SQS expects."""
     logger = Logger(service="fraudline-start-features")
-    settings = read_settings(Settings)
-    job, answers = FeatureJob(settings.job), CallbackAnswers()
+    settings = read_settings(StartFeaturesSettings)
+    job_runs, responses = GlueJobRuns(settings.job), CallbackResponses()
 
-    def take(record: SQSRecord) -> None:
+    def process(record: SQSRecord) -> None:
         message = json.loads(record.body)
         attempt = int(record.attributes.approximate_receive_count)
         try:
-            logger.info(answer(message, job, answers), extra={"run": message["arguments"]["run"]})
+            logger.info(start(message, job_runs, responses), extra={"run": message["arguments"]["run"]})
         except Exception as error:
             logger.exception("the feature job was not started", extra={"attempt": attempt})
             if attempt >= settings.attempts:
-                answers.fail(message["token"], f"the feature job was not started: {error}")
+                responses.fail(message["token"], f"the feature job was not started: {error}")
             raise
 
-    return process_partial_response(event, take, BatchProcessor(EventType.SQS), context)
+    return process_partial_response(event, process, BatchProcessor(EventType.SQS), context)
 
 
-def answer(message: Mapping[str, Any], job: FeatureJob, answers: CallbackAnswers) -> str:
-    """Do what a Callback step's message asks for; what was done, in words."""
+def start(message: Mapping[str, Any], job_runs: GlueJobRuns, responses: CallbackResponses) -> str:
+    """Start, or stop, the job for a Callback step's message; returns what was done, for the log."""
     token, arguments = message["token"], message["arguments"]
-    found = job.find(token)
+    job_run = job_runs.find(token)
     if message.get("status") == "Stopping":
-        if found is None:
-            answers.fail(token, "the execution was stopped before the feature job began")
-            return "stopped before it began"
-        job.stop(found.id)
-        return f"asked the job run {found.id} to stop"
-    if found is not None:
-        return f"the job run {found.id} works for this step already"
-    given = {
+        if job_run is None:
+            responses.fail(token, "the execution was stopped before the feature job started")
+            return "stopped before it started"
+        job_runs.stop(job_run.id)
+        return f"stopping the job run {job_run.id}"
+    if job_run is not None:
+        return f"the job run {job_run.id} has already been started for this step"
+    values = {
         RUN: arguments["run"],
         HOME: arguments["home"],
         INPUT: arguments.get("input_url", ""),
         TOKEN: token,
     }
-    return f"started the job run {job.start({name: value for name, value in given.items() if value})}"
+    return f"started the job run {job_runs.start({name: value for name, value in values.items() if value})}"

@@ -1,12 +1,12 @@
 """The function that starts pipeline runs.
 
-Its queue holds everything that may call for a run: files that landed, tables that other teams loaded, the monthly
-schedule, the end of the run before. What an event says matters little: a run takes all that waits in incoming/, so
-the question is only whether something waits that no run was started for, and whether a run goes on. That makes
-events that come twice, late or in another order harmless, and one that is lost is made good by the next.
+Its queue gets every event that may require a run: a file has arrived, another team has loaded a table, the month has
+begun, a run has ended. The events' contents matter little. A run takes all files that wait in incoming/, so there are
+two questions: does anything wait for which no run was started, and is a run in progress? Events that arrive twice,
+late or out of order therefore do no harm, and the next event makes up for a lost one.
 
-While a run goes on nothing is started. Its end is an event too, and what came meanwhile then makes exactly one more.
-The queue hands its messages to one function at a time (one FIFO message group).
+While a run is in progress, nothing is started. The end of the run is an event too, and then starts exactly one run for
+everything that has arrived meanwhile. The queue invokes one function at a time (it has one FIFO message group).
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from aws_lambda_powertools.utilities.data_classes import SQSEvent
 
 from processing.storage.home import Entry
 from processing.storage.open import open_home
+from triggers.functions.function_settings import read_settings
 from triggers.functions.sagemaker_runs import Execution, PipelineRuns
-from triggers.functions.settings import read_settings
 
 FOLDER = "incoming/"
 READABLE = (".csv", ".csv.gz", ".parquet")
@@ -30,7 +30,7 @@ RUN_ENDED = "SageMaker Model Building Pipeline Execution Status Change"
 
 
 @dataclass(frozen=True)
-class Settings:
+class StartRunSettings:
     """home: the address of the home; pipeline: the SageMaker pipeline's name."""
 
     home: str
@@ -39,54 +39,54 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run to start: a name that says which data calls for it, and why. Or none, with `name` empty."""
+    """A run to start. name: identifies the data that requires it; "" if no run is to be started."""
 
     name: str
     reason: str
 
     @property
     def token(self) -> str:
-        """What makes a repeated start one start."""
+        """The idempotency token: starting the same plan twice starts one run."""
         return hashlib.sha256(self.name.encode()).hexdigest()
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, str]:
-    """Start a run if the messages call for one; {"started": ARN or "", "reason"}.
+    """Start a run if the messages require one; returns {"started": ARN or "", "reason"}.
 
-    Any error leaves the messages in the queue, to be tried again and at last to lie in the dead-letter queue.
+    An error leaves the messages in the queue: they are tried again, and at last go to the dead-letter queue.
     """
     logger = Logger(service="fraudline-start-run")
-    settings = read_settings(Settings)
-    asked = [json.loads(record.body) for record in SQSEvent(event).records]
+    settings = read_settings(StartRunSettings)
+    events = [json.loads(record.body) for record in SQSEvent(event).records]
     runs = PipelineRuns(settings.pipeline)
     waiting = [entry for entry in open_home(settings.home).entries(FOLDER) if is_readable(entry.key)]
-    plan = decide(asked, waiting, runs.latest())
+    plan = decide(events, waiting, runs.latest())
     started = runs.start(plan.name, plan.reason, plan.token) if plan.name else ""
     logger.info("started" if started else "not started", extra={"execution": started, "reason": plan.reason})
     return {"started": started, "reason": plan.reason}
 
 
-def decide(asked: Sequence[Mapping[str, Any]], waiting: Sequence[Entry], executions: Sequence[Execution]) -> Plan:
-    """Whether to start a run, given EventBridge events, the files that wait, and the latest executions."""
-    # The list may lag behind the event that tells of a run's end.
-    ended = {_detail(event).get("pipelineExecutionArn") for event in asked if event.get("detail-type") == RUN_ENDED}
+def decide(events: Sequence[Mapping[str, Any]], waiting: Sequence[Entry], executions: Sequence[Execution]) -> Plan:
+    """Decide whether to start a run, from EventBridge events, the waiting files and the latest executions."""
+    # The list of executions may lag behind the event of a run's end.
+    ended = {_detail(event).get("pipelineExecutionArn") for event in events if event.get("detail-type") == RUN_ENDED}
     going = [execution.arn for execution in executions if execution.going and execution.arn not in ended]
     if going:
-        return Plan("", f"the run {going[0]} goes on; its end will ask again")
-    scheduled = sorted({str(event.get("time")) for event in asked if event.get("detail-type") == SCHEDULE})
+        return Plan("", f"the run {going[0]} is in progress; its end will trigger another check")
+    scheduled = sorted({str(event.get("time")) for event in events if event.get("detail-type") == SCHEDULE})
     if not waiting and not scheduled:
         return Plan("", "nothing waits in incoming/")
     files = sorted((entry.key, entry.size, entry.modified) for entry in waiting)
     digest = hashlib.sha256(json.dumps([files, scheduled]).encode()).hexdigest()[:20]
     name = f"{'monthly' if scheduled else 'data'}-{digest}"
     if any(execution.name == name for execution in executions):
-        return Plan("", f"the run {name} was started for just this before; put a file again to have another try")
+        return Plan("", f"the run {name} has already been started for these files; upload one again to retry")
     why = "the schedule" if scheduled else "new data"
     return Plan(name, f"started by {why}, with {len(files)} file(s) waiting")
 
 
 def is_readable(key: str) -> bool:
-    """Whether the feature job would take a file of that name in (the rule of `processing.intake.files`)."""
+    """Whether the feature job would take in a file of that name (the rule of `processing.intake.files`)."""
     return key.lower().endswith(READABLE) and not any(part.startswith((".", "_")) for part in key.split("/"))
 
 
