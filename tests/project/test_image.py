@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from pipeline.steps.manifest import code_revision
 from places import ROOT
 
 from pipeline.definition.defaults import INSTANCE_TYPE
 from pipeline.definition.requests import LOCAL_ADDRESSES, evaluation_request, training_request
+from pipeline.evaluation.manifest import code_revision
 
 DOCKERFILE = (ROOT / "serving/Dockerfile").read_text()
 FINAL = DOCKERFILE.rpartition("\nFROM ")[2]  # the last stage is the image

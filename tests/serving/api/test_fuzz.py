@@ -18,7 +18,7 @@ from schemathesis import Case, GenerationMode
 from schemathesis.core.parameters import ParameterLocation
 from serving_home import TestClient, row, running, serving_home, settings
 
-from pipeline.registry.api_keys import SCOPES, HomeKeys, added
+from pipeline.registry.api_keys import SCOPES, HomeKeys, keys_with_new
 from processing.contracts import reader as contracts
 from serving.app import create_app
 from serving.routes import batch
@@ -31,7 +31,7 @@ MOST = 65_536
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fuzz")
     home = serving_home(folder)
-    keys, token = added((), "fuzz", SCOPES)
+    keys, token = keys_with_new((), "fuzz", SCOPES)
     HomeKeys(home).write(keys, None)
     (folder / "token").write_text(token)
     return folder

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from serving_home import TestClient, address_of, row, running, server_process, serving_home, settings
 from structlog.testing import capture_logs
 
-from pipeline.registry.api_keys import HomeKeys, added
+from pipeline.registry.api_keys import HomeKeys, keys_with_new
 from processing.contracts import reader as contracts
 from serving.api import connection_limits
 from serving.api.problems import MalformedRequest, TooLarge
@@ -497,7 +497,7 @@ class TestBatch:
 
     def test_its_rows_count_against_the_rate(self, tmp_path: Path) -> None:
         home = serving_home(tmp_path)
-        keys, token = added((), "till", ["score"], per_second=5.0)
+        keys, token = keys_with_new((), "till", ["score"], per_second=5.0)
         HomeKeys(home).write(keys, None)
         headers = {"Authorization": f"Bearer {token}"}
         with TestClient(create_app(settings(tmp_path)), headers=headers) as client:

@@ -10,7 +10,7 @@ import pytest
 from serving_home import TestClient, explained_home, running, settings
 from starlette.routing import Route
 
-from pipeline.registry.api_keys import HomeKeys, added
+from pipeline.registry.api_keys import HomeKeys, keys_with_new
 from processing.storage.open import open_home
 from serving.app import create_app
 
@@ -83,7 +83,7 @@ def test_an_unknown_page_has_links_and_programs_get_json(client: TestClient, pat
 
 def test_an_unknown_page_links_the_pages_that_the_key_may_open(tmp_path: Path) -> None:
     explained_home(tmp_path)
-    keys, token = added((), "boss", ["admin"])
+    keys, token = keys_with_new((), "boss", ["admin"])
     HomeKeys(open_home(tmp_path)).write(keys, None)
     with TestClient(create_app(settings(tmp_path)), headers=BROWSER, follow_redirects=False) as client:
         assert client.get("/console/nothing").headers["location"].startswith("/console/sign-in")

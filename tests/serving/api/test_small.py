@@ -9,8 +9,8 @@ from pathlib import Path
 import joblib
 from serving_home import begin, promote, publish, row, trained
 
-from pipeline.scorer.forest import save
-from pipeline.scorer.packers import pack
+from pipeline.scorer.arrays_file import write_arrays
+from pipeline.scorer.packers.choose import pack
 from processing.contracts import reader as contracts
 
 SERVED = """
@@ -45,7 +45,7 @@ def test_a_server_imports_little_and_takes_little_memory(tmp_path: Path) -> None
     home = begin(tmp_path)
     packed = pack(joblib.load(io.BytesIO(trained("transactions", 0))))
     assert packed is not None
-    promote(home, publish(home, more={"scorer.npz": save(packed)}))
+    promote(home, publish(home, more={"scorer.npz": write_arrays(packed)}))
     sent = json.dumps(row(contracts.load("transactions")))
     # As evaluation and the image's build do: a server that has to compile first takes more memory.
     subprocess.run([sys.executable, "-m", "pipeline.scorer.compiled"], check=True)

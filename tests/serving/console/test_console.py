@@ -12,7 +12,7 @@ import pytest
 from serving_home import TestClient, begin, explained_home, promote, publish, row, serving_home, settings
 from serving_process import serving
 
-from pipeline.registry.api_keys import SCOPES, Key, added, digest, parse, render, revoked
+from pipeline.registry.api_keys import SCOPES, Key, digest, keys_with_new, keys_without, parse_keys, render_keys
 from pipeline.registry.registry import POINTER, Registry
 from processing.contract import Contract
 from processing.contracts import reader as contracts
@@ -245,10 +245,10 @@ def tokens(guarded_folder: Path) -> dict[str, str]:
     keys: tuple[Key, ...] = ()
     tokens = {"old": "fraudline_old"}
     for name in ("score", "feedback", "admin"):
-        keys, tokens[name] = added(keys, name, [name])
+        keys, tokens[name] = keys_with_new(keys, name, [name])
     past = datetime.now(UTC) - timedelta(days=1)
     old = Key("old", digest("fraudline_old"), ("admin",), "", past.isoformat())
-    (guarded_folder / "keys.json").write_text(render([*keys, old]))
+    (guarded_folder / "keys.json").write_text(render_keys([*keys, old]))
     return tokens
 
 
@@ -348,9 +348,9 @@ class TestBrowser:
     @classmethod
     def address(cls, guarded_folder: Path, tokens: dict[str, str]) -> Iterator[str]:
         """A server process with keys, and one key more, for everything."""
-        keys = parse((guarded_folder / "keys.json").read_text(), "test")
-        keys, tokens["all"] = added(keys, "all", SCOPES)
-        (guarded_folder / "keys.json").write_text(render(keys))
+        keys = parse_keys((guarded_folder / "keys.json").read_text(), "test")
+        keys, tokens["all"] = keys_with_new(keys, "all", SCOPES)
+        (guarded_folder / "keys.json").write_text(render_keys(keys))
         with serving(guarded_folder, guarded_folder / "log") as address:
             yield address
 
@@ -412,6 +412,6 @@ class TestBrowser:
 
     def test_revoking_the_key_leads_to_the_sign_in_page(self, page: "Page", guarded_folder: Path) -> None:
         file = guarded_folder / "keys.json"
-        file.write_text(render(revoked(parse(file.read_text(), "test"), "all")))
+        file.write_text(render_keys(keys_without(parse_keys(file.read_text(), "test"), "all")))
         page.wait_for_url("**/console/sign-in?ended=1")
         assert "has expired, was revoked" in page.inner_text(".refused")

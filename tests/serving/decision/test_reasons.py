@@ -19,9 +19,10 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.estimators.binner import TailBinner
 from pipeline.registry.registry import Registry
+from pipeline.scorer.arrays_file import COVER, UnusableScorer, read_arrays, write_arrays
 from pipeline.scorer.contributions import Contributions
-from pipeline.scorer.forest import COVER, PackedScorer, UnusableScorer, load, save
-from pipeline.scorer.packers import pack
+from pipeline.scorer.forest import PackedScorer
+from pipeline.scorer.packers.choose import pack
 from processing.arrays import Floats
 from processing.contract import Contract
 from processing.contracts import reader as contracts
@@ -154,7 +155,7 @@ def test_without_counts_a_model_scores_and_gives_no_reasons() -> None:
     arrays, rows = fitted()
     scores = PackedScorer(arrays).scores(rows)
     del arrays[COVER]
-    again = load(save(arrays))
+    again = read_arrays(write_arrays(arrays))
     assert COVER not in again
     assert PackedScorer(again).scores(rows).tolist() == scores.tolist()
 
