@@ -1,16 +1,12 @@
 """A server with a packed model imports little and takes little memory."""
 
-import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import joblib
-from serving_home import begin, promote, publish, row, trained
+from serving_home import explained_home, row
 
-from pipeline.scorer.arrays_file import write_arrays
-from pipeline.scorer.packers.choose import pack
 from processing.contracts import reader as contracts
 
 SERVED = """
@@ -42,10 +38,7 @@ UNWANTED = {
 
 
 def test_a_server_imports_little_and_takes_little_memory(tmp_path: Path) -> None:
-    home = begin(tmp_path)
-    packed = pack(joblib.load(io.BytesIO(trained("transactions", 0))))
-    assert packed is not None
-    promote(home, publish(home, more={"scorer.npz": write_arrays(packed)}))
+    explained_home(tmp_path)
     sent = json.dumps(row(contracts.load("transactions")))
     # As evaluation and the image's build do: a server that has to compile first takes more memory.
     subprocess.run([sys.executable, "-m", "pipeline.scorer.compiled"], check=True)
