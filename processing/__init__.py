@@ -1,1 +1,1 @@
-"""The data side: dataset contract, features, tables, online store and the Spark feature job."""
+"""Data: the dataset contract, features, tables, the online store and the Spark feature job."""

@@ -1,4 +1,4 @@
-"""Clients of AWS services, and what their refusals mean to a user. Imports boto3 when the first client is made."""
+"""Clients of AWS services, and error messages for what AWS refuses. Imports boto3 when the first client is made."""
 
 import os
 from typing import Any
@@ -12,12 +12,12 @@ DENIED = ("AccessDenied", "AccessDeniedException", "403", "InvalidAccessKeyId", 
 
 
 def region() -> str | None:
-    """The region of the environment; None leaves it to the AWS configuration files."""
+    """The region from the environment; None if only the AWS configuration files may name one."""
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
 
 
 def endpoint(service: str) -> str | None:
-    """Where a service answers, if the environment says so (an emulator, a VPC endpoint)."""
+    """A service's endpoint URL, if the environment names one (an emulator, a VPC endpoint)."""
     return os.environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or os.environ.get("AWS_ENDPOINT_URL")
 
 
@@ -29,7 +29,7 @@ def client(
     attempts: int = ATTEMPTS,
     connections: int = 32,
 ) -> Any:
-    """A boto3 client, safe for threads. Timeouts in seconds; `attempts` counts the first one.
+    """A boto3 client, safe for threads. Timeouts in seconds; `attempts` includes the first one.
 
     Raises FraudlineError when no region is set for a service that needs one.
     """
@@ -44,7 +44,7 @@ def client(
         max_pool_connections=connections,
     )
     try:
-        # A session of its own: boto3's default one must not be used by several threads at once.
+        # A separate session: boto3's default session is not thread-safe.
         return boto3.session.Session(region_name=region()).client(service, config=config)
     except BotoCoreError as error:
         raise FraudlineError(f"no client for AWS {service}: {error}; set AWS_REGION, e.g. eu-central-1") from error
@@ -57,10 +57,10 @@ def code_of(error: Exception) -> str:
 
 
 def refusal(error: Exception, call: str, what: str, check: str) -> str:
-    """An error's message: which call on what went wrong, and what to check when it was refused."""
+    """An error message: which call failed on what, and what to check if AWS refused it."""
     code = code_of(error)
     if code in DENIED:
         return f"AWS refused {call} on {what} ({code}): check {check}, and whose credentials are in use"
     if code == "NoSuchBucket":
-        return f"AWS knows no bucket of that name: {call} on {what}; check the home's address and the account"
+        return f"there is no such bucket: {call} on {what}; check the home's address and the account"
     return f"{call} on {what} failed: {error}"

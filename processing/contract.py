@@ -1,31 +1,30 @@
-"""The dataset contract: one small TOML file that says what a dataset is.
+"""The dataset contract: one small TOML file that describes a dataset.
 
-Everything downstream (table schemas, features, the API's request, the console's form) is derived from it.
-The shipped contracts lie in `processing/contracts/`; `transactions.toml` there explains every key.
+Table schemas, features, the API's request and the console's form are all derived from it. The shipped contracts are in
+`processing/contracts/`; `transactions.toml` there explains every key.
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 HOME_KEY = "contract.toml"
 TIME_FORMATS = ("iso", "unix", "elapsed")
-# When an event can have been, in a file or a request.
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-AHEAD = timedelta(days=1)  # clocks differ; what lies further ahead of now is an error
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # event time, in a file or a request
+CLOCK_SKEW = timedelta(days=1)  # by which an event time may be ahead of now
 # The squares of a window's amounts are summed in 64 bits: 92,000 events of 10^7 minor units each stay below 2^63.
 LARGEST_MINOR = 10_000_000
 LONGEST_DAYS = 366
-LONGEST_TOLD = 80  # characters of a value, where a change is told
-# Columns that tables, features and the job's own working have already.
+LONGEST_SHOWN = 80  # characters of a value in a list of changes
+# Columns that tables, features and the feature job use themselves.
 RESERVED = (
     *("transaction_id", "event_time", "amount_minor", "is_fraud", "day", "amount", "hour", "weekend"),
     *("file", "line", "reason", "content", "known", "id", "told", "same", "place", "label", "changed", "clash", "new"),
     *("clashes", "us"),
 )
-# Each entry of a contract by its field: the one list of what there is.
+# The entry of a contract that each field holds: the one list of all entries.
 ENTRIES = {
     "name": "name",
     "time": "columns.time",
@@ -47,9 +46,9 @@ ENTRIES = {
     "alerts_per_day": "costs.alerts_per_day",
     "refuse_above": "refuse_above",
 }
-# Those that say what is done with rows and features, not how they are read or made: they can change in a home with
-# data. All others are bound to what is stored (tables, features, the online store, models).
-FREE = (
+# The entries that say how rows and features are used, not how they are read or computed. They can change in a home with
+# data; tables, features, the online store and models depend on all others.
+CHANGEABLE = (
     *("name", "amount_maximum", "train_days", "test_days", "missed_fraud_cost", "needless_alert_cost"),
     *("alerts_per_day", "refuse_above"),
 )
@@ -57,12 +56,20 @@ FREE = (
 
 @dataclass(frozen=True)
 class Entity:
-    """What behaviour is followed over time: a customer, a terminal, a merchant."""
+    """Something whose behaviour is followed over time: a customer, a terminal, a merchant.
+
+    columns: the columns of the dataset that identify it
+    """
 
     name: str
-    column: str
+    columns: tuple[str, ...]
     windows_days: tuple[int, ...]
     fraud_windows_days: tuple[int, ...] = ()
+
+    @property
+    def identified_by(self) -> str:
+        """Its columns as text."""
+        return ", ".join(self.columns)
 
 
 @dataclass(frozen=True)
@@ -97,48 +104,68 @@ class Contract:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the entries that what is stored is bound to: contracts that share it can follow one another."""
-        bound = {entry: value for name, entry in ENTRIES.items() if name not in FREE and (value := self._told(name))}
+        """SHA-256 of the entries that stored data depends on. Contracts with the same one can replace each other."""
+        bound = {
+            entry: value for name, entry in ENTRIES.items() if name not in CHANGEABLE and (value := self._value(name))
+        }
         return hashlib.sha256(json.dumps(bound).encode()).hexdigest()
 
     def changes(self, before: "Contract", *, bound: bool = False) -> list[str]:
-        """Which entries differ from another contract's, in words; with `bound`, only those that data is bound to."""
-        found = []
+        """The entries that differ from another contract's, in words; if `bound`, only those that data depends on."""
+        changes = []
         for name, entry in ENTRIES.items():
-            old, new = before._told(name), self._told(name)
-            if old != new and not (bound and name in FREE):
-                found.append(f"{entry} (was {_short(old)}, is {_short(new)})")
-        return found
+            old, new = before._value(name), self._value(name)
+            if old != new and not (bound and name in CHANGEABLE):
+                changes.append(f"{entry} (was {_short(old)}, is {_short(new)})")
+        return changes
 
-    def _told(self, name: str) -> Any:
-        """The value of a field as JSON has it; "" for one that is not there."""
+    def _value(self, name: str) -> Any:
+        """The value of a field for JSON; "" for one that is not set."""
         value = getattr(self, name)
         if isinstance(value, datetime):
             return value.isoformat()
         if name == "entities":
-            return [asdict(entity) for entity in value]
+            return [_entity_entries(entity) for entity in value]
         return "" if value is None else value
 
     @property
     def minor_units(self) -> int:
-        """How many minor units (cents) make a major one."""
+        """How many minor units (cents) make up a major one."""
         return int(10**self.amount_decimals)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The dataset's own columns, in the order of the contract; the label is last."""
         ids = (self.id,) if self.id else ()
-        entities = tuple(entity.column for entity in self.entities)
-        return (*ids, self.time, self.amount, *entities, *self.numeric, *self.categorical, self.label)
+        return (*ids, self.time, self.amount, *self.entity_columns, *self.numeric, *self.categorical, self.label)
+
+    @property
+    def entity_columns(self) -> tuple[str, ...]:
+        """The columns that identify entities, in the order of the contract."""
+        return tuple(column for entity in self.entities for column in entity.columns)
+
+    def entity_of(self, column: str) -> str:
+        """The name of the entity that a column identifies."""
+        return next(entity.name for entity in self.entities if column in entity.columns)
 
     @property
     def lookback_hours(self) -> int:
-        """How far back an event can still move a feature."""
+        """How long before an event another one can still change its features."""
         reach = [max((0, *e.windows_days)) for e in self.entities]
         reach += [self.label_delay_days + max(e.fraud_windows_days) for e in self.entities if e.fraud_windows_days]
         return 24 * max((0, *reach))
 
 
+def _entity_entries(entity: Entity) -> dict[str, Any]:
+    """The entries of an [[entity]] table."""
+    return {
+        "name": entity.name,
+        "column": entity.identified_by,
+        "windows_days": entity.windows_days,
+        "fraud_windows_days": entity.fraud_windows_days,
+    }
+
+
 def _short(value: Any) -> str:
     text = json.dumps(value)
-    return text if len(text) <= LONGEST_TOLD else f"{text[:LONGEST_TOLD]}…"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"

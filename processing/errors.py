@@ -1,4 +1,4 @@
-"""The errors a user can meet. Each message says what is wrong, where, and what to do next."""
+"""The errors that users see. Each message says what is wrong, where, and what to do next."""
 
 import sys
 
@@ -16,7 +16,7 @@ class BadInput(FraudlineError, ValueError):
 
 
 class NotFound(FraudlineError, FileNotFoundError):
-    """A named thing (a file, a version, a run) does not exist in the home."""
+    """A file, version or run does not exist in the home."""
 
     exit_code = 2
 
@@ -25,18 +25,18 @@ class NotFound(FraudlineError, FileNotFoundError):
 
 
 class Conflict(FraudlineError):
-    """A conditional write found something else than expected: another writer came first."""
+    """A conditional write failed: another writer came first."""
 
 
 class Damaged(FraudlineError):
-    """A stored file is not what was written: truncated, changed or gone. The message says what to do about it."""
+    """A stored file is truncated, changed or gone. The message says how to repair it."""
 
 
 class RunFailed(FraudlineError):
-    """A pipeline run, or one step of it, ended in failure. Nothing was promoted."""
+    """A pipeline run or one of its steps failed. Nothing was promoted."""
 
 
 def report(error: FraudlineError) -> int:
-    """Say an error on standard error, as each of our programs does that ends by it; the exit code to end with."""
+    """Print an error on standard error, the same way in every program; the exit code to end with."""
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code

@@ -9,16 +9,16 @@ from processing.contract import Contract
 from processing.errors import BadInput
 
 EPOCH = date(1970, 1, 1)
-SETTLED = 0.9  # of the usual share: labels that come later than most may be missing, and no more
-CHANCE = 2.0  # standard deviations by which the share of a day may be lower by chance
-SUBSTANCE = 0.01  # of the usual rows: a test set of fewer says nothing
+SETTLED = 0.9  # of the usual share of labelled rows: only unusually late labels may still be missing
+CHANCE = 2.0  # standard deviations by which a day's share may be lower by chance
+LEAST_ROWS = 0.01  # of the usual number: a smaller test set says nothing
 
 
 @dataclass(frozen=True)
 class DaySplit:
-    """Days from 1970-01-01, each range without its end.
+    """The days of a run's sets, as day numbers from 1970-01-01.
 
-    `unsettled` is empty, or goes from the first labelled day after the test set to the last one.
+    unsettled: from the first to the last labelled day after the test set; empty if there is none
     """
 
     train: range
@@ -26,7 +26,7 @@ class DaySplit:
     unsettled: range = range(0)
 
     def dates(self) -> dict[str, list[str]]:
-        """First and last day of each set, as ISO dates; likewise of the unsettled days, if there are any."""
+        """First and last day of each set, and of the unsettled days if there are any, as ISO dates."""
         return {
             name: [date_of(days[0]).isoformat(), date_of(days[-1]).isoformat()]
             for name, days in (("train", self.train), ("test", self.test), ("unsettled", self.unsettled))
@@ -40,15 +40,15 @@ def date_of(day: int) -> date:
 
 
 def split_days(labelled: Mapping[int, int], rows: Mapping[int, int], contract: Contract) -> DaySplit:
-    """Which days to learn from and which to judge on, given how many rows each day has, and how many with a label.
+    """The days to train on and to test on, from the number of rows and of labelled rows of each day.
 
-    The test set is the last `test_days` days up to the newest settled one; the train set is the `train_days` before
-    it, older by the label delay at least, as it would be when the model serves.
+    The test set is the last `test_days` days up to the newest settled one. The train set is the `train_days` days
+    before it, less the label delay: those labels would be known when the model serves.
 
-    A day is settled when the share of its rows that have a label is at least 90 % of the usual share, chance aside.
-    The usual share is that of the day in which the median labelled row is: 1 where labels are complete, 0.3 where
-    three of ten rows are ever labelled, whatever was reported early for later days. A test set of less than 1 % of
-    the usual labelled rows is passed over as well. Raises BadInput when there is too little.
+    A day is settled when the share of its rows that have a label is at least 90 % of the usual share, apart from
+    chance. The usual share is that of the day with the median labelled row: 1 if labels are complete, 0.3 if three rows
+    in ten are ever labelled. Early reports for later days do not change it. A test set with less than 1 % of the usual
+    labelled rows is skipped too. Raises BadInput if there is too little.
     """
     days = sorted(day for day, count in labelled.items() if count)
     needed = contract.test_days + contract.label_delay_days + 1
@@ -57,7 +57,7 @@ def split_days(labelled: Mapping[int, int], rows: Mapping[int, int], contract: C
         f"test on ({contract.test_days} to test, {contract.label_delay_days} delay, 1 to train)"
     )
     if not days:
-        raise BadInput(f"{problem}; found no labelled row at all. Add files with labels")
+        raise BadInput(f"{problem}; there is no labelled row. Add files with labels")
     train, test = _ranges(days, labelled, rows, contract, contract.test_days)
     last = test[-1]
     if not any(labelled.get(day) for day in train):
@@ -77,7 +77,7 @@ def split_days(labelled: Mapping[int, int], rows: Mapping[int, int], contract: C
 def _ranges(
     days: list[int], labelled: Mapping[int, int], rows: Mapping[int, int], contract: Contract, test_days: int
 ) -> tuple[range, range]:
-    """The days to train and to test on; those to train on may be none, or none with a label."""
+    """The days to train on and to test on. There may be no days to train on, or none with a label."""
     last = _newest_settled(days, labelled, rows, test_days)
     test = range(last + 1 - test_days, last + 1)
     train_end = test.start - contract.label_delay_days
@@ -85,7 +85,7 @@ def _ranges(
 
 
 def _remedy(days: list[int], labelled: Mapping[int, int], rows: Mapping[int, int], contract: Contract) -> str:
-    """What to do about too little history: fewer days to test on, if there are so many to train on then."""
+    """What to do about too little history: test on fewer days, if that leaves as many to train on."""
     possible = 0
     for fewer in range(contract.test_days - 1, 0, -1):
         train, _ = _ranges(days, labelled, rows, contract, fewer)
@@ -102,7 +102,7 @@ def _remedy(days: list[int], labelled: Mapping[int, int], rows: Mapping[int, int
 
 
 def _newest_settled(days: list[int], labelled: Mapping[int, int], rows: Mapping[int, int], test_days: int) -> int:
-    """The newest of the labelled `days` that a test set may end at. There is one always: that of a usual share."""
+    """The newest of the labelled `days` at which a test set may end; the day with the usual share always may."""
     share = {day: labelled[day] / rows[day] for day in days}
     tested = {day: sum(labelled.get(day - back, 0) for back in range(test_days)) for day in days}
     usual_share, usual_tested = _usual(share, labelled), _usual(tested, labelled)
@@ -110,13 +110,13 @@ def _newest_settled(days: list[int], labelled: Mapping[int, int], rows: Mapping[
     def is_settled(day: int) -> bool:
         expected = usual_share * rows[day]
         chance = CHANCE * sqrt(expected * (1 - usual_share))
-        return labelled[day] >= SETTLED * expected - chance and tested[day] >= SUBSTANCE * usual_tested
+        return labelled[day] >= SETTLED * expected - chance and tested[day] >= LEAST_ROWS * usual_tested
 
     return next(day for day in reversed(days) if is_settled(day))
 
 
 def _usual(values: Mapping[int, float], labelled: Mapping[int, int]) -> float:
-    """The median of a value by day, each day weighing as many as it has labelled rows."""
+    """The median of a value by day, weighted by the day's labelled rows."""
     below, half = 0, sum(labelled[day] for day in values) / 2
     for day in sorted(values, key=lambda day: values[day]):
         below += labelled[day]

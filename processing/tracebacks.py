@@ -1,4 +1,4 @@
-"""Errors that nobody expected, told without what they say: their texts may hold the values of somebody's rows."""
+"""Unexpected errors without their own texts, which may hold values of a customer's rows."""
 
 import traceback
 from pathlib import Path
@@ -9,7 +9,7 @@ CODE = Path(__file__).resolve().parents[1]
 
 
 def error_summary(error: BaseException) -> str:
-    """An error in one line: its type, and where it was raised. One of our own says what it says."""
+    """An error in one line: its type and where it was raised; for a FraudlineError its message."""
     if isinstance(error, FraudlineError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
@@ -25,7 +25,7 @@ def _short(file: str) -> str:
 
 
 def redacted_traceback(error: BaseException) -> str:
-    """A traceback of the error and of those that led to it, without their texts."""
+    """The traceback of an error and its causes, without their texts."""
     parts = []
     chain: BaseException | None = error
     while chain is not None:

@@ -20,7 +20,7 @@ from pipeline.local.abandoned_runs import close_abandoned
 from pipeline.runs.local_run import run_and_report
 from processing.contracts.home_contract import contract_for
 from processing.errors import Conflict, FraudlineError
-from processing.intake.incoming import SETTLE_SECONDS, release_abandoned, waiting
+from processing.intake.incoming import SETTLE_SECONDS, release_abandoned, waiting_files
 from processing.processes.lease import hold
 from processing.storage.home import Entry, Home
 from processing.storage.local import LocalHome
@@ -73,7 +73,7 @@ def watch(home: Home, start: Callable[[], None], failed: Callable[[FraudlineErro
     failing: list[Entry] = []
     busy = False
     while True:
-        seen = waiting(home)
+        seen = waiting_files(home)
         if not seen or seen == failing or not _at_rest(home, seen):
             time.sleep(POLL_SECONDS)
             continue
@@ -89,7 +89,7 @@ def watch(home: Home, start: Callable[[], None], failed: Callable[[FraudlineErro
             failed(error)
         busy = False
         # Files that are as they were before the run would fail again. If others have arrived since, a run is due.
-        remaining = waiting(home)
+        remaining = waiting_files(home)
         failing = remaining if remaining == seen else []
 
 
@@ -97,7 +97,7 @@ def _at_rest(home: Home, seen: list[Entry]) -> bool:
     if time.time() - max(entry.modified for entry in seen) < SETTLE_SECONDS:
         return False
     time.sleep(POLL_SECONDS)
-    return waiting(home) == seen
+    return waiting_files(home) == seen
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ from pipeline.scorer.packers.choose import pack
 from processing.arrays import Floats
 from processing.contract import Contract
 from processing.contracts import reader as contracts
+from processing.features.entity_keys import key_columns
 from processing.features.feature_set import FeatureSet, minor_units
-from processing.features.windows import sawtooth
+from processing.features.table_features import compute_rows, window_states
 from processing.synthetic.synthesize import synthesize
 
 ROWS = (1, 1_000, 100_000)
@@ -100,15 +101,11 @@ def _synthetic(days: int, customers: int) -> tuple[Floats, NDArray[np.int8]]:
 def labelled_features(transactions: pa.Table, contract: Contract) -> tuple[Floats, NDArray[np.int8]]:
     """Features and labels of transactions, as the feature job computes them."""
     features = FeatureSet(contract)
-    time_us = transactions.column("event_time").cast("int64").to_numpy()
-    amount = minor_units(transactions.column("amount").to_numpy(), contract)
-    fraud = transactions.column("is_fraud").to_numpy().astype(np.int64)
-    states = []
-    for entity in contract.entities:
-        _, codes = np.unique(transactions.column(entity.column).to_numpy(), return_inverse=True)
-        states.append(sawtooth(features.windows[entity.name], codes.astype(np.int64), time_us, amount, fraud))
-    values = features.compute(amount, time_us, np.column_stack(states), features.encode_table(transactions))
-    return values, fraud.astype(np.int8)
+    names = ("event_time", "is_fraud", *contract.numeric, *contract.categorical)
+    columns = {name: transactions.column(name) for name in names}
+    columns |= key_columns(contract, {name: transactions.column(name) for name in contract.entity_columns})
+    rows = pa.table({**columns, "amount_minor": minor_units(transactions.column("amount").to_numpy(), contract)})
+    return compute_rows(features, rows, window_states(features, rows)), transactions.column("is_fraud").to_numpy()
 
 
 def _samples(rows: Floats, count: int) -> list[Floats]:

@@ -30,12 +30,12 @@ def check_home(address: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) 
     with stoppable("Nothing was changed."), console.status("reading tables, online store and models"):
         problems = list(home_problems(home))
     if as_json:
-        documents = [{"where": one.where, "fault": one.fault, "repairable": one.mend is not None} for one in problems]
+        documents = [{"where": one.where, "fault": one.what, "repairable": one.repair is not None} for one in problems]
         typer.echo(json.dumps(documents, indent=2))
     else:
         for problem in problems:
             console.print(f"[red]✗[/] {escape(str(problem))}", highlight=False)
-            if problem.mend:
+            if problem.repair:
                 console.print("  `fraudline home repair` can repair this", style="dim", highlight=False)
         console.print(f"{len(problems)} problem(s) found" if problems else "[green]✓[/] no damage found")
     if problems:

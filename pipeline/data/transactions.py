@@ -7,7 +7,6 @@ whose features are the same, bit for bit.
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,8 +15,9 @@ from pipeline.data.dataset import Dataset
 from processing.contract import Contract
 from processing.errors import BadInput
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import sawtooth
-from processing.intake.files import UNREADABLE, check_file, is_readable, read_file
+from processing.features.table_features import compute_rows, feature_table, window_states
+from processing.intake.file_names import is_readable
+from processing.intake.files import UNREADABLE, check_file, read_file
 from processing.tables.schemas import features_schema, intake_schema
 
 
@@ -49,14 +49,6 @@ def as_dataset(transactions: pa.Table, contract: Contract, source: str) -> Datas
     `transactions` has the columns of `transaction_schema`. Errors name them by `source`. Raises BadInput.
     """
     features = FeatureSet(contract)
-    time_us = transactions["event_time"].cast(pa.int64()).to_numpy()
-    amount = transactions["amount_minor"].to_numpy()
-    fraud = transactions["is_fraud"].fill_null(0).to_numpy().astype(np.int64)
-    states = [np.empty((len(transactions), 0), np.int64)]
-    for name, windows in features.windows.items():
-        codes = transactions[name].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-        states.append(sawtooth(windows, codes, time_us, amount, fraud))
-    values = features.compute(amount, time_us, np.column_stack(states), features.encode_table(transactions))
-    computed = {name: pa.array(values[:, j]) for j, name in enumerate(features.names)}
-    columns = [computed[name] if name in computed else transactions[name] for name in features_schema(contract).names]
-    return dataset.of_table(pa.table(columns, schema=features_schema(contract)), contract, source)
+    values = compute_rows(features, transactions, window_states(features, transactions))
+    table = feature_table(features, transactions, values, features_schema(contract))
+    return dataset.of_table(table, contract, source)

@@ -20,6 +20,8 @@ SHIPPED = (  # the modules that the functions import; nothing else of the packag
     "pipeline/registry/servable.py",
     "pipeline/registry/versions.py",
     "processing/__init__.py",
+    "processing/intake/__init__.py",
+    "processing/intake/file_names.py",
     "processing/storage/__init__.py",
     "processing/storage/address.py",
     "processing/storage/local.py",

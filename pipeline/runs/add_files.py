@@ -8,7 +8,8 @@ from pathlib import Path
 
 from processing.contract import Contract
 from processing.errors import BadInput
-from processing.intake.files import check_file, is_readable
+from processing.intake.file_names import is_readable
+from processing.intake.files import check_file
 from processing.intake.incoming import FOLDER, SETTLE_SECONDS
 from processing.storage.home import Home
 from processing.storage.local import LocalHome

@@ -12,8 +12,9 @@ from processing.contract import HOME_KEY, Contract
 from processing.contracts.home_contract import has_transactions
 from processing.contracts.reader import parse
 from processing.errors import BadInput, Damaged, FraudlineError, NotFound
-from processing.job.damage import Problem, damaged_tables
-from processing.job.store_repair import rebuilt, refilled, store_fault, store_lag
+from processing.job.store_check import store_damage, store_lag
+from processing.job.store_repair import rebuild_store, refill_store
+from processing.job.table_check import Fault, damaged_tables
 from processing.storage.documents import read_document
 from processing.storage.home import Home
 from processing.storage.local import LocalHome
@@ -23,7 +24,7 @@ RUN_RECORDS = ("outcome.json", "features.json")
 MAX_REPAIRS = 1_000  # in one call; each damaged file takes one
 
 
-def home_problems(home: Home) -> Iterator[Problem]:
+def home_problems(home: Home) -> Iterator[Fault]:
     """Every problem in a home, as it is found."""
     contract = None
     backup = _contract_of_last_run(home)
@@ -31,35 +32,35 @@ def home_problems(home: Home) -> Iterator[Problem]:
         contract = _contract(home)
         if backup and _differs(contract, backup):
             contract = None
-            yield Problem(home.url_of(HOME_KEY), "it is not the last run's contract", _restore(home, backup))
+            yield Fault(home.url_of(HOME_KEY), "it is not the last run's contract", _restore(home, backup))
     except (BadInput, NotFound) as error:
         # A new home has no contract yet.
         if not (isinstance(error, NotFound) and backup is None and not has_transactions(home)):
-            yield Problem(home.url_of(HOME_KEY), str(error), _restore(home, backup) if backup else None)
+            yield Fault(home.url_of(HOME_KEY), str(error), _restore(home, backup) if backup else None)
     if contract is not None:
         yield from damaged_tables(home, contract)
-        if isinstance(home, LocalHome) and (fault := store_fault(home)):
-            yield Problem(home.url_of(STORE_KEY), fault, partial(rebuilt, home, contract))
+        if isinstance(home, LocalHome) and (damage := store_damage(home)):
+            yield Fault(home.url_of(STORE_KEY), damage, partial(rebuild_store, home, contract))
         elif isinstance(home, LocalHome) and contract.entities and (lag := store_lag(home, contract)):
-            yield Problem(home.url_of(STORE_KEY), lag, partial(refilled, home, contract))
+            yield Fault(home.url_of(STORE_KEY), lag, partial(refill_store, home, contract))
     for fault in Registry(home).problems():
-        yield Problem("models", fault)
+        yield Fault("models", fault)
     yield from _run_problems(home)
 
 
-def repair_home(home: Home, say: Callable[[str], None]) -> list[Problem]:
+def repair_home(home: Home, say: Callable[[str], None]) -> list[Fault]:
     """Repair what can be repaired; `say` gets a line about each repair. Returns the problems that remain."""
     for repair in Registry(home).repair_pointer():
         say(repair)
     for _ in range(MAX_REPAIRS):  # a repair can uncover the next problem, e.g. a damaged file behind a lost catalog
         problems = list(home_problems(home))
-        repairable = [problem for problem in problems if problem.mend]
+        repairable = [problem for problem in problems if problem.repair]
         if not repairable:
             return problems
         problem = repairable[0]
-        assert problem.mend is not None
+        assert problem.repair is not None
         say(f"{problem}")
-        say(f"  repaired: {problem.mend()}")
+        say(f"  repaired: {problem.repair()}")
     return list(home_problems(home))
 
 
@@ -89,14 +90,14 @@ def _contract_of_last_run(home: Home) -> Contract | None:
 
 
 def _restore(home: Home, backup: Contract) -> Callable[[], str]:
-    def mend() -> str:
+    def repair() -> str:
         home.write(HOME_KEY, backup.text.encode())
         return "restored from the last run that has a valid copy"
 
-    return mend
+    return repair
 
 
-def _run_problems(home: Home) -> Iterator[Problem]:
+def _run_problems(home: Home) -> Iterator[Fault]:
     for run in home.folders("runs/"):
         for name in RUN_RECORDS:
             key = f"runs/{run}/{name}"
@@ -105,4 +106,4 @@ def _run_problems(home: Home) -> Iterator[Problem]:
             except NotFound:
                 continue
             except Damaged as error:
-                yield Problem(home.url_of(key), str(error))
+                yield Fault(home.url_of(key), str(error))

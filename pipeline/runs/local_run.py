@@ -23,8 +23,8 @@ from pipeline.registry.versions import waits
 from pipeline.runs.progress import shown
 from processing.contract import HOME_KEY, Contract
 from processing.errors import BadInput, Damaged, NotFound, RunFailed
-from processing.intake.files import is_readable
-from processing.intake.incoming import CLAIMED, FOLDER, release_abandoned, waiting
+from processing.intake.file_names import is_readable
+from processing.intake.incoming import CLAIMED, FOLDER, release_abandoned, waiting_files
 from processing.processes import children
 from processing.processes.lease import Lease, hold
 from processing.storage.documents import read_document
@@ -77,7 +77,7 @@ def run_pipeline(
 
 def _check_input(home: LocalHome, address: str) -> None:
     """Raise BadInput for a new home if there is no file where the run will look."""
-    if home.folders("warehouse/") or waiting(home) or home.entries(CLAIMED):
+    if home.folders("warehouse/") or waiting_files(home) or home.entries(CLAIMED):
         return
     if not any(is_readable(entry.key) for entry in open_home(address).entries("")):
         elsewhere = "" if address == home.url_of(FOLDER.rstrip("/")) else f" (there are none in {address} either)"

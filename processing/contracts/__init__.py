@@ -1,1 +1,1 @@
-"""Contracts: their reader, those that are shipped, and which one a home goes by."""
+"""Contracts: their reader, the shipped ones, and the one that a home has."""

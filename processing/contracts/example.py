@@ -13,6 +13,7 @@ def example_transaction(contract: Contract) -> dict[str, Any]:
     row: dict[str, Any] = {contract.id: "T1000001"} if contract.id else {}
     row[contract.time] = times[contract.time_format]
     row[contract.amount] = min(59.90, contract.amount_maximum)
-    row |= {entity.column: f"{entity.name[:1].upper()}{1042 + i}" for i, entity in enumerate(contract.entities)}
+    ids = ((name, contract.entity_of(name)) for name in contract.entity_columns)
+    row |= {name: f"{entity[:1].upper()}{1042 + i}" for i, (name, entity) in enumerate(ids)}
     row |= dict.fromkeys(contract.numeric, 0.5)
     return row | {name: known[0] for name, known in contract.categorical.items()}

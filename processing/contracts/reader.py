@@ -1,4 +1,4 @@
-"""Reading contracts: TOML texts, those that come with Fraudline, and the one of a home."""
+"""Reads contracts: from TOML text, from a file, a shipped one by name, or that of a home."""
 
 import tomllib
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ SHIPPED = Path(__file__).parent
 
 
 def load(name: str | Path) -> Contract:
-    """The contract of that name (a shipped one) or in that file.
+    """A shipped contract by its name, or the contract in a file.
 
-    Raises BadInput naming the key, what was found and what was expected.
+    Raises BadInput naming the key, its value and what was expected.
     """
     path = SHIPPED / f"{name}.toml"
     if not path.is_file():
@@ -27,7 +27,7 @@ def load(name: str | Path) -> Contract:
     if not path.is_file():
         known = shipped()
         near = get_close_matches(str(name), known, 1)
-        hint = f"did you mean {near[0]!r}? Else give" if near else "give"
+        hint = f"did you mean {near[0]!r}? Otherwise give" if near else "give"
         raise BadInput(
             f"no contract {str(name)!r}: {hint} a .toml file, or one of the shipped contracts: {', '.join(known)}"
         )
@@ -35,9 +35,9 @@ def load(name: str | Path) -> Contract:
 
 
 def of_home(home: Home) -> Contract:
-    """The contract of a home. Raises BadInput for a home that has none yet, or one that cannot be read.
+    """The contract of a home. Raises BadInput if it has none yet, or one that cannot be read.
 
-    Nothing is changed: what a run is to go by is `processing.contracts.home_contract`'s to say.
+    A run chooses its contract by `processing.contracts.home_contract.contract_for`.
     """
     try:
         data = home.read(HOME_KEY)
@@ -45,8 +45,8 @@ def of_home(home: Home) -> Contract:
         if isinstance(home, LocalHome) and not home.folder.is_dir():
             raise BadInput(f"there is no home at {home.folder}; `fraudline run` makes one, or name another") from None
         raise BadInput(
-            f"the home {home.url} has no {HOME_KEY} yet, which the first run that takes data in writes: "
-            "run `fraudline run` first, or name the home that you mean (--home, FRAUDLINE_HOME)"
+            f"the home {home.url} has no {HOME_KEY} yet; the first run that commits data writes it: "
+            "run `fraudline run` first, or name another home (--home, FRAUDLINE_HOME)"
         ) from None
     return parse_bytes(data, home.url_of(HOME_KEY))
 
@@ -57,12 +57,12 @@ def shipped() -> list[str]:
 
 
 def parse_bytes(data: bytes, source: str) -> Contract:
-    """The contract that a file holds. `source` names the file in errors. Raises BadInput."""
+    """The contract in a file's bytes. `source` names the file in errors. Raises BadInput."""
     return parse(_decoded(data, source), source)
 
 
 def parse(text: str, source: str = "contract") -> Contract:
-    """The contract that a TOML text says. `source` names it in errors. Raises BadInput."""
+    """The contract in a TOML text. `source` names it in errors. Raises BadInput."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -106,9 +106,8 @@ def _entity(entry: TomlTable) -> Entity:
     name = entry.take("name", str)
     if not entry.take("windows_days", list):
         raise BadInput(f"{entry.source}: 'windows_days' of {name!r} is empty, expected e.g. [1, 7, 30]")
-    entity = Entity(
-        name, entry.take("column", str), _windows(entry, "windows_days"), _windows(entry, "fraud_windows_days", [])
-    )
+    columns = (entry.take("column", str),)
+    entity = Entity(name, columns, _windows(entry, "windows_days"), _windows(entry, "fraud_windows_days", []))
     entry.finish()
     return entity
 
@@ -124,7 +123,7 @@ def _windows(entry: TomlTable, key: str, default: list[int] | EllipsisType = ...
 
 
 def _check(contract: Contract, source: str) -> None:
-    from processing.features.feature_set import FeatureSet  # which is made from contracts
+    from processing.features.feature_set import FeatureSet  # imports NumPy, which `fraudline --help` does without
 
     if contract.time_format not in TIME_FORMATS:
         allowed = ", ".join(TIME_FORMATS)
@@ -138,10 +137,12 @@ def _check(contract: Contract, source: str) -> None:
             raise BadInput(f"{source}: the {what} {twice!r} is named twice")
     for name in named:
         if not name.isidentifier() or name.casefold() in RESERVED:
-            taken = ", ".join(RESERVED)
-            raise BadInput(f"{source}: {name!r} cannot name a feature: use letters, digits and _, and none of {taken}")
+            raise BadInput(
+                f"{source}: {name!r} cannot name a feature: use letters, digits and _, and none of "
+                f"{', '.join(RESERVED)}"
+            )
     features = FeatureSet(contract)
-    # Case does not tell columns apart in Spark. The extra columns are among the features already.
+    # Spark ignores case in column names. The extra columns are among the features already.
     if twice := _twice([name.casefold() for name in (*entities, *features.names, *features.state_names)]):
         raise BadInput(f"{source}: two columns or features would be called {twice!r}; rename an entity or a column")
 
@@ -151,7 +152,7 @@ def _twice(names: Sequence[str]) -> str | None:
 
 
 def _decoded(data: bytes, source: str) -> str:
-    """The text of a contract's file. Raises BadInput naming the line that is not UTF-8."""
+    """The text in a file's bytes. Raises BadInput naming the line that is not UTF-8."""
     try:
         return data.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:

@@ -1,16 +1,16 @@
-"""Sawtooth windows: what an entity did in the hours before an event, offline for all events, online for one.
+"""Sawtooth windows: what an entity did in the hours before an event. Offline for all events, online for one.
 
 A window of W hours at time t, with b(t) the hour bucket of t, holds the entity's events whose bucket lies in
-(b(t) - W, b(t)]: whole hours at its far end, and of the current hour the events before t and the event itself.
-(The name is that of the Chronon feature platform.) Events with the same timestamp have no known order, so none
-of them sees the others; the answer does not depend on the order in which they arrive.
+(b(t) - W, b(t)]: whole hours at its far end, and in the current hour the events before t and the event itself.
+("Sawtooth window" is a term of the Chronon feature platform.) Events with the same timestamp have no known order, so
+none of them sees the others, and the result does not depend on the order in which they arrive.
 
-A fraud window is shifted by the label delay D: it holds the buckets in [b(t) - D - W, b(t) - D), so that no
-label is used before it could be known. Of the longest one it is also kept how long ago, in hours, its first and its
-last bucket with a fraud were, and how many events there were in it after that last bucket.
+A fraud window is shifted back by the label delay D: it holds the buckets in [b(t) - D - W, b(t) - D), so that no
+label is used before it can be known. The longest fraud window also gives the hours since its first and its last bucket
+with a fraud, and the number of events in it after that last bucket.
 
-All sums are exact integers: counts, amounts in minor units, squares of those. Offline and online therefore
-agree bit for bit. Cumulative sums may wrap around 2^64, and their differences are exact nevertheless.
+All sums are exact integers: counts, amounts in minor units, and their squares. So offline and online agree bit for bit.
+Cumulative sums may wrap around 2^64; their differences are still exact.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,11 +41,11 @@ class Windows:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The state's columns: per window its count n, its amount s and the squares q; per fraud window its count n,
-        its frauds f and their amount g.
+        """The columns of the state.
 
-        Of the longest fraud window also first and last, the hours since its first and last fraud, and after, the
-        count of events later than the last; all 0 if there was no fraud.
+        For each window: n, the count; s, the amount; q, the squares. For each fraud window: n, the count; f, the
+        frauds; g, their amount. For the longest fraud window also first and last, the hours since its first and last
+        fraud, and after, the count of events later than the last fraud; all 0 if there is no fraud.
         """
         behaviour = [f"{kind}_{hours}h" for hours in self.hours for kind in "nsq"]
         frauds = [f"delayed_{kind}_{hours}h" for hours in self.fraud_hours for kind in ("n", "f", "g")]
@@ -53,13 +53,13 @@ class Windows:
         return (*behaviour, *frauds, *recency)
 
     def fraud_edges(self, hour: int) -> tuple[int, int]:
-        """The hours at which the longest fraud window of an event in `hour` begins and ends."""
+        """The hours at which the longest fraud window of an event in `hour` starts and ends."""
         delayed = hour - self.delay_hours
         return delayed - self.fraud_hours[-1], delayed
 
     @property
     def lookback_hours(self) -> int:
-        """How many whole hours before the current one are needed."""
+        """How many whole hours before the current one the windows reach."""
         return max(self.hours[-1] - 1, self.delay_hours + max(self.fraud_hours, default=-self.delay_hours))
 
 
@@ -69,10 +69,10 @@ def hour_of(time_us: Ints) -> Ints:
 
 
 def sawtooth(windows: Windows, entity: Ints, time_us: Ints, amount: Ints, fraud: Ints) -> Ints:
-    """The state of every event's entity at its time, [n, len(windows.columns)] int64, in the order given.
+    """The state of every event's entity at its time, [n, len(windows.columns)] int64, in the order of the input.
 
-    `entity` are codes, `time_us` microseconds since 1970, `amount` minor units, `fraud` 0 or 1, each [n] int64.
-    Events in any order; O(n log n) however the events are spread over entities.
+    `entity` holds codes, `time_us` microseconds since 1970, `amount` minor units, `fraud` 0 or 1; each [n] int64, in
+    any order. O(n log n), however the events are spread over entities.
     """
     if not len(entity):
         return np.zeros((0, len(windows.columns)), np.int64)
@@ -106,13 +106,13 @@ def sawtooth(windows: Windows, entity: Ints, time_us: Ints, amount: Ints, fraud:
 
 
 def _recency(key: Ints, frauds: Ints, low: Ints, high: Ints) -> list[Ints]:
-    """Hours since the first and the last fraud of every event's longest fraud window, and the events after the last.
+    """Hours since the first and the last fraud in every event's longest fraud window, and the events after the last.
 
-    `key` [n] are the events' entities and hours in one number, in order, and `frauds` those of the frauds; the window
-    begins at place `low` of `key` and ends before place `high`.
+    `key` [n] holds each event's entity and hour as one number, sorted, and `frauds` those of the frauds. A window goes
+    from index `low` of `key` to before index `high`.
     """
     edges = np.append(key, np.iinfo(np.int64).max)
-    begin, end = (np.searchsorted(frauds, edges[place], side="left") for place in (low, high))
+    begin, end = (np.searchsorted(frauds, edges[index], side="left") for index in (low, high))
     some = end > begin
     padded = np.append(frauds, 0)
     first, last = padded[np.where(some, begin, -1)], padded[np.where(some, end - 1, -1)]
@@ -129,7 +129,7 @@ def _running(values: Ints) -> Ints:
 
 
 def edges(windows: Windows, hour: int) -> list[int]:
-    """The hours before `hour` at which one of its windows begins or ends, the oldest first."""
+    """The hours at which the windows of an event in `hour` start or end, oldest first."""
     delayed = windows.delay_hours
     offsets = {w - 1 for w in windows.hours} | {delayed, *(delayed + w for w in windows.fraud_hours)}
     return [hour - offset for offset in sorted(offsets, reverse=True)]
@@ -138,22 +138,22 @@ def edges(windows: Windows, hour: int) -> list[int]:
 def state_at(windows: Windows, hour: int, amount: int, buckets: Ints, earlier: tuple[int, int, int]) -> list[int]:
     """The state of one event's entity, as `sawtooth` gives it.
 
-    `buckets` is [m, 6] int64: hour, count, amount, squares, frauds, their amount, of the hours before `hour`, oldest
-    first (an hour may be missing; older ones than `windows.lookback_hours` do not count). `earlier` holds count, amount
-    and squares of the events of the current hour before this one.
+    `buckets` is [m, 6] int64: hour, count, amount, squares, frauds and their amount, for the hours before `hour`,
+    oldest first. Hours may be missing; those beyond `windows.lookback_hours` do not count. `earlier` holds count,
+    amount and squares of the events of the current hour before this one.
     """
-    places = edges(windows, hour)
+    hours = edges(windows, hour)
     totals = np.zeros((len(buckets) + 1, 5), np.int64)
     np.cumsum(buckets[:, 1:], axis=0, out=totals[1:])
-    at = dict(zip(places, np.searchsorted(buckets[:, 0], places, side="left").tolist(), strict=True))
-    since = {place: (totals[-1] - totals[index]).tolist() for place, index in at.items()}
+    at = dict(zip(hours, np.searchsorted(buckets[:, 0], hours, side="left").tolist(), strict=True))
+    since = {edge: (totals[-1] - totals[index]).tolist() for edge, index in at.items()}
     frauds = None
     if windows.fraud_hours:
         low, high = windows.fraud_edges(hour)
-        found = at[low] + np.flatnonzero(buckets[at[low] : at[high], 4] > 0)
-        if len(found):
-            first, last = (int(buckets[place, 0]) for place in (found[0], found[-1]))
-            frauds = (first, last, int(totals[at[high], 0] - totals[found[-1] + 1, 0]))
+        fraudulent = at[low] + np.flatnonzero(buckets[at[low] : at[high], 4] > 0)
+        if len(fraudulent):
+            first, last = (int(buckets[index, 0]) for index in (fraudulent[0], fraudulent[-1]))
+            frauds = (first, last, int(totals[at[high], 0] - totals[fraudulent[-1] + 1, 0]))
     return state_since(windows, hour, amount, since, earlier, frauds)
 
 
@@ -165,16 +165,16 @@ def state_since(
     earlier: Sequence[int],
     frauds: tuple[int, int, int] | None,
 ) -> list[int]:
-    """As `state_at`, from sums.
+    """The state of one event's entity, as `state_at`, from sums.
 
-    `since[edge]` holds count, amount, squares, frauds and their amount from an edge on, up to `hour`. `frauds`: of the
-    longest fraud window, the hours of its first and its last fraud, and the count of events after that last hour; None
-    if it has no fraud.
+    `since[edge]` holds count, amount, squares, frauds and their amount from that edge up to `hour`. `frauds` holds, for
+    the longest fraud window, the hours of its first and its last fraud and the count of events after that last hour;
+    None if it has no fraud.
     """
     state: list[int] = []
     own = (earlier[0] + 1, earlier[1] + amount, earlier[2] + amount * amount)
     for w in windows.hours:
-        state += map(add, since[hour - w + 1], own)  # of the five sums the first three
+        state += map(add, since[hour - w + 1], own)  # the first three of the five sums
     delayed = hour - windows.delay_hours
     later = since[delayed]
     for w in windows.fraud_hours:

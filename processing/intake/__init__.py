@@ -1,1 +1,1 @@
-"""Files that are taken in: found, read row by row, checked, and merged with what is there."""
+"""Intake: files are found, read row by row, checked, and merged with the rows that the tables already hold."""

@@ -1,7 +1,7 @@
-"""Reading a raw column: text, numbers, labels and times, whatever type the file gave it.
+"""Parsing a raw column: text, numbers, labels and times, whatever type the file has given it.
 
-Each function gives the values (null where there is none) and a mask of the values that cannot be read.
-A whole column is read at once; only where that fails, value by value.
+Each function returns the values (null where there is none) and a mask of the values that cannot be read.
+A column is parsed as a whole; only if that fails, value by value.
 """
 
 import math
@@ -20,10 +20,10 @@ from processing.tables.schemas import TIME
 
 Mask = NDArray[np.bool_]
 LABELS = {"0": 0, "1": 1, "false": 0, "true": 1, "0.0": 0, "1.0": 1}
-# Below these every whole number is itself; above them different ids become one.
+# Below these each whole number is exact; above them different ids become the same float.
 EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
-# How far from 1970 a time of a unit is still one in microseconds.
-REACH = {
+# How far from 1970 a time in some unit still fits into microseconds.
+FARTHEST = {
     "s": 2**63 // 10**6 - 1,
     "ms": 2**63 // 10**3 - 1,
     "date32[day]": 106_751_990,
@@ -32,13 +32,13 @@ REACH = {
 ZONE = r"(Z|z|[+-]\d\d(:?\d\d)?)$"
 
 
-def true_in(values: pa.Array) -> Mask:
+def as_mask(values: pa.Array) -> Mask:
     """A column of booleans as a mask; null is false."""
     return np.asarray(pc.fill_null(values, False), bool)
 
 
-def _each(values: pa.Array, parse: Callable[[Any], Any], kind: pa.DataType) -> tuple[pa.Array, Mask]:
-    """Every value by itself, for columns that cannot be read as a whole: null and marked bad where it fails."""
+def _parse_each(values: pa.Array, parse: Callable[[Any], Any], kind: pa.DataType) -> tuple[pa.Array, Mask]:
+    """A column parsed value by value: null and marked bad where that fails."""
     parsed, bad = [], np.zeros(len(values), bool)
     for i, value in enumerate(values.to_pylist()):
         try:
@@ -49,49 +49,49 @@ def _each(values: pa.Array, parse: Callable[[Any], Any], kind: pa.DataType) -> t
     return pa.array(parsed, kind), bad
 
 
-def short(raw: pa.Array) -> tuple[pa.Array, Mask]:
-    """A column without what is longer than CELL_BYTES, which is null then, and where that was.
+def without_long_values(raw: pa.Array) -> tuple[pa.Array, Mask]:
+    """A column with null for each value longer than CELL_BYTES, and a mask of these.
 
-    A dictionary is decoded only when its values are known to be short.
+    A dictionary is decoded only once its values are known to be short.
     """
-    decoded, places = (raw.dictionary, raw.indices) if pa.types.is_dictionary(raw.type) else (raw, None)
+    decoded, indices = (raw.dictionary, raw.indices) if pa.types.is_dictionary(raw.type) else (raw, None)
     long = np.zeros(len(raw), bool)
     if is_text(decoded.type):
         over = pc.greater(pc.binary_length(decoded), CELL_BYTES)
         decoded = pc.if_else(pc.fill_null(over, False), pa.scalar(None, decoded.type), decoded)
-        long = true_in(over if places is None else over.take(places))
-    return (decoded if places is None else decoded.take(places)), long
+        long = as_mask(over if indices is None else over.take(indices))
+    return (decoded if indices is None else decoded.take(indices)), long
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a type is text, or bytes that may be text."""
+    """Whether a type is text or bytes."""
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
     return any(test(kind) for test in tests)
 
 
 def as_text(raw: pa.Array) -> tuple[pa.Array, Mask]:
-    """A column as trimmed text, nothing as null, and which values cannot be read: no UTF-8, or no exact number."""
+    """A column as trimmed text, empty values as null. Unreadable: what is not UTF-8, and inexact floats."""
     bad = np.zeros(len(raw), bool)
     if pa.types.is_dictionary(raw.type):
         raw = raw.dictionary_decode()
-    if pa.types.is_floating(raw.type):  # an id that a tool has turned into 596.0, or nothing into NaN
+    if pa.types.is_floating(raw.type):  # a tool may have turned an id into 596.0, or an empty one into NaN
         wide = raw.cast(pa.float64())
-        bad = true_in(pc.greater_equal(pc.abs(wide), float(EXACT[raw.type])))
-        none = pc.or_(pc.is_nan(wide), pa.array(bad))
-        wide, raw = (pc.if_else(none, pa.scalar(None, values.type), values) for values in (wide, raw))
+        bad = as_mask(pc.greater_equal(pc.abs(wide), float(EXACT[raw.type])))
+        missing = pc.or_(pc.is_nan(wide), pa.array(bad))
+        wide, raw = (pc.if_else(missing, pa.scalar(None, values.type), values) for values in (wide, raw))
         whole = pc.all(pc.equal(wide, pc.floor(wide)), min_count=0).as_py()
         raw = wide.cast(pa.int64(), safe=False) if whole else raw
     if is_text(raw.type):
         try:
-            raw = raw.cast(pa.large_binary()).cast(pa.large_string())  # which looks at every byte
+            raw = raw.cast(pa.large_binary()).cast(pa.large_string())  # checks every byte
         except pa.ArrowInvalid:
-            raw, bad = _each(raw.cast(pa.large_binary()), lambda value: value.decode(), pa.string())
+            raw, bad = _parse_each(raw.cast(pa.large_binary()), lambda value: value.decode(), pa.string())
     text = pc.utf8_trim_whitespace(raw.cast(pa.string()))
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text), bad
 
 
 def as_number(raw: pa.Array) -> tuple[pa.Array, Mask]:
-    """A column as float64, nothing and NaN as null, and which values are no finite numbers."""
+    """A column as float64, empty values and NaN as null. Unreadable: what is not a finite number."""
     if pa.types.is_integer(raw.type) or pa.types.is_floating(raw.type) or pa.types.is_decimal(raw.type):
         values, bad = raw.cast(pa.float64(), safe=False), np.zeros(len(raw), bool)
     else:
@@ -99,32 +99,32 @@ def as_number(raw: pa.Array) -> tuple[pa.Array, Mask]:
         try:
             values = text.cast(pa.float64())
         except pa.ArrowInvalid:
-            values, worse = _each(text, float, pa.float64())
-            bad |= worse
+            values, unparsed = _parse_each(text, float, pa.float64())
+            bad |= unparsed
     values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
-    infinite = true_in(pc.is_inf(values))
+    infinite = as_mask(pc.is_inf(values))
     return pc.if_else(pa.array(infinite), pa.scalar(None, pa.float64()), values), bad | infinite
 
 
 def as_label(raw: pa.Array) -> tuple[pa.Array, Mask]:
-    """A column as 1, 0 or null, and which values are none of what LABELS knows."""
+    """A column as 1, 0 or null. Unreadable: what is not in LABELS."""
     text, bad = as_text(raw)
     if pa.types.is_boolean(raw.type):
         return raw.cast(pa.int32()), bad
     lower = pc.utf8_lower(text)
-    place = pc.index_in(lower, pa.array(list(LABELS)))
-    values = pc.take(pa.array(list(LABELS.values()), pa.int32()), place)
-    return values, bad | true_in(pc.and_(pc.is_null(values), pc.is_valid(text)))
+    index = pc.index_in(lower, pa.array(list(LABELS)))
+    values = pc.take(pa.array(list(LABELS.values()), pa.int32()), index)
+    return values, bad | as_mask(pc.and_(pc.is_null(values), pc.is_valid(text)))
 
 
 def expected_time(contract: Contract) -> str:
-    """What a time is expected to look like, for a message."""
+    """What a time should look like, for a message."""
     seconds = f"expected seconds since {contract.time_origin:%Y-%m-%d}"
     return "expected an ISO-8601 time" if contract.time_format == "iso" else seconds
 
 
 def as_time(raw: pa.Array, contract: Contract) -> tuple[pa.Array, Mask]:
-    """A column as UTC times in microseconds, read as the contract says, and which values are no times."""
+    """A column as UTC times in microseconds, in the contract's format. Unreadable: what is not a time."""
     if pa.types.is_temporal(raw.type):
         return _utc(raw)
     if contract.time_format == "iso":
@@ -133,8 +133,8 @@ def as_time(raw: pa.Array, contract: Contract) -> tuple[pa.Array, Mask]:
         try:
             return zoned.cast(TIME), bad
         except pa.ArrowInvalid:
-            times, worse = _each(text, _moment, TIME)
-            return times, bad | worse
+            times, unparsed = _parse_each(text, _moment, TIME)
+            return times, bad | unparsed
     seconds, bad = as_number(raw)
     values = seconds.to_numpy(False)
     far = np.abs(values) > 1e11
@@ -144,11 +144,11 @@ def as_time(raw: pa.Array, contract: Contract) -> tuple[pa.Array, Mask]:
 
 
 def _utc(raw: pa.Array) -> tuple[pa.Array, Mask]:
-    """A column of dates or timestamps; what lies further from 1970 than 64 bits of microseconds reach is marked."""
+    """A column of dates or timestamps. Unreadable: what 64 bits of microseconds from 1970 cannot hold."""
     zoned = pa.types.is_timestamp(raw.type) and raw.type.tz
     unit = raw.type.unit if pa.types.is_timestamp(raw.type) else str(raw.type)
     counts = raw.cast(pa.int32()) if pa.types.is_date32(raw.type) else raw.cast(pa.int64())
-    far = true_in(pc.greater(pc.abs(counts.cast(pa.int64())), REACH.get(unit, 2**63 - 1)))
+    far = as_mask(pc.greater(pc.abs(counts.cast(pa.int64())), FARTHEST.get(unit, 2**63 - 1)))
     near = pc.if_else(pa.array(far), pa.scalar(None, raw.type), raw)
     if zoned:
         return near.cast(TIME, safe=False), far

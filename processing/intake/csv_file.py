@@ -1,4 +1,4 @@
-"""A CSV file, or one compressed with gzip, as raw rows in bounded memory."""
+"""A CSV file, plain or gzipped, as raw rows in bounded memory."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ import pyarrow.csv
 from processing.errors import BadInput
 from processing.intake.limits import COLUMNS, EXPANSION, EXPANSION_FREE, HEADER_BYTES
 from processing.intake.raw_rows import RawRows, as_content
-from processing.intake.records import FIELDS, Block, Records, Unreadable, fields
+from processing.intake.records import FIELDS, Block, Records, UnreadableRows, fields
 
-CHUNK = 1 << 20  # bytes that are read at a time
-MARK = b"\xef\xbb\xbf"  # some tools begin UTF-8 with it
+CHUNK = 1 << 20  # bytes read at a time
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class CsvFile:
-    """A file with a header line. Raises BadInput, without the file's name, for one that has none."""
+    """A file with a header line. Raises BadInput, which does not name the file, if it has none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,36 +27,36 @@ class CsvFile:
         self.names = [name.decode(errors="replace") for name in fields(header)]
         self._line = 1 + len(header.splitlines())
         if len(self.names) > COLUMNS:
-            raise BadInput(f"has {len(self.names):,} columns; at most {COLUMNS:,} are read")
+            raise BadInput(f"has {len(self.names):,} columns; the limit is {COLUMNS:,}")
 
-    def check(self, wanted: Sequence[str]) -> None:
-        """A text file's columns are all text: each can be read."""
+    def check(self, names: Sequence[str]) -> None:
+        """Accept any columns: all of a CSV file's are text."""
 
-    def raw_rows(self, wanted: Sequence[str]) -> Iterator[RawRows]:
-        """The rows, as columns of bytes. Raises Unreadable from the line on where the file is truncated or damaged."""
-        places = [self.names.index(name) for name in wanted]
-        records = Records(len(self.names), frozenset(places), self._line)
+    def raw_rows(self, names: Sequence[str]) -> Iterator[RawRows]:
+        """The rows, with the named columns as bytes. Raises UnreadableRows where the file is truncated or damaged."""
+        positions = [self.names.index(name) for name in names]
+        records = Records(len(self.names), frozenset(positions), self._line)
         try:
             for block in records.blocks(self._chunks()):
-                yield self._rows(block, dict(zip(wanted, places, strict=True)))
-        except (OSError, EOFError) as error:  # of the file system or of gzip: no value of a row is in it
-            raise Unreadable(records.line, str(error)) from None
+                yield self._rows(block, dict(zip(names, positions, strict=True)))
+        except (OSError, EOFError) as error:  # from the file system or gzip: it holds no value of a row
+            raise UnreadableRows(records.line, str(error)) from None
 
-    def _rows(self, block: Block, places: dict[str, int]) -> RawRows:
+    def _rows(self, block: Block, positions: dict[str, int]) -> RawRows:
         def contents(rows: Sequence[int]) -> list[str]:
             return [as_content(zip(self.names, fields(block.rows[row]), strict=True)) for row in rows]
 
-        columns = _parsed(block, len(self.names), places)
-        return RawRows(columns, np.array(block.lines, np.int64), block.torn, contents)
+        columns = _parsed(block, len(self.names), positions)
+        return RawRows(columns, np.array(block.lines, np.int64), block.malformed, contents)
 
     def _read_header(self) -> tuple[bytes, int]:
-        """The header with its line end, and the place in the text where the rows begin."""
+        """The header with its line end, and the offset at which the rows begin."""
         try:
             with self._stream() as stream:
-                start: bytes = stream.read(len(MARK) + HEADER_BYTES)
+                start: bytes = stream.read(len(BYTE_ORDER_MARK) + HEADER_BYTES)
         except (OSError, EOFError) as error:
             raise BadInput(f"cannot be read as CSV: {error}") from None
-        begin = len(MARK) if start.startswith(MARK) else 0
+        begin = len(BYTE_ORDER_MARK) if start.startswith(BYTE_ORDER_MARK) else 0
         if not start[begin:].strip():
             raise BadInput("cannot be read as CSV: the file is empty")
         text = start if len(start) > HEADER_BYTES else start + b"\n"
@@ -64,47 +64,47 @@ class CsvFile:
         while separator == b",":
             match = FIELDS.match(text, end)
             if match is None:
-                why = f"is longer than {HEADER_BYTES:,} bytes, or a quote in it does not enclose a whole name"
-                raise BadInput(f"cannot be read as CSV: its header line {why}")
+                fault = f"is longer than {HEADER_BYTES:,} bytes, or has a quote that does not enclose a whole name"
+                raise BadInput(f"cannot be read as CSV: its header line {fault}")
             end, separator = match.end(), match[2]
         return text[begin:end], end
 
     def _chunks(self) -> Iterator[bytes]:
-        left = EXPANSION_FREE + EXPANSION * self.path.stat().st_size
+        remaining = EXPANSION_FREE + EXPANSION * self.path.stat().st_size
         with self._stream() as stream:
             stream.read(self._begin)
             while chunk := stream.read(CHUNK):
-                left -= len(chunk)
-                if self._compression and left < 0:
-                    raise OSError(f"its text is more than {EXPANSION} times as long as the file")
+                remaining -= len(chunk)
+                if self._compression and remaining < 0:
+                    raise OSError(f"it expands to more than {EXPANSION} times its size")
                 yield chunk
 
     def _stream(self) -> Any:
         return pa.input_stream(str(self.path), compression=self._compression)
 
 
-def _parsed(block: Block, width: int, places: dict[str, int]) -> dict[str, pa.Array]:
-    """The values of some columns. Raises Unreadable unless a second reader finds the same number of rows."""
+def _parsed(block: Block, width: int, positions: dict[str, int]) -> dict[str, pa.Array]:
+    """The values of some columns, by a second parser. Raises UnreadableRows unless it finds the same number of rows."""
     if not block.rows:
-        return dict.fromkeys(places, pa.array([], pa.binary()))
+        return dict.fromkeys(positions, pa.array([], pa.binary()))
     data = b"".join(block.rows)
     try:
         table = pyarrow.csv.read_csv(
             pa.BufferReader(data),
             read_options=pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=len(data) + 1, column_names=[str(place) for place in range(width)]
+                use_threads=False, block_size=len(data) + 1, column_names=[str(position) for position in range(width)]
             ),
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types={str(place): pa.binary() for place in places.values()},
-                include_columns=[str(place) for place in places.values()],
+                column_types={str(position): pa.binary() for position in positions.values()},
+                include_columns=[str(position) for position in positions.values()],
                 strings_can_be_null=False,
             ),
         )
-    except pa.ArrowException:  # its text may hold values of the rows
+    except pa.ArrowException:  # its text may hold values of rows
         table = pa.table({})
     if len(table) != len(block.rows):
-        raise Unreadable(
+        raise UnreadableRows(
             block.lines[0], f"{len(block.rows):,} rows from here on were parsed as {len(table):,}; is it CSV?"
         )
-    return {name: table[str(place)].combine_chunks() for name, place in places.items()}
+    return {name: table[str(position)].combine_chunks() for name, position in positions.items()}

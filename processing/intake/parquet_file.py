@@ -1,8 +1,8 @@
-"""A Parquet file as raw rows in bounded memory, of the columns that are wanted and no others.
+"""A Parquet file as raw rows in bounded memory. Only the named columns are read.
 
-A small file can stand for much: a value in a dictionary for millions of rows, a page for gigabytes. So texts stay in
-their dictionaries until their lengths are known, few rows are decoded at a time, what the file says of itself is
-checked before anything is, and what expands all the same meets a limit of memory.
+A small file can expand to a huge one: a dictionary value repeated for millions of rows, a page of gigabytes. So texts
+stay in their dictionaries until their lengths are known, few rows are decoded at a time, the file's own figures are
+checked first, and memory is limited for whatever expands anyway.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,17 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from processing.errors import BadInput
-from processing.intake.columns import is_text, short
+from processing.intake.columns import is_text, without_long_values
 from processing.intake.limits import CELL_BYTES, CHUNK_BYTES, COLUMNS, ROWS_FREE, ROWS_PER_BYTE, bounded_memory
 from processing.intake.raw_rows import RawRows, as_content
-from processing.intake.records import Unreadable
+from processing.intake.records import UnreadableRows
 from processing.tables.parquet import FAULTS, READ
 
-BATCH = 16_384  # rows that are decoded at a time
+BATCH = 16_384  # rows decoded at a time
 
 
 class ParquetFile:
-    """Raises BadInput, without the file's name, for one that is no such file or says of itself that it is too large."""
+    """A readable file. Raises BadInput, which does not name the file, if it is not Parquet or exceeds a limit."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -35,45 +35,45 @@ class ParquetFile:
             raise BadInput(f"cannot be read as Parquet: {error}") from None
         self.names: list[str] = self.schema.names
         if self.metadata.num_columns > COLUMNS:
-            raise BadInput(f"has {self.metadata.num_columns:,} columns; at most {COLUMNS:,} are read")
+            raise BadInput(f"has {self.metadata.num_columns:,} columns; the limit is {COLUMNS:,}")
         rows, most = self.metadata.num_rows, ROWS_FREE + ROWS_PER_BYTE * path.stat().st_size
         if rows > most:
-            raise BadInput(f"says that it has {rows:,} rows, more than the {most:,} that a file of its size can have")
+            raise BadInput(f"claims {rows:,} rows; a file of its size can have at most {most:,}")
 
-    def check(self, wanted: Sequence[str]) -> None:
-        """Raise BadInput for a column whose type cannot be read, or which is too large in one row group."""
-        for name in wanted:
+    def check(self, columns: Sequence[str]) -> None:
+        """Raise BadInput for a column of a type that cannot be read, or one that is too large in a row group."""
+        for name in columns:
             kind = self.schema.field(name).type
             if not _plain(kind):
                 raise BadInput(
-                    f"has the column {name!r} of type {kind}; text, numbers, booleans, dates and timestamps are read"
+                    f"has the column {name!r} of type {kind}; expected text, numbers, booleans, dates or timestamps"
                 )
         for group in range(self.metadata.num_row_groups):
-            for place in range(self.metadata.num_columns):
-                chunk = self.metadata.row_group(group).column(place)
-                if chunk.path_in_schema in wanted and chunk.total_uncompressed_size > CHUNK_BYTES:
+            for i in range(self.metadata.num_columns):
+                chunk = self.metadata.row_group(group).column(i)
+                if chunk.path_in_schema in columns and chunk.total_uncompressed_size > CHUNK_BYTES:
                     raise BadInput(
                         f"has a row group with more than {CHUNK_BYTES:,} bytes of {chunk.path_in_schema!r}; "
                         "write it with smaller row groups"
                     )
 
-    def raw_rows(self, wanted: Sequence[str]) -> Iterator[RawRows]:
-        """The rows. Raises Unreadable from the row on where the file is damaged or expands too far."""
+    def raw_rows(self, columns: Sequence[str]) -> Iterator[RawRows]:
+        """The rows, with the named columns. Raises UnreadableRows where the file is damaged or expands too far."""
         row = 1
-        others = [name for name in self.names if name not in wanted and self.names.count(name) == 1]
+        others = [name for name in self.names if name not in columns and self.names.count(name) == 1]
         others = [name for name in others if _plain(self.schema.field(name).type)]
         try:
             for group in range(self.metadata.num_row_groups):
-                rest = _Rest(self, group, others)
-                for batch in self.batches(group, wanted):
-                    yield self._rows(batch, row, rest)
+                other_columns = _OtherColumns(self, group, others)
+                for batch in self.batches(group, columns):
+                    yield self._rows(batch, row, other_columns)
                     row += len(batch)
             if row - 1 != self.metadata.num_rows:
-                raise Unreadable(row, f"it says that it has {self.metadata.num_rows:,} rows, and has {row - 1:,}")
+                raise UnreadableRows(row, f"it claims {self.metadata.num_rows:,} rows and has {row - 1:,}")
         except MemoryError:
-            raise Unreadable(row, "it expands to more than the memory that reading may take") from None
-        except (*FAULTS, pa.ArrowException) as error:  # the text of which may hold values
-            raise Unreadable(row, f"it is truncated or damaged ({type(error).__name__})") from None
+            raise UnreadableRows(row, "it expands beyond the memory limit for reading") from None
+        except (*FAULTS, pa.ArrowException) as error:  # their texts may hold values
+            raise UnreadableRows(row, f"it is truncated or damaged ({type(error).__name__})") from None
 
     def batches(self, group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Some columns of one row group, texts as dictionaries."""
@@ -95,38 +95,37 @@ class ParquetFile:
                     return
                 yield batch
 
-    def _rows(self, batch: pa.RecordBatch, row: int, rest: "_Rest") -> RawRows:
-        begin = rest.passed
-        rest.passed += len(batch)
+    def _rows(self, batch: pa.RecordBatch, row: int, other_columns: "_OtherColumns") -> RawRows:
+        begin = other_columns.rows_read
+        other_columns.rows_read += len(batch)
 
-        def contents(places: Sequence[int]) -> list[str]:
-            own = _values(batch, places)
-            found = zip(own, rest.rows([begin + place for place in places]), strict=True)
-            rows = [mine | further for mine, further in found]
+        def contents(positions: Sequence[int]) -> list[str]:
+            others = other_columns.rows([begin + position for position in positions])
+            rows = [own | other for own, other in zip(_values(batch, positions), others, strict=True)]
             return [as_content((name, row[name]) for name in self.names if name in row) for row in rows]
 
         columns = {name: batch.column(name) for name in batch.schema.names}
         return RawRows(columns, np.arange(row, row + len(batch)), (), contents)
 
 
-class _Rest:
-    """The further columns of a row group. They are read once, and only if the whole content of a row is asked for.
+class _OtherColumns:
+    """The columns of a row group that are not named. They are read once, and only if the content of a row is needed.
 
-    passed: how many rows of the group were read of the columns that are wanted
+    rows_read: how many rows of the group were read of the named columns
     """
 
     def __init__(self, file: ParquetFile, group: int, names: Sequence[str]) -> None:
-        self.passed = self._begin = self._end = 0
+        self.rows_read = self._begin = self._end = 0
         self._batches = file.batches(group, names) if names else None
         self._batch: Any = None
 
-    def rows(self, places: Sequence[int]) -> list[dict[str, Any]]:
-        """The values at some places of the group, which ascend from one call to the next."""
+    def rows(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+        """The rows at some positions in the group, which ascend from one call to the next."""
         if self._batches is None:
-            return [{} for _ in places]
+            return [{} for _ in positions]
         found: list[dict[str, Any]] = []
-        while len(found) < len(places):
-            inside = [place - self._begin for place in places[len(found) :] if place < self._end]
+        while len(found) < len(positions):
+            inside = [position - self._begin for position in positions[len(found) :] if position < self._end]
             if inside:
                 found += _values(self._batch, inside)
             else:
@@ -135,27 +134,28 @@ class _Rest:
         return found
 
 
-def _values(batch: pa.RecordBatch, places: Sequence[int]) -> list[dict[str, Any]]:
-    """The values at some places of a batch, for JSON."""
-    columns = {name: _shown(batch.column(name).take(pa.array(places, pa.int64()))) for name in batch.schema.names}
-    return [{name: values[row] for name, values in columns.items()} for row in range(len(places))]
+def _values(batch: pa.RecordBatch, positions: Sequence[int]) -> list[dict[str, Any]]:
+    """The rows at some positions in a batch, for JSON."""
+    at = pa.array(positions, pa.int64())
+    columns = {name: _for_json(batch.column(name).take(at)) for name in batch.schema.names}
+    return [{name: values[row] for name, values in columns.items()} for row in range(len(positions))]
 
 
-def _shown(column: pa.Array) -> list[Any]:
-    values, long = short(column)
+def _for_json(column: pa.Array) -> list[Any]:
+    values, long = without_long_values(column)
     if is_text(values.type):
-        values = values.cast(pa.large_binary())  # that need not be UTF-8
+        values = values.cast(pa.large_binary())  # it need not be UTF-8
     try:
         found: list[Any] = values.to_pylist()
-    except (ValueError, OverflowError):  # times that Python has not
+    except (ValueError, OverflowError):  # times beyond the range of Python
         found = values.cast(pa.string()).to_pylist()
     return [f"(more than {CELL_BYTES:,} bytes)" if over else value for value, over in zip(found, long, strict=True)]
 
 
 def _plain(kind: pa.DataType) -> bool:
-    """Whether columns of a type can be read: no lists, structs, durations, times of day."""
+    """Whether columns of a type can be read, unlike lists, structs, durations and times of day."""
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
-    of = pa.types
-    tests = (of.is_null, of.is_boolean, of.is_integer, of.is_floating, of.is_decimal, of.is_timestamp, of.is_date)
+    t = pa.types
+    tests = (t.is_null, t.is_boolean, t.is_integer, t.is_floating, t.is_decimal, t.is_timestamp, t.is_date)
     return is_text(kind) or any(test(kind) for test in tests)

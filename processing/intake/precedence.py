@@ -1,6 +1,6 @@
-"""What was taken in before: which files come again, and which are older than what the tables know.
+"""Whose label counts when several files hold the same transaction: the order of files, and what was read before.
 
-An archived file is one whose rows are committed, so the archive is the record.
+An archived file is one whose rows are committed, so the archive is the record of what was read.
 """
 
 import json
@@ -17,12 +17,12 @@ FOLDER = "archive/"
 
 @dataclass(frozen=True)
 class FilePrecedence:
-    """How a file that is taken in stands to others.
+    """How the labels of one file rank against those of other files.
 
-    order: its place among the files of the run, by the time of their arrival; at the same instant by name, where
-        numbers count as numbers, so that labels-9 is before labels-10
-    repeated: whether the very same bytes were taken in before: then it labels nothing anew
-    late: whether it arrived after all that was taken in before: only then may its 0 undo a 1
+    order: its position among the files of the run, oldest first; at the same instant by name, where numbers count as
+        numbers, so that labels-9 comes before labels-10
+    repeated: whether a file with the very same bytes was read before: then it changes no label
+    late: whether it is newer than every file read before: only then may its 0 undo a 1
     """
 
     name: str
@@ -31,33 +31,33 @@ class FilePrecedence:
     late: bool
 
 
-def file_precedence(home: Home, arrivals: Sequence[ClaimedFile]) -> list[FilePrecedence]:
-    """The arrivals in the order in which they arrived."""
+def file_precedence(home: Home, files: Sequence[ClaimedFile]) -> list[FilePrecedence]:
+    """The precedence of a run's files, lowest order first."""
     archived = home.entries(FOLDER)
-    sizes = {arrival.entry.size for arrival in arrivals}
-    before = {digest_of(home, entry.key) for entry in archived if entry.size in sizes}
+    sizes = {file.entry.size for file in files}
+    read_before = {digest_of(home, entry.key) for entry in archived if entry.size in sizes}
     newest = _newest(home, archived)
-    in_order = sorted(arrivals, key=lambda arrival: (arrival.entry.modified, _natural(arrival.name)))
+    in_order = sorted(files, key=lambda file: (file.entry.modified, _natural(file.name)))
     return [
-        FilePrecedence(arrival.name, order, arrival.sha256 in before, arrival.entry.modified > newest)
-        for order, arrival in enumerate(in_order)
+        FilePrecedence(file.name, order, file.sha256 in read_before, file.entry.modified > newest)
+        for order, file in enumerate(in_order)
     ]
 
 
 def _newest(home: Home, archived: Sequence[Entry]) -> float:
-    """When the last of the archived files had arrived, in seconds since 1970."""
+    """When the newest of the archived files was last changed, in seconds since 1970."""
     if not archived:
         return 0.0
     last = max(archived, key=lambda entry: entry.modified)
     run = last.key.removeprefix(FOLDER).partition("/")[0]
-    try:  # in a bucket, archiving a file makes it younger than it was
+    try:  # in a bucket, archiving a file gives it a new time
         files = json.loads(home.read(f"runs/{run}/features.json"))["files"]
-    except NotFound:  # a run that failed after its commit
+    except NotFound:  # the run failed after its commit
         files = []
     return max((float(file["modified"]) for file in files if "modified" in file), default=last.modified)
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
-    """A key that sorts numbers in names as numbers."""
+    """A sort key under which numbers in names count as numbers."""
     parts = re.split(r"([0-9]+)", name)
     return [(1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts]

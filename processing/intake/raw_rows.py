@@ -1,4 +1,4 @@
-"""Rows of a file as they stand in it, before anything is judged."""
+"""Rows of a file as they stand in it, before they are checked."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -9,27 +9,27 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from processing.intake.limits import SHOWN_BYTES
-from processing.intake.records import Torn
+from processing.intake.limits import CONTENT_LENGTH
+from processing.intake.records import MalformedLine
 
 
 @dataclass(frozen=True)
 class RawRows:
-    """Some rows of a file, n of them, and the lines among them that are no rows.
+    """Some rows of a file, n of them, and the malformed lines among them.
 
-    columns: the raw values by the column's name, [n] each
+    columns: the raw values by column name, [n] each
     lines: the line in which each row begins, [n]; in a Parquet file the row's number, from 1
-    contents: for the places of some rows, in ascending order, the whole content of each
+    contents: gives the whole content of the rows at some positions, in ascending order
     """
 
     columns: dict[str, pa.Array]
     lines: NDArray[np.int64]
-    torn: Sequence[Torn]
+    malformed: Sequence[MalformedLine]
     contents: Callable[[Sequence[int]], list[str]]
 
 
 def as_content(values: Iterable[tuple[str, Any]]) -> str:
-    """A row as JSON. A name that is there again is told apart by a number; what is very long is cut, and says so."""
+    """A row as JSON. A repeated column name gets a number; a very long row is cut, with a note."""
     row: dict[str, Any] = {}
     for name, value in values:
         key, count = name, 1
@@ -37,9 +37,9 @@ def as_content(values: Iterable[tuple[str, Any]]) -> str:
             count += 1
             key = f"{name} ({count})"
         row[key] = value.decode(errors="replace") if isinstance(value, bytes) else value
-    return shortened(json.dumps(row, default=str, ensure_ascii=False))
+    return cut(json.dumps(row, default=str, ensure_ascii=False))
 
 
-def shortened(text: str) -> str:
-    """The text, or its beginning if it is very long."""
-    return text if len(text) <= SHOWN_BYTES else f"{text[:SHOWN_BYTES]}... (cut; the file has all {len(text):,})"
+def cut(text: str) -> str:
+    """The text, or its beginning if it is longer than CONTENT_LENGTH."""
+    return text if len(text) <= CONTENT_LENGTH else f"{text[:CONTENT_LENGTH]}... (cut; the file has all {len(text):,})"

@@ -1,1 +1,1 @@
-"""The feature job in Spark, here and in Glue, and the repair of what it keeps."""
+"""The feature job in Spark, on a laptop and in Glue; the check and the repair of what it stores."""

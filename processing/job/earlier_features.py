@@ -66,12 +66,13 @@ def training_contract(manifest: dict[str, object], version: str) -> Contract:
 
 def not_computable(theirs: Contract, ours: Contract) -> str:
     """Why the features of one contract cannot be computed from the transactions of another; empty if they can."""
-    has = {entity.name: entity.column for entity in ours.entities}
+    has = {entity.name: entity.columns for entity in ours.entities}
     for entity in theirs.entities:
         if entity.name not in has:
             return f"its features need the entity {entity.name!r}, which the contract does not have any more"
-        if has[entity.name] != entity.column:
-            return f"its entity {entity.name!r} was the column {entity.column!r}, and is {has[entity.name]!r} now"
+        if has[entity.name] != entity.columns:
+            now = ", ".join(has[entity.name])
+            return f"its entity {entity.name!r} was the column {entity.identified_by!r}, and is {now!r} now"
     for kind, wanted, there in (
         ("number", theirs.numeric, ours.numeric),
         ("category", theirs.categorical, ours.categorical),

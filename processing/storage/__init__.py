@@ -1,1 +1,1 @@
-"""A home: where all state of one installation lies, in a folder or in S3."""
+"""A home: where an installation keeps all its state, in a folder or in S3."""

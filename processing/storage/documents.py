@@ -1,6 +1,6 @@
-"""Stored JSON documents, parsed in one place: an unreadable one is an error that names file, fault and remedy.
+"""Reads stored JSON documents. The error for a damaged one names the file, the fault and the remedy.
 
-Imports no more than the standard library and the home: it also runs in a Lambda function.
+Imports only the standard library and the home: Lambda functions use it too.
 """
 
 import json
@@ -11,12 +11,12 @@ from processing.storage.home import Home
 
 
 def read_document(home: Home, key: str, remedy: str) -> dict[str, Any]:
-    """The JSON object stored under a key. `remedy` says what to do if it is damaged. Raises NotFound and Damaged."""
+    """The JSON object stored under a key. `remedy`: what to do if it is damaged. Raises NotFound and Damaged."""
     return parse_document(home.read(key), home.url_of(key), remedy)
 
 
 def parse_document(data: bytes, where: str, remedy: str) -> dict[str, Any]:
-    """The JSON object in some bytes that were read from `where`. Raises Damaged."""
+    """The JSON object in bytes read from `where`. Raises Damaged."""
     try:
         document = json.loads(data)
     except UnicodeDecodeError as error:
@@ -27,5 +27,5 @@ def parse_document(data: bytes, where: str, remedy: str) -> dict[str, Any]:
     except RecursionError:
         raise Damaged(f"{where} is damaged: it is nested too deeply; {remedy}") from None
     if not isinstance(document, dict):
-        raise Damaged(f"{where} is damaged: it is no JSON object; {remedy}")
+        raise Damaged(f"{where} is damaged: it is not a JSON object; {remedy}")
     return document

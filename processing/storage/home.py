@@ -1,6 +1,6 @@
-"""A home: one folder (or bucket prefix) that holds all state of an installation.
+"""A home: one folder or bucket prefix that holds all state of an installation.
 
-Keys are relative paths with forward slashes (``models/latest.json``), the same wherever the home lies.
+Keys are relative paths with forward slashes (``models/latest.json``), the same for every kind of home.
 """
 
 from abc import ABC, abstractmethod
@@ -12,9 +12,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Entry:
-    """A stored object: its key, size in bytes, time of last change (seconds since 1970).
+    """A stored object: its key, size in bytes, and time of last change in seconds since 1970.
 
-    `tag` tells two objects apart that were stored under the key one after the other.
+    tag: differs between two objects stored under the key one after the other
     """
 
     key: str
@@ -24,7 +24,7 @@ class Entry:
 
 
 class Home(ABC):
-    """Objects by key, with one conditional write. `open_home` gives the right one for an address."""
+    """Objects by key, with one conditional write. `open_home` opens the home at an address."""
 
     url: str
 
@@ -34,18 +34,18 @@ class Home(ABC):
 
     @abstractmethod
     def write(self, key: str, data: bytes) -> None:
-        """Store an object, whole or not at all."""
+        """Store an object, completely or not at all."""
 
     @abstractmethod
     def write_if(self, key: str, data: bytes, tag: str | None) -> None:
-        """Store an object only if its tag is still `tag` (None: only if there is none yet).
+        """Store an object only if its tag is still `tag` (None: only if there is none yet), in one atomic step.
 
-        Raises Conflict when another writer came first. One atomic step.
+        Raises Conflict if another writer came first.
         """
 
     @abstractmethod
     def entries(self, prefix: str) -> list[Entry]:
-        """Every object below a prefix that ends in '/', in the order of their keys."""
+        """Every object below a prefix that ends in '/', sorted by key."""
 
     @abstractmethod
     def folders(self, prefix: str) -> list[str]:
@@ -57,7 +57,7 @@ class Home(ABC):
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object, if it exists."""
 
     @abstractmethod
     def remove(self, prefix: str) -> None:
@@ -65,23 +65,22 @@ class Home(ABC):
 
     @abstractmethod
     def claim(self, entry: Entry, key: str) -> None:
-        """Put a listed object aside under another key, where whoever stores a new one under its own does not reach it.
+        """Put a listed object aside under another key, where a new one stored under its own key does not replace it.
 
-        Raises Conflict if it is not the listed object any more, and NotFound. What has been claimed is finished by
-        `settle` or given back by `release`.
+        `finish` or `release` ends the claim. Raises Conflict if it is not the listed object any more, and NotFound.
         """
 
     @abstractmethod
-    def settle(self, entry: Entry, claimed: str, key: str) -> None:
-        """Move a claimed object to its final key. What was stored under its first one meanwhile stays there."""
+    def finish(self, entry: Entry, claimed: str, key: str) -> None:
+        """Move a claimed object to its final key. An object stored under its first key meanwhile stays there."""
 
     @abstractmethod
     def release(self, claimed: str, key: str) -> str:
-        """Give a claimed object back under its first key; gives the key, which is another one if that is taken."""
+        """Return a claimed object to its first key, or to a similar one if that is in use; the key."""
 
     @abstractmethod
     def copy(self, source: str, target: str) -> None:
-        """Store what is under one key under a further one. Neither may be changed afterwards. Raises NotFound."""
+        """Store an object under a second key. Neither may be changed afterwards. Raises NotFound."""
 
     @abstractmethod
     def upload(self, path: Path, key: str) -> None:
@@ -90,7 +89,7 @@ class Home(ABC):
     @abstractmethod
     @contextmanager
     def local_file(self, key: str) -> Iterator[Path]:
-        """The object as a readable local file for the time of a with block. Raises NotFound."""
+        """The object as a readable local file while a `with` block runs. Raises NotFound."""
         yield Path()
 
     def read(self, key: str) -> bytes:
@@ -99,7 +98,7 @@ class Home(ABC):
 
     @abstractmethod
     def key_of(self, address: str) -> str:
-        """The key of an address as `url_of` gives it. Raises BadInput for one that lies elsewhere."""
+        """The key of an address that `url_of` gave. Raises BadInput for one outside the home."""
 
     def url_of(self, key: str) -> str:
         """The full address of a key."""

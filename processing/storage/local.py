@@ -1,4 +1,4 @@
-"""A home in a folder of this machine."""
+"""A home in a folder on this machine."""
 
 import fcntl
 import hashlib
@@ -15,18 +15,18 @@ from processing.errors import BadInput, Conflict, NotFound
 from processing.storage.address import local_path
 from processing.storage.home import Entry, Home
 
-OWN = re.compile(r"\.writing-.*|\..+\.lock")  # a local home's working files
+WORKING_FILE = re.compile(r"\.writing-.*|\..+\.lock")
 
 
 class LocalHome(Home):
-    """A home in a folder of this machine. `open_home` is what makes one of an address."""
+    """A home in a folder on this machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.url = self.folder.as_uri()
 
     def path(self, key: str) -> Path:
-        """Where a key lies. Raises BadInput for a key that would leave the home."""
+        """The path of a key. Raises BadInput for a key outside the home."""
         path = (self.folder / key).resolve()
         if not path.is_relative_to(self.folder):
             raise BadInput(f"the key {key!r} points outside the home {self.folder}")
@@ -63,7 +63,7 @@ class LocalHome(Home):
             except NotFound:
                 found = None
             if found != tag:
-                raise Conflict(f"{key} was changed by someone else in the meantime; nothing was written")
+                raise Conflict(f"{key} was changed by another writer; nothing was written")
             self.write(key, data)
 
     def entries(self, prefix: str) -> list[Entry]:
@@ -71,9 +71,9 @@ class LocalHome(Home):
         for path in self.path(prefix).rglob("*"):
             try:
                 status = path.stat()
-            except FileNotFoundError:  # moved away while we looked
+            except FileNotFoundError:  # moved away meanwhile
                 continue
-            if path.is_file() and not OWN.fullmatch(path.name):
+            if path.is_file() and not WORKING_FILE.fullmatch(path.name):
                 key = path.relative_to(self.folder).as_posix()
                 found.append(Entry(key, status.st_size, status.st_mtime, _tag(status)))
         return sorted(found, key=lambda entry: entry.key)
@@ -98,19 +98,19 @@ class LocalHome(Home):
     def key_of(self, address: str) -> str:
         path = local_path(address)
         if not path.is_relative_to(self.folder):
-            raise BadInput(f"{address!r} does not lie in the home {self.folder}")
+            raise BadInput(f"{address!r} is not in the home {self.folder}")
         return path.relative_to(self.folder).as_posix()
 
     def url_of(self, key: str) -> str:
         return f"{self.url}/{quote(key)}"
 
     def claim(self, entry: Entry, key: str) -> None:
-        self.move(entry.key, key)  # atomic: from here on nobody else can store anything under this name
+        self.move(entry.key, key)  # atomic: a new object under this name does not replace it
         if _tag(self.path(key).stat()) != entry.tag:
             self.release(key, entry.key)
-            raise Conflict(f"{entry.key} was replaced or changed just now")
+            raise Conflict(f"{entry.key} was replaced or changed meanwhile")
 
-    def settle(self, entry: Entry, claimed: str, key: str) -> None:
+    def finish(self, entry: Entry, claimed: str, key: str) -> None:
         self.move(claimed, key)
 
     def release(self, claimed: str, key: str) -> str:
@@ -119,7 +119,7 @@ class LocalHome(Home):
         number = 1
         while True:
             try:
-                os.link(source, target)  # unlike a rename it replaces nothing
+                os.link(source, target)  # unlike a rename, it replaces nothing
                 break
             except FileExistsError:
                 number += 1

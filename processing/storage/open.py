@@ -1,4 +1,4 @@
-"""Which kind of home an address names: the one place that takes addresses apart."""
+"""Opens the home at an address, of whichever kind."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from processing.storage.local import LocalHome
 
 
 def open_home(address: str | Path) -> Home:
-    """The home at an address: a folder, file://... or s3://bucket/prefix. Nothing is made until something is stored."""
+    """The home at an address: a folder, file://... or s3://bucket/prefix. Storing the first object creates it."""
     if isinstance(address, Path):
         return LocalHome(address.expanduser())
     if address.startswith("s3:"):

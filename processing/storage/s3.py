@@ -1,4 +1,4 @@
-"""A home in an S3 bucket. `processing.storage.home.open_home` makes it for s3:// addresses."""
+"""A home in an S3 bucket."""
 
 import posixpath
 import re
@@ -16,11 +16,11 @@ from processing.storage.scratch import scratch_folder
 ADDRESS = re.compile(r"s3://([^/]+)(?:/(.*))?", re.DOTALL)
 MISSING = ("NoSuchKey", "404", "NotFound")
 CHANGED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "OperationAborted")
-AT_ONCE = 1000  # objects that one call removes
+DELETE_BATCH = 1000  # objects that one call may remove
 
 
 class S3Home(Home):
-    """See Home. Safe for threads. Every method raises FraudlineError when AWS refuses or does not answer."""
+    """A home in S3. Safe for threads. Every method raises FraudlineError if AWS refuses or does not answer."""
 
     def __init__(self, address: str) -> None:
         found = ADDRESS.fullmatch(address)
@@ -35,7 +35,7 @@ class S3Home(Home):
         return client("s3")
 
     def _key(self, key: str) -> str:
-        """The key in the bucket. Raises BadInput for one that would leave the home."""
+        """The key in the bucket. Raises BadInput for a key outside the home."""
         whole = posixpath.normpath(key) if key else ""
         if whole.startswith(("/", "../")) or whole == "..":
             raise BadInput(f"the key {key!r} points outside the home {self.url}")
@@ -43,28 +43,28 @@ class S3Home(Home):
         return self.prefix + ("" if whole == "." else whole + folder)
 
     def read_tagged(self, key: str) -> tuple[bytes, str]:
-        with self._told("GetObject", key):
+        with self._aws_errors("GetObject", key):
             found = self._s3.get_object(Bucket=self.bucket, Key=self._key(key))
             return found["Body"].read(), found["ETag"]
 
     def write(self, key: str, data: bytes) -> None:
-        with self._told("PutObject", key):
+        with self._aws_errors("PutObject", key):
             self._s3.put_object(Bucket=self.bucket, Key=self._key(key), Body=data)
 
     def write_if(self, key: str, data: bytes, tag: str | None) -> None:
         from botocore.exceptions import ClientError
 
         condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
-        with self._told("PutObject", key):
+        with self._aws_errors("PutObject", key):
             try:
                 self._s3.put_object(Bucket=self.bucket, Key=self._key(key), Body=data, **condition)
             except ClientError as error:
                 if code_of(error) not in (*CHANGED, *MISSING):
                     raise
-                # An attempt whose answer was lost may have been the writer who came first.
+                # The first writer may have been an attempt of this call whose response was lost.
                 retried = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
                 if not (retried and self._holds(key, data)):
-                    raise Conflict(f"{key} was changed by someone else in the meantime; nothing was written") from error
+                    raise Conflict(f"{key} was changed by another writer; nothing was written") from error
 
     def _holds(self, key: str, data: bytes) -> bool:
         try:
@@ -76,7 +76,7 @@ class S3Home(Home):
         found = []
         for page in self._pages(prefix):
             for item in page.get("Contents", []):
-                if not item["Key"].endswith("/"):  # the console makes such ones for empty folders
+                if not item["Key"].endswith("/"):  # the AWS console creates these for empty folders
                     key = item["Key"].removeprefix(self.prefix)
                     found.append(Entry(key, item["Size"], item["LastModified"].timestamp(), item["ETag"]))
         return sorted(found, key=lambda entry: entry.key)
@@ -89,7 +89,7 @@ class S3Home(Home):
 
     def _pages(self, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
         pages = self._s3.get_paginator("list_objects_v2")
-        with self._told("ListObjectsV2", prefix):
+        with self._aws_errors("ListObjectsV2", prefix):
             yield from pages.paginate(Bucket=self.bucket, Prefix=self._key(prefix), **options)
 
     def move(self, source: str, target: str) -> None:
@@ -97,40 +97,42 @@ class S3Home(Home):
         self.delete(source)
 
     def delete(self, key: str) -> None:
-        with self._told("DeleteObject", key):
+        with self._aws_errors("DeleteObject", key):
             self._s3.delete_object(Bucket=self.bucket, Key=self._key(key))
 
     def remove(self, prefix: str) -> None:
         keys = [item["Key"] for page in self._pages(prefix) for item in page.get("Contents", [])]
-        for start in range(0, len(keys), AT_ONCE):
-            objects = [{"Key": key} for key in keys[start : start + AT_ONCE]]
-            with self._told("DeleteObjects", prefix):
-                answer = self._s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
-            for failed in answer.get("Errors", []):
-                raise FraudlineError(f"{failed['Key']} in the bucket {self.bucket} stays: {failed.get('Message')}")
+        for start in range(0, len(keys), DELETE_BATCH):
+            objects = [{"Key": key} for key in keys[start : start + DELETE_BATCH]]
+            with self._aws_errors("DeleteObjects", prefix):
+                response = self._s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
+            for failed in response.get("Errors", []):
+                raise FraudlineError(
+                    f"{failed['Key']} in the bucket {self.bucket} was not removed: {failed.get('Message')}"
+                )
 
     def claim(self, entry: Entry, key: str) -> None:
         from botocore.exceptions import ClientError
 
-        with self._told("CopyObject", entry.key):
-            try:  # the original stays until the copy is settled, so that there is nothing to give back
+        with self._aws_errors("CopyObject", entry.key):
+            try:  # the original stays until `finish`, so `release` need not return it
                 self._copy_if(entry, key)
             except ClientError as error:
                 if code_of(error) in CHANGED:
-                    raise Conflict(f"{entry.key} was replaced just now") from error
+                    raise Conflict(f"{entry.key} was replaced meanwhile") from error
                 raise
 
-    def settle(self, entry: Entry, claimed: str, key: str) -> None:
+    def finish(self, entry: Entry, claimed: str, key: str) -> None:
         from botocore.exceptions import ClientError
 
         self.move(claimed, key)
         original = {"Bucket": self.bucket, "Key": self._key(entry.key), "IfMatch": entry.tag}
-        with self._told("DeleteObject", entry.key):
+        with self._aws_errors("DeleteObject", entry.key):
             try:
-                self._s3.head_object(**original)  # where a store does not know conditional deletes
+                self._s3.head_object(**original)  # for a store without conditional deletes
                 self._s3.delete_object(**original)
             except ClientError as error:
-                if code_of(error) not in (*CHANGED, *MISSING):  # replaced or gone: that one is not ours to remove
+                if code_of(error) not in (*CHANGED, *MISSING):  # replaced or gone: nothing to remove
                     raise
 
     def release(self, claimed: str, key: str) -> str:
@@ -141,14 +143,14 @@ class S3Home(Home):
         self._copy(source, target)
 
     def key_of(self, address: str) -> str:
-        """The key of an address of this home. Raises BadInput for one elsewhere."""
+        """The key of an address in this home. Raises BadInput for one outside."""
         if not address.startswith(f"{self.url}/"):
-            raise BadInput(f"{address!r} does not lie in the home {self.url}")
+            raise BadInput(f"{address!r} is not in the home {self.url}")
         return address.removeprefix(f"{self.url}/")
 
     def _copy(self, source: str, target: str) -> None:
         origin = {"Bucket": self.bucket, "Key": self._key(source)}
-        with self._told("CopyObject", source):  # in parts, where it is too large for one call
+        with self._aws_errors("CopyObject", source):  # in parts, if it is too large for one call
             self._s3.copy(origin, self.bucket, self._key(target))
 
     def _copy_if(self, entry: Entry, target: str) -> None:
@@ -158,7 +160,7 @@ class S3Home(Home):
         self._s3.copy(origin, self.bucket, self._key(target), ExtraArgs=condition)
 
     def upload(self, path: Path, key: str) -> None:
-        with self._told("PutObject", key):
+        with self._aws_errors("PutObject", key):
             self._s3.upload_file(str(path), self.bucket, self._key(key))
 
     @contextmanager
@@ -170,15 +172,15 @@ class S3Home(Home):
 
     def download(self, key: str, path: Path) -> None:
         """Write an object to a local file. Raises NotFound."""
-        with self._told("GetObject", key):
+        with self._aws_errors("GetObject", key):
             self._s3.download_file(self.bucket, self._key(key), str(path))
 
     @contextmanager
-    def _told(self, call: str, key: str) -> Iterator[None]:
+    def _aws_errors(self, call: str, key: str) -> Iterator[None]:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
-        what = f"{self._key(key) or 'the whole'} of the bucket {self.bucket}"
+        what = f"{self._key(key) or 'everything'} in the bucket {self.bucket}"
         try:
             yield
         except ClientError as error:

@@ -1,7 +1,7 @@
-"""Scratch folders in the temporary directory. What a process leaves there that was killed, the next one removes.
+"""Scratch folders in the temporary directory. The next process removes those that a killed process leaves behind.
 
-Each folder has a file that its owner keeps locked. The system gives the lock back however the owner ends, so that a
-folder whose file can be locked has no owner any more; no process number is compared.
+Each folder has a file that its owner keeps locked. The system releases the lock however the owner ends, so a folder
+whose file can be locked has no owner. No process numbers are compared.
 """
 
 import fcntl
@@ -21,17 +21,17 @@ DAY = 24 * 3600.0
 
 @contextmanager
 def scratch_folder(kind: str) -> Iterator[Path]:
-    """A new folder of this machine for the time of a `with` block. `kind` is a word of its name."""
+    """A new folder on this machine while a `with` block runs. `kind` becomes part of its name."""
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{kind}-") as name, open(Path(name, ".new"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        os.rename(lock.name, Path(name, LOCK))  # so that nobody finds it unlocked
+        os.rename(lock.name, Path(name, LOCK))  # locked before it has its final name
         folder = Path(name, "files")
         folder.mkdir()
         yield folder
 
 
 def remove_abandoned() -> int:
-    """Remove the scratch folders of processes that are gone; how many bytes they took. Others' are left alone."""
+    """Remove the scratch folders of processes that are gone; how many bytes that freed."""
     freed = 0
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         try:
@@ -39,14 +39,14 @@ def remove_abandoned() -> int:
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
                 continue
             freed += _remove(folder, status.st_mtime)
-        except FileNotFoundError:  # another process was quicker
+        except FileNotFoundError:  # another process has removed it
             continue
     return freed
 
 
 def _remove(folder: Path, changed: float) -> int:
     if not (folder / LOCK).exists():
-        # It is about to be locked, or is of an earlier version: nobody's, if nobody has touched it for a day.
+        # About to be locked, or from an earlier version: abandoned if unchanged for a day.
         return _removed(folder) if time.time() - changed > DAY else 0
     with open(folder / LOCK, "r+") as lock:
         try:
@@ -61,5 +61,5 @@ def _removed(folder: Path) -> int:
     for path in folder.rglob("*"):
         status = path.lstat()
         size += status.st_size if stat.S_ISREG(status.st_mode) else 0
-    shutil.rmtree(folder, ignore_errors=True)  # what cannot be removed is tried again by the next run
+    shutil.rmtree(folder, ignore_errors=True)  # the next run tries again to remove the rest
     return size

@@ -1,8 +1,8 @@
-"""Between Spark and a home's files: Spark reads and writes them where they lie, or copies of them on this machine.
+"""How Spark reads and writes a home's files: in the home itself, or through copies on this machine.
 
-Under Glue Spark knows s3:// itself. A laptop's Spark does not, and no connector is downloaded for it: what it reads of
-a home in S3 is staged through boto3, and what it writes is uploaded, before any commit. A home on this machine is seen
-by Spark through a link in the run's scratch folder, so that no sign in the home's own name means anything to Spark.
+Under Glue Spark reads and writes s3:// itself. A laptop's Spark cannot, and no connector is downloaded for it: files of
+a home in S3 are downloaded through boto3, and what Spark writes is uploaded before any commit. Spark sees a home on
+this machine through a link in the run's scratch folder, so that no character in the home's own name is special to it.
 """
 
 import re
@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pyspark.sql import SparkSession
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from processing.errors import BadInput
 from processing.storage.home import Home
@@ -24,7 +26,7 @@ PATTERN = re.compile(r"([\[\]{}*?\\])")
 
 
 class SparkFiles:
-    """The files of one run, by their keys in the home and by the paths (or addresses in S3) that Spark has for them.
+    """The files of one run: their keys in the home, and the paths (or addresses in S3) by which Spark has them.
 
     `scratch` is a path that Spark's tasks and this process can write to and read. Raises FraudlineError when the home
     does not answer.
@@ -32,7 +34,7 @@ class SparkFiles:
 
     def __init__(self, home: Home, run: str, folder: Path, *, direct: bool) -> None:
         if "," in str(folder):
-            raise BadInput(f"Spark cannot work in {folder}, whose name has a comma; set TMPDIR to another folder")
+            raise BadInput(f"Spark cannot work in {folder}: its name has a comma; set TMPDIR to another folder")
         self.home, self.folder, self.direct = home, folder, direct
         self._link = Path(tempfile.mkdtemp(dir=folder), "home")
         if isinstance(home, LocalHome):
@@ -41,57 +43,52 @@ class SparkFiles:
         self._scratch_key = None if here else f"runs/{run}/scratch"
         self.scratch = home.url_of(self._scratch_key) if self._scratch_key else str(folder)
 
-    def arrived(self, key: str, path: Path) -> str:
-        """What a task is told to read a file of the home by; `path` is its copy on this machine."""
+    def task_path(self, key: str, path: Path) -> str:
+        """The path by which a task opens a file of the home; `path` is its copy on this machine."""
         return self.home.url_of(key) if self._scratch_key else str(path)
 
-    def reachable(self, keys: Iterable[str]) -> list[str]:
+    def read_paths(self, keys: Iterable[str]) -> list[str]:
         """The paths by which Spark reads files of the home."""
-        return [self._path(key) if self.direct else str(self._copy(key)) for key in keys]
+        return [self._path(key) if self.direct else str(self._downloaded(key)) for key in keys]
 
     def _path(self, key: str) -> str:
         return str(self._link / key) if isinstance(self.home, LocalHome) else self.home.url_of(key)
 
-    def _copy(self, key: str) -> Path:
-        path = self._staged(key)
+    def _downloaded(self, key: str) -> Path:
+        path = self._copy(key)
         if not path.exists():  # a file of a table never changes
             path.parent.mkdir(parents=True, exist_ok=True)
             with self.home.local_file(key) as downloaded:
                 shutil.move(downloaded, path)
         return path
 
-    def _staged(self, key: str) -> Path:
+    def _copy(self, key: str) -> Path:
         return self.folder / "staged" / key
 
-    def target(self, key: str) -> str:
-        """Where Spark shall write what is to be published under a key."""
-        return self._path(key) if self.direct else str(self._staged(key))
+    def write_path(self, key: str) -> str:
+        """Where Spark writes what is to be published under a key."""
+        return self._path(key) if self.direct else str(self._copy(key))
 
     def publish(self, key: str) -> list[str]:
-        """Put what Spark wrote to `target(key)` there; the keys of its Parquet files."""
+        """Store what Spark wrote to `write_path(key)` under the key; the keys of its Parquet files."""
         if not self.direct:
-            written = self._staged(key)
+            written = self._copy(key)
             for path in sorted(written.rglob("*.parquet")):
                 self.home.upload(path, f"{key}/{path.relative_to(written).as_posix()}")
         return [entry.key for entry in self.home.entries(f"{key}/") if entry.key.endswith(".parquet")]
 
     def discard(self, key: str) -> None:
-        """Remove what was published under a key, all of it."""
+        """Remove everything that was published under a key."""
         self.home.remove(f"{key}/")
 
     def close(self) -> None:
-        """Remove what tasks left in the home. What is on this machine is the caller's."""
+        """Remove what tasks left in the home. The caller removes what is on this machine."""
         if self._scratch_key:
             self.home.remove(f"{self._scratch_key}/")
 
 
-def as_spark_path(path: str) -> str:
-    """A path or an address in S3 as Spark reads it, which takes some signs in a name for a pattern."""
-    return path if path.startswith("s3://") else "file://" + PATTERN.sub(r"\\\1", path)
-
-
-def stage(home: Home, run: str, folder: Path, spark: SparkSession) -> SparkFiles:
-    """The staging for a home and a session. `folder` of this machine is for copies, and is the caller's to remove."""
+def open_spark_files(home: Home, run: str, folder: Path, spark: SparkSession) -> SparkFiles:
+    """The files of a run for a session. `folder` of this machine is for copies; the caller removes it."""
     return SparkFiles(home, run, folder, direct=isinstance(home, LocalHome) or can_read_s3(spark))
 
 
@@ -106,6 +103,18 @@ def can_read_s3(spark: SparkSession) -> bool:
     except Py4JJavaError:  # there is none
         return False
     return True
+
+
+def read_parquet(spark: SparkSession, paths: Iterable[str], schema: pa.Schema) -> DataFrame:
+    """The rows of the Parquet files at these paths."""
+    reader = spark.read.schema(from_arrow_schema(schema)).option("recursiveFileLookup", "true")
+    escaped = [as_spark_path(path) for path in paths]
+    return reader.parquet(*escaped) if escaped else spark.createDataFrame([], from_arrow_schema(schema))
+
+
+def as_spark_path(path: str) -> str:
+    """A path or an address in S3 for Spark to read, with the characters escaped that Spark takes for a pattern."""
+    return path if path.startswith("s3://") else "file://" + PATTERN.sub(r"\\\1", path)
 
 
 @contextmanager
@@ -133,7 +142,7 @@ def move_to(file: Path, path: str) -> None:
 
 @contextmanager
 def local_parquet_files(path: str) -> Iterator[list[Path]]:
-    """The Parquet files of a folder, wherever it is, on this machine for the time of a with block."""
+    """The Parquet files below a path or an address in S3, as local files while the `with` block runs."""
     if not path.startswith("s3://"):
         yield sorted(Path(path).rglob("*.parquet"))
         return

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from processing.contract import AHEAD, Contract
+from processing.contract import CLOCK_SKEW, Contract
 from processing.features.windows import HOUR_US
 from processing.storage.spark_files import local_parquet_files
 from processing.store.comparison import compare_with_tables
@@ -18,7 +18,7 @@ from processing.store.interface import OnlineStore
 from processing.store.refresh_data import Bucket, Reports
 from processing.tables.parquet import READ
 
-SPARE_HOURS = 2 * int(AHEAD.total_seconds()) // 3600  # the horizon may move back so far without losing a decision
+SPARE_HOURS = 2 * int(CLOCK_SKEW.total_seconds()) // 3600  # the horizon may move back so far without losing a decision
 BUCKETS_AT_ONCE = 20_000
 
 

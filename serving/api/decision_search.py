@@ -83,7 +83,7 @@ class DecisionQuery(BaseModel):
 def entity_parameters(contract: Contract) -> list[str]:
     """The query parameters for the contract's entities: their column names, prefixed where a filter has that name."""
     filters = DecisionQuery.model_fields
-    return [f"entity_{one.column}" if one.column in filters else one.column for one in contract.entities]
+    return [f"entity_{one}" if one in filters else one for one in (each.identified_by for each in contract.entities)]
 
 
 class DecisionSearch:

@@ -9,8 +9,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import WithJsonSchema
 
 from processing.arrays import Floats
-from processing.contract import AHEAD, EARLIEST, Contract
+from processing.contract import CLOCK_SKEW, EARLIEST, Contract
 from processing.contracts.example import example_transaction
+from processing.features.entity_keys import key_columns
 from processing.features.feature_set import FeatureSet
 from processing.store.decisions import Event
 
@@ -69,8 +70,8 @@ def transaction_model(contract: Contract) -> type[BaseModel]:
     add("time_us", contract.time, _time_type(contract), "When it happened: " + _time_description(contract))
     limit = Field(ge=0, le=contract.amount_maximum)
     add("amount", contract.amount, Annotated[Number, limit], "The amount in major units")
-    for i, entity in enumerate(contract.entities):
-        add(f"entity_{i}", entity.column, Id, f"The {entity.name}'s id")
+    for i, column in enumerate(contract.entity_columns):
+        add(f"entity_{i}", column, Id, f"The {contract.entity_of(column)}'s id")
     for i, name in enumerate(contract.numeric):
         add(f"numeric_{i}", name, Number | None, "A number; null if unknown", default=None)
     for i, (name, known) in enumerate(contract.categorical.items()):
@@ -83,11 +84,12 @@ def transaction_model(contract: Contract) -> type[BaseModel]:
 def to_event(request: BaseModel, features: FeatureSet) -> tuple[Event, Floats]:
     """A validated transaction as an event for the windows, and its other columns from `FeatureSet.encode`, [1, x]."""
     contract, values = features.contract, request.__dict__
+    keys = key_columns(contract, {name: values[f"entity_{i}"] for i, name in enumerate(contract.entity_columns)})
     event = Event(
         values.get("transaction_id") or uuid.uuid4().hex,
         values["time_us"],
         round(values["amount"] * float(contract.minor_units)),  # to the nearest, ties to even, as in a file
-        tuple(values[f"entity_{i}"] for i in range(len(contract.entities))),
+        tuple(keys.values()),
     )
     columns = {name: [_or_nan(values[f"numeric_{i}"])] for i, name in enumerate(contract.numeric)}
     columns |= {name: [values[f"category_{i}"]] for i, name in enumerate(contract.categorical)}
@@ -105,7 +107,7 @@ def _time_type(contract: Contract) -> Any:
 
     def read(value: Any) -> int:
         time_us = _iso(value) if contract.time_format == "iso" else _seconds(value) + start
-        latest = datetime.now(UTC) + AHEAD
+        latest = datetime.now(UTC) + CLOCK_SKEW
         if not _micros(EARLIEST) <= time_us <= _micros(latest):
             raise ValueError(f"expected a time from {EARLIEST:%Y} to now, at most a day ahead")
         return time_us

@@ -10,7 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from processing.errors import BadInput
-from processing.intake.files import SUFFIXES
+from processing.intake.file_names import SUFFIXES
 from processing.tables.parquet import WRITE
 
 SCORED = pa.schema(

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from processing.contract import Contract
+from processing.features.table_features import compute_rows
 from processing.intake.files import UNREADABLE
 from processing.store.decisions import Event
 from processing.store.interface import Replay
@@ -63,13 +64,8 @@ class RowScorer:
         self.refused.write({name: rows.column(name) for name in REFUSED.names})
 
     def _score(self, rows: pa.RecordBatch, events: list[Event], state: NDArray[np.int64]) -> None:
-        model, features, n = self.model, self.model.features, len(events)
-        values = features.compute(
-            np.array([event.amount for event in events], np.int64),
-            np.array([event.time_us for event in events], np.int64),
-            state.reshape(n, -1),
-            features.encode_table(rows),
-        )
+        model, n = self.model, len(events)
+        values = compute_rows(model.features, rows, state.reshape(n, -1))
         scores = model.predict(values)
         decisions = [
             decide(event, score, model.threshold) for event, score in zip(events, scores.tolist(), strict=True)

@@ -99,7 +99,7 @@ def test_labels_that_come_in_little_by_little_count_from_nine_of_ten() -> None:
 
 
 def test_nothing_labelled_is_told() -> None:
-    with pytest.raises(BadInput, match=r"at least 6 days .*found no labelled row at all\. Add files with labels"):
+    with pytest.raises(BadInput, match=r"at least 6 days .*there is no labelled row\. Add files with labels"):
         split_days({FIRST: 0}, {FIRST: 10}, CONTRACT)
 
 

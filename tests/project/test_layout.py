@@ -83,6 +83,7 @@ def test_lambda_code_needs_powertools_and_the_registry_alone(path: Path) -> None
         "processing.errors",
         "pipeline.definition.glue_statuses",
         "pipeline.metric_names",
+        "processing.intake.file_names",
         "processing.storage.home",
         "processing.storage.open",
     }

@@ -18,13 +18,13 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.data_classes import SQSEvent
 
+from processing.intake.file_names import is_readable
 from processing.storage.home import Entry
 from processing.storage.open import open_home
 from triggers.functions.function_settings import read_settings
 from triggers.functions.sagemaker_runs import Execution, PipelineRuns
 
 FOLDER = "incoming/"
-READABLE = (".csv", ".csv.gz", ".parquet")
 SCHEDULE = "Scheduled Event"
 RUN_ENDED = "SageMaker Model Building Pipeline Execution Status Change"
 
@@ -83,11 +83,6 @@ def decide(events: Sequence[Mapping[str, Any]], waiting: Sequence[Entry], execut
         return Plan("", f"the run {name} has already been started for these files; upload one again to retry")
     why = "the schedule" if scheduled else "new data"
     return Plan(name, f"started by {why}, with {len(files)} file(s) waiting")
-
-
-def is_readable(key: str) -> bool:
-    """Whether the feature job would take in a file of that name (the rule of `processing.intake.files`)."""
-    return key.lower().endswith(READABLE) and not any(part.startswith((".", "_")) for part in key.split("/"))
 
 
 def _detail(event: Mapping[str, Any]) -> Mapping[str, Any]:

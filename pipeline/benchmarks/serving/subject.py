@@ -20,6 +20,7 @@ from processing.arrays import Floats
 from processing.contract import Contract
 from processing.contracts import reader as contracts
 from processing.contracts.home_contract import adopt
+from processing.features.entity_keys import key_columns
 from processing.features.feature_set import FeatureSet, minor_units
 from processing.features.windows import HOUR_US
 from processing.storage.home import Home
@@ -102,9 +103,10 @@ def _fill_store(home: Home, contract: Contract, transactions: pa.Table) -> None:
     store = open_store(home, contract, timeout=60.0)
 
     def buckets() -> Iterator[Sequence[Bucket]]:
-        for number, entity in enumerate(contract.entities):
+        keys = key_columns(contract, {name: transactions.column(name) for name in contract.entity_columns})
+        for number, key in enumerate(keys.values()):
             columns = {
-                "key": transactions.column(entity.column),
+                "key": key,
                 "hour": hour,
                 "s": amount,
                 "q": amount * amount,

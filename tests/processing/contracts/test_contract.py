@@ -208,7 +208,10 @@ def test_mistakes_of_type_are_bad_input_too(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (changed('amount = "value"', 'ammount = "value"'), r"'amount' is missing .*; 'ammount' is there, did you mean"),
+        (
+            changed('amount = "value"', 'ammount = "value"'),
+            r"'amount' is missing .*; did you mean 'ammount', which",
+        ),
         (changed('["chip", "online"]', '["chip", "chip "]'), r"here \[categorical\]: channel has 'chip' twice"),
         (
             changed('["chip", "online"]', "[1, 1.5]"),

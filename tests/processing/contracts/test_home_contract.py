@@ -18,9 +18,9 @@ from table_home import at, put
 from typer.testing import CliRunner
 
 from pipeline.command.main import app
-from processing.contract import ENTRIES, FREE, Contract
+from processing.contract import CHANGEABLE, ENTRIES, Contract
 from processing.contracts import reader as contracts
-from processing.contracts.home_contract import FORMER, adopt, contract_for, has_transactions
+from processing.contracts.home_contract import EARLIER, adopt, contract_for, has_transactions
 from processing.contracts.reader import load, parse
 from processing.errors import BadInput, Conflict
 from processing.storage.local import LocalHome
@@ -79,8 +79,8 @@ def content(folder: Path) -> set[str]:
 def test_every_entry_of_a_contract_is_either_free_or_bound() -> None:
     names = {field.name for field in fields(Contract)} - {"text"}
     assert set(ENTRIES) == names
-    assert set(FREE) < names
-    assert set(CHANGES) == set(FREE)
+    assert set(CHANGEABLE) < names
+    assert set(CHANGES) == set(CHANGEABLE)
 
 
 @given(st.sets(st.sampled_from(sorted(CHANGES))), st.sets(st.sampled_from(sorted(BOUND)), max_size=2))
@@ -108,11 +108,11 @@ def test_a_contract_takes_the_place_of_another_which_is_kept(home: LocalHome, tm
     told = adopt(home, cheaper)
     assert "costs.needless_alert (was 3.0, is 0.5)" in told[0]
     assert contracts.of_home(home) == cheaper
-    [former] = home.entries(FORMER)
-    assert former.key in told[1]
-    assert home.read(former.key).decode() == CONTRACT.text
+    [earlier] = home.entries(EARLIER)
+    assert earlier.key in told[1]
+    assert home.read(earlier.key).decode() == CONTRACT.text
     assert adopt(home, cheaper) == []
-    assert len(home.entries(FORMER)) == 1
+    assert len(home.entries(EARLIER)) == 1
 
 
 def test_a_run_that_was_given_no_contract_leaves_one_that_was_changed_meanwhile(home: LocalHome) -> None:
@@ -120,7 +120,7 @@ def test_a_run_that_was_given_no_contract_leaves_one_that_was_changed_meanwhile(
     assert adopt(home, CONTRACT, replace=False) == []
     assert contracts.of_home(home).alerts_per_day == 10
     home.write("contract.toml", changed(BOUND["numeric"]).text.encode())
-    with pytest.raises(BadInput, match=r"while this run went on: numeric"):
+    with pytest.raises(BadInput, match=r"during this run: numeric"):
         adopt(home, CONTRACT, replace=False)
 
 

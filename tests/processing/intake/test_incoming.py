@@ -14,7 +14,14 @@ import pytest
 from pipeline.definition.pipeline import build_definition
 from pipeline.definition.requests import LOCAL_ADDRESSES
 from processing.errors import BadInput
-from processing.intake.incoming import ClaimedFile, Claims, copy_to_incoming, release_abandoned, settled, waiting
+from processing.intake.incoming import (
+    ClaimedFile,
+    Claims,
+    complete_files,
+    copy_to_incoming,
+    release_abandoned,
+    waiting_files,
+)
 from processing.intake.precedence import file_precedence
 from processing.storage.home import Entry, Home
 from processing.storage.local import LocalHome
@@ -54,14 +61,14 @@ def test_files_are_known_by_their_suffixes(home: Home, tmp_path: Path) -> None:
         "_delta_log/00.checkpoint.parquet",
     ):
         drop(tmp_path, name)
-    assert [entry.key.removeprefix("incoming/") for entry in waiting(home)] == [
+    assert [entry.key.removeprefix("incoming/") for entry in waiting_files(home)] == [
         *("2026/march/e.csv", "a.csv", "b.CSV", "c.csv.gz", "d.parquet")
     ]
 
 
 def test_a_home_without_the_folder_has_nothing_waiting(tmp_path: Path) -> None:
-    assert waiting(open_home(tmp_path / "new")) == []
-    assert settled(open_home(tmp_path / "new")) == []
+    assert waiting_files(open_home(tmp_path / "new")) == []
+    assert complete_files(open_home(tmp_path / "new")) == []
 
 
 @pytest.fixture
@@ -71,14 +78,14 @@ def held() -> Iterator[ExitStack]:
 
 
 def names(home: Home) -> list[str]:
-    return [entry.key.removeprefix("incoming/") for entry in waiting(home)]
+    return [entry.key.removeprefix("incoming/") for entry in waiting_files(home)]
 
 
 def test_arrivals_have_their_names_sizes_and_digests(home: Home, tmp_path: Path, held: ExitStack) -> None:
     drop(tmp_path, "more/a.csv", "abc")
     with Claims(home, "run1", held) as claims:
-        claims.take(settled(home))
-        (arrival,) = claims.arrivals
+        claims.claim(complete_files(home))
+        (arrival,) = claims.files
     assert (arrival.name, arrival.entry.size) == ("more/a.csv", 3)
     assert arrival.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
@@ -95,7 +102,7 @@ def test_a_file_being_written_is_waited_for(home: Home, tmp_path: Path) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    arrivals = settled(home, seconds=0.6, patience=20)
+    arrivals = complete_files(home, seconds=0.6, patience=20)
     assert not writer.is_alive()
     assert {entry.key: entry.size for entry in arrivals} == {"incoming/growing.csv": 22, "incoming/whole.csv": 8}
 
@@ -103,14 +110,14 @@ def test_a_file_being_written_is_waited_for(home: Home, tmp_path: Path) -> None:
 def test_what_does_not_end_is_left_for_the_next_run(home: Home, tmp_path: Path) -> None:
     drop(tmp_path, "whole.csv")
     drop(tmp_path, "growing.csv", age=-3600)  # a clock ahead of ours: it never seems to rest
-    assert [entry.key for entry in settled(home, seconds=0.1, patience=0.3)] == ["incoming/whole.csv"]
+    assert [entry.key for entry in complete_files(home, seconds=0.1, patience=0.3)] == ["incoming/whole.csv"]
 
 
 @pytest.mark.parametrize("how", ["grows", "is rewritten"])
 def test_a_writer_who_was_not_done_is_noticed(home: Home, tmp_path: Path, held: ExitStack, how: str) -> None:
     path, _ = drop(tmp_path, "a.csv"), drop(tmp_path, "b.csv")
     with path.open("r+") as writer, Claims(home, "run1", held) as claims:
-        claims.take(settled(home))
+        claims.claim(complete_files(home))
         claims.check_unchanged()
         drop(tmp_path, "later.csv")  # is for the next run
         claims.check_unchanged()
@@ -129,12 +136,12 @@ def test_what_was_replaced_since_it_was_listed_is_left_for_the_next_run(
     home: Home, tmp_path: Path, held: ExitStack
 ) -> None:
     drop(tmp_path, "a.csv"), drop(tmp_path, "b.csv"), drop(tmp_path, "c.csv")
-    listed = settled(home)
+    listed = complete_files(home)
     drop(tmp_path, "a.csv", "a,b\n1,3\n", age=60)
     (tmp_path / "incoming/b.csv").unlink()
     with Claims(home, "run1", held) as claims:
-        claims.take(listed)
-        assert [arrival.name for arrival in claims.arrivals] == ["c.csv"]
+        claims.claim(listed)
+        assert [arrival.name for arrival in claims.files] == ["c.csv"]
     assert names(home) == ["a.csv", "c.csv"]
 
 
@@ -143,7 +150,7 @@ def test_what_was_read_goes_to_the_archive_under_its_run_and_what_came_meanwhile
 ) -> None:
     drop(tmp_path, "more/a.csv")
     with Claims(home, "run7", held) as claims:
-        claims.take(settled(home))
+        claims.claim(complete_files(home))
         drop(tmp_path, "more/a.csv", "a,b\n5,6\n")
         drop(tmp_path, "b.csv")
         claims.archive()
@@ -155,7 +162,7 @@ def test_what_was_read_goes_to_the_archive_under_its_run_and_what_came_meanwhile
 
 def test_what_a_killed_run_had_put_aside_waits_again(home: Home, tmp_path: Path, held: ExitStack) -> None:
     drop(tmp_path, "more/a.csv"), drop(tmp_path, "b.csv")
-    Claims(home, "killed", held).take(settled(home))
+    Claims(home, "killed", held).claim(complete_files(home))
     assert names(home) == []
     newer = drop(tmp_path, "b.csv", "a,b\n7,8\n")
     release_abandoned(home)
@@ -179,22 +186,22 @@ def test_parts_of_one_name_are_brought_in_side_by_side(home: Home, tmp_path: Pat
     drop(tmp_path, "part-0.csv", "waits")
     source = spread(tmp_path / "drop", month_04__part_0="april", month_03__part_0="march", _temporary__0__part_0="half")
     assert copy_to_incoming(home, source) == ["month_04/part_0.csv", "month_03/part_0.csv"]
-    found = {entry.key: home.read(entry.key) for entry in waiting(home)}
+    found = {entry.key: home.read(entry.key) for entry in waiting_files(home)}
     assert found == {
         "incoming/month_03/part_0.csv": b"march",
         "incoming/month_04/part_0.csv": b"april",
         "incoming/part-0.csv": b"waits",
     }
-    by_age = sorted(waiting(home), key=lambda entry: entry.modified)[-2:]
+    by_age = sorted(waiting_files(home), key=lambda entry: entry.modified)[-2:]
     assert [entry.key for entry in by_age] == ["incoming/month_04/part_0.csv", "incoming/month_03/part_0.csv"]
 
 
 def test_what_is_brought_in_replaces_no_file_that_waits(home: Home, tmp_path: Path) -> None:
     drop(tmp_path, "b.csv", "waits")
     source = spread(tmp_path / "drop", a="new", b="other")
-    with pytest.raises(BadInput, match=r"/b\.csv waits to be taken in already, and .*drop/b\.csv is another"):
+    with pytest.raises(BadInput, match=r"/b\.csv is waiting to be read, and .*drop/b\.csv is a different"):
         copy_to_incoming(home, source)
-    assert {entry.key: home.read(entry.key) for entry in waiting(home)} == {"incoming/b.csv": b"waits"}
+    assert {entry.key: home.read(entry.key) for entry in waiting_files(home)} == {"incoming/b.csv": b"waits"}
     drop(tmp_path, "b.csv", "other")  # as after a run that failed: the same file need not be copied again
     assert copy_to_incoming(home, source) == ["a.csv"]
 
@@ -203,9 +210,9 @@ def test_a_home_is_not_brought_into_itself(home: Home, tmp_path: Path) -> None:
     drop(tmp_path, "a.csv")
     assert copy_to_incoming(home, open_home(tmp_path / "incoming")) == []
     for place in (tmp_path, tmp_path.parent):
-        with pytest.raises(BadInput, match="holds this home's own files"):
+        with pytest.raises(BadInput, match="contains this home's own files"):
             copy_to_incoming(home, open_home(place))
-    assert [entry.key for entry in waiting(home)] == ["incoming/a.csv"]
+    assert [entry.key for entry in waiting_files(home)] == ["incoming/a.csv"]
 
 
 def arrived(home: Home, folder: Path, **ages: float) -> dict[str, tuple[int, bool, bool]]:
@@ -214,7 +221,7 @@ def arrived(home: Home, folder: Path, **ages: float) -> dict[str, tuple[int, boo
     found = []
     for name, age in ages.items():
         entry = Entry(f"incoming/{name.replace('_', '-')}.csv", 4, now - age)
-        found.append(ClaimedFile(entry, entry.key, hashlib.sha256(name.encode()).hexdigest()))
+        found.append(ClaimedFile(entry, entry.key, Path(), hashlib.sha256(name.encode()).hexdigest()))
     return {file.name: (file.order, file.repeated, file.late) for file in file_precedence(home, found)}
 
 

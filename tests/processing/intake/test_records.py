@@ -15,7 +15,7 @@ from processing.contracts.reader import parse
 from processing.errors import BadInput
 from processing.intake.files import check_file, read_file
 from processing.intake.limits import ROW_BYTES
-from processing.intake.records import Block, Records, Unreadable, fields
+from processing.intake.records import Block, Records, UnreadableRows, fields
 
 CONTRACT = parse(
     """
@@ -58,7 +58,7 @@ def taken(data: bytes, width: int, size: int = 1 << 20) -> Block:
     for block in Records(width, frozenset({0})).blocks(data[i : i + size] for i in range(0, len(data), size)):
         whole.rows += block.rows
         whole.lines += block.lines
-        whole.torn += block.torn
+        whole.malformed += block.malformed
     return whole
 
 
@@ -125,8 +125,8 @@ def test_a_quote_that_is_never_closed_tears_all_that_it_takes_in(tmp_path: Path,
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
     [
-        (b'"chip', b'"chip', "a quote that opens in line 7 is closed where no value ends"),
-        (b'"chip', b'chip"', "a quote that opens in line 7 takes in lines up to 17"),
+        (b'"chip', b'"chip', "a quote that opens in line 7 is closed inside a value"),
+        (b'"chip', b'chip"', "a quote that opens in line 7 spans lines up to 17"),
     ],
 )
 def test_two_stray_quotes_take_nothing_in_unseen(tmp_path: Path, first: bytes, second: bytes, reason: str) -> None:
@@ -143,7 +143,7 @@ def test_a_quote_that_takes_in_more_than_a_row_can_hold_ends_the_reading(tmp_pat
     lines[3] = lines[3].replace(b"C0", b'"C0')
     with pytest.raises(BadInput, match="unreadable: a row is longer than 1,048,576 bytes, or a quote in it is not cl"):
         read(tmp_path / "a.csv", b"\n".join([HEADER, *lines]))
-    with pytest.raises(Unreadable, match="longer than") as caught:
+    with pytest.raises(UnreadableRows, match="longer than") as caught:
         taken(b"a,b\n" + b"x" * (ROW_BYTES + 1) + b",y\nc,d\n", 2)
     assert caught.value.line == 2
 
@@ -181,5 +181,5 @@ def test_what_is_well_written_is_read_as_another_reader_reads_it_however_it_is_c
     plain = [row for row in expected if not any(set("\r\n") & set(value) for value in row)]
     assert [row for row in written if not any(set("\r\n") & set(value) for value in row)] == plain
     assert all(row in expected for row in written)
-    torn = {row.line for row in found.torn}
+    torn = {row.line for row in found.malformed}
     assert all(line not in torn for line in found.lines)

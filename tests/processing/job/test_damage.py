@@ -12,8 +12,9 @@ from table_home import CONTRACT, FIRST, at, begin, ids, put, written
 
 from processing.errors import BadInput, Damaged
 from processing.features.windows import DAY_US
-from processing.job.damage import Problem, damaged_tables
-from processing.job.store_repair import rebuilt, store_fault
+from processing.job.store_check import store_damage
+from processing.job.store_repair import rebuild_store
+from processing.job.table_check import Fault, damaged_tables
 from processing.storage.local import LocalHome
 from processing.store.decisions import Decision, Event
 from processing.store.open import open_store
@@ -63,7 +64,7 @@ def flip_a_value(path: Path) -> None:
 DAMAGES = [cut, overwrite, Path.unlink]
 
 
-def problems(home: LocalHome) -> list[Problem]:
+def problems(home: LocalHome) -> list[Fault]:
     return list(damaged_tables(home, CONTRACT))
 
 
@@ -80,8 +81,8 @@ def waiting(home: LocalHome) -> set[str]:
 def test_a_catalog_is_made_anew_from_the_metadata(home: LocalHome, damage: Callable[[Path], None]) -> None:
     damage(home.path("warehouse/catalog.db"))
     (problem,) = problems(home)
-    assert problem.mend is not None
-    assert "no file has to be read again" in problem.mend()
+    assert problem.repair is not None
+    assert "no file has to be read again" in problem.repair()
     assert problems(home) == []
     assert ids(home) == ids(home, "features") == ["a", "b", "c"]
 
@@ -93,8 +94,8 @@ def test_a_table_steps_back_to_its_newest_sound_metadata_and_the_rest_is_read_ag
 ) -> None:
     damage(newest(home, what))
     (problem,) = problems(home)
-    assert problem.mend is not None
-    assert "1 file(s) of archive/ wait in incoming/" in problem.mend()
+    assert problem.repair is not None
+    assert "1 file(s) of archive/ are in incoming/ again" in problem.repair()
     assert problems(home) == []
     assert ids(home) == ["a"]
     assert not open_tables(home, CONTRACT).features_are_current
@@ -105,8 +106,8 @@ def test_a_table_steps_back_to_its_newest_sound_metadata_and_the_rest_is_read_ag
 def test_damaged_features_are_computed_anew(home: LocalHome, damage: Callable[[Path], None]) -> None:
     damage(newest(home, "*.parquet", "features"))
     (problem,) = problems(home)
-    assert problem.mend is not None
-    problem.mend()
+    assert problem.repair is not None
+    problem.repair()
     assert not open_tables(home, CONTRACT).features_are_current
     assert problems(home) == []
 
@@ -115,8 +116,8 @@ def test_damaged_features_are_computed_anew(home: LocalHome, damage: Callable[[P
 def test_days_of_damaged_transactions_are_read_again(home: LocalHome, damage: Callable[[Path], None]) -> None:
     damage(newest(home, "*.parquet"))
     (problem,) = problems(home)
-    assert problem.mend is not None
-    problem.mend()
+    assert problem.repair is not None
+    problem.repair()
     assert problems(home) == []
     assert ids(home) == ["a"]
     assert waiting(home) == {"one", "two"}
@@ -132,8 +133,8 @@ def test_damaged_refused_rows_are_set_aside_and_a_new_quarantine_is_begun(home: 
     tables.append("quarantine", key)
     cut(home.path(key))
     (problem,) = problems(home)
-    assert problem.mend is not None
-    problem.mend()
+    assert problem.repair is not None
+    problem.repair()
     assert problems(home) == []
     assert open_tables(home, CONTRACT).find("quarantine") is None
 
@@ -165,7 +166,7 @@ def test_a_damaged_store_is_made_anew_and_keeps_what_can_be_read(
     from processing.job.spark import start_spark
 
     start_spark(tmp_path_factory.mktemp("spark"), cores="2")  # which the tests after this one go on with
-    assert store_fault(home) == ""
+    assert store_damage(home) == ""
     store = open_store(home, CONTRACT)
     later = (FIRST + 3) * DAY_US
     for i in range(400):
@@ -180,9 +181,9 @@ def test_a_damaged_store_is_made_anew_and_keeps_what_can_be_read(
     middle = data.index(b"e200") // 4096 * 4096
     data[middle : middle + 4096] = b"\xff" * 4096
     path.write_bytes(data)
-    assert store_fault(home)
-    assert "counters were set from the tables" in rebuilt(home, CONTRACT)
-    assert store_fault(home) == ""
+    assert store_damage(home)
+    assert "counters were set from the tables" in rebuild_store(home, CONTRACT)
+    assert store_damage(home) == ""
     store = open_store(home, CONTRACT)
     kept = {made.event.transaction_id for made in store.decisions(1000)}
     assert {"e001", "e398"} <= kept

@@ -24,14 +24,15 @@ from processing.contract import Contract
 from processing.contracts.reader import load, parse
 from processing.errors import BadInput, Damaged
 from processing.features.feature_set import FeatureSet
-from processing.intake import merge as intake
-from processing.job.damage import damaged_tables
+from processing.intake.merge import rewritten_days
 from processing.job.earlier_features import folder_of
 from processing.job.job import run_job
 from processing.job.spark import start_spark, tasks_for
+from processing.job.table_check import damaged_tables
 from processing.split import split_days
 from processing.storage.local import LocalHome
 from processing.storage.open import open_home
+from processing.storage.spark_files import read_parquet
 from processing.store.decisions import Decision, Event
 from processing.store.interface import OnlineStore
 from processing.store.open import open_store
@@ -271,13 +272,12 @@ def test_too_many_refused_rows_stop_the_run_without_a_trace(installation: Instal
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
     """Let something happen while a run computes what changes."""
-    rewritten = intake.rewritten
 
     def and_then(*arguments: Any) -> Any:
         happens()
-        return rewritten(*arguments)
+        return rewritten_days(*arguments)
 
-    monkeypatch.setattr("processing.job.job.rewritten", and_then)
+    monkeypatch.setattr("processing.job.table_update.rewritten_days", and_then)
 
 
 def test_a_file_whose_writer_was_not_done_stops_the_run_without_a_trace(
@@ -499,7 +499,8 @@ def projections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         given.append(({day: count for day, count in labelled.items() if count}, dict(rows)))
         return split_days(labelled, rows, contract)
 
-    monkeypatch.setattr("processing.job.job.split_days", noting)
+    for module in ("table_update", "train_test_sets"):
+        monkeypatch.setattr(f"processing.job.{module}.split_days", noting)
     yield
     assert len(given) >= 2
     for foreseen, found in zip(given[::2], given[1::2], strict=True):
@@ -643,14 +644,14 @@ def test_spark_reads_no_changed_bit_as_another_value(spark: SparkSession, season
     spark.read.parquet(str(tmp_path / "season.parquet")).write.parquet(str(tmp_path / "sound"))
     (path,) = (tmp_path / "sound").glob("*.parquet")
     sound, random, told = path.read_bytes(), np.random.default_rng(3), 0
-    wanted = sorted(intake.read_table(spark, [str(path)], schema).where("is_fraud < 2").collect())
+    wanted = sorted(read_parquet(spark, [str(path)], schema).where("is_fraud < 2").collect())
     footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
     for i, place in enumerate([*random.integers(4, footer, 10), *random.integers(footer, len(sound), 10)]):
         changed, file = bytearray(sound), tmp_path / f"{i}.parquet"
         changed[place] ^= 1 << random.integers(8)
         file.write_bytes(changed)
         try:
-            found = sorted(intake.read_table(spark, [str(file)], schema).where("is_fraud < 2").collect())
+            found = sorted(read_parquet(spark, [str(file)], schema).where("is_fraud < 2").collect())
         except (Py4JError, PySparkException):
             told += 1
             continue

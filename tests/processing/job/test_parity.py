@@ -26,9 +26,9 @@ from processing.contracts.reader import parse
 from processing.features.feature_set import FeatureSet
 from processing.features.windows import HOUR_US, sawtooth
 from processing.intake.columns import TIME
-from processing.intake.merge import read_table
-from processing.job.features import features_of
+from processing.job.features import compute_features
 from processing.job.spark import start_spark
+from processing.storage.spark_files import read_parquet
 from processing.store.decisions import Event
 from processing.store.refresh import refresh_store
 from processing.store.refresh_data import Reports
@@ -278,13 +278,13 @@ def in_spark(
     folder.mkdir(exist_ok=True)
     path = folder / f"{len(list(folder.iterdir()))}.parquet"
     pq.write_table(table_of(payments, labels, DELAYED), path)
-    rows = read_table(spark, [str(path)], transaction_schema(DELAYED))
+    rows = read_parquet(spark, [str(path)], transaction_schema(DELAYED))
     tasks = tasks or int(spark.conf.get("spark.sql.shuffle.partitions") or 0)
 
     def features() -> dict[str, bytes]:
         days = {payment.time_us // DAY_US for payment in payments}
         target = f"{path}-features"
-        features_of(rows, DELAYED, days, tasks).write.parquet(target)
+        compute_features(rows, DELAYED, days, tasks).write.parquet(target)
         made = pq.read_table(target)
         values = np.column_stack([made[name].to_numpy() for name in FeatureSet(DELAYED).names])
         return {key: row.tobytes() for key, row in zip(made["transaction_id"].to_pylist(), values, strict=True)}

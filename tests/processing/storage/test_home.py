@@ -206,7 +206,7 @@ class TestRefusals:
     """Which call on which key of which bucket was refused, and what to check."""
 
     def test_a_bucket_that_does_not_exist(self, bucket: str) -> None:
-        with pytest.raises(FraudlineError, match=r"s3:GetObject on x/models/latest.json of the bucket no-such-bucket"):
+        with pytest.raises(FraudlineError, match=r"s3:GetObject on x/models/latest.json in the bucket no-such-bucket"):
             open_home("s3://no-such-bucket/x").read("models/latest.json")
 
     def test_a_role_without_permission(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ class TestRefusals:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
         home = open_home(f"s3://{bucket}/x")
         said = (
-            rf"refused s3:\w+ on x/k of the bucket {bucket} \((AccessDenied|403)\): check that the role may use s3://"
+            rf"refused s3:\w+ on x/k in the bucket {bucket} \((AccessDenied|403)\): check that the role may use s3://"
         )
         for use in (lambda: home.read("k"), lambda: home.write("k", b""), lambda: home.copy("k", "l")):
             with pytest.raises(FraudlineError, match=said):
@@ -226,7 +226,7 @@ class TestRefusals:
     def test_a_bucket_out_of_reach(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "https://127.0.0.1:9")
         began = time.monotonic()
-        with pytest.raises(FraudlineError, match="s3:PutObject on k of the bucket"):
+        with pytest.raises(FraudlineError, match="s3:PutObject on k in the bucket"):
             open_home(f"s3://{bucket}").write("k", b"")
         assert time.monotonic() - began < 30
 
@@ -257,7 +257,7 @@ def test_what_is_claimed_is_settled_as_it_was_and_a_newer_one_stays(home: Home) 
     home.claim(entry, "runs/1/incoming/a b.csv")
     home.write("incoming/a b.csv", b"newer")
     assert home.read("runs/1/incoming/a b.csv") == b"read"
-    home.settle(entry, "runs/1/incoming/a b.csv", "archive/1/a b.csv")
+    home.finish(entry, "runs/1/incoming/a b.csv", "archive/1/a b.csv")
     assert {key: home.read(key) for key in keys(home, "")} == {
         "archive/1/a b.csv": b"read",
         "incoming/a b.csv": b"newer",

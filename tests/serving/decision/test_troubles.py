@@ -32,7 +32,8 @@ from table_home import begin as begin_with_tables
 from processing.contracts import reader as contracts
 from processing.errors import BadInput
 from processing.features.windows import HOUR_US
-from processing.job.store_repair import refilled, store_lag
+from processing.job.store_check import store_lag
+from processing.job.store_repair import refill_store
 from processing.storage.home import Home
 from processing.storage.local import LocalHome
 from processing.store.interface import StoreUnavailable
@@ -245,7 +246,7 @@ class TestLost:
         assert store_lag(home, TABLES_CONTRACT) == "it is missing, although the tables hold transactions"
         open_store(home, TABLES_CONTRACT).close()
         assert "it is empty" in store_lag(home, TABLES_CONTRACT)
-        assert "counters were set" in refilled(home, TABLES_CONTRACT)
+        assert "counters were set" in refill_store(home, TABLES_CONTRACT)
         assert store_lag(home, TABLES_CONTRACT) == ""
 
 
