@@ -1,4 +1,4 @@
-"""What the tests of a deployed stack do to it and ask of it: data in, runs followed, requests, queues."""
+"""What tests do with a deployed stack: upload data, follow runs, send requests, look into queues."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import boto3
-from deployment import Deployment
+from deployed_stack import DeployedStack
 from emulator import free_port
 from places import ROOT
 
@@ -41,7 +41,7 @@ RUN_SECONDS = 300.0
 
 
 def until(found: Callable[[], Found | None], seconds: float, what: str) -> Found:
-    """What a function gives once it gives something."""
+    """Call a function until it returns something; fails after that many seconds."""
     ends = time.monotonic() + seconds
     while True:
         value = found()
@@ -54,7 +54,7 @@ def until(found: Callable[[], Found | None], seconds: float, what: str) -> Found
 class Chain:
     """A deployment as its users see it."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: DeployedStack) -> None:
         self.deployment = deployment
         self.outputs = deployment.outputs
         self.home: Home = open_home(self.outputs["HomeUrl"])
@@ -67,7 +67,7 @@ class Chain:
         return path
 
     def land(self, name: str, *, first: date = FIRST_DAY, days: int, folder: Path) -> None:
-        """Put such a file to incoming/, as whoever delivers data does."""
+        """Upload such a file to incoming/, as a data provider does."""
         self.home.upload(self.file(name, first=first, days=days, folder=folder), f"incoming/{name}")
 
     def executions(self) -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ class Chain:
         return found
 
     def next_run(self, before: int) -> dict[str, Any]:
-        """The end of the run that comes after the first `before` ones, as DescribePipelineExecution tells it."""
+        """Wait for the end of the run after the first `before` ones; returns what DescribePipelineExecution does."""
 
         def ended() -> dict[str, Any] | None:
             found = self.executions()
@@ -90,19 +90,19 @@ class Chain:
         return until(ended, RUN_SECONDS, "a run's end")
 
     def steps(self, run: dict[str, Any]) -> dict[str, str]:
-        """The status of each step that a run came to."""
+        """The status of each step that a run reached."""
         answer = client("sagemaker").list_pipeline_execution_steps(PipelineExecutionArn=run["PipelineExecutionArn"])
         return {step["StepName"]: step["StepStatus"] for step in answer["PipelineExecutionSteps"]}
 
     def packages(self) -> list[dict[str, Any]]:
-        """What the registry's group holds, oldest first, each as DescribeModelPackage tells it."""
+        """The model packages, oldest first, each as DescribeModelPackage returns it."""
         sagemaker, group = client("sagemaker"), self.outputs["ModelPackageGroup"]
         listed = sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"]
         arns = sorted((found["ModelPackageArn"] for found in listed), key=lambda arn: int(arn.rpartition("/")[2]))
         return [sagemaker.describe_model_package(ModelPackageName=arn) for arn in arns]
 
     def newest_package(self) -> dict[str, Any]:
-        """The package that was registered last."""
+        """The newest package."""
         return self.packages()[-1]
 
     def archived(self) -> list[str]:
@@ -110,51 +110,54 @@ class Chain:
         return [entry.key.rpartition("/")[2] for entry in self.home.entries("archive/")]
 
     def quiet(self, reaction: str) -> bool:
-        """Whether a reaction's queue is empty and no message is being worked on."""
-        asked = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        asked.append("ApproximateNumberOfMessagesDelayed")
-        answer = client("sqs").get_queue_attributes(QueueUrl=self.outputs[f"{reaction}QueueUrl"], AttributeNames=asked)
+        """Whether a reaction's queue is empty and no message is in flight."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        names.append("ApproximateNumberOfMessagesDelayed")
+        answer = client("sqs").get_queue_attributes(QueueUrl=self.outputs[f"{reaction}QueueUrl"], AttributeNames=names)
         return all(int(number) == 0 for number in answer["Attributes"].values())
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """The `fraudline` command, as whoever runs the system types it."""
+        """Run the `fraudline` command."""
         environment = self.deployment.environment | {"PATH": os.environ["PATH"]}
         command = [sys.executable, "-m", "pipeline.command.main", *words]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS)
 
     def verify(self, name: str, *words: str, key: str = "") -> subprocess.CompletedProcess[str]:
-        """One of the `verify_*.py` scripts, on this deployment."""
+        """Run one of the `verify_*.py` scripts on this deployment."""
         environment = self.deployment.environment | {"PATH": os.environ["PATH"], "FRAUDLINE_API_KEY": key}
         command = [sys.executable, str(ROOT / "tests" / f"verify_{name}.py"), *words]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS)
 
     @contextmanager
     def policy(self, role: str, statement: dict[str, Any]) -> Iterator[None]:
-        """A role with a further statement, for the time of the block."""
+        """Give a role a further statement, until the block ends."""
         iam, name = client("iam"), self.outputs[role].rpartition("/")[2]
         policy = {"Version": "2012-10-17", "Statement": [statement]}
-        iam.put_role_policy(RoleName=name, PolicyName="planted", PolicyDocument=json.dumps(policy))
+        iam.put_role_policy(RoleName=name, PolicyName="added-by-a-test", PolicyDocument=json.dumps(policy))
         try:
             yield
         finally:
-            iam.delete_role_policy(RoleName=name, PolicyName="planted")
+            iam.delete_role_policy(RoleName=name, PolicyName="added-by-a-test")
 
     def dead(self, reaction: str) -> list[dict[str, Any]]:
-        """The bodies of what lies in a reaction's dead-letter queue."""
+        """The bodies of the messages in a reaction's dead-letter queue."""
         sqs, url = client("sqs"), self.outputs[f"{reaction}DeadUrl"]
         found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0).get("Messages", [])
         return [json.loads(message["Body"]) for message in found]
 
     @contextmanager
-    def serving(self) -> Iterator["Api"]:
-        """The API as ECS starts it: the task definition's environment, the secret fetched as the execution role, the
-        task role's credentials. It is asked with a key made for this."""
+    def serving(self) -> Iterator["ApiClient"]:
+        """Start the API as ECS does, and give a client with a key of its own.
+
+        The environment is the task definition's, the execution role fetches the secret, and the process has the task
+        role's credentials.
+        """
         secret = self.outputs["ApiKeysSecret"]
         scopes = [word for scope in ("score", "feedback", "admin") for word in ("--scope", scope)]
         name = f"tests-{uuid.uuid4().hex[:8]}"
-        made = self.command("keys", "add", name, *scopes, "--secret", secret)
-        assert made.returncode == 0, made.stderr
-        token = made.stdout.split()[0]
+        added = self.command("keys", "add", name, *scopes, "--secret", secret)
+        assert added.returncode == 0, added.stderr
+        token = added.stdout.split()[0]
         starter = client_of("secretsmanager", self.deployment.role("ApiExecutionRole"))
         keys = starter.get_secret_value(SecretId=secret)["SecretString"]
         answer = client("ecs").describe_task_definition(taskDefinition=self.outputs["TaskDefinition"])
@@ -167,7 +170,7 @@ class Chain:
             environment = {**self.deployment.role("ApiTaskRole"), **given}
             process = subprocess.Popen([sys.executable, "-m", "serving"], env=environment, stdout=log, stderr=log)
             try:
-                api = Api(f"http://127.0.0.1:{port}", token)
+                api = ApiClient(f"http://127.0.0.1:{port}", token)
                 until(lambda: process.poll() is None and api.ready(), 60, "the API's readiness")
                 yield api
             finally:
@@ -176,26 +179,26 @@ class Chain:
 
 
 def client_of(service: str, environment: Mapping[str, str]) -> Any:
-    """A client with an environment's credentials."""
+    """A client of an AWS service, with an environment's credentials."""
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
     return boto3.client(service, **{name.lower(): environment[name] for name in names})
 
 
-class Api:
+class ApiClient:
     """The scoring API, over HTTP."""
 
     def __init__(self, url: str, token: str) -> None:
         self.url, self.token = url, token
 
     def ready(self) -> bool:
-        """Whether it answers, and serves a model."""
+        """Whether it answers and serves a model."""
         try:
             return self.ask("/health/ready")[0] == 200
         except OSError:
             return False
 
     def ask(self, path: str, sent: Any = None) -> tuple[int, Any]:
-        """The status and the answer."""
+        """Send a request; returns status and body."""
         body = None if sent is None else json.dumps(sent).encode()
         headers = {"content-type": "application/json", "authorization": f"Bearer {self.token}"}
         request = urllib.request.Request(self.url + path, body, headers)
@@ -207,7 +210,7 @@ class Api:
 
 
 def payment(contract: Contract, number: int, day: date) -> dict[str, Any]:
-    """A transaction as a client of the API sends it."""
+    """A transaction as a client sends it."""
     return {
         contract.id: f"payment-{number}",
         "event_time": f"{day.isoformat()}T12:00:00Z",

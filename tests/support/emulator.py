@@ -1,4 +1,4 @@
-"""AWS on this machine, for tests: MiniStack as a process of its own, over TLS and with IAM enforced."""
+"""AWS on this machine, for tests: MiniStack in a process of its own, with TLS and with IAM enforced."""
 
 import contextlib
 import fcntl
@@ -36,7 +36,7 @@ STOP_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Emulator:
-    """A running emulator. `environment` is what its clients need: endpoint, CA, region, the root's credentials."""
+    """A running emulator. `environment` has what clients need: endpoint, CA, region, root credentials."""
 
     endpoint: str
     ca: Path
@@ -48,21 +48,21 @@ class Emulator:
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_CA_BUNDLE": str(self.ca),
             "NODE_EXTRA_CA_CERTS": str(self.ca),
-            "SSL_CERT_FILE": str(self.ca),  # Arrow's S3 client reads no AWS_CA_BUNDLE
+            "SSL_CERT_FILE": str(self.ca),  # for Arrow's S3 client, which does not read AWS_CA_BUNDLE
             "CURL_CA_BUNDLE": str(self.ca),
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": os.devnull,  # whoever runs the tests may have an account
+            "AWS_CONFIG_FILE": os.devnull,  # not the account of whoever runs the tests
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
 
 @contextmanager
 def running_emulator(folder: Path, **more: str) -> Iterator[Emulator]:
-    """An emulator that keeps its state in `folder` and ends with the block; `more` is its further environment."""
+    """Run an emulator with its state in `folder` until the block ends. more: further environment variables of it."""
     certificate, key, ca = certificates(folder)
     port, log = free_port(), folder / "emulator.log"
     emulator = Emulator(f"https://127.0.0.1:{port}", ca, log)
@@ -82,7 +82,7 @@ def running_emulator(folder: Path, **more: str) -> Iterator[Emulator]:
         "TMPDIR": str(folder),
         "USE_SSL": "1",
     }
-    with ExitStack() as held:
+    with ExitStack() as stack:
         with _starting(), log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "ministack"],
@@ -93,21 +93,21 @@ def running_emulator(folder: Path, **more: str) -> Iterator[Emulator]:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            held.callback(_stop, process)
+            stack.callback(_stop, process)
             _wait(emulator, process)
         yield emulator
 
 
 @contextmanager
 def _starting() -> Iterator[None]:
-    """Let one emulator of this machine start at a time: it takes port 443 besides, and two that try both fail."""
+    """Let only one emulator start at a time: each also takes port 443, and two that try at once both fail."""
     with Path(tempfile.gettempdir(), "fraudline-tests-emulator.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def create_online_table(name: str) -> None:
-    """The table of the online store, as the stack makes it."""
+    """Create the table of the online store as the stack does."""
     types = {"pk": "S", "sk": "S", "feed": "S", "recorded": "N"}
     dynamodb = client("dynamodb")
     dynamodb.create_table(
@@ -127,7 +127,7 @@ def _schema(partition: str, sort: str) -> list[dict[str, str]]:
 
 
 def certificates(folder: Path) -> tuple[Path, Path, Path]:
-    """A certificate for 127.0.0.1 with its key, signed by a CA made for it: (certificate, key, CA)."""
+    """Make a certificate for 127.0.0.1, signed by a CA of its own; returns the files (certificate, key, CA)."""
     folder.mkdir(parents=True, exist_ok=True)
     authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     name = _name("Fraudline tests CA")
@@ -177,7 +177,7 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
 
 
 def free_port() -> int:
-    """A port that nobody has. It is none of those that systems give to outgoing connections, which could take it."""
+    """A free port, outside the range of outgoing connections, one of which might take it."""
     while True:
         with socket.socket() as tried, contextlib.suppress(OSError):
             tried.bind(("127.0.0.1", port := random.randrange(20_000, 32_768)))
@@ -191,17 +191,17 @@ def _wait(emulator: Emulator, process: subprocess.Popen[bytes]) -> None:
         try:
             opener.open(f"{emulator.endpoint}/_ministack/health", timeout=5).close()
             return
-        except urllib.error.HTTPError:  # it answers
+        except urllib.error.HTTPError:  # it responds
             return
         except OSError:
             if process.poll() is not None or time.monotonic() > ends:
-                said = emulator.log.read_text(errors="replace")[-2000:]
-                raise RuntimeError(f"the emulator did not start: {said}") from None
+                output = emulator.log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"the emulator did not start: {output}") from None
             time.sleep(0.1)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the process and those it has started, all of which are in its own session."""
+    """End the process and its children, all of which are in its session."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is None:
             os.killpg(process.pid, number)

@@ -1,9 +1,9 @@
-"""A Glue that really runs jobs, for tests: the emulator keeps the records of job runs, this runs their script.
+"""Glue on this machine, for tests: the emulator keeps the records of job runs, and this service runs their script.
 
     python glue_service.py JOB FOLDER
 
-Each new run of the job is made from the job's own definition: script and package as they were deployed, fetched and run
-under the job's role, with Spark on this machine in place of Glue's. At its end comes the event that Glue would send.
+It runs each new job run by the job's own definition: it fetches the deployed script and package and runs them with the
+job's role, with Spark on this machine. At the end it sends the event that Glue sends.
 """
 
 import os
@@ -24,7 +24,7 @@ KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")  # bo
 
 
 def main(name: str, folder: Path) -> None:
-    """Run what was started and not run yet, until the process is ended."""
+    """Run each job run that is started, until the process ends."""
     folder.mkdir(parents=True, exist_ok=True)
     glue = boto3.client("glue")
     seen: set[str] = set()
@@ -37,7 +37,7 @@ def main(name: str, folder: Path) -> None:
 
 
 def perform(job: dict[str, Any], run: dict[str, Any], folder: Path) -> None:
-    """Run a job run's script, and tell of its end."""
+    """Run the script of a job run, and send the event of its end."""
     folder.mkdir()
     arguments = {**job["DefaultArguments"], **run.get("Arguments", {})}
     environment = {**os.environ, **assumed(job["Role"])}
@@ -76,7 +76,7 @@ def perform(job: dict[str, Any], run: dict[str, Any], folder: Path) -> None:
 
 
 def fetch(address: str, folder: Path, environment: dict[str, str]) -> Path:
-    """Download a file of the deployment under the job's role."""
+    """Download a file of the deployment with the job's role."""
     parts = urlsplit(address)
     path = folder / Path(parts.path).name
     boto3.client("s3", **keys(environment)).download_file(parts.netloc, parts.path.lstrip("/"), str(path))

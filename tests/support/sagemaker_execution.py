@@ -1,7 +1,7 @@
-"""One execution of the pipeline in the SageMaker of the tests, as a process under the pipeline's role.
+"""An execution of the pipeline in the tests' SageMaker, as a process with the pipeline's role.
 
-It says what happens as lines of JSON on standard output, and reads the answers of callbacks from standard input.
-Each job runs in a further process, under the job's own role, as SageMaker runs it; so do its data's transfers.
+It writes events as lines of JSON to standard output, and reads responses to callbacks from standard input. Each job
+runs in a further process with the job's own role, which also transfers its data, as in SageMaker.
 """
 
 import json
@@ -26,11 +26,11 @@ GROUPS = {"Training": "/aws/sagemaker/TrainingJobs", "Processing": "/aws/sagemak
 
 
 def execute(order: Entry) -> None:
-    """Run the definition, saying what happens."""
+    """Run the definition, and write what happens."""
     kinds = {"train": "Training", "process": "Processing"}
     bindings = Bindings(
-        callbacks=_Everything(lambda queue: lambda message, log: call_back(queue, message)),
-        lambdas=_Everything(lambda arn: lambda event, context: invoke(arn, event)),
+        callbacks=_AnyAddress(lambda queue: lambda message, log: call_back(queue, message)),
+        lambdas=_AnyAddress(lambda arn: lambda event, context: invoke(arn, event)),
         train=lambda job, request: run_job(kinds["train"], job, request),
         process=lambda job, request: run_job(kinds["process"], job, request),
         register=lambda request, folder, run: register(request),
@@ -38,20 +38,20 @@ def execute(order: Entry) -> None:
     execution = LocalExecution(
         order["definition"], order["parameters"], Path(order["folder"]), order["run"], bindings, order["name"]
     )
-    outcome = execution.execute(lambda event: tell_step(order["run"], event))
-    say(said="ended", status=outcome.status, reason=outcome.reason)
+    outcome = execution.execute(lambda event: write_step(order["run"], event))
+    write(event="ended", status=outcome.status, reason=outcome.reason)
 
 
-def say(**words: Any) -> None:
+def write(**words: Any) -> None:
     print(json.dumps(words), flush=True)
 
 
-def tell_step(run: str, event: StepEvent) -> None:
-    """A step as ListPipelineExecutionSteps shows it; those that do not run are not shown."""
+def write_step(run: str, event: StepEvent) -> None:
+    """Write a step as ListPipelineExecutionSteps lists it; steps that do not run are not listed."""
     if event.status == "NotRun":
         return
-    if event.status == "Executing":  # which begins otherwise in SageMaker than on this machine
-        say(said="step", StepName=event.step, StepStatus="Starting")
+    if event.status == "Executing":  # SageMaker reports another status first
+        write(event="step", StepName=event.step, StepStatus="Starting")
     step: Entry = {"StepName": event.step, "StepStatus": event.status}
     if event.kind in GROUPS:
         name = f"pipelines-{run}-{event.step}"
@@ -59,11 +59,11 @@ def tell_step(run: str, event: StepEvent) -> None:
         step["Metadata"] = {f"{event.kind}Job": {"Arn": f"arn:aws:sagemaker:::{kind}-job/{name}"}}
     if event.reason:
         step["FailureReason"] = event.reason[:1024]
-    say(said="step", **step)
+    write(event="step", **step)
 
 
-class _Everything(dict[str, Any]):
-    """Knows every address: what it leads to is made from the address."""
+class _AnyAddress(dict[str, Any]):
+    """Has a value for every address, made from the address."""
 
     def __init__(self, make: Any) -> None:
         super().__init__()
@@ -77,8 +77,8 @@ class _Everything(dict[str, Any]):
 
 
 def call_back(queue: str, message: Entry) -> Mapping[str, str]:
-    """Send a Callback step's message and wait for its answer."""
-    say(said="waits", token=message["token"])
+    """Send a Callback step's message and wait for the response."""
+    write(event="waits", token=message["token"])
     boto3.client("sqs").send_message(QueueUrl=queue, MessageBody=json.dumps(message))
     answer = json.loads(sys.stdin.readline())
     if "failure" in answer:
@@ -90,20 +90,20 @@ def call_back(queue: str, message: Entry) -> Mapping[str, str]:
 def invoke(arn: str, event: Entry) -> Any:
     """Invoke a Lambda step's function."""
     answer = boto3.client("lambda").invoke(FunctionName=arn, Payload=json.dumps(event))
-    said = json.load(answer["Payload"])
+    response = json.load(answer["Payload"])
     if answer.get("FunctionError"):
-        raise RunFailed(f"the function {arn.rpartition(':')[2]} failed: {said.get('errorMessage', said)}")
-    return said
+        raise RunFailed(f"the function {arn.rpartition(':')[2]} failed: {response.get('errorMessage', response)}")
+    return response
 
 
 def register(request: Entry) -> Entry:
     """Register a model package, as the pipeline does."""
-    made = boto3.client("sagemaker").create_model_package(**request)
-    return {**request, **{key: value for key, value in made.items() if key != "ResponseMetadata"}}
+    package = boto3.client("sagemaker").create_model_package(**request)
+    return {**request, **{key: value for key, value in package.items() if key != "ResponseMetadata"}}
 
 
 def run_job(kind: str, job: Job, request: Mapping[str, Any]) -> Entry:
-    """Run a job as its own role: assumed by the service, which may do so, not by the pipeline."""
+    """Run a job with its own role, which the service may assume and the pipeline may not."""
     environment = {**os.environ, **assumed(request["RoleArn"])}
     order = {"kind": kind, "name": job.name, "folder": str(job.folder), "log": str(job.log), "request": request}
     done = subprocess.run(
@@ -119,7 +119,7 @@ def run_job(kind: str, job: Job, request: Mapping[str, Any]) -> Entry:
 
 
 def work(order: Entry) -> None:
-    """One job, in its own process and role; its log goes to CloudWatch, as SageMaker writes it."""
+    """Run a job in its own process and role, and write its log to CloudWatch, as SageMaker does."""
     folder, log = Path(order["folder"]), Path(order["log"])
     job = Job(order["name"], folder, log, sys.executable, Event())
     run = run_training_job if order["kind"] == "Training" else run_processing_job
@@ -132,11 +132,11 @@ def work(order: Entry) -> None:
         answer = {"failure": str(error), "exit_code": 1}
     with log.open() as file:
         put_log(boto3.client("logs"), GROUPS[order["kind"]], f"{order['name']}/algo-1-1", file)
-    say(**answer)
+    write(**answer)
 
 
 def put_log(logs: Any, group: str, stream: str, file: TextIO) -> None:
-    """Write a log to CloudWatch, by a client of it."""
+    """Write a log to CloudWatch."""
     for make, given in ((logs.create_log_group, {}), (logs.create_log_stream, {"logStreamName": stream})):
         try:
             make(logGroupName=group, **given)

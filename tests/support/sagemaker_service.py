@@ -1,10 +1,10 @@
-"""A SageMaker of this machine, for tests: pipelines that really run, all else by moto.
+"""SageMaker on this machine, for tests: it runs pipelines, and leaves everything else to moto.
 
     python sagemaker_service.py PORT FOLDER
 
-Model packages, groups and pipelines are moto's records. An execution is a process of its own, `sagemaker_execution.py`,
-under the pipeline's role; its story is in FOLDER. What moto does not know is answered here: what an execution did, the
-answers of callbacks, idempotence by ClientRequestToken.
+Moto keeps model packages, groups and pipelines. An execution is a process of its own, `sagemaker_execution.py`, with
+the pipeline's role; its files are in FOLDER. This service adds what moto lacks: the steps of an execution, responses to
+callbacks, idempotence by ClientRequestToken.
 """
 
 import json
@@ -33,31 +33,31 @@ STATUSES = boto3.client("sagemaker", region_name="us-east-1").meta.service_model
 
 @dataclass
 class Execution:
-    """One execution: what Describe says of it, its steps as ListPipelineExecutionSteps gives them, its process."""
+    """An execution: its description, its steps as ListPipelineExecutionSteps lists them, its process."""
 
     described: Entry
     process: subprocess.Popen[str]
     steps: dict[str, Entry] = field(default_factory=dict)
 
     def answer(self, message: Entry) -> None:
-        """Hand a callback's answer to the process."""
+        """Pass the response of a callback to the process."""
         assert self.process.stdin
         self.process.stdin.write(json.dumps(message) + "\n")
         self.process.stdin.flush()
 
 
 class Refused(Exception):
-    """An error as the API gives it: its code, and a message."""
+    """An error of the API: its code, and a message."""
 
 
 class Service:
-    """The operations that are not moto's. `folder` keeps the executions' stories."""
+    """The operations that moto lacks. folder: of the executions' files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.executions: dict[str, Execution] = {}  # by ARN, oldest first
         self.tokens: dict[str, str] = {}  # ClientRequestToken -> ARN
-        self.waiting: dict[str, Execution] = {}  # callback token -> who waits for its answer
+        self.waiting: dict[str, Execution] = {}  # callback token -> the execution that waits for it
         self.lock = threading.RLock()
 
     def start_pipeline_execution(self, request: Entry) -> Entry:
@@ -102,21 +102,21 @@ class Service:
     def _follow(self, execution: Execution) -> None:
         assert execution.process.stdout
         for line in execution.process.stdout:
-            self._heard(execution, json.loads(line))
+            self._record(execution, json.loads(line))
         if execution.process.wait() and execution.described["PipelineExecutionStatus"] not in ENDED:
             self._end(execution, "Failed", f"its process ended with {execution.process.returncode}")
 
-    def _heard(self, execution: Execution, said: Entry) -> None:
+    def _record(self, execution: Execution, event: Entry) -> None:
         with self.lock:
-            match said.pop("said"):
+            match event.pop("event"):
                 case "step":
-                    assert said["StepStatus"] in STATUSES, said
-                    step = execution.steps.setdefault(said["StepName"], {"StartTime": time.time()})
-                    step.update(said, **({"EndTime": time.time()} if said["StepStatus"] in ENDED else {}))
+                    assert event["StepStatus"] in STATUSES, event
+                    step = execution.steps.setdefault(event["StepName"], {"StartTime": time.time()})
+                    step.update(event, **({"EndTime": time.time()} if event["StepStatus"] in ENDED else {}))
                 case "waits":
-                    self.waiting[said["token"]] = execution
+                    self.waiting[event["token"]] = execution
                 case "ended":
-                    self._end(execution, said["status"], said["reason"])
+                    self._end(execution, event["status"], event["reason"])
 
     def _end(self, execution: Execution, status: str, reason: str | None) -> None:
         described = execution.described
@@ -157,12 +157,12 @@ class Service:
 
     def send_pipeline_execution_step_success(self, request: Entry) -> Entry:
         outputs = {each["Name"]: each["Value"] for each in request.get("OutputParameters", [])}
-        return self._answered(request["CallbackToken"], {"outputs": outputs})
+        return self._respond(request["CallbackToken"], {"outputs": outputs})
 
     def send_pipeline_execution_step_failure(self, request: Entry) -> Entry:
-        return self._answered(request["CallbackToken"], {"failure": request["FailureReason"]})
+        return self._respond(request["CallbackToken"], {"failure": request["FailureReason"]})
 
-    def _answered(self, token: str, answer: Entry) -> Entry:
+    def _respond(self, token: str, answer: Entry) -> Entry:
         with self.lock:
             execution = self.waiting.pop(token, None)
             if execution is None:
@@ -184,25 +184,25 @@ class Service:
             raise Refused("ResourceNotFound", f"no execution {request['PipelineExecutionArn']}") from None
 
     def operation(self, target: str) -> Callable[[Entry], Entry] | None:
-        """The method for an X-Amz-Target, None for one that is moto's."""
+        """The method for an X-Amz-Target; None if moto has it."""
         words = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in target.split(".")[-1])
         return getattr(self, words[1:], None) if words else None
 
 
 def assumed(role: str) -> dict[str, str]:
-    """The environment of a process that works as a role, as the service assumes it."""
-    # With the emulator's root credentials, whoever asks: the service may assume what a part's own role may not.
+    """The environment of a process that has a role, which the service assumes for it."""
+    # With the emulator's root credentials, since the service may assume roles that the caller may not.
     sts = boto3.client("sts", aws_access_key_id="test", aws_secret_access_key="test", aws_session_token="")
-    found = sts.assume_role(RoleArn=role, RoleSessionName="sagemaker")["Credentials"]
+    credentials = sts.assume_role(RoleArn=role, RoleSessionName="sagemaker")["Credentials"]
     return {
-        "AWS_ACCESS_KEY_ID": found["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": found["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": found["SessionToken"],
+        "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": credentials["SessionToken"],
     }
 
 
 def put_event(kind: str, detail: Entry) -> None:
-    """Send an event as from the service; only AWS itself may send from `aws.*`, so it comes from `test`."""
+    """Send an event of the service. Only AWS can send from `aws.*`, so its source is `test`."""
     answer = boto3.client("events").put_events(
         Entries=[{"Source": "test", "DetailType": kind, "Detail": json.dumps(detail)}]
     )
@@ -210,7 +210,7 @@ def put_event(kind: str, detail: Entry) -> None:
 
 
 def main(port: int, folder: Path) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process ends."""
     folder.mkdir(parents=True, exist_ok=True)
     service, moto = Service(folder), create_backend_app("sagemaker")
 
@@ -219,10 +219,10 @@ def main(port: int, folder: Path) -> None:
         if operation is None:
             return moto(environ, start_response)
         try:
-            said, status = operation(json.loads(Request(environ).get_data())), 200
+            body, status = operation(json.loads(Request(environ).get_data())), 200
         except Refused as error:
-            said, status = {"__type": error.args[0], "message": error.args[1]}, 400
-        return Response(json.dumps(said), status, content_type="application/x-amz-json-1.1")(environ, start_response)
+            body, status = {"__type": error.args[0], "message": error.args[1]}, 400
+        return Response(json.dumps(body), status, content_type="application/x-amz-json-1.1")(environ, start_response)
 
     make_server("127.0.0.1", port, answer, threaded=True).serve_forever()
 

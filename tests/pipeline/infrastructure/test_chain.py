@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from chain import CONTRACT, FIRST_DAY, Chain, payment, until
-from deployment import deployed_stack
+from deployed_stack import deployed_stack
 from emulator import ACCOUNT
 from sagemaker_service import put_event
 

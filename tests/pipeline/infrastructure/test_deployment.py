@@ -1,6 +1,11 @@
 """Deploying: what an account must have and offer, and that what a deployment is not told stays as it is."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -9,7 +14,7 @@ from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.infrastructure import account, aws_errors, deploy
+from pipeline.infrastructure import account, aws_errors, cdk, deploy, target
 from pipeline.infrastructure.deployment import NAMES, NONE, PREFIX, SETTINGS_OUTPUT, Deployment, from_settings, merged
 from pipeline.infrastructure.names import DATABASES
 from processing.errors import BadInput, FraudlineError
@@ -171,3 +176,43 @@ def test_an_unknown_refusal_is_not_taken_for_an_answer(aws: Answers) -> None:
     aws.refuses("glue", "get_database", "AccessDeniedException", "not authorized to perform: glue:GetDatabase")
     with pytest.raises(FraudlineError, match="lack a permission"):
         aws_errors.call_aws(account.check_databases, clients=aws, names=DATABASES)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("ExpiredToken: The security token included in the request is expired", "have expired"),
+        ("Unable to resolve AWS account to use.", "credentials are missing"),
+        ("SSM parameter /cdk-bootstrap/hnb659fds/version not found.", "deploy --bootstrap"),
+        ("Fraudline: The maximum number of VPCs has been reached. (VpcLimitExceeded)", "Service Quotas"),
+        ("User: arn:aws:iam::1:user/x is not authorized to perform: cloudformation:X", "lack a permission"),
+        ("npm error code ENOTFOUND", "network"),
+        ("\x1b[31mwhat nobody knew\x1b[0m", "failed.\nwhat nobody knew"),
+    ],
+)
+def test_a_failed_deployment_says_what_is_missing(said: str, told: str) -> None:
+    assert told in aws_errors.explain(said, "it failed")
+
+
+def test_without_a_region_or_credentials_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(FraudlineError, match="no AWS region is set"):
+        target.find_target()
+    monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    with pytest.raises(FraudlineError, match="credentials are missing"):
+        target.find_target()
+
+
+@pytest.mark.cloud
+def test_synthesizing_needs_an_account_and_a_region() -> None:
+    environment: Mapping[str, str] = {"PATH": os.environ["PATH"], **cdk.node_environment()}
+    app = subprocess.run(
+        [sys.executable, "-m", "pipeline.infrastructure.synthesize"], env=environment, capture_output=True, text=True
+    )
+    assert app.returncode == 2
+    assert "no AWS account and region" in app.stderr

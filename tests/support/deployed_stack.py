@@ -1,7 +1,7 @@
-"""The stack deployed into an emulator, for tests, with services beside it that do what the emulator only records.
+"""The stack deployed to an emulator, for tests, with services that do what the emulator only records.
 
-The emulator knows no SageMaker and runs no Glue job: `sagemaker_service.py` and `glue_service.py` do. What it lacks
-altogether (DROPPED) is left out of a copy of the assembly; assertions on the template cover it.
+The emulator has no SageMaker and runs no Glue jobs: `sagemaker_service.py` and `glue_service.py` do. Resources that it
+does not support at all (DROPPED) are left out of a copy of the assembly; assertions on the template cover them.
 """
 
 import json
@@ -37,13 +37,13 @@ DROPPED = (
     "AWS::SageMaker::ModelPackageGroup",
     "AWS::SageMaker::Pipeline",
 )
-SOURCE = "test"  # of events that stand for AWS's own, which nobody else may send
+SOURCE = "test"  # of events that replace AWS's own, which only AWS can send
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Deployment:
-    """A deployed stack. environment: of its clients, as the account's root; dropped: what was left out, by type."""
+class DeployedStack:
+    """A deployed stack. environment: of its clients, as the account's root; dropped: resources left out, by type."""
 
     emulator: Emulator
     environment: dict[str, str]
@@ -52,7 +52,7 @@ class Deployment:
     folder: Path
 
     def role(self, output: str) -> dict[str, str]:
-        """The environment of a process that works under the role of that output's ARN."""
+        """The environment of a process that has the role whose ARN is in that output."""
         sts = client("sts")
         keys = sts.assume_role(RoleArn=self.outputs[output], RoleSessionName="test")["Credentials"]
         return {
@@ -64,35 +64,35 @@ class Deployment:
 
 
 @contextmanager
-def deployed_stack(folder: Path) -> Iterator[Deployment]:
-    """Synthesize, start everything, deploy; all ends with the block. The environment is the account's meanwhile."""
-    cdk.command_line()  # may have to be fetched, which is not the emulator's to answer
-    with ExitStack() as held:
+def deployed_stack(folder: Path) -> Iterator[DeployedStack]:
+    """Synthesize, start all services, deploy. The block has the account's environment; everything ends with it."""
+    cdk.command_line()  # fetched now if missing: the emulator cannot answer that request
+    with ExitStack() as stack:
         port = free_port()
         services = {"AWS_ENDPOINT_URL_SAGEMAKER": f"http://127.0.0.1:{port}"}
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        emulator = held.enter_context(running_emulator(folder, PATH=path, **services))
-        # The CDK's command line remembers whose account an access key is of; the emulator's key is anybody's.
+        emulator = stack.enter_context(running_emulator(folder, PATH=path, **services))
+        # The CDK's command line caches the account of an access key, and all emulators have the same key.
         environment = {**emulator.environment, **services, "CDK_HOME": str(folder / "cdk")}
-        held.enter_context(patch.dict(os.environ, environment))
+        stack.enter_context(patch.dict(os.environ, environment))
         for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):
             os.environ.pop(name, None)
-        log = held.enter_context((folder / "services.log").open("wb"))
-        held.enter_context(_service(log, "sagemaker_service.py", str(port), str(folder / "executions")))
+        log = stack.enter_context((folder / "services.log").open("wb"))
+        stack.enter_context(_service(log, "sagemaker_service.py", str(port), str(folder / "executions")))
         _wait_for(port)
         assembly = synthesize(folder / "assembly")
         dropped = fit_to_emulator(assembly / "Fraudline.template.json")
         target = find_target()
         bootstrap(target, shown=False)
-        quiet: dict[str, Any] = {"confirm": lambda question: True, "say": lambda said: None, "shown": False}
+        quiet: dict[str, Any] = {"confirm": lambda question: True, "say": lambda line: None, "shown": False}
         outputs = deploy(target, assembly=assembly, **quiet)
         create_pipeline(outputs)
-        held.enter_context(_service(log, "glue_service.py", outputs["GlueJobName"], str(folder / "job-runs")))
-        yield Deployment(emulator, environment, outputs, dropped, folder)
+        stack.enter_context(_service(log, "glue_service.py", outputs["GlueJobName"], str(folder / "job-runs")))
+        yield DeployedStack(emulator, environment, outputs, dropped, folder)
 
 
 def synthesize(folder: Path) -> Path:
-    """The assembly, as `fraudline deploy` makes it."""
+    """Synthesize the assembly, as `fraudline deploy` does."""
     given = {"CDK_DEFAULT_ACCOUNT": ACCOUNT, "CDK_DEFAULT_REGION": REGION}
     given |= {"FRAUDLINE_ZONES": f"{REGION}a,{REGION}b"}
     given |= {"FRAUDLINE_EVENT_SOURCES": SOURCE, "FRAUDLINE_SETTLE_SECONDS": "2", **cdk.node_environment()}
@@ -105,22 +105,22 @@ def synthesize(folder: Path) -> Path:
 
 
 def fit_to_emulator(path: Path) -> Counter[str]:
-    """Leave out of a template what the emulator does not know; how many of which type.
+    """Remove from a template what the emulator does not support; returns how many resources of each type.
 
-    The pipeline's definition becomes an output, so that `create_pipeline` gets it with every reference resolved. The
-    services beside the emulator are no AWS services, so roles let the account's root assume them too.
+    The pipeline's definition becomes an output, so that `create_pipeline` gets it with all references resolved. The
+    services beside the emulator are not AWS services, so the account's root may assume the roles too.
     """
     template: dict[str, Any] = json.loads(path.read_text())
     resources = template["Resources"]
-    gone = {name: found for name, found in resources.items() if found["Type"] in DROPPED}
-    [pipeline] = [found["Properties"] for found in gone.values() if found["Type"] == "AWS::SageMaker::Pipeline"]
+    removed = {name: found for name, found in resources.items() if found["Type"] in DROPPED}
+    [pipeline] = [found["Properties"] for found in removed.values() if found["Type"] == "AWS::SageMaker::Pipeline"]
     definition = pipeline["PipelineDefinition"]["PipelineDefinitionBody"]
     template["Outputs"] |= {"Definition": {"Value": definition}, "DefinitionRole": {"Value": pipeline["RoleArn"]}}
-    for name in gone:
+    for name in removed:
         del resources[name]
     for found in resources.values():
-        wanted = found.pop("DependsOn", [])
-        kept = [name for name in ([wanted] if isinstance(wanted, str) else wanted) if name not in gone]
+        needed = found.pop("DependsOn", [])
+        kept = [name for name in ([needed] if isinstance(needed, str) else needed) if name not in removed]
         if kept:
             found["DependsOn"] = kept
         if found["Type"] == "AWS::IAM::Role":
@@ -140,34 +140,34 @@ def fit_to_emulator(path: Path) -> Counter[str]:
         if found["Type"] == "AWS::SecretsManager::Secret":  # a reference to one is its ARN; the emulator gives its name
             text = text.replace(json.dumps({"Ref": name}), json.dumps({"Fn::GetAtt": [name, "Arn"]}))
     path.write_text(text)
-    return Counter(found["Type"] for found in gone.values())
+    return Counter(found["Type"] for found in removed.values())
 
 
 def _with_tasks(count: Any) -> Any:
-    """The emulator takes a parameter of type Number for text: here is the number that a deployment asks for instead."""
+    """The emulator reads a parameter of type Number as text, so the number takes its place."""
     if isinstance(count, dict):
         return TASKS if count == {"Ref": "StartTasks"} else {key: _with_tasks(one) for key, one in count.items()}
     return [_with_tasks(one) for one in count] if isinstance(count, list) else count
 
 
 def _as_tables(statement: dict[str, Any]) -> None:
-    """The emulator asks for a right on the table `name` where Glue asks for one on the database `name`."""
+    """The emulator checks a permission on the table `name` where Glue checks one on the database `name`."""
     if "glue:GetDatabase" in statement["Action"]:
         databases = [one for one in statement["Resource"] if ":database/" in json.dumps(one)]
         statement["Resource"] += [json.loads(json.dumps(one).replace(":database/", ":table/")) for one in databases]
 
 
 def _inert(statement: dict[str, Any]) -> None:
-    """The emulator does not know a request's condition on what is there, so that it would deny every write.
+    """The emulator does not know the condition key of conditional writes, so it would deny every write.
 
-    It obeys the condition itself. Assertions on the template cover the statement, `verify_iam_roles.py` looks for it.
+    It does enforce the condition of a request. Assertions on the template, and `fraudline verify`, cover the statement.
     """
     if "s3:if-none-match" in statement.get("Condition", {}).get("Null", {}):
         statement["Condition"]["StringEquals"] = {"aws:PrincipalArn": "nobody"}
 
 
 def create_pipeline(outputs: dict[str, str]) -> None:
-    """Do for SageMaker what the deployment does: the group of model packages, and the pipeline."""
+    """Create the model package group and the pipeline, as CloudFormation does in AWS."""
     sagemaker = client("sagemaker")
     sagemaker.create_model_package_group(ModelPackageGroupName=outputs["ModelPackageGroup"])
     sagemaker.create_pipeline(
@@ -180,14 +180,14 @@ def create_pipeline(outputs: dict[str, str]) -> None:
 
 @contextmanager
 def _service(log: IO[bytes], script: str, *words: str) -> Iterator[None]:
-    """A service's process, for the time of the block."""
+    """A service's process, which ends with the block."""
     process = subprocess.Popen(
         [sys.executable, str(HERE / script), *words], stdout=log, stderr=log, start_new_session=True
     )
     try:
         yield
     finally:
-        os.killpg(process.pid, signal.SIGTERM)  # and what it has started
+        os.killpg(process.pid, signal.SIGTERM)  # and its children
         process.wait(10)
 
 

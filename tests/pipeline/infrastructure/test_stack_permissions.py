@@ -1,0 +1,182 @@
+"""The stack's template: what each role may do."""
+
+import json
+import re
+
+import pytest
+from stack_template import (
+    ACCOUNT,
+    Template,
+    listed,
+    of_type,
+    permissions,
+    statements,
+    the,
+    words,
+)
+
+pytestmark = pytest.mark.cloud
+
+
+NO_RESOURCE = {  # actions for which the service knows no resources, and what narrows them
+    "cloudwatch:PutMetricData": "namespace",
+    "ecr:GetAuthorizationToken": "",
+    "ec2:DescribeNetworkInterfaces": "",
+    "ec2:DescribeVpcs": "",
+    "ec2:DescribeDhcpOptions": "",
+    "ec2:DescribeSubnets": "",
+    "ec2:DescribeSecurityGroups": "",
+}
+
+
+def test_no_role_may_do_any_action_or_use_any_resource_unless_the_service_knows_none(template: Template) -> None:
+    for name, statement in statements(template):
+        for action in listed(statement["Action"]):
+            assert "*" not in action, (name, action)
+        if "*" in [words(resource) for resource in listed(statement["Resource"])]:
+            for action in listed(statement["Action"]):
+                assert action in NO_RESOURCE, (name, action)
+                assert NO_RESOURCE[action] in json.dumps(statement.get("Condition", "")), (name, action)
+
+
+def test_there_are_no_managed_policies_and_each_role_is_one_parts_own(template: Template) -> None:
+    from pipeline.infrastructure.permissions import PASSES_ACCOUNT
+
+    roles = of_type(template, "AWS::IAM::Role")
+    for role in roles.values():
+        assert "ManagedPolicyArns" not in role
+        [statement] = role["AssumeRolePolicyDocument"]["Statement"]
+        service = statement["Principal"]["Service"]
+        # Only where AWS shows that the service says so: a role that asks in vain cannot be assumed.
+        assert service in (*PASSES_ACCOUNT, "glue.amazonaws.com")
+        asked = {"StringEquals": {"aws:SourceAccount": ACCOUNT}} if service in PASSES_ACCOUNT else None
+        assert statement.get("Condition") == asked, service
+    used = [words(one["Role"]) for one in of_type(template, "AWS::Lambda::Function").values()]
+    used += [words(one["Role"]) for one in of_type(template, "AWS::Glue::Job").values()]
+    task = the(template, "AWS::ECS::TaskDefinition", "Api")
+    used += [words(task["TaskRoleArn"]), words(task["ExecutionRoleArn"])]
+    used.append(words(the(template, "AWS::ECS::TaskDefinition", "Drift")["TaskRoleArn"]))
+    used.append(words(the(template, "AWS::Events::Rule", "Drift")["Targets"][0]["RoleArn"]))
+    used.append(words(the(template, "AWS::SageMaker::Pipeline")["RoleArn"]))
+    assert len(used) == len(set(used))
+    assert len(roles) == len(used) + 2  # training and evaluation, named in the definition
+
+
+def test_only_promotion_can_change_which_model_serves(template: Template) -> None:
+    writers = set()
+    for name in of_type(template, "AWS::IAM::Role"):
+        allowed = permissions(template, name)
+        denied = permissions(template, name, "Deny")
+        for action, resource in allowed:
+            pointed = re.fullmatch(re.escape(resource).replace(r"\*", ".*"), "data/models/latest.json")
+            changes = action in ("s3:PutObject", "s3:DeleteObject")
+            if pointed and changes and (action, "data/models/latest.json") not in denied:
+                writers.add(re.sub(r"Triggers(\w+)Role\w{8}", r"\1", name))
+    assert writers == {"Promote", "Approve"}
+
+
+@pytest.mark.parametrize("name", ["Promote", "Approve"])
+def test_promotion_knows_which_models_the_api_loads_and_reads_the_contract(template: Template, name: str) -> None:
+    assert "contract.toml" in of_objects(permissions(template, f"Triggers{name}Role"), "s3:GetObject")
+    functions = of_type(template, "AWS::Lambda::Function").items()
+    [function] = [one for key, one in functions if re.fullmatch(rf"Triggers{name}\w{{8}}", key)]
+    assert function["Environment"]["Variables"]["FRAUDLINE_MODELS"] == "packed"
+
+
+def of_objects(allowed: set[tuple[str, str]], *actions: str) -> set[str]:
+    return {resource.removeprefix("data/") for action, resource in allowed if action in actions}
+
+
+def test_the_api_reads_models_and_no_data(template: Template) -> None:
+    allowed = permissions(template, "ApiTaskRole")
+    assert of_objects(allowed, "s3:GetObject") == {"models/*", "contract.toml"}
+    assert {action for action, _ in allowed if action.startswith("s3:")} == {"s3:GetObject", "s3:ListBucket"}
+    assert all("<OnlineTable" in resource for action, resource in allowed if action.startswith("dynamodb:"))
+
+
+def test_the_feature_job_may_list_unfinished_uploads(template: Template) -> None:
+    assert ("s3:ListBucketMultipartUploads", "data") in permissions(template, "FeaturesRole")
+
+
+def test_the_feature_job_reads_manifests_and_cannot_touch_models_or_the_landing_database(template: Template) -> None:
+    allowed = permissions(template, "FeaturesRole")
+    of_models = {(action, resource.removeprefix("data/")) for action, resource in allowed if "models" in resource}
+    assert of_models == {("s3:GetObject", "models/latest.json"), ("s3:GetObject", "models/*/manifest.json")}
+    assert of_objects(allowed, "s3:GetObject") >= {"incoming/*", "warehouse/*", "runs/*", "contract.toml"}
+    assert not any("landing" in resource for _, resource in allowed)
+    assert not any(action.startswith(("sagemaker:", "iam:", "lambda:")) for action, _ in allowed)
+
+
+def test_training_reads_its_data_and_writes_its_output_only(template: Template) -> None:
+    allowed = permissions(template, "TrainingJobRole")
+    assert of_objects(allowed, "s3:GetObject") == {"runs/*/train/*", "runs/*/contract/*"}
+    assert of_objects(allowed, "s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion") == {"runs/*/train-output/*"}
+    assert not any("models/" in resource for _, resource in allowed)
+
+
+def test_evaluation_publishes_versions_and_changes_nothing_else(template: Template) -> None:
+    allowed = permissions(template, "TrainingEvaluationRole")
+    assert of_objects(allowed, "s3:GetObject") == {"runs/*", "models/*"}
+    assert of_objects(allowed, "s3:PutObject") == {"runs/*/evaluation/*", "models/*"}
+    assert of_objects(allowed, "s3:DeleteObject", "s3:DeleteObjectVersion") == set()
+    denied = permissions(template, "TrainingEvaluationRole", "Deny")
+    for action in ("s3:PutObject", "s3:DeleteObject"):
+        assert {(action, "data/models/latest.json"), (action, "data/models/history/*")} <= denied
+
+
+def writers_over(template: Template, key: str) -> set[str]:
+    """The roles that may put an object under a key, even where there is one."""
+    found = set()
+    for name in of_type(template, "AWS::IAM::Role"):
+        allowed, denied = False, False
+        for _, one in statements(template, name):
+            resources = [re.sub(r"<DataBucket\w+\.Arn>/?", "", words(resource)) for resource in listed(one["Resource"])]
+            fits = any(re.fullmatch(re.escape(resource).replace(r"\*", ".*"), key) for resource in resources)
+            if fits and "s3:PutObject" in listed(one["Action"]):
+                # What is denied to requests without `If-None-Match` is denied to all that would write over another.
+                allowed |= one["Effect"] == "Allow"
+                denied |= one["Effect"] == "Deny" and one.get("Condition") in (
+                    None,
+                    {"Null": {"s3:if-none-match": "true"}},
+                )
+        if allowed and not denied:
+            found.add(name)
+    return found
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "models/20261122T103000Z-baf3f/model.joblib",
+        "models/20261122T103000Z-baf3f/manifest.json",
+        "models/history/1.json",
+    ],
+)
+def test_no_role_may_overwrite_a_published_file_or_a_record(template: Template, key: str) -> None:
+    assert writers_over(template, key) == set()
+    assert len(writers_over(template, "models/latest.json")) == 2
+    assert (
+        len(writers_over(template, "runs/r/evaluation/evaluation.json")) == 2
+    )  # the feature job clears a run's folder
+
+
+def test_joblib_models_are_loaded_only_where_the_deployment_allows_it(template: Template, emulated: Template) -> None:
+    """In the API, and in evaluation."""
+    for one, models in ((template, "packed"), (emulated, "any")):
+        [container] = the(one, "AWS::ECS::TaskDefinition", "Api")["ContainerDefinitions"]
+        assert {"Name": "FRAUDLINE_MODELS", "Value": models} in container["Environment"]
+        body = json.loads(words(the(one, "AWS::SageMaker::Pipeline")["PipelineDefinition"]["PipelineDefinitionBody"]))
+        [evaluate] = [step["Arguments"] for step in body["Steps"] if step["Name"] == "Evaluate"]
+        assert (evaluate["Environment"].get("FRAUDLINE_MODELS") == "packed") == (models == "packed")
+
+
+def test_the_pipeline_may_pass_its_jobs_role_and_no_other(template: Template) -> None:
+    passes = [(who, one) for who, one in statements(template) if "iam:PassRole" in listed(one["Action"])]
+    for who, one in passes:  # whoever starts a task hands it its roles; nobody else passes any on
+        if who.startswith("DriftStarterRole"):
+            roles = [words(resource) for resource in listed(one["Resource"])]
+            assert all(role.startswith(("<ApiExecutionRole", "<DriftRole")) for role in roles)
+    [statement] = [one for who, one in passes if not who.startswith("DriftStarterRole")]
+    passed = sorted(re.sub(r"\w{8}\.Arn>", "", words(resource)) for resource in listed(statement["Resource"]))
+    assert passed == ["<TrainingEvaluationRole", "<TrainingJobRole"]
+    assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
