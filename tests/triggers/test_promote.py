@@ -29,26 +29,26 @@ def event(registry, passed=True, manifest=MANIFEST, files=None, **gate):
     return {"home": registry.home.url, "version": version, "manifest": registry.open(version).digest, "run": "r1"}
 
 
-def test_it_promotes_for_the_run(registry):
-    asked = event(registry)
-    assert handler(asked, None) == {"promoted": asked["version"]}
+def test_it_promotes_on_behalf_of_the_run(registry):
+    step_event = event(registry)
+    assert handler(step_event, None) == {"promoted": step_event["version"]}
     latest = registry.latest()
-    assert (latest.version, latest.by) == (asked["version"], "pipeline run r1")
+    assert (latest.version, latest.by) == (step_event["version"], "pipeline run r1")
 
 
-def test_a_retried_step_changes_nothing_and_succeeds(registry):
-    asked = event(registry)
-    assert handler(asked, None) == handler(asked, None)
+def test_a_retried_step_succeeds_and_changes_nothing(registry):
+    step_event = event(registry)
+    assert handler(step_event, None) == handler(step_event, None)
     assert registry.latest().serial == 1
 
 
-def test_it_never_promotes_what_the_gate_refused(registry):
+def test_it_never_promotes_a_model_that_the_gate_rejected(registry):
     with pytest.raises(BadInput, match="did not pass the gate: weak"):
         handler(event(registry, passed=False), None)
     assert registry.latest() is None
 
 
-def test_only_what_evaluation_told_is_promoted_whatever_a_version_says_of_its_gate(registry):
+def test_only_the_evaluated_version_is_promoted_whatever_a_version_says_about_its_gate(registry):
     evaluated = event(registry)
     forged = event(registry)["version"]  # by someone who may write models, with a gate that it passed
     with pytest.raises(CorruptModel, match="is not what was evaluated"):
@@ -58,48 +58,48 @@ def test_only_what_evaluation_told_is_promoted_whatever_a_version_says_of_its_ga
     assert registry.latest() is None
 
 
-def test_what_was_replaced_after_its_evaluation_is_not_promoted(registry):
-    asked = event(registry)
-    folder = f"models/{asked['version']}"
+def test_a_version_that_was_replaced_after_its_evaluation_is_not_promoted(registry):
+    step_event = event(registry)
+    folder = f"models/{step_event['version']}"
     manifest = json.loads(registry.home.read(f"{folder}/manifest.json"))
     manifest["files"]["model.joblib"] = hashlib.sha256(b"another").hexdigest()
     registry.home.write(f"{folder}/model.joblib", b"another")
     registry.home.write(f"{folder}/manifest.json", json.dumps(manifest).encode())
     with pytest.raises(CorruptModel, match="is not what was evaluated"):
-        handler(asked, None)
+        handler(step_event, None)
     assert registry.latest() is None
 
 
-def test_what_a_run_forced_serves_and_says_who_forced_it(registry):
-    asked = event(registry, passed=False, forced_by="ann")
-    assert handler(asked, None) == {"promoted": asked["version"]}
+def test_a_forced_model_is_promoted_and_records_who_forced_it(registry):
+    step_event = event(registry, passed=False, forced_by="ann")
+    assert handler(step_event, None) == {"promoted": step_event["version"]}
     latest = registry.latest()
     assert latest.forced
     assert latest.by == "ann, by pipeline run r1"
     assert latest.reason == "forced by ann against the gate"
 
 
-def test_what_waits_for_approval_is_not_promoted_by_its_run(registry):
+def test_a_model_that_waits_for_approval_is_not_promoted_by_its_run(registry):
     with pytest.raises(BadInput, match="waits for a person's approval"):
         handler(event(registry, passed=False, verdict="waiting"), None)
     assert registry.latest() is None
 
 
 @pytest.mark.parametrize(
-    ("manifest", "said"),
+    ("manifest", "message"),
     [
         ({**MANIFEST, "contract": {"digest": "0" * 64}}, "was trained under another contract"),
         ({}, "was trained under another contract"),
         ({**MANIFEST, "threshold": None}, "lacks its features or its threshold"),
     ],
 )
-def test_what_the_api_of_the_home_would_refuse_by_its_manifest_is_not_promoted(registry, manifest, said):
-    with pytest.raises(BadInput, match=said):
+def test_a_model_whose_manifest_the_api_would_refuse_is_not_promoted(registry, manifest, message):
+    with pytest.raises(BadInput, match=message):
         handler(event(registry, manifest=manifest), None)
     assert registry.latest() is None
 
 
-def test_a_joblib_model_is_not_promoted_where_the_api_loads_packed_ones_alone(registry, monkeypatch):
+def test_a_joblib_model_is_not_promoted_where_the_api_loads_packed_models_only(registry, monkeypatch):
     monkeypatch.setenv("FRAUDLINE_MODELS", "packed")
     with pytest.raises(BadInput, match="has no packed scorer"):
         handler(event(registry), None)

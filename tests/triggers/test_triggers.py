@@ -1,4 +1,4 @@
-"""What starts runs and what answers them: events come twice, late and out of order, and nothing goes wrong quietly."""
+"""The Lambda functions: events arrive twice, late and out of order, and no error goes unnoticed."""
 
 import hashlib
 import io
@@ -52,14 +52,14 @@ def test_a_burst_of_files_and_events_makes_one_run() -> None:
     assert 32 <= len(plan.token) <= 128  # what SageMaker takes
 
 
-def test_an_event_that_comes_again_after_its_run_began_or_ended_starts_nothing() -> None:
+def test_an_event_that_arrives_again_starts_nothing() -> None:
     name = decide([ARRIVED], [A], []).name
     assert decide([ARRIVED], [A], [Execution("arn:1", name, going=True)]).name == ""
     assert decide([ARRIVED], [A], [Execution("arn:1", name, going=False)]).name == ""
     assert decide([ARRIVED], [], [Execution("arn:1", name, going=False)]).name == ""
 
 
-def test_data_that_came_during_a_run_makes_one_more_when_it_ends() -> None:
+def test_data_that_arrives_during_a_run_makes_one_more_run_when_it_ends() -> None:
     going = [Execution("arn:1", decide([ARRIVED], [A], []).name, going=True)]
     assert "in progress" in decide([ARRIVED], [A, B], going).reason
     more = decide([ended("arn:1")], [B], going)  # the list may still call it going
@@ -67,13 +67,13 @@ def test_data_that_came_during_a_run_makes_one_more_when_it_ends() -> None:
     assert decide([ended("arn:1")], [B], [Execution("arn:2", more.name, going=True), *going]).name == ""
 
 
-def test_a_failed_run_is_not_started_again_by_its_own_end_but_by_the_file_put_again() -> None:
+def test_a_failed_run_is_started_again_by_its_file_uploaded_again_but_not_by_its_own_end() -> None:
     failed = [Execution("arn:1", decide([ARRIVED], [A], []).name, going=False)]
     assert decide([ended("arn:1")], [A], failed).name == ""
     assert decide([ARRIVED], [Entry(A.key, A.size, 99.0)], failed).name
 
 
-def test_the_schedule_makes_a_run_even_if_nothing_waits_and_only_one() -> None:
+def test_the_schedule_makes_exactly_one_run_even_if_nothing_waits() -> None:
     plan = decide([MONTHLY, MONTHLY], [], [])
     assert plan.name.startswith("monthly-")
     assert decide([MONTHLY], [], [Execution("arn:1", plan.name, going=False)]).name == ""
@@ -86,7 +86,7 @@ def test_a_file_counts_as_waiting_if_the_feature_job_reads_it() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["land", "deliver", "repeat", "lose", "end"]), st.integers(0, 99))))
-def test_whatever_becomes_of_events_runs_go_one_at_a_time_and_in_the_end_nothing_waits(
+def test_however_events_arrive_there_is_one_run_at_a_time_and_in_the_end_nothing_waits(
     story: list[tuple[str, int]],
 ) -> None:
     waiting: list[Entry] = []
@@ -148,7 +148,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Any:
         yield
 
 
-def test_the_function_starts_an_execution_named_after_what_it_is_for(
+def test_the_function_starts_an_execution_whose_name_says_why(
     aws: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRAUDLINE_HOME", str(tmp_path))
@@ -168,7 +168,7 @@ def test_the_function_starts_an_execution_named_after_what_it_is_for(
     assert execution["PipelineExecutionDisplayName"].startswith("data-")
 
 
-def test_a_start_that_fails_leaves_its_messages_to_the_queue(
+def test_a_start_that_fails_leaves_its_messages_in_the_queue(
     aws: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRAUDLINE_HOME", str(tmp_path))
@@ -181,7 +181,7 @@ def test_a_start_that_fails_leaves_its_messages_to_the_queue(
 
 
 class Services:
-    """SageMaker and Glue by their own models: what they are asked must be what they take."""
+    """Stubs of SageMaker and Glue, which check requests by the service models."""
 
     def __init__(self) -> None:
         names = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "eu-west-1"}
@@ -202,7 +202,7 @@ class Services:
         answer = {"PipelineExecutionArn": "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/p/execution/e"}
         self.sagemaker.add_response("send_pipeline_execution_step_failure", answer, expected)
 
-    def all_asked(self) -> None:
+    def assert_all_requested(self) -> None:
         self.sagemaker.assert_no_pending_responses()
         self.glue.assert_no_pending_responses()
 
@@ -227,13 +227,13 @@ def test_a_callback_message_starts_the_job_with_its_token(services: Services) ->
     expected = {"JobName": "features", "Arguments": ARGUMENTS}
     services.glue.add_response("start_job_run", {"JobRunId": "jr_1"}, expected)
     assert start_features.start(MESSAGE, services.job_runs, services.responses) == "started the job run jr_1"
-    services.all_asked()
+    services.assert_all_requested()
 
 
 def test_the_same_message_again_starts_nothing(services: Services) -> None:
     services.list_job_runs(JOB_RUN)
     assert "already" in start_features.start(MESSAGE, services.job_runs, services.responses)
-    services.all_asked()
+    services.assert_all_requested()
 
 
 def test_stopping_the_execution_stops_the_job(services: Services) -> None:
@@ -243,12 +243,12 @@ def test_stopping_the_execution_stops_the_job(services: Services) -> None:
     services.list_job_runs()
     services.expect_failure("the execution was stopped before the feature job started")
     start_features.start({**MESSAGE, "status": "Stopping"}, services.job_runs, services.responses)
-    services.all_asked()
+    services.assert_all_requested()
 
 
-@pytest.mark.parametrize(("attempt", "told"), [(1, False), (4, True)])
+@pytest.mark.parametrize(("attempt", "fails_step"), [(1, False), (4, True)])
 def test_the_last_attempt_that_fails_tells_the_step_why(
-    services: Services, monkeypatch: pytest.MonkeyPatch, attempt: int, told: bool
+    services: Services, monkeypatch: pytest.MonkeyPatch, attempt: int, fails_step: bool
 ) -> None:
     monkeypatch.setenv("FRAUDLINE_JOB", "features")
     monkeypatch.setenv("FRAUDLINE_ATTEMPTS", "4")
@@ -256,12 +256,12 @@ def test_the_last_attempt_that_fails_tells_the_step_why(
     monkeypatch.setattr(start_features, "CallbackResponses", lambda: services.responses)
     services.list_job_runs()
     services.glue.add_client_error("start_job_run", "AccessDeniedException", "may not", 400)
-    if told:
+    if fails_step:
         denied = "An error occurred (AccessDeniedException) when calling the StartJobRun operation: may not"
         services.expect_failure(f"the feature job was not started: {denied}")
     with pytest.raises(Exception, match="may not"):  # all messages failed: the whole batch stays
         start_features.handler(sqs(MESSAGE, attempt=attempt), None)
-    services.all_asked()
+    services.assert_all_requested()
 
 
 def end_of(state: str, **more: str) -> dict[str, Any]:
@@ -272,7 +272,7 @@ def described(services: Services, **more: Any) -> None:
     services.glue.add_response("get_job_run", {"JobRun": {**JOB_RUN, **more}}, {"JobName": "features", "RunId": "jr_1"})
 
 
-def test_a_job_that_succeeded_hands_its_outputs_to_the_step(services: Services, tmp_path: Path) -> None:
+def test_a_job_that_succeeds_passes_its_outputs_to_the_step(services: Services, tmp_path: Path) -> None:
     home = open_home(tmp_path)
     done = {name: f"s3://bucket/{name}" for name in FEATURE_OUTPUTS} | {"rows_accepted": 7, "more": 1}
     home.write("runs/r1/features.json", json.dumps(done).encode())
@@ -283,45 +283,45 @@ def test_a_job_that_succeeded_hands_its_outputs_to_the_step(services: Services, 
         {},
         {"CallbackToken": TOKEN, "OutputParameters": outputs, "ClientRequestToken": ANY},
     )
-    said = finish_features.finish(end_of("SUCCEEDED"), home, services.job_runs, services.responses)
-    assert said == "answered the step"
-    services.all_asked()
+    message = finish_features.finish(end_of("SUCCEEDED"), home, services.job_runs, services.responses)
+    assert message == "answered the step"
+    services.assert_all_requested()
 
 
 @pytest.mark.parametrize("state", ["FAILED", "TIMEOUT", "STOPPED"])
-def test_a_job_that_ended_otherwise_fails_the_step_with_its_message(
+def test_a_job_that_does_not_succeed_fails_the_step_with_its_message(
     services: Services, tmp_path: Path, state: str
 ) -> None:
     described(services, ErrorMessage="RuntimeError: 40 of 100 rows break the contract")
     services.expect_failure(f"the feature job ended as {state}: RuntimeError: 40 of 100 rows break the contract")
     finish_features.finish(end_of(state), open_home(tmp_path), services.job_runs, services.responses)
-    services.all_asked()
+    services.assert_all_requested()
 
 
-def test_a_long_reason_is_cut_to_what_the_service_takes(services: Services, tmp_path: Path) -> None:
+def test_a_long_reason_is_cut_to_the_services_limit(services: Services, tmp_path: Path) -> None:
     described(services, ErrorMessage="x" * 1000)
     start = "the feature job ended as FAILED: "
     services.expect_failure(start + "x" * (255 - len(start)) + "…")
     finish_features.finish(end_of("FAILED"), open_home(tmp_path), services.job_runs, services.responses)
 
 
-def test_a_success_without_a_record_is_an_error_not_a_silence(services: Services, tmp_path: Path) -> None:
+def test_a_success_without_a_record_is_an_error(services: Services, tmp_path: Path) -> None:
     described(services)
     with pytest.raises(NotFound, match=r"features\.json"):
         finish_features.finish(end_of("SUCCEEDED"), open_home(tmp_path), services.job_runs, services.responses)
 
 
-def test_an_answer_that_nobody_waits_for_any_more_is_no_error(services: Services, tmp_path: Path) -> None:
+def test_a_response_that_no_step_waits_for_is_not_an_error(services: Services, tmp_path: Path) -> None:
     described(services)
     services.sagemaker.add_client_error("send_pipeline_execution_step_failure", "ResourceNotFound", "gone", 400)
-    said = finish_features.finish(end_of("FAILED"), open_home(tmp_path), services.job_runs, services.responses)
-    assert said == "the step no longer waits"
+    message = finish_features.finish(end_of("FAILED"), open_home(tmp_path), services.job_runs, services.responses)
+    assert message == "the step no longer waits"
 
 
-def test_a_job_run_started_by_hand_is_let_be(services: Services, tmp_path: Path) -> None:
+def test_a_job_run_that_was_started_by_hand_is_ignored(services: Services, tmp_path: Path) -> None:
     described(services, Arguments={"--run": "mine"})
-    said = finish_features.finish(end_of("SUCCEEDED"), open_home(tmp_path), services.job_runs, services.responses)
-    assert "by hand" in said
+    message = finish_features.finish(end_of("SUCCEEDED"), open_home(tmp_path), services.job_runs, services.responses)
+    assert "by hand" in message
 
 
 def test_the_outputs_are_those_that_the_step_declares() -> None:
@@ -370,7 +370,7 @@ def publish(registry: Registry, content: bytes, passed: bool = True, verdict: st
     return registry.publish({"model.joblib": content}, manifest, metrics, datetime.now(UTC))
 
 
-def test_an_approval_promotes_the_version_that_the_package_names_once(services: Services, registry: Registry) -> None:
+def test_an_approval_promotes_the_packages_version_once(services: Services, registry: Registry) -> None:
     version, event = publish(registry, b"1"), approval()
     for _ in range(2):
         package(services, registry, version)
@@ -381,26 +381,26 @@ def test_an_approval_promotes_the_version_that_the_package_names_once(services: 
     assert GROUP_ARN in latest.by
 
 
-def test_an_approval_that_comes_late_does_not_undo_a_later_promotion(services: Services, registry: Registry) -> None:
+def test_a_late_approval_does_not_undo_a_newer_promotion(services: Services, registry: Registry) -> None:
     old, new = publish(registry, b"1"), publish(registry, b"2")
-    registry.promote(new, "somebody", "better")
+    registry.promote(new, "ann", "better")
     package(services, registry, old)
-    said = approve.approve(approval(seconds=-3600), registry, services.packages)
-    assert "after this approval" in said
+    message = approve.approve(approval(seconds=-3600), registry, services.packages)
+    assert "after this approval" in message
     latest = registry.latest()
     assert latest is not None
     assert latest.version == new
 
 
 @pytest.mark.parametrize(
-    ("named", "status", "said"), [(False, "Approved", "no version"), (True, "Rejected", "no longer approved")]
+    ("named", "status", "message"), [(False, "Approved", "no version"), (True, "Rejected", "no longer approved")]
 )
-def test_what_is_not_ours_or_not_approved_any_more_is_let_be(
-    services: Services, registry: Registry, named: bool, status: str, said: str
+def test_a_package_that_is_not_ours_or_no_longer_approved_is_ignored(
+    services: Services, registry: Registry, named: bool, status: str, message: str
 ) -> None:
     version = publish(registry, b"1")
     package(services, registry, version if named else None, status)
-    assert said in approve.approve(approval(), registry, services.packages)
+    assert message in approve.approve(approval(), registry, services.packages)
     assert registry.latest() is None
 
 
@@ -411,7 +411,7 @@ def test_an_approval_does_not_get_a_model_past_the_gate(services: Services, regi
     assert registry.latest() is None
 
 
-def test_an_approval_lets_a_model_serve_that_waited_for_it(services: Services, registry: Registry) -> None:
+def test_an_approval_promotes_a_model_that_waited_for_it(services: Services, registry: Registry) -> None:
     version = publish(registry, b"1", passed=False, verdict="waiting")
     assert [one.status for one in registry.versions()] == ["waits for approval"]
     package(services, registry, version)
@@ -421,7 +421,7 @@ def test_an_approval_lets_a_model_serve_that_waited_for_it(services: Services, r
     assert (latest.version, latest.forced) == (version, False)
 
 
-def test_an_approval_promotes_nothing_that_the_api_would_refuse(services: Services, registry: Registry) -> None:
+def test_an_approval_does_not_promote_a_model_that_the_api_would_refuse(services: Services, registry: Registry) -> None:
     package(services, registry, publish(registry, b"1"))
     registry.home.write("contract.toml", b"another = 'contract'")
     with pytest.raises(BadInput, match="was trained under another contract"):
@@ -429,7 +429,7 @@ def test_an_approval_promotes_nothing_that_the_api_would_refuse(services: Servic
     assert registry.latest() is None
 
 
-def test_an_approval_promotes_no_other_than_what_was_evaluated(services: Services, registry: Registry) -> None:
+def test_an_approval_promotes_only_the_evaluated_version(services: Services, registry: Registry) -> None:
     package(services, registry, publish(registry, b"1"), manifest="0" * 64)
     with pytest.raises(CorruptModel, match="is not what was evaluated"):
         approve.approve(approval(), registry, services.packages)
@@ -439,10 +439,10 @@ def test_an_approval_promotes_no_other_than_what_was_evaluated(services: Service
 # The model's age, settings, what is shipped
 
 
-def test_the_age_of_the_model_that_serves_is_measured(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_serving_models_age_is_measured(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRAUDLINE_HOME", registry.home.url)
     assert model_age.handler({}, None) == {"days": None}
-    registry.promote(publish(registry, b"1"), "somebody", "first")
+    registry.promote(publish(registry, b"1"), "ann", "first")
     printed = io.StringIO()
     with redirect_stdout(printed):
         days = model_age.handler({}, None)["days"]
@@ -454,16 +454,16 @@ def test_the_age_of_the_model_that_serves_is_measured(registry: Registry, monkey
     assert model_age.age(registry, later) == pytest.approx(50, abs=0.01)
 
 
-def test_a_function_without_its_settings_says_which_are_missing() -> None:
+def test_a_function_without_its_settings_names_the_missing_ones() -> None:
     with pytest.raises(BadInput, match="FRAUDLINE_JOB is not set; FRAUDLINE_ATTEMPTS is 'many'"):
         read_settings(start_features.StartFeaturesSettings, {"FRAUDLINE_ATTEMPTS": "many"})
 
 
-def test_the_clients_are_made_where_none_is_given(aws: Any) -> None:
+def test_clients_are_created_where_none_is_given(aws: Any) -> None:
     assert PipelineRuns("fraudline").pipeline == "fraudline"
 
 
-def test_what_is_shipped_holds_all_that_the_functions_import(tmp_path: Path) -> None:
+def test_the_package_contains_everything_that_the_functions_import(tmp_path: Path) -> None:
     lay_out(tmp_path)
     modules = [m.__name__ for m in (approve, finish_features, model_age, promote, start_features, start_run)]
     script = f"""

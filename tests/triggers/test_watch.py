@@ -1,4 +1,4 @@
-"""The watcher: what lands makes a run, what lands together makes one, what fails is not tried over and over."""
+"""The watcher: files that arrive together make one run, and a failed run is not retried over and over."""
 
 import os
 import threading
@@ -69,12 +69,12 @@ def take_all(home: LocalHome) -> Callable[[list[str]], None]:
     return run
 
 
-def test_files_that_land_together_make_one_run(home: LocalHome) -> None:
+def test_files_that_arrive_together_make_one_run(home: LocalHome) -> None:
     land(home, "a.csv", "b.csv", "c.parquet")
     assert followed(home, take_all(home), runs=1) == [["a.csv", "b.csv", "c.parquet"]]
 
 
-def test_what_lands_during_a_run_makes_exactly_one_more(home: LocalHome) -> None:
+def test_files_that_arrive_during_a_run_make_exactly_one_more(home: LocalHome) -> None:
     land(home, "a.csv")
     take = take_all(home)
 
@@ -91,7 +91,7 @@ def test_a_file_still_being_written_starts_nothing(home: LocalHome) -> None:
     assert followed(home, take_all(home), runs=0, seconds=0.8) == []
 
 
-def test_a_failed_run_is_tried_again_only_when_something_changed(home: LocalHome) -> None:
+def test_a_failed_run_is_retried_only_when_something_has_changed(home: LocalHome) -> None:
     land(home, "bad.csv")
 
     def run(names: list[str]) -> None:
@@ -100,9 +100,9 @@ def test_a_failed_run_is_tried_again_only_when_something_changed(home: LocalHome
     assert followed(home, run, runs=1) == [["bad.csv"]]
 
 
-def test_a_file_that_lands_after_a_failure_has_its_turn(home: LocalHome) -> None:
+def test_a_file_that_arrives_during_a_failed_run_starts_another(home: LocalHome) -> None:
     land(home, "bad.csv")
-    told: list[FraudlineError] = []
+    errors: list[FraudlineError] = []
 
     def start() -> None:
         if home.path("incoming/good.csv").exists():
@@ -111,13 +111,13 @@ def test_a_file_that_lands_after_a_failure_has_its_turn(home: LocalHome) -> None
         raise BadInput("bad.csv has no column 'amount'")
 
     with pytest.raises(Enough):
-        watch(home, start, told.append)
-    assert len(told) == 1
+        watch(home, start, errors.append)
+    assert len(errors) == 1
 
 
-def test_a_run_that_meets_another_one_is_tried_until_it_can_begin_and_told_once(home: LocalHome) -> None:
+def test_a_run_that_finds_another_in_progress_is_retried_and_reported_once(home: LocalHome) -> None:
     land(home, "a.csv")
-    told: list[FraudlineError] = []
+    errors: list[FraudlineError] = []
     tries = 0
 
     def start() -> None:
@@ -130,7 +130,7 @@ def test_a_run_that_meets_another_one_is_tried_until_it_can_begin_and_told_once(
     end = threading.Timer(20, lambda: land(home, "the-end.csv"))  # ends one that waits for files to change
     end.start()
     with pytest.raises(Enough):
-        watch(home, start, told.append)
+        watch(home, start, errors.append)
     end.cancel()
     assert tries == 4
-    assert len(told) == 1
+    assert len(errors) == 1

@@ -210,9 +210,9 @@ def test_a_function_that_lost_a_permission_ends_in_the_dead_letter_queue_and_fai
 
 
 def test_deploying_again_leaves_settings_and_tasks_as_they_are(chain: Chain) -> None:
-    target, said, outputs = find_target(), list[str](), chain.outputs
+    target, lines, outputs = find_target(), list[str](), chain.outputs
     assembly = chain.deployment.folder / "assembly"
-    quiet: dict[str, Any] = {"confirm": lambda question: True, "say": said.append, "shown": False}
+    quiet: dict[str, Any] = {"confirm": lambda question: True, "say": lines.append, "shown": False}
     with pytest.raises(FraudlineError, match="no image 'never-pushed'"):
         deploy(target, assembly=assembly, image_tag="never-pushed", **quiet)
     manifest = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json"})
@@ -223,20 +223,20 @@ def test_deploying_again_leaves_settings_and_tasks_as_they_are(chain: Chain) -> 
     assert desired_tasks(client, outputs) == 2  # a model and an image are there
     client("ecs").update_service(**service, desiredCount=5)  # as scaling does
     deploy(target, assembly=assembly, **quiet)
-    assert any("FRAUDLINE_SETTLE_SECONDS=2" in line for line in said)  # told by nobody this time
+    assert any("FRAUDLINE_SETTLE_SECONDS=2" in line for line in lines)  # not given this time
     assert desired_tasks(client, outputs) == 5
 
 
 def test_what_is_taken_down_leaves_the_data(chain: Chain) -> None:
-    target, served, said = find_target(), chain.registry.latest(), list[str]()
+    target, served, lines = find_target(), chain.registry.latest(), list[str]()
     assembly = chain.deployment.folder / "assembly"
-    assert not destroy(target, confirm=lambda question: False, say=said.append)
+    assert not destroy(target, confirm=lambda question: False, say=lines.append)
     assert deployed_outputs(target)["HomeUrl"] == chain.outputs["HomeUrl"]
     assert client("lambda").list_functions()["Functions"]
 
-    assert destroy(target, confirm=lambda question: True, say=said.append, assembly=assembly, shown=False)
+    assert destroy(target, confirm=lambda question: True, say=lines.append, assembly=assembly, shown=False)
     for kept in ("HomeUrl", "OnlineTable", "KeyArn"):
-        assert chain.outputs[kept] in said[-1]
+        assert chain.outputs[kept] in lines[-1]
     with pytest.raises(FraudlineError, match="there is no stack"):
         deployed_outputs(target)
     assert not client("lambda").list_functions()["Functions"]
@@ -244,7 +244,7 @@ def test_what_is_taken_down_leaves_the_data(chain: Chain) -> None:
     tables = client("glue").get_tables(DatabaseName="fraudline")["TableList"]
     assert {"transactions", "features"} <= {table["Name"] for table in tables}
     with pytest.raises(FraudlineError, match=r"Glue database 'fraudline', of s3://.*, already exists"):
-        deploy(target, confirm=lambda question: True, say=said.append, assembly=assembly, shown=False)
+        deploy(target, confirm=lambda question: True, say=lines.append, assembly=assembly, shown=False)
     assert served is not None
     assert chain.registry.latest() == served
     assert chain.registry.manifest(served.version)

@@ -1,4 +1,4 @@
-"""The monthly bill: it adds up, grows with what is asked for, and says where its prices are from."""
+"""The monthly bill: it adds up, grows with the volumes, and names the source of each price."""
 
 import json
 from dataclasses import replace
@@ -27,15 +27,15 @@ NAMES = ("transactions", "runs", "tasks", "data_gb", "feature_minutes", "trainin
 
 @given(volumes, st.sampled_from(NAMES), amounts)
 def test_more_of_anything_never_costs_less(given_volumes: Volumes, name: str, more: float) -> None:
-    greater = replace(given_volumes, **{name: getattr(given_volumes, name) + more})
-    small, great = monthly_bill(given_volumes), monthly_bill(greater)
-    for before, after in zip(small.lines, great.lines, strict=True):
+    larger = replace(given_volumes, **{name: getattr(given_volumes, name) + more})
+    small, large = monthly_bill(given_volumes), monthly_bill(larger)
+    for before, after in zip(small.lines, large.lines, strict=True):
         assert after.usd >= before.usd >= 0
-    assert great.total() >= small.total() * (1 - 1e-12)
+    assert large.total() >= small.total() * (1 - 1e-12)
 
 
 @given(volumes)
-def test_kinds_services_and_positions_add_up_to_the_same_bill(given_volumes: Volumes) -> None:
+def test_kinds_services_and_lines_add_up_to_the_same_bill(given_volumes: Volumes) -> None:
     bill = monthly_bill(given_volumes)
     document = bill_document(bill)
     total = pytest.approx(bill.total())
@@ -44,7 +44,7 @@ def test_kinds_services_and_positions_add_up_to_the_same_bill(given_volumes: Vol
     assert sum(line["amount"] * document["prices"][line["price"]]["usd"] for line in document["lines"]) == total
 
 
-def test_what_stands_still_costs_nothing_but_what_stands() -> None:
+def test_an_idle_system_has_standing_costs_only() -> None:
     """No run, no transaction: nothing for Glue, SageMaker or a decision; without a task, nothing for tasks."""
     idle = monthly_bill(Volumes(transactions=0, runs=0))
     assert idle.total("runs") == idle.total("transactions") == 0
@@ -66,7 +66,7 @@ def test_two_known_months() -> None:
     assert training.usd == pytest.approx(4 * 2 * 0.25 * 0.276)
 
 
-def test_alternatives_are_set_beside_what_they_would_replace() -> None:
+def test_alternatives_are_compared_with_what_they_would_replace() -> None:
     bill = monthly_bill(Volumes(runs=2, tasks=3))
     beside = {other.name: other for other in bill.alternatives()}
     assert beside["EMR, 3 x m5.xlarge left on"].ours_usd == pytest.approx(bill.total(service="Glue"))
@@ -75,7 +75,7 @@ def test_alternatives_are_set_beside_what_they_would_replace() -> None:
     assert beside["EKS, 3 pods on Fargate"].usd - beside["EKS, 3 pods on Fargate"].ours_usd == pytest.approx(73)
 
 
-def test_every_price_is_used_and_says_its_date_and_source() -> None:
+def test_every_price_is_used_and_has_a_date_and_a_source() -> None:
     prices = read_prices("eu-central-1")
     lines = {line.price for line in monthly_bill(Volumes()).lines}
     compared = {"ml_m5_large_endpoint", "eks_hour", "ec2_t3_small", "ebs_gb", "ec2_m5_xlarge", "emr_m5_xlarge"}
@@ -88,14 +88,14 @@ def test_every_price_is_used_and_says_its_date_and_source() -> None:
         assert "pricing" in price.source
 
 
-def test_a_region_without_prices_is_named_with_those_that_have_some() -> None:
+def test_a_region_without_prices_is_refused() -> None:
     with pytest.raises(BadInput, match=r"no prices for the region 'mars-north-1': use one of eu-central-1"):
         monthly_bill(Volumes(), "mars-north-1")
     assert FILE.name == "prices.toml"
 
 
 @pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
-def test_an_impossible_volume_is_refused_by_its_option(wrong: float) -> None:
+def test_an_impossible_volume_is_refused_and_its_option_named(wrong: float) -> None:
     with pytest.raises(BadInput, match="--feature-minutes is"):
         Volumes(feature_minutes=wrong)
 
@@ -111,21 +111,21 @@ def test_the_command_prints_the_bill_and_its_json() -> None:
 
 
 @pytest.mark.cloud
-def test_a_decision_takes_the_store_what_the_bill_says(online_table: str) -> None:
+def test_a_decision_takes_as_many_store_units_as_the_bill_assumes(online_table: str) -> None:
     from datetime import UTC, datetime
 
     from processing.store.decisions import Decision, Event
 
     store = DynamoStore(online_table, contracts.load("transactions"))
-    asked: list[int] = []
-    written: list[int] = []
+    reads: list[int] = []
+    writes: list[int] = []
 
     def note(params: dict[str, Any], **_: Any) -> None:
         for table in params.get("RequestItems", {}).values():
-            asked.append(len(table["Keys"]))
+            reads.append(len(table["Keys"]))
             assert table["ConsistentRead"] is True
         if "TransactItems" in params:
-            written.append(len(params["TransactItems"]))
+            writes.append(len(params["TransactItems"]))
 
     store.calls.dynamodb.meta.events.register("provide-client-params.dynamodb.*", note)
     for hour in range(24):
@@ -133,10 +133,10 @@ def test_a_decision_takes_the_store_what_the_bill_says(online_table: str) -> Non
         event = Event(f"t{hour}", int(when.timestamp() * 1e6), 100, ("c", "t"))
         store.recall(event)
         store.record(Decision(event, "legit", 0.1, 0.5, "v", b"", when))
-    assert sum(asked) / 24 == pytest.approx(ASSUMED.read_units, abs=2)
-    assert {2 * items + 1 for items in written} == {ASSUMED.write_units}  # two units each, and the index
+    assert sum(reads) / 24 == pytest.approx(ASSUMED.read_units, abs=2)
+    assert {2 * items + 1 for items in writes} == {ASSUMED.write_units}  # two units each, and the index
 
 
-def test_a_task_asks_for_the_model_as_often_as_the_bill_says() -> None:
+def test_a_task_polls_for_a_new_model_as_often_as_the_bill_assumes() -> None:
     assert 1 / Settings().follow_seconds == ASSUMED.polls_per_second
     assert read_sizes().instance.startswith("ml.")

@@ -1,4 +1,4 @@
-"""Deploying: what an account must have and offer, and that what a deployment is not told stays as it is."""
+"""Deploying: what an account must offer, which settings a later deployment keeps, and what errors say."""
 
 import json
 import os
@@ -25,7 +25,7 @@ KEYS = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": R
 
 
 class Answers:
-    """Clients of AWS whose answers are given in order. What they are asked must fit AWS's own service model."""
+    """Clients of AWS that answer in a given order, and check requests by the service models."""
 
     def __init__(self) -> None:
         self.clients: dict[str, Any] = {}
@@ -65,7 +65,7 @@ def offer(aws: Answers, zones: dict[str, str], endpoints: dict[str, list[str]] |
     aws.answers("ec2", "describe_vpc_endpoint_services", {"ServiceDetails": services})
 
 
-def test_zones_are_those_that_the_account_has_with_all_that_is_put_into_them(aws: Answers) -> None:
+def test_zones_are_chosen_that_have_everything_the_stack_needs(aws: Answers) -> None:
     offer(aws, {"a": "apne1-az4", "c": "apne1-az1", "d": "apne1-az2"})  # Tokyo shows no b to most accounts
     assert account.choose_zones(aws, REGION) == (f"{REGION}a", f"{REGION}c")
     offer(aws, {"a": "apne1-az3", "c": "apne1-az1", "d": "apne1-az2"})  # Fargate is not in az3
@@ -75,7 +75,7 @@ def test_zones_are_those_that_the_account_has_with_all_that_is_put_into_them(aws
     assert account.choose_zones(aws, REGION) == (f"{REGION}a", f"{REGION}d")
 
 
-def test_an_account_without_two_zones_or_that_does_not_say_is_told_what_to_do(aws: Answers) -> None:
+def test_without_two_suitable_zones_or_permission_to_list_them_the_error_says_what_to_do(aws: Answers) -> None:
     offer(aws, {"a": "apne1-az4"})
     with pytest.raises(FraudlineError, match=r"no 2 zones in ap-northeast-1 .*deploy to another region"):
         account.choose_zones(aws, REGION)
@@ -84,19 +84,19 @@ def test_an_account_without_two_zones_or_that_does_not_say_is_told_what_to_do(aw
         account.choose_zones(aws, REGION)
 
 
-def test_the_roles_by_which_services_act_are_there_before_the_first_deployment(aws: Answers) -> None:
-    said: list[str] = []
+def test_service_linked_roles_are_created_before_the_first_deployment(aws: Answers) -> None:
+    lines: list[str] = []
     role = {"Role": dict.fromkeys(("Path", "RoleName", "RoleId", "Arn"), "x" * 20) | {"CreateDate": "2026-01-01"}}
     aws.answers("iam", "create_service_linked_role", role)
     taken = "Service role name AWSServiceRoleForApplicationAutoScaling_ECSService has been taken in this account"
     aws.refuses("iam", "create_service_linked_role", "InvalidInput", taken)
     aws.refuses("iam", "create_service_linked_role", "AccessDenied")
-    assert account.create_linked_roles(aws, said.append, settle_seconds=0) == ["ecs.amazonaws.com"]
-    assert "--aws-service-name elasticloadbalancing.amazonaws.com" in said[0]  # whoever deploys may not do this
-    assert "ecs.amazonaws.com" in said[1]
+    assert account.create_linked_roles(aws, lines.append, settle_seconds=0) == ["ecs.amazonaws.com"]
+    assert "--aws-service-name elasticloadbalancing.amazonaws.com" in lines[0]  # whoever deploys may not do this
+    assert "ecs.amazonaws.com" in lines[1]
 
 
-def test_a_database_that_an_earlier_stack_left_is_named_before_anything_is_deployed(aws: Answers) -> None:
+def test_a_database_of_an_earlier_stack_is_named_before_anything_is_deployed(aws: Answers) -> None:
     aws.refuses("glue", "get_database", "EntityNotFoundException")
     aws.answers("glue", "get_database", {"Database": {"Name": "fraudline_landing", "LocationUri": "s3://old/incoming"}})
     with pytest.raises(BadInput, match="'fraudline_landing', of s3://old/incoming, already exists"):
@@ -129,7 +129,7 @@ deployments = st.builds(
 
 
 @given(deployments, st.sets(st.sampled_from([name for name in NAMES if name != "ZONES"])), deployments)
-def test_what_a_deployment_is_not_told_stays_as_it_is_deployed(
+def test_settings_that_are_not_given_stay_as_they_are_deployed(
     before: Deployment, named: set[str], other: Deployment
 ) -> None:
     assert from_settings(ACCOUNT, REGION, before.settings()) == before
@@ -140,7 +140,7 @@ def test_what_a_deployment_is_not_told_stays_as_it_is_deployed(
         assert after.settings().get(PREFIX + name) == source.settings().get(PREFIX + name)
 
 
-def test_a_stack_that_kept_no_settings_asks_for_those_that_would_lock_callers_out() -> None:
+def test_a_stack_without_recorded_settings_requires_those_that_could_lock_callers_out() -> None:
     outputs = {"ApiUrl": "https://balancer"}
     with pytest.raises(BadInput, match=r"--certificate .* --clients .* --email") as refused:
         merged({}, outputs)
@@ -158,12 +158,12 @@ def test_a_stack_that_kept_no_settings_asks_for_those_that_would_lock_callers_ou
         ("ZONES", f"{REGION}a", "name two availability zones of ap-northeast-1"),
     ],
 )
-def test_a_setting_that_cannot_be_is_named(name: str, value: str, says: str) -> None:
+def test_a_wrong_setting_is_named(name: str, value: str, says: str) -> None:
     with pytest.raises(BadInput, match=f"FRAUDLINE_{name} is '{value}'.*{says}"):
         from_settings(ACCOUNT, REGION, {f"{PREFIX}ZONES": ",".join(ZONES), PREFIX + name: value})
 
 
-def test_tasks_are_left_as_they_were_scaled(aws: Answers) -> None:
+def test_the_number_of_desired_tasks_is_read_from_the_service(aws: Answers) -> None:
     outputs = {"ClusterName": "c", "ServiceName": "s"}
     aws.answers("ecs", "describe_services", {"services": [{"desiredCount": 7, "status": "ACTIVE"}]})
     assert deploy.desired_tasks(aws, outputs) == 7
@@ -172,14 +172,14 @@ def test_tasks_are_left_as_they_were_scaled(aws: Answers) -> None:
     assert deploy.desired_tasks(aws, {}) == 0
 
 
-def test_an_unknown_refusal_is_not_taken_for_an_answer(aws: Answers) -> None:
+def test_an_unexpected_refusal_is_an_error(aws: Answers) -> None:
     aws.refuses("glue", "get_database", "AccessDeniedException", "not authorized to perform: glue:GetDatabase")
     with pytest.raises(FraudlineError, match="lack a permission"):
         aws_errors.call_aws(account.check_databases, clients=aws, names=DATABASES)
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("output", "explanation"),
     [
         ("ExpiredToken: The security token included in the request is expired", "have expired"),
         ("Unable to resolve AWS account to use.", "credentials are missing"),
@@ -190,8 +190,8 @@ def test_an_unknown_refusal_is_not_taken_for_an_answer(aws: Answers) -> None:
         ("\x1b[31mwhat nobody knew\x1b[0m", "failed.\nwhat nobody knew"),
     ],
 )
-def test_a_failed_deployment_says_what_is_missing(said: str, told: str) -> None:
-    assert told in aws_errors.explain(said, "it failed")
+def test_a_failed_deployment_explains_the_cause(output: str, explanation: str) -> None:
+    assert explanation in aws_errors.explain(output, "it failed")
 
 
 def test_without_a_region_or_credentials_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
