@@ -11,11 +11,11 @@ from pyspark.sql import functions as F
 from processing.contract import CLOCK_SKEW, Contract
 from processing.features.windows import HOUR_US
 from processing.storage.spark_files import local_parquet_files
-from processing.store.comparison import compare_with_tables
 from processing.store.decisions import Event
 from processing.store.horizon import settled_up_to
 from processing.store.interface import OnlineStore
 from processing.store.refresh_data import Bucket, Reports
+from processing.store.tables_comparison import compare_with_tables
 from processing.tables.parquet import READ
 
 SPARE_HOURS = 2 * int(CLOCK_SKEW.total_seconds()) // 3600  # the horizon may move back so far without losing a decision

@@ -18,9 +18,9 @@ from processing.contract import Contract
 from processing.errors import Conflict, NotFound
 from processing.storage.home import Home
 from processing.tables.catalog import catalog_errors, create_catalog, namespace, open_catalog
+from processing.tables.data_files import check_footers, count_rows, read_rows
 from processing.tables.definitions import create_table, load_table, raise_if_lost, set_aside
 from processing.tables.locations import key_of, location_of
-from processing.tables.rows import check_footers, count_rows, read_rows
 from processing.tables.schemas import features_schema, quarantine_schema, transaction_schema
 from processing.tables.snapshots import MADE_FROM, day_of, made_from, scan_tasks, snapshot_id
 

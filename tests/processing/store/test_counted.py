@@ -1,7 +1,8 @@
-"""What the online store counts, against a model that is a list: decisions, reports and runs in any order.
+"""What the online store counts, compared with a simple model: decisions, reports and runs in any order.
 
-The data may be late, lie ahead, lack what was decided, or have another transaction under its id; the horizon may go on
-or back. After every step the state of any event from the horizon on is that of the transactions the model holds.
+Rows may be late or in the future, the tables may lack a decided transaction or have another one under its id, and the
+horizon may move on or back. After every step the state of any event from the horizon on is that of the transactions in
+the model.
 """
 
 from collections.abc import Callable
@@ -54,33 +55,33 @@ class Decide(NamedTuple):
     event: Event
 
 
-class Tell(NamedTuple):
-    """Somebody reports what it turned out to be."""
+class Label(NamedTuple):
+    """A transaction's label is reported."""
 
     transaction_id: str
     is_fraud: bool
 
 
 class Run(NamedTuple):
-    """The feature job runs; rows land before."""
+    """Rows arrive, then the feature job runs."""
 
-    decided: frozenset[str]  # ids whose rows land as they were decided
-    others: tuple[tuple[Event, int | None], ...]  # rows whatever was decided under their ids, and their labels
+    decided: frozenset[str]  # ids whose rows arrive as they were decided
+    others: tuple[tuple[Event, int | None], ...]  # other rows, whatever was decided under their ids, and their labels
     horizon: int
 
 
-Step = Decide | Tell | Run
+Step = Decide | Label | Run
 
 
 @dataclass
 class Model:
-    """What is to be counted: `counted` are the transactions and whether they count as fraud."""
+    """What should be counted: `counted` are the transactions and whether they count as fraud."""
 
     rows: dict[Event, int | None] = field(default_factory=dict)
     decided: dict[str, Event] = field(default_factory=dict)
     reported: dict[str, bool] = field(default_factory=dict)
     counted: dict[Event, bool] = field(default_factory=dict)
-    unknown: set[str] = field(default_factory=set)  # decided late: a run finds out whether the data has them
+    unknown: set[str] = field(default_factory=set)  # decided late: a run finds out whether the tables have them
     displaced: set[str] = field(default_factory=set)
     frauds: set[Event] = field(default_factory=set)  # of the last run
     horizon: int = 0
@@ -99,7 +100,7 @@ class Model:
         else:
             self.unknown.add(key)
 
-    def tell(self, key: str, is_fraud: bool) -> None:
+    def label(self, key: str, is_fraud: bool) -> None:
         self.reported[key] = is_fraud
         event = self.decided[key]
         if key not in self.displaced and (key not in self.unknown or event in self.frauds):
@@ -107,8 +108,8 @@ class Model:
 
     def run(self, step: Run) -> None:
         ids = {row.transaction_id for row in self.rows}
-        landing = [(self.decided[key], None) for key in sorted(step.decided) if key in self.decided]
-        for row, label in (*landing, *step.others):
+        arriving = [(self.decided[key], None) for key in sorted(step.decided) if key in self.decided]
+        for row, label in (*arriving, *step.others):
             if row.transaction_id not in ids:
                 ids.add(row.transaction_id)
                 self.rows[row] = label
@@ -122,7 +123,7 @@ class Model:
         self.horizon = step.horizon
 
     def state(self, probe: Event) -> list[int]:
-        """The state by the definition, of all that is counted."""
+        """The state as defined, of everything counted."""
         events = [*self.counted, probe]
         time_us, amount = (np.array([getattr(e, name) for e in events], np.int64) for name in ("time_us", "amount"))
         fraud = np.array([*self.counted.values(), False], np.int64)
@@ -134,7 +135,7 @@ class Model:
 
 
 def follow(store: OnlineStore, steps: list[Step]) -> None:
-    """Take the steps with the store and with the model, which agree after each."""
+    """Take the steps with the store and with the model, and compare them after each."""
     model = Model()
     for step in steps:
         match step:
@@ -142,10 +143,10 @@ def follow(store: OnlineStore, steps: list[Step]) -> None:
                 store.recall(event)
                 store.record(Decision(event, "legit", 0.25, 0.5, "v", b"", NOW))
                 model.decide(event)
-            case Tell(key, is_fraud):
+            case Label(key, is_fraud):
                 if key in model.decided:
                     store.report(key, is_fraud)
-                    model.tell(key, is_fraud)
+                    model.label(key, is_fraud)
             case Run():
                 model.run(step)
                 bring_up_to_date(store, model.rows, step.horizon, CONTRACT)
@@ -172,7 +173,7 @@ runs = st.builds(
     st.lists(st.tuples(events, st.sampled_from([None, 0, 1])), max_size=3).map(tuple),
     hours,
 )
-steps = st.lists(st.builds(Decide, events) | st.builds(Tell, ids, st.booleans()) | runs, max_size=14)
+steps = st.lists(st.builds(Decide, events) | st.builds(Label, ids, st.booleans()) | runs, max_size=14)
 
 
 @settings(max_examples=120, deadline=None)
@@ -186,7 +187,7 @@ def test_the_store_counts_what_the_model_does(tmp_path_factory: pytest.TempPathF
 
 
 def random_steps(seed: int, count: int) -> list[Step]:
-    """Steps of the same kinds, for a store that is too slow for hundreds of examples."""
+    """Random steps of the same kinds, for a store too slow for hundreds of examples."""
     random = np.random.default_rng(seed)
 
     def event() -> Event:
@@ -206,7 +207,7 @@ def random_steps(seed: int, count: int) -> list[Step]:
     kinds: list[Callable[[], Step]] = [
         lambda: Decide(event()),
         lambda: Decide(event()),
-        lambda: Tell(key(), bool(random.integers(0, 2))),
+        lambda: Label(key(), bool(random.integers(0, 2))),
         run,
     ]
     return [kinds[random.integers(0, len(kinds))]() for _ in range(count)]

@@ -1,4 +1,4 @@
-"""How far the data reaches: what has happened says so, and not a few rows with a wrong clock."""
+"""The horizon: a few rows with a wrong clock do not move it."""
 
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ counts = st.dictionaries(st.integers(0, 3_000), st.integers(1, 40_000), min_size
 
 
 @given(counts, st.integers(0, 4_000), st.integers(0, 200), st.integers(0, FEW_ROWS))
-def test_a_few_rows_ahead_are_no_horizon(rows: dict[int, int], now: int, ahead: int, few: int) -> None:
+def test_a_few_rows_in_the_future_do_not_move_the_horizon(rows: dict[int, int], now: int, ahead: int, few: int) -> None:
     newest = max(rows)
     assert settled_up_to(rows, LOOKBACK, now) <= min(newest, now)
     more = rows | {newest + ahead + 1: few} if few else rows
@@ -22,14 +22,14 @@ def test_a_few_rows_ahead_are_no_horizon(rows: dict[int, int], now: int, ahead: 
 
 
 @given(counts, st.integers(0, 200))
-def test_many_rows_ahead_are_none_either_before_their_time(rows: dict[int, int], ahead: int) -> None:
+def test_many_rows_in_the_future_do_not_move_it_before_their_time(rows: dict[int, int], ahead: int) -> None:
     newest = max(rows)
     assert settled_up_to(rows | {newest + ahead + 1: 10**9}, LOOKBACK, newest) <= newest
 
 
 @given(counts)
-def test_what_waits_behind_the_horizon_is_bounded(rows: dict[int, int]) -> None:
-    """By few rows and those of the horizon's own hour, unless more lie ahead of now."""
+def test_few_rows_lie_beyond_the_horizon(rows: dict[int, int]) -> None:
+    """Not counting those in the horizon's own hour, and those in the future."""
     horizon = settled_up_to(rows, LOOKBACK, now=10_000)
     waiting = sum(count for hour, count in rows.items() if hour > horizon)
     recent = sum(count for hour, count in rows.items() if hour >= max(rows) - LOOKBACK)
@@ -37,7 +37,7 @@ def test_what_waits_behind_the_horizon_is_bounded(rows: dict[int, int]) -> None:
 
 
 @given(counts, st.integers(0, 4_000))
-def test_a_refresh_reads_the_days_that_it_needs(rows: dict[int, int], now: int) -> None:
+def test_a_refresh_reads_every_day_that_it_needs(rows: dict[int, int], now: int) -> None:
     by_day: dict[int, int] = {}
     for hour, count in rows.items():
         by_day[hour // 24] = by_day.get(hour // 24, 0) + count

@@ -1,4 +1,4 @@
-"""Looking decisions up, in SQLite and DynamoDB alike: all that are looked for, each once, and never by reading all."""
+"""Searching decisions in SQLite and DynamoDB: every match once, without reading everything."""
 
 import contextlib
 import sqlite3
@@ -32,15 +32,15 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture(autouse=True)
 def _at_the_time_of_the_test() -> None:
-    """Decide now: a store that is found by the time of recording lets clocks differ by no more than minutes."""
+    """Decide now: a search by the time of recording allows clocks to differ by minutes only."""
     global NOW
     NOW = datetime.now(UTC)
 
 
-def made(name: str, seconds: float = 0.0, *, fraud: bool = False, **of_event: Any) -> Decision:
-    """A decision of so many seconds after NOW; what is fraud has a reason."""
-    one = replace(decided(event(name, **of_event)), decided_at=NOW + timedelta(seconds=seconds))
-    return replace(one, decision="fraud", reasons=REASONS) if fraud else one
+def decision_at(name: str, seconds: float = 0.0, *, fraud: bool = False, **of_event: Any) -> Decision:
+    """A decision made so many seconds after NOW; a flagged one has a reason."""
+    decision = replace(decided(event(name, **of_event)), decided_at=NOW + timedelta(seconds=seconds))
+    return replace(decision, decision="fraud", reasons=REASONS) if fraud else decision
 
 
 def walk(store: OnlineStore, search: Search, limit: int, *, newer: bool = False, after: str | None = None) -> list[str]:
@@ -49,8 +49,8 @@ def walk(store: OnlineStore, search: Search, limit: int, *, newer: bool = False,
     while True:
         page = store.search(search, limit, after, newer=newer)
         assert len(page.decisions) <= limit
-        found = [one.event.transaction_id for one in page.decisions]
-        ids += found[::-1] if newer else found
+        matches = [decision.event.transaction_id for decision in page.decisions]
+        ids += matches[::-1] if newer else matches
         if not page.more:
             return ids
         after = page.first if newer else page.last
@@ -58,12 +58,12 @@ def walk(store: OnlineStore, search: Search, limit: int, *, newer: bool = False,
 
 @pytest.fixture
 def filled(store: OnlineStore) -> OnlineStore:
-    """Twelve decisions a second apart: every fourth is fraud, every third of another customer; three are reported."""
+    """Twelve decisions a second apart: every fourth flagged, every third of another customer, three reported."""
     for i in range(12):
         customer = "C2" if i % 3 == 0 else "C1"
-        store.record(made(f"t{i:02}", i, fraud=i % 4 == 0, customer=customer, cents=100 * i, us=i))
-    for name, said in (("t00", True), ("t05", False), ("t08", False), ("t08", True)):
-        store.report(name, said)
+        store.record(decision_at(f"t{i:02}", i, fraud=i % 4 == 0, customer=customer, cents=100 * i, us=i))
+    for name, label in (("t00", True), ("t05", False), ("t08", False), ("t08", True)):
+        store.report(name, label)
     return store
 
 
@@ -72,7 +72,7 @@ def at(seconds: float) -> datetime:
 
 
 def searches() -> list[tuple[Search, Iterable[int]]]:
-    """Searches of what is `filled`, and which of it they find."""
+    """Searches in the store `filled`, and what they match."""
     return [
         (Search(), range(12)),
         (Search(transaction_id="t07"), [7]),
@@ -97,7 +97,7 @@ def searches() -> list[tuple[Search, Iterable[int]]]:
     ]
 
 
-def test_a_search_finds_all_that_meet_it_newest_first(filled: OnlineStore) -> None:
+def test_a_search_finds_all_matches_newest_first(filled: OnlineStore) -> None:
     for search, expected in searches():
         ids = [f"t{i:02}" for i in expected]
         for limit in (1, 5, 50):
@@ -105,38 +105,38 @@ def test_a_search_finds_all_that_meet_it_newest_first(filled: OnlineStore) -> No
             assert walk(filled, search, limit, newer=True) == ids, search
 
 
-def test_decisions_that_come_meanwhile_move_no_page(filled: OnlineStore) -> None:
-    """A walk meets what was there when it began, each once; going back it meets what came since."""
+def test_new_decisions_do_not_shift_pages(filled: OnlineStore) -> None:
+    """A walk meets each decision present at its start once; on the way back it meets those made since."""
     search, ids = Search(keys=("C1", None)), []
     first = page = filled.search(search, 2)
     for i in range(12, 30):
-        ids += [one.event.transaction_id for one in page.decisions]
-        filled.record(made(f"t{i:02}", i, us=i))
+        ids += [decision.event.transaction_id for decision in page.decisions]
+        filled.record(decision_at(f"t{i:02}", i, us=i))
         if not page.more:
             break
         page = filled.search(search, 2, page.last)
     assert ids == ["t11", "t10", "t08", "t07", "t05", "t04", "t02", "t01"]
-    came = walk(filled, search, 3, newer=True, after=first.first)
-    assert came == ["t12", "t13", "t14", "t15"]
-    assert filled.search(search, 2, came and filled.search(search, 1).first, newer=True) == DecisionPage([])
+    newer = walk(filled, search, 3, newer=True, after=first.first)
+    assert newer == ["t12", "t13", "t14", "t15"]
+    assert filled.search(search, 2, newer and filled.search(search, 1).first, newer=True) == DecisionPage([])
 
 
-def test_decisions_of_the_same_moment_are_met_once_each(store: OnlineStore) -> None:
+def test_decisions_of_the_same_moment_appear_once_each(store: OnlineStore) -> None:
     names = {f"same{i}" for i in range(9)}
     for name in names:
-        store.record(made(name))
+        store.record(decision_at(name))
     for search in (Search(), Search(keys=("C1", None))):
         for newer in (False, True):
             found = walk(store, search, 2, newer=newer)
             assert (len(found), set(found)) == (9, names)
 
 
-def test_a_page_reads_a_bounded_number_and_says_how_far_it_came(
+def test_a_page_reads_a_limited_number_and_says_how_far_it_came(
     filled: OnlineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookup, "MOST_READ", 5)
     page = filled.search(Search(least=0, label="none", keys=("C2", None)), 50)
-    assert [one.event.transaction_id for one in page.decisions] == ["t09", "t06", "t03"]
+    assert [decision.event.transaction_id for decision in page.decisions] == ["t09", "t06", "t03"]
     assert not page.more  # the customer has no more than four
     page = filled.search(Search(least=10_000), 50)
     assert (page.decisions, page.more, page.reached) == ([], True, at(7))
@@ -148,7 +148,7 @@ def test_a_page_reads_a_bounded_number_and_says_how_far_it_came(
 
 def test_odd_ids_are_found(store: OnlineStore) -> None:
     for i, name in enumerate(("x" * 256, "a/b#c d", "Größe", "0", 'quo"te\\', "%'--", "\x01")):
-        store.record(made(name, i, customer=name, terminal=f"{name}/1"))
+        store.record(decision_at(name, i, customer=name, terminal=f"{name}/1"))
         for search in (
             Search(transaction_id=name),
             Search(keys=(name, None)),
@@ -160,7 +160,7 @@ def test_odd_ids_are_found(store: OnlineStore) -> None:
 
 def test_a_decision_from_before_the_horizon_is_found_too(store: OnlineStore) -> None:
     bring_up_to_date(store, {event("d1", HOUR - 1): 0}, HOUR, CONTRACT)
-    store.record(made("late", hour=HOUR - 2, customer="C9"))
+    store.record(decision_at("late", hour=HOUR - 2, customer="C9"))
     assert walk(store, Search(keys=("C9", None)), 5) == ["late"]
 
 
@@ -185,18 +185,20 @@ rows = st.lists(
     st.integers(1, 4),
     st.booleans(),
 )
-def test_every_search_equals_looking_at_all(
-    tmp_path_factory: pytest.TempPathFactory, told: list[Any], search: Search, limit: int, newer: bool
+def test_every_search_equals_a_scan(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Any], search: Search, limit: int, newer: bool
 ) -> None:
     store = open_at(tmp_path_factory.mktemp("search"))
-    for i, (second, fraud, who, label) in enumerate(told):
+    for i, (second, fraud, who, label) in enumerate(rows):
         store.record(
-            made(f"t{i}", second, fraud=fraud, customer=f"C{who}", terminal=f"T{who % 2}", cents=i, us=i, hour=HOUR)
+            decision_at(
+                f"t{i}", second, fraud=fraud, customer=f"C{who}", terminal=f"T{who % 2}", cents=i, us=i, hour=HOUR
+            )
         )
         if label is not None:
             store.report(f"t{i}", label)
     everything = store.decisions(100)
-    expected = [one.event.transaction_id for one in everything if search.matches(one)]
+    expected = [decision.event.transaction_id for decision in everything if search.matches(decision)]
     assert sorted(walk(store, search, limit, newer=newer)) == sorted(expected)
     store.close()
 
@@ -214,33 +216,35 @@ def test_no_search_sorts_or_reads_a_whole_table(tmp_path: Path, after: str | Non
 
 
 def without_indexes(path: Path) -> None:
-    """Turn a store into one of the version before."""
+    """Make a store like those of the previous version."""
     with contextlib.closing(sqlite3.connect(path)) as db:
         for name in indexes(2):
             db.execute(f"DROP INDEX {name}")
 
 
-def test_a_store_of_the_version_before_is_given_its_indexes(
+def test_indexes_are_created_in_a_store_of_the_previous_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = open_at(tmp_path)
-    store.record(made("a", customer="C7"))
+    store.record(decision_at("a", customer="C7"))
     store.close()
     without_indexes(store.path)
     monkeypatch.setattr("processing.store.sqlite.indexes.MANY", 0)
-    waited: list[SqliteStore] = []
-    opening = threading.Thread(target=lambda: waited.append(open_at(tmp_path, timeout=0.2)))
+    opened: list[SqliteStore] = []
+    opening = threading.Thread(target=lambda: opened.append(open_at(tmp_path, timeout=0.2)))
     with locked(store):  # longer than a call would wait
         opening.start()
         time.sleep(1.0)
-        assert waited == []
+        assert opened == []
     opening.join(30)
-    assert walk(waited[0], Search(keys=("C7", None)), 5) == ["a"]
+    assert walk(opened[0], Search(keys=("C7", None)), 5) == ["a"]
     assert "creating indexes for the 1 decisions" in caplog.text
-    waited[0].close()
+    opened[0].close()
 
 
-def test_a_store_that_cannot_be_given_an_index_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_that_cannot_be_created_raises_store_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = open_at(tmp_path)
     store.close()
     without_indexes(store.path)
@@ -251,37 +255,35 @@ def test_a_store_that_cannot_be_given_an_index_says_so(tmp_path: Path, monkeypat
 
 @pytest.mark.cloud
 class TestDynamoDB:
-    """What only the store of the cloud has to keep."""
+    """What applies to DynamoDB only."""
 
     @pytest.fixture
     def dynamo(self, online_table: str) -> DynamoStore:
         return DynamoStore(online_table, CONTRACT, timeout=PATIENT)
 
-    def test_a_table_of_the_version_before_is_searched_at_once_and_listed_by_a_run(
+    def test_a_table_of_the_previous_version_can_be_searched_and_a_run_adds_its_lists(
         self, dynamo: DynamoStore, online_table: str
     ) -> None:
         for i in range(30):
-            dynamo.record(made(f"t{i:02}", i, fraud=i % 10 == 0, customer=f"C{i % 5}", us=i))
+            dynamo.record(decision_at(f"t{i:02}", i, fraud=i % 10 == 0, customer=f"C{i % 5}", us=i))
         for name in ("t00", "t11"):
             dynamo.report(name, True)
         make_older(dynamo)
         older = DynamoStore(online_table, CONTRACT, timeout=PATIENT)
         assert not older.table.last_facts.listed
-        wanted = {
+        expected = {
             Search(keys=("C1", None)): ["t26", "t21", "t16", "t11", "t06", "t01"],
             Search(decision="fraud"): ["t20", "t10", "t00"],
             Search(label="fraud"): ["t11", "t00"],
         }
-        assert {search: walk(older, search, 2) for search in wanted} == wanted
+        assert {search: walk(older, search, 2) for search in expected} == expected
         bring_up_to_date(older, {event("d", HOUR - 1): 0}, HOUR, CONTRACT)
         assert older.table.last_facts.listed
-        assert {search: walk(older, search, 2) for search in wanted} == wanted
+        assert {search: walk(older, search, 2) for search in expected} == expected
         assert entries(older) == {"entity": 60, "fraud": 3, "label": 2}
 
-    def test_what_a_server_of_the_version_before_wrote_meanwhile_is_listed_by_the_next_run(
-        self, dynamo: DynamoStore
-    ) -> None:
-        dynamo.record(made("a"))
+    def test_a_run_lists_what_a_server_of_the_previous_version_wrote_meanwhile(self, dynamo: DynamoStore) -> None:
+        dynamo.record(decision_at("a"))
         dynamo.report("a", True)
         listed = dynamo.table.facts(dynamo.calls.ends()).listed
         make_older(dynamo)
@@ -294,9 +296,9 @@ class TestDynamoDB:
         for search in (Search(keys=("C1", None)), Search(label="fraud")):
             assert walk(dynamo, search, 2) == ["a"]
 
-    def test_a_customers_page_reads_the_customers_decisions_alone(self, dynamo: DynamoStore) -> None:
+    def test_a_page_of_a_customer_reads_only_its_decisions(self, dynamo: DynamoStore) -> None:
         for i in range(40):
-            dynamo.record(made(f"t{i:02}", i, customer="C1" if i % 20 == 0 else "C2", us=i))
+            dynamo.record(decision_at(f"t{i:02}", i, customer="C1" if i % 20 == 0 else "C2", us=i))
         read: list[str] = []
 
         def note(params: dict[str, Any], **_: Any) -> None:
@@ -308,27 +310,27 @@ class TestDynamoDB:
         assert walk(dynamo, Search(keys=("C1", None)), 10) == ["t20", "t00"]
         assert sorted(read) == ["decision/t00", "decision/t20"]
 
-    def test_a_label_that_changes_changes_its_list(self, dynamo: DynamoStore) -> None:
-        dynamo.record(made("a"))
-        for said in (True, False, False, True):
-            dynamo.report("a", said)
+    def test_a_decision_moves_between_lists_with_its_label(self, dynamo: DynamoStore) -> None:
+        dynamo.record(decision_at("a"))
+        for label in (True, False, False, True):
+            dynamo.report("a", label)
             assert entries(dynamo) == {"entity": 2, "label": 1}
-            assert walk(dynamo, Search(label="fraud"), 5) == (["a"] if said else [])
+            assert walk(dynamo, Search(label="fraud"), 5) == (["a"] if label else [])
 
 
 def entries(store: DynamoStore) -> dict[str, int]:
-    """How many items the lists have, by kind."""
+    """The number of items in lists, by the kind of list."""
     counts: dict[str, int] = {}
     for page in store.calls.dynamodb.get_paginator("scan").paginate(TableName=store.calls.table):
         for item in page["Items"]:
-            kind, *place = item["pk"]["S"].split("/")
+            kind, *rest = item["pk"]["S"].split("/")
             if kind == "list":
-                counts[place[1]] = counts.get(place[1], 0) + 1
+                counts[rest[1]] = counts.get(rest[1], 0) + 1
     return counts
 
 
 def make_older(store: DynamoStore) -> None:
-    """Turn a table into one of the version before, which had no lists."""
+    """Make a table like those of the previous version, which had no lists."""
     dynamodb, table = store.calls.dynamodb, store.calls.table
     for page in dynamodb.get_paginator("scan").paginate(TableName=table):
         for item in page["Items"]:

@@ -1,4 +1,4 @@
-"""The online store on SQLite and DynamoDB: nothing lost or counted twice, whoever writes at once or dies doing so."""
+"""The online store on SQLite and DynamoDB: nothing is lost or counted twice, whoever writes at once or dies writing."""
 
 import contextlib
 import multiprocessing
@@ -52,12 +52,12 @@ def event(
     return Event(name, hour * HOUR_US + us, cents, (customer, terminal))
 
 
-def decided(what: Event) -> Decision:
-    return Decision(what, "legit", 0.25, 0.5, "20260301T000000Z-abcde", b"\0" * 8, NOW)
+def decided(event: Event) -> Decision:
+    return Decision(event, "legit", 0.25, 0.5, "20260301T000000Z-abcde", b"\0" * 8, NOW)
 
 
 def state(store: OnlineStore, at: Event) -> dict[str, int]:
-    """What the store tells about the entities at an event, which itself counts as one."""
+    """The state of an event by column name. The event itself counts as one."""
     return dict(zip(NAMES, store.recall(at)[1], strict=True))
 
 
@@ -74,7 +74,7 @@ def sqlite_store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 @pytest.fixture(params=["sqlite", pytest.param("dynamodb", marks=pytest.mark.cloud)])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
-    """A home whose online store is of either kind, and new."""
+    """A home with a new online store of either kind."""
     if request.param == "sqlite":
         return open_home(tmp_path)
     request.getfixturevalue("online_table")
@@ -94,14 +94,14 @@ def contents(store: OnlineStore) -> list[list[Any]]:
         with sqlite3.connect(store.path) as db:
             return sorted(map(list, db.execute("SELECT entity, key, hour, n, s, q, f, g FROM buckets")))
     assert isinstance(store, DynamoStore)
-    facts, found = store.table.facts(store.calls.ends()), []
+    facts, rows = store.table.facts(store.calls.ends()), []
     for page in store.calls.dynamodb.get_paginator("scan").paginate(TableName=store.calls.table):
         for item in page["Items"]:
-            kind, *place = item["pk"]["S"].split("/")
+            kind, *rest = item["pk"]["S"].split("/")
             if kind == "day" and item["sk"]["S"] == day_key(0, "", 0, facts.era)["sk"]["S"]:
-                entity, key, day = place
-                found += [[int(entity), key, *row] for row in hours_of(int(day), item, facts)]
-    return sorted(found)
+                entity, key, day = rest
+                rows += [[int(entity), key, *row] for row in hours_of(int(day), item, facts)]
+    return sorted(rows)
 
 
 def test_a_decision_is_recorded_and_its_transaction_counted_for_later_ones(store: OnlineStore) -> None:
@@ -118,7 +118,7 @@ def test_a_decision_is_recorded_and_its_transaction_counted_for_later_ones(store
         seen = state(store, later)
         assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (2, 350)
         assert seen["customer_q_720h"] == 250**2 + 100**2
-    assert state(store, event("b", us=0))["customer_n_24h"] == 1  # at the same time: no known order
+    assert state(store, event("b", us=0))["customer_n_24h"] == 1  # at the same time, so in no known order
     assert state(store, event("b", HOUR + 24))["customer_n_24h"] == 1  # out of the window
     assert state(store, event("b", HOUR + 1, customer="C2"))["customer_n_24h"] == 1
 
@@ -178,7 +178,7 @@ def _add(address: str, worker: int, count: int) -> None:
 
 
 def test_processes_adding_to_one_entity_lose_nothing(home: Home) -> None:
-    """They also all open a store that none has made yet."""
+    """They also all open a store that does not exist yet."""
     count = 60 if isinstance(home, LocalHome) else 15
     workers = [SPAWN.Process(target=_add, args=(home.url, worker, count)) for worker in range(4)]
     for worker in workers:
@@ -191,7 +191,7 @@ def test_processes_adding_to_one_entity_lose_nothing(home: Home) -> None:
 
 
 def test_threads_share_a_store_and_leave_no_connections_behind(sqlite_store: SqliteStore) -> None:
-    """A server's worker threads come and go; its open files must not grow with them."""
+    """The worker threads of a server come and go; its open files must not add up."""
 
     def use(i: int) -> None:
         sqlite_store.record(decided(event(f"t{i}", us=i)))
@@ -231,7 +231,7 @@ def _run(target: Any, folder: Path) -> int | None:
     return process.exitcode
 
 
-def test_a_hard_kill_leaves_decision_and_counts_together(tmp_path: Path) -> None:
+def test_after_a_kill_a_decision_is_recorded_and_counted_or_neither(tmp_path: Path) -> None:
     assert _run(_record_and_die, tmp_path) == 9
     assert _run(_die_halfway, tmp_path) == 9
     store = open_at(tmp_path)
@@ -249,7 +249,7 @@ def locked(store: OnlineStore) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
-def test_a_locked_store_says_so_in_time_and_recovers(tmp_path: Path) -> None:
+def test_a_locked_store_raises_in_time_and_recovers(tmp_path: Path) -> None:
     store = open_at(tmp_path, timeout=0.2)
     with locked(store):
         began = time.monotonic()
@@ -264,7 +264,7 @@ def test_a_locked_store_says_so_in_time_and_recovers(tmp_path: Path) -> None:
     assert len(store.decisions(5)) == 1
 
 
-def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_raises_store_unavailable(tmp_path: Path) -> None:
     (tmp_path / "store.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(StoreUnavailable, match=r"store\.sqlite.*not a database"):
         open_at(tmp_path)
@@ -294,8 +294,8 @@ def test_a_store_that_a_failed_run_left_empty_takes_another_contract(home: Home)
         open_store(home, OTHER, timeout=PATIENT)
 
 
-def older(store: OnlineStore) -> None:
-    """Have a store be as it was made before fingerprints: with the digest of its contract's text alone."""
+def remove_fingerprint(store: OnlineStore) -> None:
+    """Make a store like those without fingerprints, which have only the digest of the contract's text."""
     if isinstance(store, SqliteStore):
         with sqlite3.connect(store.path) as db:
             db.execute("DELETE FROM facts WHERE name = 'fingerprint'")
@@ -307,10 +307,10 @@ def older(store: OnlineStore) -> None:
         store.calls.call("update_item", store.calls.ends(), **request)
 
 
-def test_a_store_of_before_is_known_by_its_contracts_text_and_takes_changes_from_then_on(home: Home) -> None:
+def test_a_store_without_a_fingerprint_is_recognised_by_the_text_of_its_contract(home: Home) -> None:
     store = open_store(home, CONTRACT, timeout=PATIENT)
     store.record(decided(event("a")))
-    older(store)
+    remove_fingerprint(store)
     store.close()
     for contract in (OTHER, CHEAPER):
         with pytest.raises(BadInput, match="another contract"):
@@ -321,11 +321,11 @@ def test_a_store_of_before_is_known_by_its_contracts_text_and_takes_changes_from
         open_store(home, OTHER, timeout=PATIENT)
 
 
-def test_a_store_of_before_is_known_by_a_contract_that_a_run_has_kept(tmp_path: Path) -> None:
+def test_a_store_without_a_fingerprint_is_recognised_by_the_contract_of_a_run(tmp_path: Path) -> None:
     home = open_home(tmp_path)
     store = open_store(home, CONTRACT)
     store.record(decided(event("a")))
-    older(store)
+    remove_fingerprint(store)
     store.close()
     home.write("runs/one/contract/contract.toml", CONTRACT.text.encode())
     home.write("runs/two/contract/contract.toml", OTHER.text.encode())
@@ -334,7 +334,7 @@ def test_a_store_of_before_is_known_by_a_contract_that_a_run_has_kept(tmp_path: 
         open_store(home, OTHER)
 
 
-def test_a_closed_store_opens_again_when_it_is_used(store: OnlineStore) -> None:
+def test_a_closed_store_reopens_when_it_is_used(store: OnlineStore) -> None:
     store.record(decided(event("a")))
     store.close()
     assert store.decisions(1) == [decided(event("a"))]
@@ -357,11 +357,11 @@ class TestReports:
         seen = state(store, late)
         assert (seen["terminal_delayed_n_24h"], seen["terminal_delayed_f_24h"]) == (1, 1)
 
-    def test_the_last_one_stands_however_often(self, store: OnlineStore) -> None:
+    def test_the_last_one_counts(self, store: OnlineStore) -> None:
         store.record(decided(event("a")))
-        for said in (True, True, False, True, False, False):
-            store.report("a", said)
-            assert state(store, event("b", HOUR + DELAY + 1))["terminal_delayed_f_24h"] == int(said)
+        for label in (True, True, False, True, False, False):
+            store.report("a", label)
+            assert state(store, event("b", HOUR + DELAY + 1))["terminal_delayed_f_24h"] == int(label)
         assert store.reports().labels == {"a": False}
         assert store.reports().newest["a"].event == event("a")
         assert store.reports().mark == 6
@@ -373,7 +373,7 @@ class TestReports:
 
 
 class TestRefresh:
-    """`data` is what the files hold up to hour HOUR; the API may have seen part of it, and later ones."""
+    """`data` are the rows of the tables before the hour HOUR. The API may have decided some of them, and later ones."""
 
     data = (event("d1", HOUR - 3, cents=500), event("d2", HOUR - 1, cents=700), event("d3", HOUR - 1, cents=900))
     tail = (event("d4", HOUR, us=10, cents=1100),)
@@ -384,8 +384,8 @@ class TestRefresh:
         rows = {e: int(e.transaction_id in frauds) for e in (*self.data, *self.tail, *more)}
         bring_up_to_date(store, rows, horizon, CONTRACT, **while_it_runs)
 
-    def test_sets_what_the_data_says_however_often(self, store: OnlineStore) -> None:
-        store.record(decided(self.data[0]))  # counted by the API before the data came
+    def test_sets_what_the_tables_say_however_often(self, store: OnlineStore) -> None:
+        store.record(decided(self.data[0]))  # counted by the API before a run read it
         self.refresh(store)
         once = contents(store)
         seen = state(store, event("next", us=11))
@@ -395,7 +395,7 @@ class TestRefresh:
         assert contents(store) == once
         assert state(store, event("next", us=11)) == seen
 
-    def test_the_state_says_how_far_it_reaches_and_whether_it_is_whole(self, store: OnlineStore) -> None:
+    def test_the_state_says_how_far_the_store_reaches_and_whether_it_is_complete(self, store: OnlineStore) -> None:
         assert store.state() == StoreState(False, 0, 0, None)
         began = time.time_ns() // 1000
 
@@ -403,7 +403,7 @@ class TestRefresh:
             yield [Bucket(0, "C1", HOUR - 1, 1, 100, 10_000, 0, 0)]
             raise InterruptedError
 
-        for labelled_us in (7, 9):  # the first refresh of a store, and one of a store that was whole
+        for labelled_us in (7, 9):  # the first refresh, and one of a complete store
             with pytest.raises(InterruptedError):
                 store.refresh(HOUR, interrupted(), [], 0, labelled_us=labelled_us)
             filled, horizon_us, _, since = store.state()
@@ -412,11 +412,11 @@ class TestRefresh:
             assert began <= since <= time.time_ns() // 1000
             store.refresh(HOUR, [], [], 0, labelled_us=labelled_us)
             assert store.state() == StoreState(True, HOUR * HOUR_US, labelled_us, None)
-        store.record(decided(event("told", HOUR)))
-        store.report("told", False)
-        assert store.state().labelled_us == event("told", HOUR).time_us
+        store.record(decided(event("labelled", HOUR)))
+        store.report("labelled", False)
+        assert store.state().labelled_us == event("labelled", HOUR).time_us
         store.refresh(HOUR, [], [], 0, labelled_us=11)
-        assert store.state().labelled_us == event("told", HOUR).time_us
+        assert store.state().labelled_us == event("labelled", HOUR).time_us
 
     def test_keeps_what_the_api_counted_after_the_horizon(self, store: OnlineStore) -> None:
         store.record(decided(event("live", HOUR, us=20, cents=1)))
@@ -427,7 +427,7 @@ class TestRefresh:
 
     @pytest.mark.parametrize("when", ["before", "after"])
     def test_counts_tail_events_once(self, store: OnlineStore, when: str) -> None:
-        """An event of the data's last hours may reach the API too, before the refresh or after it."""
+        """An event of the last hours in the tables may also reach the API, before the refresh or after it."""
         if when == "before":
             store.record(decided(self.tail[0]))
         self.refresh(store)
@@ -437,8 +437,8 @@ class TestRefresh:
         assert state(store, event("next", us=11))["customer_n_24h"] == 5
         assert state(store, event("next", HOUR + 1))["customer_n_24h"] == 5
 
-    def test_counts_events_ahead_once_and_when_their_time_has_come(self, store: OnlineStore) -> None:
-        """A row with a wrong clock lies ahead of the horizon over several runs."""
+    def test_counts_events_in_the_future_once_when_their_time_has_come(self, store: OnlineStore) -> None:
+        """A row with a wrong clock stays beyond the horizon of several runs."""
         ahead = event("ahead", HOUR + 20, cents=3)
         for horizon in (HOUR, HOUR + 1, HOUR + 2):
             self.refresh(store, ahead, horizon=horizon)
@@ -450,8 +450,8 @@ class TestRefresh:
             assert (seen["customer_n_720h"], seen["customer_s_720h"]) == (4 + 15 + 2, 3200 + 1500 + 3 + 100)
             self.refresh(store, ahead, horizon=horizon)
 
-    def test_keeps_what_was_decided_and_the_data_lacks(self, store: OnlineStore) -> None:
-        """A second source is late: what the API counted of it stays counted, and once when it has landed."""
+    def test_keeps_decided_transactions_that_the_tables_lack(self, store: OnlineStore) -> None:
+        """A second source is late: what the API counted of it stays counted, and counts once when its rows arrive."""
         second = [event(f"s{i}", HOUR - 2, us=i, cents=10) for i in range(3)]
         for e in second:
             store.record(decided(e))
@@ -462,7 +462,7 @@ class TestRefresh:
             assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (8, 3200 + 30 + 100)
             assert state(store, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
 
-    def test_the_row_stands_that_lands_under_the_id_of_another_decision(self, store: OnlineStore) -> None:
+    def test_a_row_of_the_tables_replaces_a_different_decision_of_its_id(self, store: OnlineStore) -> None:
         for hour in (HOUR - 2, HOUR + 1):
             store.record(decided(event(f"at {hour}", hour, customer="C7", terminal="T7", cents=3)))
             store.report(f"at {hour}", True)
@@ -476,8 +476,8 @@ class TestRefresh:
         store.report(f"at {HOUR - 2}", True)
         assert state(store, event("next", HOUR + DELAY + 2, customer="C7", terminal="T7")) == other
 
-    def test_a_report_of_another_transaction_than_the_datas_moves_no_label(self, store: OnlineStore) -> None:
-        """The id is that of a fraud of the data; what was decided and reported under it is another payment."""
+    def test_a_report_of_a_displaced_decision_changes_no_label(self, store: OnlineStore) -> None:
+        """A fraud of the tables has the id; the transaction decided and reported under that id is a different one."""
         self.refresh(store, frauds=("d1", "d4"))
         late = event("next", HOUR + DELAY + 1)
         store.record(decided(event("d1", HOUR - 3, terminal="T8")))
@@ -490,7 +490,7 @@ class TestRefresh:
             self.refresh(store, frauds=("d1", "d4"))
         assert {key: report.event.amount for key, report in store.reports().newest.items()} == {"d1": 100, "d4": 1}
 
-    def test_what_comes_late_is_counted_by_the_next_run(self, store: OnlineStore) -> None:
+    def test_a_late_transaction_is_counted_by_the_next_run(self, store: OnlineStore) -> None:
         self.refresh(store)
         before = contents(store)
         assert store.record(decided(event("late", HOUR - 1))) == decided(event("late", HOUR - 1))
@@ -501,7 +501,7 @@ class TestRefresh:
         assert state(store, event("next", us=11))["customer_n_24h"] == 6
         assert state(store, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
 
-    def test_keeps_reports_that_the_data_cannot_hold_yet(self, store: OnlineStore) -> None:
+    def test_keeps_reports_that_are_newer_than_the_tables(self, store: OnlineStore) -> None:
         for e in self.data:
             store.record(decided(e))
         store.report("d1", True)
@@ -513,24 +513,24 @@ class TestRefresh:
         self.refresh(store)
         assert state(store, late)["terminal_delayed_f_24h"] == 1
 
-    def test_a_report_of_what_the_data_knows_counts_no_second_time(self, store: OnlineStore) -> None:
+    def test_a_report_of_a_known_fraud_does_not_count_it_again(self, store: OnlineStore) -> None:
         late = event("next", HOUR + DELAY + 1)
         known = ("d1", "d4")
         self.refresh(store, frauds=known)
         for e in (*self.data, *self.tail):
             store.record(decided(e))
         assert state(store, late)["terminal_delayed_f_24h"] == 2
-        for said, frauds in ((True, 2), (True, 2), (False, 0), (False, 0), (True, 2)):
+        for label, frauds in ((True, 2), (True, 2), (False, 0), (False, 0), (True, 2)):
             for name in known:
-                store.report(name, said)
+                store.report(name, label)
             assert state(store, late)["terminal_delayed_f_24h"] == frauds
-        store.report("d2", True)  # which the data may have otherwise: a run finds out
+        store.report("d2", True)  # the tables may have another transaction: a run finds out
         assert state(store, late)["terminal_delayed_f_24h"] == 2
         self.refresh(store, frauds=known)
         assert state(store, late)["terminal_delayed_f_24h"] == 3
 
-    def test_the_horizon_goes_back_to_where_the_data_is_settled(self, store: OnlineStore) -> None:
-        """A store whose horizon a row ahead had moved counts again, and what it left out meanwhile."""
+    def test_the_horizon_can_move_back(self, store: OnlineStore) -> None:
+        """After a row with a wrong clock had moved the horizon ahead, everything left out meanwhile is counted."""
         ahead = event("ahead", HOUR + 20)
         store.record(decided(event("first", HOUR + 1)))
         store.report("first", True)
@@ -550,8 +550,8 @@ class TestRefresh:
             assert state(store, event("next", HOUR + 22)) == seen
             assert state(store, event("next", HOUR + DELAY + 3))["terminal_delayed_f_24h"] == 1
 
-    def test_the_api_goes_on_meanwhile(self, store: OnlineStore) -> None:
-        """Between two batches of buckets a decision is recorded, and counted after the horizon."""
+    def test_decisions_go_on_during_a_refresh(self, store: OnlineStore) -> None:
+        """A decision recorded between two batches of buckets counts after the horizon."""
         live: list[int] = []
 
         def decide(batch: int) -> None:
@@ -563,8 +563,8 @@ class TestRefresh:
         assert state(store, event("next", HOUR + 2))["customer_n_24h"] == 5 + len(live)
 
     @pytest.mark.parametrize("before", [HOUR - 1, HOUR + 5])
-    def test_what_is_decided_while_a_run_reads_is_not_forgotten(self, store: OnlineStore, before: int) -> None:
-        """Before its horizon or after, whether that moves on or back."""
+    def test_decisions_made_while_a_run_reads_are_counted(self, store: OnlineStore, before: int) -> None:
+        """Before its horizon or after it, whether the horizon moves on or back."""
         self.refresh(store, horizon=before)
 
         def decide(*_: int) -> None:
@@ -579,7 +579,7 @@ class TestRefresh:
 
 @pytest.mark.cloud
 class TestDynamoDB:
-    """What only the store of the cloud has to keep."""
+    """What applies to DynamoDB only."""
 
     @pytest.fixture
     def dynamo(self, online_table: str) -> DynamoStore:
@@ -587,11 +587,11 @@ class TestDynamoDB:
 
     @pytest.fixture
     def calls(self, dynamo: DynamoStore) -> list[str]:
-        """The calls that the store makes, as they go out."""
-        made: list[str] = []
+        """The calls that the store sends."""
+        sent: list[str] = []
         events = dynamo.calls.dynamodb.meta.events
-        events.register("before-send.dynamodb", lambda event_name, **_: made.append(event_name.rsplit(".", 1)[1]))
-        return made
+        events.register("before-send.dynamodb", lambda event_name, **_: sent.append(event_name.rsplit(".", 1)[1]))
+        return sent
 
     def test_a_decision_takes_two_calls(self, dynamo: DynamoStore, calls: list[str]) -> None:
         for i in range(3):
@@ -607,9 +607,9 @@ class TestDynamoDB:
             calls.clear()
             dynamo.recall(what)
             meanwhile()
-            made = dynamo.record(decided(what))
+            decision = dynamo.record(decided(what))
             assert len(calls) <= 3
-            return made
+            return decision
 
         twice = replace(decided(event("twice")), decision="fraud")
         assert decide(event("twice"), lambda: other.record(twice)) == twice
@@ -639,26 +639,26 @@ class TestDynamoDB:
         dynamo.record(odd)
         assert dynamo.recall(event("a"))[0] == odd
 
-    def test_out_of_reach_says_so_in_time(self, online_table: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and never answers
+    def test_an_unreachable_table_raises_in_time(self, online_table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts the connection and never responds
             monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{silent.getsockname()[1]}")
             began = time.monotonic()
             with pytest.raises(StoreUnavailable, match=f"table {online_table}.* does not answer in time"):
                 DynamoStore(online_table, CONTRACT, timeout=1.0)
             assert time.monotonic() - began < 10
 
-    def test_throttling_says_so_in_time(self, online_table: str) -> None:
+    def test_throttling_raises_in_time(self, online_table: str) -> None:
         store = DynamoStore(online_table, CONTRACT, timeout=PATIENT)
         store.calls.timeout = 1.0
         body = b'{"__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException", "message": "too fast"}'
-        answer = AWSResponse("https://dynamodb", 400, {}, RawAnswer(body))
+        answer = AWSResponse("https://dynamodb", 400, {}, RawResponse(body))
         store.calls.dynamodb.meta.events.register("before-send.dynamodb", lambda **_: answer)
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match="ThrottlingException"):
             store.record(decided(event("a")))
         assert 0.3 < time.monotonic() - began < 10
 
-    def test_a_table_that_is_not_there_is_named(self, online_table: str) -> None:
+    def test_the_error_for_a_missing_table_names_it(self, online_table: str) -> None:
         with pytest.raises(StoreUnavailable, match=r"no-such-table\) refused.*check its name"):
             DynamoStore("no-such-table", CONTRACT, timeout=PATIENT)
 
@@ -683,8 +683,8 @@ class TestDynamoDB:
         assert other.reports().mark == 5
 
 
-class RawAnswer:
-    """A body as botocore reads it off the wire."""
+class RawResponse:
+    """A response body as botocore reads it."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -693,7 +693,7 @@ class RawAnswer:
         yield self.body
 
 
-def test_a_store_of_an_older_kind_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_a_store_that_is_too_old_is_refused_with_a_remedy(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     SqliteStore(path, CONTRACT).close()
     with contextlib.closing(sqlite3.connect(path)) as db:
@@ -703,7 +703,7 @@ def test_a_store_of_an_older_kind_is_refused_with_what_to_do(tmp_path: Path) -> 
 
 
 def make_older(store: OnlineStore) -> None:
-    """Turn a store into one of the version before, which knew frauds and the tail by their ids alone."""
+    """Make a store like those of the previous version, which knew frauds and the tail only by their ids."""
     if isinstance(store, SqliteStore):
         with contextlib.closing(sqlite3.connect(store.path)) as db, db:
             db.execute("CREATE TABLE frauds (transaction_id TEXT PRIMARY KEY) WITHOUT ROWID")
@@ -721,8 +721,8 @@ def make_older(store: OnlineStore) -> None:
         dynamodb.put_item(TableName=table, Item={name: value for name, value in item.items() if name not in gone})
 
 
-def test_a_store_of_the_version_before_goes_on(home: Home) -> None:
-    """Its horizon may lie ahead, and it may have left out what was decided before that."""
+def test_a_store_of_the_previous_version_can_be_used(home: Home) -> None:
+    """Its horizon may lie ahead, and it may not have counted decisions before that."""
     store = open_store(home, CONTRACT, timeout=PATIENT)
     data = [event(f"d{i}", HOUR - i, us=i) for i in range(4)]
     rows: dict[Event, int | None] = dict.fromkeys(data, None) | {event("ahead", HOUR + 9): 0}

@@ -1,4 +1,4 @@
-"""Read the rows of a table with checksums, and check its files."""
+"""The data files of a table: read their rows with checksums, and check their footers."""
 
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
