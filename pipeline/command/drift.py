@@ -33,11 +33,11 @@ def drift(
     """
     from pipeline.evaluation import drift as drifting
     from pipeline.evaluation.drift_metrics import publish_metrics
-    from pipeline.evaluation.report.drift_page import drift_page
+    from pipeline.evaluation.report.drift_page import render_drift_page
 
     comparison = drifting.measure_drift(existing_home(address), drifting.parse_since(since))
     if page:
-        page.write_bytes(drift_page(comparison))
+        page.write_bytes(render_drift_page(comparison))
     if publish:
         publish_metrics(comparison)
     if as_json:

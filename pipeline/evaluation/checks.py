@@ -48,7 +48,7 @@ REASONS = "reasons for decisions"  # checked by `pipeline.evaluation.evaluation`
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckFinding:
     """What a check found: its status is passed, warning or failed; `feature` is None if it concerns all rows."""
 
     check: str
@@ -73,7 +73,7 @@ def run_checks(
     ours: Mapping[str, Any],
     training: Mapping[str, Any],
     champions: Mapping[str, Any] | None,
-) -> list[Finding]:
+) -> list[CheckFinding]:
     """The findings, failures first; a check that found nothing appears once, as passed.
 
     rows, names: the test rows and the names of their features
@@ -88,11 +88,11 @@ def run_checks(
     done = {CONSTANT, RELATION, LEAK} | ({LABELS, DRIFT} if champions else set())
     for name in (CONSTANT, RELATION, LEAK, LABELS, DRIFT):
         if name in done and not any(finding.check == name for finding in findings):
-            findings.append(Finding(name, PASSED, None, PASSED_TEXTS[name]))
+            findings.append(CheckFinding(name, PASSED, None, PASSED_TEXTS[name]))
     return sorted(findings, key=lambda finding: (FAILED, WARNING, PASSED).index(finding.status))
 
 
-def _constant(ours: Mapping[str, Any], known: Sequence[tuple[Mapping[str, Any], str]]) -> Iterator[Finding]:
+def _constant(ours: Mapping[str, Any], known: Sequence[tuple[Mapping[str, Any], str]]) -> Iterator[CheckFinding]:
     for name, one in ours["features"].items():
         if one["spread"] > 0.0:
             continue
@@ -100,13 +100,15 @@ def _constant(ours: Mapping[str, Any], known: Sequence[tuple[Mapping[str, Any], 
         for other, when in known:
             spread = other["features"].get(name, one)["spread"]
             if spread * ours["rows"] >= EXPECTED_OTHERS:
-                yield Finding(CONSTANT, FAILED, name, f"{constant}; {when}, {spread:.0%} of the rows had another value")
+                yield CheckFinding(
+                    CONSTANT, FAILED, name, f"{constant}; {when}, {spread:.0%} of the rows had another value"
+                )
                 break
         else:
-            yield Finding(CONSTANT, WARNING, name, constant)
+            yield CheckFinding(CONSTANT, WARNING, name, constant)
 
 
-def _relation(ours: Mapping[str, Any], known: Sequence[tuple[Mapping[str, Any], str]]) -> Iterator[Finding]:
+def _relation(ours: Mapping[str, Any], known: Sequence[tuple[Mapping[str, Any], str]]) -> Iterator[CheckFinding]:
     for name, one in ours["features"].items():
         for other, when in known:
             if min(ours["frauds"], other["frauds"]) < FEWEST_FRAUDS:
@@ -119,7 +121,7 @@ def _relation(ours: Mapping[str, Any], known: Sequence[tuple[Mapping[str, Any], 
                     f"{name} tells almost nothing about the label any more: its information value is "
                     f"{max(0.0, now):.2f}, down from {before:.2f} {when}; its values may belong to other transactions"
                 )
-                yield Finding(RELATION, FAILED, name, text)
+                yield CheckFinding(RELATION, FAILED, name, text)
                 break
 
 
@@ -136,7 +138,7 @@ def _information(one: Mapping[str, Any], frauds: int) -> tuple[float, float]:
 
 def _leak(
     ours: Mapping[str, Any], training: Mapping[str, Any], champions: Mapping[str, Any] | None
-) -> Iterator[Finding]:
+) -> Iterator[CheckFinding]:
     for name in ours["features"]:
         aucs = [
             (other["features"][name]["auc"], where)
@@ -150,14 +152,14 @@ def _leak(
         text = f"{name} alone separates frauds in the {where} rows with an area under the ROC curve of {auc:.3f}"
         if before is not None and before < SUSPICIOUS_AUC:
             text += f", up from {before:.3f} when the champion was tested: it may contain the label"
-            yield Finding(LEAK, FAILED, name, text)
+            yield CheckFinding(LEAK, FAILED, name, text)
         elif auc >= LEAK_AUC:
-            yield Finding(LEAK, FAILED, name, f"{text}: it may contain the label")
+            yield CheckFinding(LEAK, FAILED, name, f"{text}: it may contain the label")
         else:
-            yield Finding(LEAK, WARNING, name, text)
+            yield CheckFinding(LEAK, WARNING, name, text)
 
 
-def _labels(ours: Mapping[str, Any], champions: Mapping[str, Any]) -> Iterator[Finding]:
+def _labels(ours: Mapping[str, Any], champions: Mapping[str, Any]) -> Iterator[CheckFinding]:
     n, m = ours["rows"], champions["rows"]
     now, before = (ours["frauds"] + 0.5) / (n + 1), (champions["frauds"] + 0.5) / (m + 1)
     factor = max(now / before, before / now)
@@ -166,12 +168,12 @@ def _labels(ours: Mapping[str, Any], champions: Mapping[str, Any]) -> Iterator[F
     if factor >= LABEL_RATE_WARNING and abs(now - before) > LABEL_RATE_SIGNIFICANT * error:
         text = f"{now:.2%} of the test rows are fraud, compared with {before:.2%} when the champion was tested"
         if factor >= LABEL_RATE_FAILURE:
-            yield Finding(LABELS, FAILED, None, f"{text}: labels may be missing or mixed up")
+            yield CheckFinding(LABELS, FAILED, None, f"{text}: labels may be missing or mixed up")
         else:
-            yield Finding(LABELS, WARNING, None, text)
+            yield CheckFinding(LABELS, WARNING, None, text)
 
 
-def _drift(rows: Dataset, names: Sequence[str], champions: Mapping[str, Any]) -> Iterator[Finding]:
+def _drift(rows: Dataset, names: Sequence[str], champions: Mapping[str, Any]) -> Iterator[CheckFinding]:
     large = {name: psi for name, psi in feature_psi(rows, names, champions).items() if psi >= LARGE_PSI}
     by_chance = _psi_by_chance(rows, list(large), champions)
     for name, psi in large.items():
@@ -181,7 +183,7 @@ def _drift(rows: Dataset, names: Sequence[str], champions: Mapping[str, Any]) ->
         before, now = _missing(rows, names, champions, name)
         if abs(now - before) >= 0.05:
             text += f"; {now:.0%} of its values are missing, {'up' if now > before else 'down'} from {before:.0%}"
-        yield Finding(DRIFT, FAILED if psi >= BROKEN_PSI else WARNING, name, text)
+        yield CheckFinding(DRIFT, FAILED if psi >= BROKEN_PSI else WARNING, name, text)
 
 
 def _psi_by_chance(rows: Dataset, names: Sequence[str], champions: Mapping[str, Any]) -> dict[str, float]:

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.evaluation.bootstrap import ModelScores
-from pipeline.evaluation.checks import PASSED, PASSED_TEXTS, REASONS, WARNING, Finding, run_checks
-from pipeline.evaluation.comparison import compare_models, compare_with_best
+from pipeline.evaluation.checks import PASSED, PASSED_TEXTS, REASONS, WARNING, CheckFinding, run_checks
 from pipeline.evaluation.gate import verdict
 from pipeline.evaluation.gate_rules import GateRules
 from pipeline.evaluation.manifest import manifest_of
+from pipeline.evaluation.model_comparison import compare_models, compare_with_best
 from pipeline.evaluation.model_metrics import measure_model, metrics_in_words
 from pipeline.evaluation.model_reference import REFERENCE_FILE, feature_psi, reference_of
 from pipeline.evaluation.opponents import MeasuredVersion, Opponents, load_opponents
@@ -63,7 +63,7 @@ def evaluate(
 
     The results are {"metrics": {...}, "in_words", "champion": {"version", metrics...} or None, "comparison": {...} or
     None, "best": {...} or None, "passed_over": {version: why}, "checks": [{...}], "drift": {feature: PSI} or None,
-    "gate": {...}}: see `measure_model`, `pipeline.evaluation.comparison`, `pipeline.evaluation.checks` and
+    "gate": {...}}: see `measure_model`, `pipeline.evaluation.model_comparison`, `pipeline.evaluation.checks` and
     `pipeline.evaluation.gate`; the gate also has "notes", what to know before the model is promoted. Raises BadInput if
     the challenger may not be loaded or cannot score, CorruptModel if the champion's files are not the promoted ones.
     """
@@ -108,17 +108,17 @@ def evaluate(
     return Evaluation(rows, bundle, scores, champion, reference, results)
 
 
-def _explains(bundle: ModelBundle) -> Finding:
+def _explains(bundle: ModelBundle) -> CheckFinding:
     """Whether the model gives reasons: whoever promotes one that does not should know."""
     if bundle.explains:
-        return Finding(REASONS, PASSED, None, PASSED_TEXTS[REASONS])
+        return CheckFinding(REASONS, PASSED, None, PASSED_TEXTS[REASONS])
     text = f"the model gives no reasons for its decisions: {bundle.scorer_reason}"
     if bundle.requirements:
         text += f"; every server needs {', '.join(bundle.requirements)}"
-    return Finding(REASONS, WARNING, None, text)
+    return CheckFinding(REASONS, WARNING, None, text)
 
 
-def _notes(findings: Sequence[Finding], opponents: Opponents) -> list[str]:
+def _notes(findings: Sequence[CheckFinding], opponents: Opponents) -> list[str]:
     notes = [finding.says for finding in findings if finding.check == REASONS and finding.status == WARNING]
     notes += [
         f"the challenger was not compared with {version}, which served before: {why}"

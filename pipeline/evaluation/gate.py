@@ -1,7 +1,7 @@
 """The gate: decides whether a challenger may serve.
 
 A challenger must pass the checks (`pipeline.evaluation.checks`), reach the floor in average precision, and be no worse
-than the champion on the same rows (`pipeline.evaluation.comparison`). Without a margin, an equally good challenger
+than the champion on the same rows (`pipeline.evaluation.model_comparison`). Without a margin, an equally good one
 would be rejected half of the time, and models would rarely be renewed. It need not be better.
 
 Compared with the champion alone, each model could lose a margin, and quality would slip by one margin per run. So in
@@ -18,9 +18,9 @@ The first model has no champion; the floor and the checks decide.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.evaluation.checks import FAILED, Finding
-from pipeline.evaluation.comparison import COMPARED, in_words
+from pipeline.evaluation.checks import FAILED, CheckFinding
 from pipeline.evaluation.gate_rules import GateRules
+from pipeline.evaluation.model_comparison import COMPARED, in_words
 from pipeline.registry.versions import WAITING
 
 PASSED, REJECTED, FORCED = "passed", "rejected", "forced"
@@ -31,7 +31,7 @@ def verdict(
     average_precision: float,
     comparison: Mapping[str, Any] | None,
     champion: str | None,
-    findings: Sequence[Finding],
+    findings: Sequence[CheckFinding],
     rules: GateRules,
     why_none: str = "",
     best: Mapping[str, Any] | None = None,

@@ -78,10 +78,10 @@ class Registry:
     ) -> str:
         """Store a new version and return its name. It does not serve until it is promoted.
 
-        `files` holds bytes by name, among them model.joblib; another file may be a function of the version's name that
-        returns its bytes. `manifest` and `metrics` are JSON documents; the version, the time and the files' digests are
-        added to the manifest. No version is overwritten: if the name is taken, the next free second names it. Raises
-        Conflict if another writer puts a file into the new version's folder.
+        `files` holds bytes by name, among them model.joblib; other files may be functions of the version's name.
+        `manifest` and `metrics` are JSON documents; version, time and the files' digests are added to the manifest. No
+        version is overwritten: if the name is taken, the next free second names it. Raises Conflict if another writer
+        puts a file into the new version's folder.
         """
         model, metrics_file = files[MODEL_FILE], json_bytes(metrics)
         if callable(model):
@@ -109,10 +109,9 @@ class Registry:
         return [name for name in self._folders() if self._is_published(name)]
 
     def versions(self) -> list[Listed]:
-        """All published versions with their metrics, newest first.
+        """All published versions with their metrics, newest first; a damaged one is listed with the reason.
 
-        A damaged version is listed as such, with the reason. A damaged pointer affects only the statuses; `latest` says
-        what is wrong with it.
+        A damaged pointer affects only the statuses; `latest` says what is wrong with it.
         """
         try:
             latest = self.latest()
@@ -122,10 +121,7 @@ class Registry:
         return [list_version(self.home, name, latest) for name in sorted(names, reverse=True)]
 
     def find(self, version: str) -> str:
-        """The full name of a version, given its name or the beginning of it.
-
-        Raises NotFound naming similar ones, or BadInput if several begin so.
-        """
+        """A version's full name, from its beginning. Raises NotFound naming similar ones, BadInput for several."""
         if NAME.fullmatch(version) and self._is_published(version):
             return version
         names = self.names()
@@ -139,9 +135,9 @@ class Registry:
         raise NotFound(f"no model version {version!r} in {self.home.url}; {hint}")
 
     def open(self, version: str, latest: Latest | None = None) -> Published:
-        """A version to read; one that serves or served before is read as it was promoted.
+        """A version to read; one that was promoted is read as it was promoted. `latest`: the pointer, if already read.
 
-        `latest`: the pointer, if the caller has read it. Raises NotFound, BadInput, CorruptModel, Damaged.
+        Raises NotFound, BadInput, CorruptModel, Damaged.
         """
         latest = latest or self.latest()
         pins = latest.pins if latest else {}
@@ -185,10 +181,9 @@ class Registry:
     ) -> Latest:
         """Make a version the serving one, and pin it. Its files are verified first; `check` is called last.
 
-        `manifest`: the digest of the manifest that was evaluated; a version with another one is refused. `approved`:
-        whether a person approves, which a version that waits for approval needs. `check` raises an error if the version
-        cannot serve in this home; then nothing changes. The serving version can be promoted again only if it is not yet
-        pinned.
+        `manifest`: the digest of the evaluated manifest; a version with another one is refused. `approved`: a person
+        approves, which a version that waits needs. `check` raises an error if the version cannot serve in this home;
+        then nothing changes. The serving version can be promoted again only if it is not yet pinned.
 
         Raises NotFound, BadInput (the gate rejected it, and neither its run nor `force` overrules that; or it waits for
         approval), CorruptModel, Damaged, or AlreadyServing, also if another promotion of the same version came first.

@@ -1,7 +1,6 @@
-"""A step's view of the container it runs in, by SageMaker's contract.
+"""A step's view of its container, under SageMaker's contract.
 
-The same in a SageMaker job, where all lies under /opt/ml, and in a local run, where the environment
-variable ML_ROOT names another folder.
+In a SageMaker job everything is under /opt/ml; in a local run the environment variable ML_ROOT names another folder.
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
 """
 
@@ -16,11 +15,11 @@ from typing import NoReturn
 from processing.errors import BadInput, FraudlineError
 from processing.tracebacks import error_summary, redacted_traceback
 
-MESSAGE_LIMIT = 1024  # characters of a failure that SageMaker keeps
+MESSAGE_LIMIT = 1024  # characters of a failure that SageMaker stores
 
 
 def root() -> Path:
-    """The folder of everything a job is given and leaves."""
+    """The folder of a job's inputs and outputs."""
     return Path(os.environ.get("ML_ROOT", "/opt/ml"))
 
 
@@ -32,7 +31,7 @@ def hyperparameters() -> dict[str, str]:
 
 
 def channel(name: str) -> Path:
-    """The folder of one of a training job's inputs. Raises BadInput if the job has no such channel."""
+    """The folder of a training job's input channel. Raises BadInput if the job has no such channel."""
     folder = Path(os.environ.get(f"SM_CHANNEL_{name.upper()}", root() / "input/data" / name))
     if not folder.is_dir():
         raise BadInput(f"the training job has no channel {name!r}: {folder} does not exist")
@@ -40,24 +39,24 @@ def channel(name: str) -> Path:
 
 
 def model_dir() -> Path:
-    """Where a training job leaves its model."""
+    """The folder in which a training job leaves its model."""
     return Path(os.environ.get("SM_MODEL_DIR", root() / "model"))
 
 
 def processing_path(name: str) -> Path:
-    """The folder of one of a processing job's inputs or outputs."""
+    """The folder of a processing job's input or output."""
     return root() / "processing" / name
 
 
 def fail(message: str) -> NoReturn:
-    """End the job as failed. The message becomes the job's failure reason."""
+    """End the job as failed; the message becomes its failure reason."""
     _report(message)
     sys.exit(1)
 
 
 @contextmanager
 def reported_failures() -> Iterator[None]:
-    """Ends the job as failed if the block raises; only what is not our own error leaves a traceback."""
+    """End the job as failed if the block raises. Only an unexpected error prints a traceback."""
     try:
         yield
     except FraudlineError as error:
@@ -72,5 +71,5 @@ def _report(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
     folder = root() / "output"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("failure", "message"):  # the one is read of training jobs, the other of processing jobs
+    for name in ("failure", "message"):  # SageMaker reads the first from training jobs, the second from processing jobs
         (folder / name).write_text(message[:MESSAGE_LIMIT], encoding="utf-8")

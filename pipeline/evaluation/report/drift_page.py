@@ -8,6 +8,6 @@ from pipeline.evaluation.drift import FEWEST_UNSAMPLED
 from pipeline.evaluation.report.page import render_page
 
 
-def drift_page(drift: Mapping[str, Any]) -> bytes:
+def render_drift_page(drift: Mapping[str, Any]) -> bytes:
     """The page of what `pipeline.evaluation.drift.measure_drift` returned."""
     return render_page("drift.html", drift=drift, measures=MEASURES, fewest=FEWEST_UNSAMPLED)

@@ -14,7 +14,7 @@ from pipeline.evaluation import drift
 from pipeline.evaluation.distance import LARGE_PSI
 from pipeline.evaluation.drift_metrics import drift_metrics, publish_metrics
 from pipeline.evaluation.model_reference import chance_of, psi, reference_of
-from pipeline.evaluation.report.drift_page import drift_page
+from pipeline.evaluation.report.drift_page import render_drift_page
 from pipeline.registry.registry import Registry
 from processing.aws_client import client
 from processing.contracts import reader as contracts
@@ -133,7 +133,7 @@ def test_only_later_decisions_count_and_a_few_are_too_few(home):
     assert drift.above(found, 0.25) == []
     assert drift.measure_drift(home, START - timedelta(days=3))["decisions"] == 345
     assert drift.measure_drift(home)["decisions"] == 0  # none since the promotion, just now
-    assert "Too few transactions" in drift_page(found).decode()
+    assert "Too few transactions" in render_drift_page(found).decode()
 
 
 def test_the_command_shows_writes_and_fails(home, tmp_path):
@@ -310,7 +310,7 @@ def test_a_reference_of_an_earlier_version_needs_more_decisions(tmp_path, monkey
     assert {one["level"] for one in found["features"].values()} == {"too few"}
     shown = CliRunner().invoke(app, ["drift", "--home", str(home.folder), "--since", "2026-07-01"])
     assert "The effect of chance is unknown" in shown.stdout
-    assert "Chance is unknown" in drift_page(found).decode()
+    assert "Chance is unknown" in render_drift_page(found).decode()
     monkeypatch.setattr(drift, "FEWEST_UNSAMPLED", 500)
     assert "amount" in drift.above(drift.measure_drift(home, START), 0.25)
 

@@ -14,10 +14,10 @@ from sklearn.metrics import average_precision_score
 from pipeline.data import dataset
 from pipeline.evaluation import bootstrap
 from pipeline.evaluation.bootstrap import ModelScores, paired_differences, units
-from pipeline.evaluation.checks import FAILED, WARNING, Finding
-from pipeline.evaluation.comparison import compare_models, compare_with_best
+from pipeline.evaluation.checks import FAILED, WARNING, CheckFinding
 from pipeline.evaluation.gate import verdict
 from pipeline.evaluation.gate_rules import GateRules
+from pipeline.evaluation.model_comparison import compare_models, compare_with_best
 from pipeline.evaluation.threshold import expected_cost
 from processing.errors import BadInput
 
@@ -98,8 +98,8 @@ def test_a_model_that_only_costs_more_is_rejected(rows):
     assert "average precision" not in decision["reason"]
 
 
-WARN = Finding("feature drift", WARNING, "amount", "amount has changed")
-FAIL = Finding("label leak", FAILED, "amount", "amount may contain the label")
+WARN = CheckFinding("feature drift", WARNING, "amount", "amount has changed")
+FAIL = CheckFinding("label leak", FAILED, "amount", "amount may contain the label")
 
 
 @pytest.mark.parametrize(

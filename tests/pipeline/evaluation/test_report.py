@@ -12,11 +12,11 @@ from pipeline.data import dataset
 from pipeline.estimators.hyperparameters import Hyperparameters
 from pipeline.estimators.predict import scores
 from pipeline.evaluation.bootstrap import ModelScores
-from pipeline.evaluation.checks import FAILED, Finding
-from pipeline.evaluation.comparison import compare_models
+from pipeline.evaluation.checks import FAILED, CheckFinding
 from pipeline.evaluation.gate import verdict
 from pipeline.evaluation.gate_rules import GateRules
 from pipeline.evaluation.importance import importances
+from pipeline.evaluation.model_comparison import compare_models
 from pipeline.evaluation.model_metrics import measure_model, metrics_in_words
 from pipeline.evaluation.report.model_report import ReportInput, confusion, model_report
 from pipeline.training.fit import train
@@ -47,7 +47,7 @@ def report(evaluated, champion):
         if theirs
         else None
     )
-    finding = Finding("label leak", FAILED, "amount", "amount <b>may</b> contain the label")
+    finding = CheckFinding("label leak", FAILED, "amount", "amount <b>may</b> contain the label")
     results = {
         "metrics": metrics,
         "in_words": metrics_in_words(metrics, CONTRACT),

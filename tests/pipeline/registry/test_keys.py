@@ -79,11 +79,11 @@ class TestDocument:
     @pytest.mark.parametrize(
         ("name", "scopes", "expires", "says"),
         [
-            ("Till 1", ["score"], None, "no name for a key"),
+            ("Till 1", ["score"], None, "not a valid key name"),
             ("till", ["score"], None, "already|there is a key named"),
             ("new", [], None, "one or more of the scopes"),
             ("new", ["write"], None, "one or more of the scopes"),
-            ("new", ["score"], datetime(2020, 1, 1, tzinfo=UTC), "expired already"),
+            ("new", ["score"], datetime(2020, 1, 1, tzinfo=UTC), "already have expired"),
         ],
     )
     def test_a_wrong_key_is_not_made(self, name: str, scopes: list[str], expires: datetime | None, says: str) -> None:
