@@ -169,7 +169,7 @@ class SecretKeys:
             self._call("update_secret_version_stage", VersionStage="AWSCURRENT", **move)
         except FraudlineError:
             if self._call("get_secret_value")["VersionId"] != tag:
-                raise Conflict(f"the secret {self.arn} was changed meanwhile by someone else; try again") from None
+                raise Conflict(f"the secret {self.arn} was changed by another writer; try again") from None
             raise
         finally:  # the service deletes versions without a label in time
             self._call("update_secret_version_stage", VersionStage=label, RemoveFromVersionId=version)

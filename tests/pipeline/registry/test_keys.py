@@ -464,7 +464,7 @@ class TestCommand:
             edit_keys(place, lambda found: keys_with_new(found, f"other-{len(found)}", ["score"])[0])
             return keys_with_new(keys, "slow", ["score"])[0]
 
-        with pytest.raises(Conflict, match="someone else"):
+        with pytest.raises(Conflict, match="another writer"):
             edit_keys(place, too_late)
         assert {key.name for key in place.read()[0]} == {f"other-{i}" for i in range(10)}
 
