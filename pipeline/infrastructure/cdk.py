@@ -43,7 +43,7 @@ class Cdk:
         if words[0] == "bootstrap":  # which needs no app
             return _run(command, self.environment, shown)
         folder = self._assembly or _cache() / "cdk.out"
-        app = str(folder) if self._assembly else f"{sys.executable} -m pipeline.infrastructure.synthesize"
+        app = str(folder) if self._assembly else f"{sys.executable} -m pipeline.infrastructure.cdk_app"
         output = _run([*command, "--app", app, "--output", str(folder)], self.environment, shown)
         self._assembly = folder
         return output

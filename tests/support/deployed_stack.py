@@ -97,8 +97,8 @@ def synthesize(folder: Path) -> Path:
     given |= {"FRAUDLINE_ZONES": f"{REGION}a,{REGION}b"}
     given |= {"FRAUDLINE_EVENT_SOURCES": SOURCE, "FRAUDLINE_SETTLE_SECONDS": "2", **cdk.node_environment()}
     with patch.dict(os.environ, given):
+        from pipeline.infrastructure.cdk_app import deployment_from_environment
         from pipeline.infrastructure.stack import make_app
-        from pipeline.infrastructure.synthesize import deployment_from_environment
 
         make_app(deployment_from_environment(), folder).synth()
     return folder

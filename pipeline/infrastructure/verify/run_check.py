@@ -37,7 +37,7 @@ def run_check(name: str, arguments: Sequence[str] = (), outputs: Mapping[str, st
             module.check(system)
     finally:  # also what was found until Ctrl-C
         if options.json:
-            print(json.dumps([vars(finding) for finding in system.findings]))
+            print(json.dumps([vars(result) for result in system.results]))
         else:
             _print(str(module.__doc__).splitlines()[0], system)
     return 0 if system.sound else 1
@@ -53,9 +53,9 @@ def _options(name: str, module: Any, arguments: Sequence[str]) -> argparse.Names
 
 def _print(title: str, system: DeployedSystem) -> None:
     table = Table("", "check", "found", box=None, pad_edge=False, title=title, title_justify="left")
-    for finding in system.findings:
-        table.add_row("[green]✓[/]" if finding.holds else "[red]✗[/]", finding.check, finding.found)
+    for result in system.results:
+        table.add_row("[green]✓[/]" if result.holds else "[red]✗[/]", result.check, result.found)
     console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
     console.print(table)
-    failed = sum(not finding.holds for finding in system.findings)
-    console.print(f"{len(system.findings)} checks, {failed or 'none'} failed")
+    failed = sum(not result.holds for result in system.results)
+    console.print(f"{len(system.results)} checks, {failed or 'none'} failed")

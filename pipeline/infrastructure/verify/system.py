@@ -20,7 +20,7 @@ POLL_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """A check and its result. found: what was found instead, if it does not hold."""
 
     check: str
@@ -30,11 +30,11 @@ class Finding:
 
 @dataclass
 class DeployedSystem:
-    """The deployed system. outputs: the stack's; options: the check's own; findings: so far."""
+    """The deployed system. outputs: the stack's; options: the check's own; results: so far."""
 
     outputs: Mapping[str, str]
     options: argparse.Namespace
-    findings: list[Finding] = field(default_factory=list)
+    results: list[CheckResult] = field(default_factory=list)
 
     @cached_property
     def home(self) -> Home:
@@ -48,7 +48,7 @@ class DeployedSystem:
 
     def expect(self, check: str, holds: object, found: object = "") -> bool:
         """Record what must be true, whether it is, and what was found instead if not. Returns whether it is."""
-        self.findings.append(Finding(check, bool(holds), "" if holds else str(found)))
+        self.results.append(CheckResult(check, bool(holds), "" if holds else str(found)))
         return bool(holds)
 
     @contextmanager
@@ -64,7 +64,7 @@ class DeployedSystem:
     @property
     def sound(self) -> bool:
         """Whether all checks hold so far."""
-        return all(finding.holds for finding in self.findings)
+        return all(finding.holds for finding in self.results)
 
     def wait_for(self, result: Callable[[], Any], seconds: float) -> Any:
         """Call a function until it returns something; None after that many seconds."""

@@ -212,7 +212,7 @@ def test_without_a_region_or_credentials_the_error_says_so(monkeypatch: pytest.M
 def test_synthesizing_needs_an_account_and_a_region() -> None:
     environment: Mapping[str, str] = {"PATH": os.environ["PATH"], **cdk.node_environment()}
     app = subprocess.run(
-        [sys.executable, "-m", "pipeline.infrastructure.synthesize"], env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "pipeline.infrastructure.cdk_app"], env=environment, capture_output=True, text=True
     )
     assert app.returncode == 2
     assert "no AWS account and region" in app.stderr

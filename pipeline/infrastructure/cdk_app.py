@@ -1,4 +1,4 @@
-"""What the CDK's command line runs: `python -m pipeline.infrastructure.synthesize`. Reads the environment."""
+"""What the CDK's command line runs: `python -m pipeline.infrastructure.cdk_app`. Reads the environment."""
 
 import os
 import sys
