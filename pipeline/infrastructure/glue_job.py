@@ -17,17 +17,10 @@ from pipeline.infrastructure.home_bucket import HomeBucket
 from pipeline.infrastructure.names import DATABASE, LANDING_DATABASE
 from pipeline.infrastructure.online_table import READS, WRITES, OnlineTable
 from pipeline.infrastructure.permissions import allow, service_role
-from processing.tables.parquet import SPARK as CHECKSUMS
+from processing.job.spark_settings import SHARED
 
 LOG_PREFIX = "/fraudline/features"
 ROOT = Path(__file__).parents[2]
-SPARK_SETTINGS = {
-    **CHECKSUMS,
-    "spark.sql.session.timeZone": "UTC",
-    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-    "spark.sql.maxConcurrentOutputFileWriters": "64",
-    "spark.sql.execution.arrow.maxRecordsPerBatch": "100000",
-}
 
 
 class GlueFeatureJob(Construct):
@@ -47,7 +40,7 @@ class GlueFeatureJob(Construct):
         with tempfile.TemporaryDirectory() as folder:
             package = assets.Asset(self, "Package", path=_package(Path(folder)))
         script = assets.Asset(self, "Script", path=str(ROOT / "processing" / "job" / "glue_script.py"))
-        spark = {**SPARK_SETTINGS, "spark.executorEnv.AWS_REGION": stack.region}
+        spark = {**SHARED, "spark.executorEnv.AWS_REGION": stack.region}
         self.job = glue.CfnJob(
             self,
             "Job",

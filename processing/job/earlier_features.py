@@ -1,8 +1,8 @@
-"""The test rows as the models of before see them, so that a new model can be measured beside them.
+"""The test rows with the features of earlier models, so that a new model can be compared with them.
 
-A model scores the features of the contract that it was trained under. Where those are not the features of the home's
-contract by now, the feature job computes them as well, from the same rows of the transactions table, for the test days
-alone: runs/<run>/earlier/<digest of what decides the features>/.
+A model scores the features of the contract that it was trained under. If the home's contract has other features by now,
+the feature job computes both, from the same rows of the transactions table, the earlier ones for the test days only:
+runs/<run>/earlier/<digest of the features' definition>/.
 """
 
 import hashlib
@@ -16,27 +16,27 @@ from processing.storage.documents import read_document
 from processing.storage.home import Home
 
 POINTER = "models/latest.json"
-MOST = 3  # kinds of features that are computed beside the home's own, the champion's first
-REMEDY = "`fraudline home check` says more"
+MAX_SETS = 3  # of earlier features, the champion's first
+REMEDY = "`fraudline home check` tells more"
 
 
 def folder_of(run: str, theirs: Contract) -> str:
-    """The key of the folder with a run's test rows as a contract of before has them."""
+    """The key of the folder with a run's test rows under an earlier contract."""
     return f"runs/{run}/earlier/{hashlib.sha256(repr(FeatureSet(theirs).definition).encode()).hexdigest()[:16]}"
 
 
 def earlier_contracts(home: Home, ours: Contract, say: Callable[[str], None]) -> list[Contract]:
-    """The contracts of the version that serves and of those before it whose features are to be computed.
+    """The contracts of the serving version and of earlier ones whose features differ from the home's.
 
-    Each kind of features is there once, that of the version that serves first, at most `MOST` of them. A contract that
-    cannot be read, or whose features cannot be computed, is passed over, and `say` told why: evaluation finds no rows
-    of it then, and says that its models could not be compared. Raises Damaged for a pointer that cannot be read.
+    At most `MAX_SETS`, each with other features, the serving version's first. A contract that cannot be read, or whose
+    features cannot be computed, is skipped, and `say` gets the reason; evaluation then finds no rows for its models and
+    reports that they could not be compared. Raises Damaged for a pointer that cannot be read.
     """
     try:
         pointer = read_document(home, POINTER, "`fraudline home repair` restores it from models/history/")
     except NotFound:
         return []
-    known, found = [FeatureSet(ours).definition], list[Contract]()
+    known, contracts_found = [FeatureSet(ours).definition], list[Contract]()
     previous = pointer.get("previous")
     for version in (pointer.get("version"), *(previous if isinstance(previous, list) else [])):
         try:
@@ -50,26 +50,26 @@ def earlier_contracts(home: Home, ours: Contract, say: Callable[[str], None]) ->
         known.append(definition)
         if why := not_computable(theirs, ours):
             say(f"no features for model {version}: {why}")
-        elif len(found) < MOST:
-            found.append(theirs)
-    return found
+        elif len(contracts_found) < MAX_SETS:
+            contracts_found.append(theirs)
+    return contracts_found
 
 
 def training_contract(manifest: dict[str, object], version: str) -> Contract:
-    """The contract in a version's manifest. Raises BadInput if there is none that this code can read."""
+    """The contract in a version's manifest. Raises BadInput if there is none, or this code cannot read it."""
     part = manifest.get("contract")
     text = part.get("text") if isinstance(part, dict) else None
     if not isinstance(text, str):
-        raise BadInput(f"the manifest of {version} does not hold the contract that it was trained under")
+        raise BadInput(f"the manifest of {version} does not contain the contract that it was trained under")
     return contracts.parse(text, f"the contract of {version}")
 
 
 def not_computable(theirs: Contract, ours: Contract) -> str:
-    """Why the features of one contract cannot be computed from the transactions of another; empty if they can."""
+    """Why the features of one contract cannot be computed from the transactions of another; "" if they can."""
     has = {entity.name: entity.columns for entity in ours.entities}
     for entity in theirs.entities:
         if entity.name not in has:
-            return f"its features need the entity {entity.name!r}, which the contract does not have any more"
+            return f"its features need the entity {entity.name!r}, which the contract no longer has"
         if has[entity.name] != entity.columns:
             now = ", ".join(has[entity.name])
             return f"its entity {entity.name!r} was the column {entity.identified_by!r}, and is {now!r} now"
@@ -78,7 +78,7 @@ def not_computable(theirs: Contract, ours: Contract) -> str:
         ("category", theirs.categorical, ours.categorical),
     ):
         if missing := [name for name in wanted if name not in there]:
-            return f"its features need the {kind} {missing[0]!r}, which the contract does not have any more"
+            return f"its features need the {kind} {missing[0]!r}, which the contract no longer has"
     if theirs.amount_decimals != ours.amount_decimals:
         return f"its amounts had {theirs.amount_decimals} decimals, and have {ours.amount_decimals} now"
     return ""

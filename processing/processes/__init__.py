@@ -1,1 +1,1 @@
-"""Processes: children that end with their parent, and leases that outlive neither."""
+"""Processes: children that end with their parent, the home's lease, and memory."""

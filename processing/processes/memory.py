@@ -1,33 +1,33 @@
-"""How much memory there is: the machine's, or less where a container may not have all of it."""
+"""How much memory this process may use: the machine's, or the limit of its container."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path("/")
 GIB = 2**30
-REMEDY = "close other programs, use a machine with more, or take in files in smaller portions, and run again"
+REMEDY = "close other programs, use a machine with more memory, or fewer files at a time, and run again"
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory in bytes: what may be used in all, and what nothing uses now."""
+    """Memory in bytes: the total that may be used, and what is free."""
 
     total: int
     free: int
 
     def __str__(self) -> str:
-        return f"{self.total / GIB:.1f} GiB, of which {self.free / GIB:.1f} GiB are free"
+        return f"{self.total / GIB:.1f} GiB, {self.free / GIB:.1f} GiB free"
 
 
 def memory(root: Path = ROOT) -> Memory | None:
-    """The memory that this process may use, as the kernel tells it; None where it does not (elsewhere than on Linux).
+    """The memory that this process may use, from the kernel; None elsewhere than on Linux.
 
-    `root`: the folder in which `proc` and `sys` are.
+    `root`: the folder that contains `proc` and `sys`
     """
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
-        told = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
-        total, free = told["MemTotal"], told["MemAvailable"]
+        values = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+        total, free = values["MemTotal"], values["MemAvailable"]
     except (OSError, KeyError, ValueError, IndexError):
         return None
     for limit, used in (

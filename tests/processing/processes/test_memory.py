@@ -103,9 +103,9 @@ def killing(which: str, when: str, tmp_path: Path) -> str:
 @pytest.mark.parametrize("when", ["WARN", " started; "])
 def test_a_run_whose_java_process_is_killed_says_so(when: str, tmp_path: Path) -> None:
     said = killing("java", when, tmp_path)
-    assert "error: Features: Spark's Java process is gone, killed probably because memory ran out" in said
+    assert "error: Features: Spark's Java process is gone, probably killed because memory ran out" in said
     assert "GiB" in said
-    assert "take in files in smaller portions" in said
+    assert "fewer files at a time" in said
 
 
 OUT_OF_MEMORY = """
@@ -124,7 +124,7 @@ def test_what_java_says_of_memory_is_told_with_the_setting_that_gives_more(tmp_p
     environment = os.environ | {"PYTHONPATH": str(ROOT), "FRAUDLINE_SPARK_MEMORY": "600m"}
     command = [sys.executable, "-c", OUT_OF_MEMORY, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert "its Java process may take 600m, FRAUDLINE_SPARK_MEMORY=4g, say, gives it more" in done.stdout, done.stderr
+    assert "its Java process may use 600m on this machine. Set FRAUDLINE_SPARK_MEMORY=4g" in done.stdout, done.stderr
 
 
 def test_other_errors_are_not_taken_for_want_of_memory() -> None:

@@ -14,6 +14,7 @@ from run_sets import CONTRACT, FIRST_DAY, rows_table
 
 from pipeline.data import dataset
 from processing.errors import BadInput, Damaged
+from processing.job.spark_settings import SHARED
 from processing.storage.open import open_home
 from processing.tables.parquet import SPARK, WRITE, fault_of
 from processing.tables.schemas import features_schema
@@ -138,5 +139,4 @@ def test_a_file_with_another_number_of_rows_is_damaged(features: Any) -> None:
 
 
 def test_glue_and_a_laptop_both_verify_checksums() -> None:
-    cloud = pytest.importorskip("pipeline.infrastructure.glue_job")
-    assert SPARK.items() <= cloud.SPARK_SETTINGS.items()
+    assert SPARK.items() <= SHARED.items()
