@@ -1,4 +1,4 @@
-"""A process, named so that none is mistaken for it, not even a later one that is given the same number."""
+"""The identity of a process, which no later process with the same number shares."""
 
 import os
 import platform
@@ -15,10 +15,11 @@ ENDED = ("Z", "X")  # a zombie only waits for its parent to read its exit code
 
 @dataclass(frozen=True)
 class Process:
-    """A process of some machine.
+    """A process on some machine.
 
-    host: what the number counts on: this start of the machine, or a container on it; machine: its name, for people
-    started: when the process began, as the host writes it
+    host: where the number is unique: one boot of a machine, or one container
+    machine: the machine's name, for people
+    started: when the process started, in the host's own notation
     """
 
     host: str
@@ -33,7 +34,7 @@ class Process:
 
     @classmethod
     def parse(cls, document: Any) -> "Process | None":
-        """The process that `document()` gave; None for anything else."""
+        """The process of a document that `document()` made; None for anything else."""
         try:
             return cls(str(document["host"]), str(document["machine"]), int(document["pid"]), str(document["started"]))
         except (KeyError, TypeError, ValueError):
@@ -44,11 +45,11 @@ class Process:
         return asdict(self)
 
     def is_here(self) -> bool:
-        """Whether it is or was a process of this host, of which `is_running` can tell."""
+        """Whether it is a process of this host, so that `is_running` can tell."""
         return self.host == _host()
 
     def is_running(self) -> bool:
-        """Whether a process of this host still runs."""
+        """Whether this process of this host is still running."""
         return _started(self.pid) == self.started
 
     def __str__(self) -> str:
@@ -57,7 +58,7 @@ class Process:
 
 @cache
 def _host() -> str:
-    """Two hosts never share it: a number says nothing after a restart, or in another container."""
+    """An id that differs after a restart and in another container, where process numbers mean other processes."""
     try:
         start = (PROC / "sys/kernel/random/boot_id").read_text().strip()
         return f"{start} {os.readlink(PROC / 'self/ns/pid')}"
@@ -66,7 +67,7 @@ def _host() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this host began; None if there is none."""
+    """When a process of this host started; None if there is none."""
     if sys.platform == "linux":
         try:
             fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()

@@ -1,12 +1,11 @@
-"""Runs a command for a parent process, and ends it with all it has started as soon as the parent is gone.
+"""Runs a command for a parent process, and ends it and all it has started as soon as the parent is gone.
 
     python -I -S supervisor.py LIFELINE GRACE COMMAND...
 
-LIFELINE is the number of a pipe's end to read from, whose other end the parent alone has: however the parent ends,
-kill -9 included, the pipe ends with it. The command, and what it leaves behind when it ends, is told to end by SIGTERM
-and is killed GRACE seconds later. The exit code is the command's own; a signal that ended it ends this process too.
-`processing.processes.children` starts it. It is run as a file and imports the standard library alone, so that it starts
-at once.
+LIFELINE is the file descriptor of a pipe's read end; only the parent has the other end, which closes however the parent
+ends, kill -9 included. The command and the processes that it leaves behind get SIGTERM, then SIGKILL after GRACE
+seconds. The exit code is the command's own; a signal that ended it ends this process too. `processing.processes.children` starts
+this file as a script. It imports only the standard library, so that it starts at once.
 """
 
 import contextlib
@@ -18,10 +17,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-ASKED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NOT_STARTED = 127
 STEP_SECONDS = 0.02
-KILLED_SECONDS = 5.0  # until one that was killed is gone: only the kernel itself can hold it up
+KILLED_SECONDS = 5.0  # that killed processes may take to go
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of Linux
 
 
@@ -39,7 +38,7 @@ class Group:
         )
 
     def reap(self) -> bool:
-        """Take note of what has ended; whether any is left that is a child of this process."""
+        """Reap ended children; whether any child is left."""
         try:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 if ended[0] == self.pid:
@@ -49,7 +48,7 @@ class Group:
         return True
 
     def end(self, grace: float) -> None:
-        """Tell all to end, and kill what is left after the grace time."""
+        """Send SIGTERM to all, and SIGKILL to those left after the grace time."""
         for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, KILLED_SECONDS)):
             deadline = time.monotonic() + seconds
             self._signal(number)
@@ -61,16 +60,16 @@ class Group:
                 return
 
     def _signal(self, number: int) -> bool:
-        """Send a signal to the group; whether there was any to take it."""
+        """Send a signal to the group; whether it has any process."""
         try:
             os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):  # macOS says the latter of one that ends
+        except (ProcessLookupError, PermissionError):  # macOS raises the latter for a process that is ending
             return False
         return True
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; see the module's text."""
+    """Run the command; see the module's docstring."""
     lifeline, grace, command = int(arguments[0]), float(arguments[1]), arguments[2:]
     os.set_inheritable(lifeline, False)
     woken = _wake_on_signals()
@@ -82,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
         return NOT_STARTED
     while True:
         ready, _, _ = select.select([lifeline, woken], [], [])
-        if lifeline in ready or any(number in ASKED for number in os.read(woken, 4096)):
+        if lifeline in ready or any(number in END_SIGNALS for number in os.read(woken, 4096)):
             break
         group.reap()
         if group.status is not None:
@@ -92,18 +91,20 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _wake_on_signals() -> int:
-    """A pipe's end that can be read when a signal has come: its number is in it."""
+    """A pipe's read end, from which the number of each signal can be read."""
     woken, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-    for number in (signal.SIGCHLD, *ASKED):
+    for number in (signal.SIGCHLD, *END_SIGNALS):
         signal.signal(number, lambda *_: None)
     return woken
 
 
 def _adopt_orphans() -> None:
-    """What loses its parent below becomes a child of this process, to be waited for. Elsewhere than on Linux it is
-    init's, and only the command's own group is waited for."""
+    """Make orphaned descendants children of this process, so that it can wait for them.
+
+    Elsewhere than on Linux they become init's, and only the command's own group is waited for.
+    """
     if sys.platform == "linux":
         import ctypes
 
@@ -111,10 +112,10 @@ def _adopt_orphans() -> None:
 
 
 def _end_alike(status: int | None) -> int:
-    """The exit code of the command; if a signal ended it, that ends this process as well."""
+    """The exit code of the command; if a signal ended the command, it ends this process too."""
     code = os.waitstatus_to_exitcode(status) if status is not None else -signal.SIGKILL
     if code < 0:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the command has written its own
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the command has written its core dump
         with contextlib.suppress(OSError):  # SIGKILL has no handler to be set back
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)

@@ -1,1 +1,1 @@
-"""Synthetic transactions: a population, its habits, and the frauds among them."""
+"""Synthetic transactions: a population with its habits, and frauds."""

@@ -1,6 +1,6 @@
-"""How cards are misused: terminals that leak them, stolen cards, tested cards, accounts taken over.
+"""Fraud patterns: terminals that leak cards, stolen cards, tested cards, account takeovers.
 
-Every pattern gives its transactions of one day, and is a function of the population and the calendar day alone.
+Each gives its transactions of one day, as a function of the population and the calendar day alone.
 """
 
 import numpy as np
@@ -13,30 +13,30 @@ from processing.synthetic.population import (
     TAKEOVER,
     TERMINALS,
     TESTING,
+    DayRows,
     Habits,
     Population,
-    Rows,
     cents_of,
+    episodes,
     pick_terminals,
     seconds_of_day,
-    spells,
 )
 
 
-def leaks(population: Population, rows: Rows, day: int) -> Rows:
-    """The day's rows, of which those with cards copied at a compromised terminal are frauds; all else is as usual."""
+def leaked_cards(population: Population, rows: DayRows, day: int) -> DayRows:
+    """The day's rows, with those of cards copied at a compromised terminal marked as frauds."""
     random = population.random(TERMINALS, day)
     part = np.zeros(population.terminals)
-    places = spells(population, TERMINALS, day, 0.00016, population.terminals, 25, 45)
+    places = episodes(population, TERMINALS, day, 0.00016, population.terminals, 25, 45)
     part[places.who] = 0.65 + 0.35 * places.strength
     fraud = random.random(len(rows.customer)) < part[rows.terminal]
     return rows._replace(fraud=fraud.astype(np.int64))
 
 
-def stolen(population: Population, habits: Habits, day: int) -> Rows:
-    """For about two weeks a thief uses the card too: elsewhere, for more, at other hours."""
+def stolen_cards(population: Population, habits: Habits, day: int) -> DayRows:
+    """For about two weeks a thief also uses the card: elsewhere, for more, at other hours."""
     random = population.random(STOLEN, day)
-    cards = spells(population, STOLEN, day, 0.00007, population.customers, 10, 18)
+    cards = episodes(population, STOLEN, day, 0.00007, population.customers, 10, 18)
     uses = np.repeat(np.arange(len(cards.who)), random.poisson(0.8 + 1.4 * cards.strength))
     customer, thief, n = cards.who[uses], cards.other[uses], len(uses)
     online = random.random(n) < 0.35 + 0.25 * _fashion(population, day, 0)
@@ -45,11 +45,11 @@ def stolen(population: Population, habits: Habits, day: int) -> Rows:
     cents = cents_of(habits.spend[customer] + habits.price[terminal] + more)
     second = np.where(random.random(n) < 0.4, random.integers(0, DAY, n), seconds_of_day(random, habits, thief))
     channel = np.where(online, ONLINE, random.random(n) < 0.6)
-    return Rows(customer, terminal, second, cents, channel.astype(np.int64), np.ones(n, np.int64))
+    return DayRows(customer, terminal, second, cents, channel.astype(np.int64), np.ones(n, np.int64))
 
 
-def tested(population: Population, habits: Habits, day: int) -> Rows:
-    """A stolen number is tried with small amounts, minutes apart; then it is used."""
+def tested_cards(population: Population, habits: Habits, day: int) -> DayRows:
+    """A stolen number is tested with small amounts, minutes apart, then used."""
     random = population.random(TESTING, day)
     cards = random.integers(0, population.customers, random.poisson(0.00018 * population.customers))
     tries, uses = random.integers(3, 8, len(cards)), random.integers(1, 4, len(cards))
@@ -64,22 +64,22 @@ def tested(population: Population, habits: Habits, day: int) -> Rows:
     terminal = pick_terminals(
         random, habits, random.integers(0, population.customers, len(cards))[burst], np.full(n, True)
     )
-    return Rows(customer, terminal, second, cents, np.full(n, ONLINE), np.ones(n, np.int64))
+    return DayRows(customer, terminal, second, cents, np.full(n, ONLINE), np.ones(n, np.int64))
 
 
-def takeovers(population: Population, habits: Habits, day: int) -> Rows:
-    """For some nights somebody else orders with the customer's account."""
+def account_takeovers(population: Population, habits: Habits, day: int) -> DayRows:
+    """For some nights a thief orders from the customer's account."""
     random = population.random(TAKEOVER, day)
-    accounts = spells(population, TAKEOVER, day, 0.00012, population.customers, 3, 7)
+    accounts = episodes(population, TAKEOVER, day, 0.00012, population.customers, 3, 7)
     customer = np.repeat(accounts.who, random.poisson(0.8 + 1.6 * accounts.strength))
     n = len(customer)
     hour = random.normal(2.0 + 2.5 * _fashion(population, day, 3), 1.5, n) % 24
     terminal = pick_terminals(random, habits, random.integers(0, population.customers, n), np.full(n, True))
     cents = cents_of(habits.spend[customer] + random.normal(1.8 + 0.4 * _fashion(population, day, 4), 0.6, n))
-    return Rows(customer, terminal, (hour * 3600).astype(np.int64), cents, np.full(n, ONLINE), np.ones(n, np.int64))
+    return DayRows(customer, terminal, (hour * 3600).astype(np.int64), cents, np.full(n, ONLINE), np.ones(n, np.int64))
 
 
 def _fashion(population: Population, day: int, which: int) -> float:
-    """How thieves go about it these months: a number from -1 to 1 that wanders slowly with the calendar."""
+    """A trend in how thieves act: a number from -1 to 1 that drifts slowly with the calendar."""
     first, second = population.random(FASHION, which).uniform(0, 2 * np.pi, 2)
     return float(0.6 * np.sin(2 * np.pi * day / 210 + first) + 0.4 * np.sin(2 * np.pi * day / 97 + second))

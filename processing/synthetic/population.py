@@ -1,4 +1,4 @@
-"""Who there is and what they are used to: the population that synthetic transactions are drawn from."""
+"""The population that synthetic transactions are drawn from, and its habits."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,7 +18,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Population:
-    """Who there is: numbers of customers and terminals, and the seed that they and all they do are drawn from."""
+    """The numbers of customers and terminals, and the seed for them and everything they do."""
 
     customers: int = 5_000
     terminals: int = 2_000
@@ -35,11 +35,11 @@ class Population:
 
 
 # The first number of a stream's purpose.
-HABITS, HONEST, TRIPS, TERMINALS, STOLEN, TESTING, TAKEOVER, FASHION = range(8)
+HABITS, LEGITIMATE, TRIPS, TERMINALS, STOLEN, TESTING, TAKEOVER, FASHION = range(8)
 
 
 class Habits(NamedTuple):
-    """What customers are used to, one row each, and what terminals are like."""
+    """The habits of customers, one row each, and the properties of terminals."""
 
     rate: Floats  # purchases a day
     weekend: Floats  # factor on that at weekends
@@ -53,7 +53,7 @@ class Habits(NamedTuple):
     price: Floats  # [terminals] what is added to the logarithm of an amount
 
 
-class Rows(NamedTuple):
+class DayRows(NamedTuple):
     """Transactions of one day: codes, the second of the day, the amount in cents."""
 
     customer: Ints
@@ -64,8 +64,8 @@ class Rows(NamedTuple):
     fraud: Ints
 
 
-class Spells(NamedTuple):
-    """What lasts for days and goes on today: whom it befell, how strong it is (0 to 1), another one involved."""
+class Episodes(NamedTuple):
+    """Episodes of several days that include today: whose, how strong (0 to 1), and another customer involved."""
 
     who: Ints
     strength: Floats
@@ -73,7 +73,7 @@ class Spells(NamedTuple):
 
 
 def draw_habits(population: Population) -> Habits:
-    """The habits of a population. Places lie in towns on a square of 100 km."""
+    """The habits of a population. Homes and shops are in towns on a square of 100 km."""
     random, n, m = population.random(HABITS), population.customers, population.terminals
     towns = random.uniform(0, 100, (12, 2))
     share = random.dirichlet(np.full(12, 2.0))
@@ -102,7 +102,7 @@ def draw_habits(population: Population) -> Habits:
 def _favourites(
     random: np.random.Generator, popularity: Floats, many: int, homes: Floats, places: Floats | None, radius: Floats
 ) -> Ints:
-    """Every customer's most liked places, [customers, many]: popular, near, and a matter of taste."""
+    """Every customer's favourite places, [customers, many]: by popularity, distance and taste."""
     blocks = []
     for some in np.array_split(np.arange(len(homes)), -(-len(homes) // 500)):  # bounds the memory
         liked = popularity + random.gumbel(size=(len(some), len(popularity)))
@@ -113,10 +113,10 @@ def _favourites(
     return np.concatenate(blocks).astype(np.int64)
 
 
-def spells(
+def episodes(
     population: Population, purpose: int, day: int, rate: float, among: int, shortest: int, longest: int
-) -> Spells:
-    """The spells of a kind that go on at `day`; of `among` ones, a share `rate` begin one every day."""
+) -> Episodes:
+    """The episodes of a kind that go on at `day`; of `among` ones, a share `rate` begin one every day."""
     found = []
     for began in range(day - longest + 1, day + 1):
         random = population.random(purpose, began, 1)  # a 0 would give the stream of the day itself
@@ -124,8 +124,8 @@ def spells(
         lasts = random.integers(shortest, longest + 1, n)
         who, strength = random.integers(0, among, n), random.random(n)
         other, on = random.integers(0, population.customers, n), began + lasts > day
-        found.append(Spells(who[on], strength[on], other[on]))
-    return Spells(*map(np.concatenate, zip(*found, strict=True)))
+        found.append(Episodes(who[on], strength[on], other[on]))
+    return Episodes(*map(np.concatenate, zip(*found, strict=True)))
 
 
 def pick_terminals(random: np.random.Generator, habits: Habits, customer: Ints, online: NDArray[np.bool_]) -> Ints:
@@ -138,7 +138,7 @@ def pick_terminals(random: np.random.Generator, habits: Habits, customer: Ints, 
 
 
 def seconds_of_day(random: np.random.Generator, habits: Habits, customer: Ints) -> Ints:
-    """Times of the day by the customers' habits."""
+    """Seconds of the day by the customers' habits."""
     hour: Ints = (random.random(len(customer))[:, None] > habits.hours[customer]).sum(axis=1)
     return np.minimum(hour, 23) * 3600 + random.integers(0, 3600, len(customer))
 

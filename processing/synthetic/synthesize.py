@@ -1,11 +1,11 @@
-"""Synthetic transactions in the shape of the `transactions` contract: honest customers, and four kinds of fraud.
+"""Synthetic transactions in the shape of the `transactions` contract: legitimate customers and four kinds of fraud.
 
-Customers shop near home, at their hours, in their channels; they travel, go on sprees and buy something big now
-and then. Fraud overlaps with all of that: terminals that leak cards for weeks, stolen cards, tested cards, taken
-over accounts. Both change slowly with the calendar, so that a model ages.
+Customers shop near home, at their usual hours and in their usual channels. They travel, go on sprees and sometimes buy
+something expensive. Fraud overlaps with all of that: terminals that leak cards for weeks, stolen cards, tested cards,
+account takeovers. Both change slowly with the calendar, so that a model ages.
 
-Everything is a function of the seed and the calendar day, never of where the asking began: a later month can be
-generated on its own and is the one that a longer asking would have had.
+Everything is a function of the seed and the calendar day, not of the first day: a later month can be generated on its
+own, with the same rows as in a longer period.
 """
 
 import os
@@ -19,21 +19,21 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from processing.errors import BadInput
-from processing.synthetic.patterns import leaks, stolen, takeovers, tested
+from processing.synthetic.patterns import account_takeovers, leaked_cards, stolen_cards, tested_cards
 from processing.synthetic.population import (
     CHANNELS,
     DAY,
-    HONEST,
+    LEGITIMATE,
     ONLINE,
     TRIPS,
+    DayRows,
     Habits,
     Population,
-    Rows,
     cents_of,
     draw_habits,
+    episodes,
     pick_terminals,
     seconds_of_day,
-    spells,
 )
 from processing.tables.parquet import WRITE
 
@@ -48,14 +48,14 @@ def synthesize(
     """The transactions of `days` days from `start` (UTC) on, ordered by time; about 0.66 a customer a day.
 
     Columns: transaction_id, event_time (timestamp[us, UTC], whole seconds), amount (two decimals, > 0),
-    customer_id, terminal_id, channel, is_fraud (int8). The same arguments give the same rows, and two askings with
-    the same customers, terminals and seed give the same rows for the days they share. Raises BadInput.
+    customer_id, terminal_id, channel, is_fraud (int8). The same arguments give the same rows, and two periods with
+    the same customers, terminals and seed have the same rows for the days they share. Raises BadInput.
     """
     population = Population(customers, terminals, seed)
     if days < 1:
         raise BadInput(f"days is {days}, expected 1 or more")
     if start.year < 1970 or start.toordinal() + days > date(2200, 1, 1).toordinal():
-        raise BadInput(f"{days} days from {start} on: expected days between 1970 and 2199")
+        raise BadInput(f"{days} days from {start}: expected days between 1970 and 2199")
     habits = draw_habits(population)
     names = pa.array([f"C{code:06d}" for code in range(customers)])
     places = pa.array([f"T{code:06d}" for code in range(terminals)])
@@ -81,7 +81,7 @@ def synthesize(
 def write(table: pa.Table, path: str | Path) -> None:
     """Write a table as .csv, .csv.gz or .parquet, by the suffix; times in CSV are ISO 8601 with a Z.
 
-    The file appears under its name when it is whole, since a folder may be watched. Raises BadInput.
+    The file gets its name only when it is complete, since a folder may be watched. Raises BadInput.
     """
     path = Path(path)
     kind = next((suffix for suffix in (".csv", ".csv.gz", ".parquet") if path.name.endswith(suffix)), None)
@@ -101,17 +101,21 @@ def write(table: pa.Table, path: str | Path) -> None:
     os.replace(part, path)
 
 
-def _day(population: Population, habits: Habits, day: int) -> Rows:
+def _day(population: Population, habits: Habits, day: int) -> DayRows:
     """All transactions of a day, ordered by time."""
-    honest = _honest(population, habits, day)
-    frauds = (stolen(population, habits, day), tested(population, habits, day), takeovers(population, habits, day))
-    rows = Rows(*map(np.concatenate, zip(leaks(population, honest, day), *frauds, strict=True)))
+    legitimate = _legitimate_rows(population, habits, day)
+    frauds = (
+        stolen_cards(population, habits, day),
+        tested_cards(population, habits, day),
+        account_takeovers(population, habits, day),
+    )
+    rows = DayRows(*map(np.concatenate, zip(leaked_cards(population, legitimate, day), *frauds, strict=True)))
     order = np.argsort(rows.second, kind="stable")
-    return Rows(*(column[order] for column in rows))
+    return DayRows(*(column[order] for column in rows))
 
 
-def _honest(population: Population, habits: Habits, day: int) -> Rows:
-    random, when = population.random(HONEST, day), date.fromordinal(day)
+def _legitimate_rows(population: Population, habits: Habits, day: int) -> DayRows:
+    random, when = population.random(LEGITIMATE, day), date.fromordinal(day)
     rate = habits.rate * ((1.15, 0.9, 0.92, 0.98, 1.0, 1.15, 1.05)[when.weekday()])
     rate = rate * habits.weekend if when.weekday() >= 5 else rate
     payday = when.day >= 26 or when.day <= 2
@@ -128,7 +132,7 @@ def _honest(population: Population, habits: Habits, day: int) -> Rows:
     online = random.random(n) < 1 / (1 + np.exp(-odds))
     channel = np.where(online, ONLINE, random.random(n) < habits.contactless[customer])
     base, price = np.arange(population.customers), np.zeros(population.customers)
-    trips = spells(population, TRIPS, day, 0.004, population.customers, 3, 12)
+    trips = episodes(population, TRIPS, day, 0.004, population.customers, 3, 12)
     base[trips.who], price[trips.who] = trips.other, 0.8 * trips.strength  # who travels shops like a local, for more
     terminal = pick_terminals(random, habits, base[customer], online)
     large = np.where(random.random(n) < 0.02, random.uniform(0.8, 2.2, n), 0.0)
@@ -136,4 +140,4 @@ def _honest(population: Population, habits: Habits, day: int) -> Rows:
     logarithm += habits.spread[customer] * random.normal(size=n)
     small = online & (random.random(n) < 0.06)  # apps, songs, parking
     cents = cents_of(np.where(small, random.normal(0.9, 0.6, n), logarithm))
-    return Rows(customer, terminal, second, cents, channel.astype(np.int64), np.zeros(n, np.int64))
+    return DayRows(customer, terminal, second, cents, channel.astype(np.int64), np.zeros(n, np.int64))

@@ -54,7 +54,7 @@ def test_it_is_held_by_one_and_free_afterwards(home: Home) -> None:
     with held(home, "one") as lease:
         lease.check()
         began = time.monotonic()
-        with pytest.raises(Conflict, match=r"a run is going on in .*: run one, process \d+ of"), held(home, "two"):
+        with pytest.raises(Conflict, match=r"a run is in progress in .*: run one, process \d+ of"), held(home, "two"):
             pass
         assert time.monotonic() - began < 20  # at once, not after its duration
         lease.check()
@@ -120,7 +120,7 @@ def test_one_of_a_process_that_was_killed_is_taken_over_at_once(home: Home) -> N
         told: list[str] = []
         with hold(home, "next", say=told.append):
             assert document(home)["run"] == "next"
-    assert [line for line in told if "run killed" in line and "taken over" in line]
+    assert [line for line in told if "run killed" in line and "took it over" in line]
 
 
 def test_the_number_of_a_process_alone_holds_nothing(home: Home) -> None:
@@ -177,7 +177,7 @@ def test_it_is_renewed_by_itself(home: Home) -> None:
 def test_one_that_was_lost_is_noticed_and_not_given_back(home: Home) -> None:
     with held(home, "slow") as lease:
         change(home, owner="x", run="quick", processes=another(host="another"))
-        with pytest.raises(Conflict, match=r"run slow does not hold .* any more: run quick, "):
+        with pytest.raises(Conflict, match=r"run slow no longer holds .*: run quick, "):
             lease.check()
     assert (document(home)["owner"], document(home)["run"]) == ("x", "quick")
 
@@ -209,7 +209,7 @@ class TestChild:
 
     def test_it_does_not_begin_when_another_run_took_over(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(TOKEN, "gone")
-        with pytest.raises(Conflict, match="does not hold"), held(home, "run"):
+        with pytest.raises(Conflict, match="no longer holds"), held(home, "run"):
             pass
 
 

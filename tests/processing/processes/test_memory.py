@@ -75,7 +75,7 @@ def test_a_child_that_is_killed_is_told_with_the_memory_there_was(tmp_path: Path
     assert now is not None
     assert ended.memory.total == now.total
     said = str(ended)
-    assert f"{ended.memory.total / GIB:.1f} GiB in all" in said
+    assert f"{ended.memory.total / GIB:.1f} GiB" in said
     assert "close other programs" in said
 
 
