@@ -4,8 +4,9 @@
 
 LIFELINE is the file descriptor of a pipe's read end; only the parent has the other end, which closes however the parent
 ends, kill -9 included. The command and the processes that it leaves behind get SIGTERM, then SIGKILL after GRACE
-seconds. The exit code is the command's own; a signal that ended it ends this process too. `processing.processes.children` starts
-this file as a script. It imports only the standard library, so that it starts at once.
+seconds. The exit code is the command's own; a signal that ended it ends this process too.
+`processing.processes.children` starts this file as a script. It imports only the standard library, so that it starts
+at once.
 """
 
 import contextlib
