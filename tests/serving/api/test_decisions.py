@@ -158,7 +158,7 @@ def test_an_entity_with_the_name_of_a_filter_gets_another_parameter() -> None:
     from dataclasses import replace
 
     first, second = CONTRACT.entities
-    contract = replace(CONTRACT, entities=(replace(first, column="label"), second))
+    contract = replace(CONTRACT, entities=(replace(first, columns=("label",)), second))
     assert entity_parameters(contract) == ["entity_label", "terminal_id"]
     search = DecisionSearch(contract, "home", lambda *_, **__: None)  # type: ignore[arg-type,return-value]
     query = search.query_from_form({"entity_label": "C1", "label": "fraud", "limit": "3", "other": "x"})
