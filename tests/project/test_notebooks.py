@@ -1,5 +1,7 @@
 """The notebooks run from top to bottom, one after the other, on the small home that the first one creates."""
 
+import ast
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,6 @@ from processing.storage.open import open_home
 
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-
-pytestmark = [pytest.mark.notebooks, pytest.mark.spark, pytest.mark.slow]
 
 
 class ThisPython(AsyncKernelManager):
@@ -48,6 +48,9 @@ def run(path: Path) -> tuple[str, int]:
     return "".join(output.get("text", "") for output in outputs), charts
 
 
+@pytest.mark.notebooks
+@pytest.mark.spark
+@pytest.mark.slow
 def test_the_notebooks_run_and_end_with_another_model_and_a_rollback(home: Path) -> None:
     exploration, charts = run(NOTEBOOKS[0])
     assert "label delay of 3 days" in exploration
@@ -74,3 +77,13 @@ def test_the_notebooks_run_and_end_with_another_model_and_a_rollback(home: Path)
 def test_a_notebook_is_committed_without_outputs(path: Path) -> None:
     cells = nbformat.read(path, 4).cells
     assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_what_a_notebook_imports_of_ours_exists(path: Path) -> None:
+    code = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    for node in ast.walk(ast.parse("\n".join(code))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(("pipeline.", "processing.", "serving.")):
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")

@@ -100,7 +100,7 @@ def test_an_error_in_the_glue_script_becomes_the_job_runs_message(
 
     monkeypatch.setattr(glue_script, "SparkSession", Session)
     monkeypatch.setenv("FRAUDLINE_ONLINE_TABLE", "")
-    with pytest.raises(RuntimeError, match="there is nothing to take in"):
+    with pytest.raises(RuntimeError, match="there is nothing to read"):
         glue_script.main(["--home", str(tmp_path), "--run", "r1", "--online-table", "online", "--JOB_NAME", "x"])
     assert os.environ["FRAUDLINE_ONLINE_TABLE"] == "online"
 

@@ -129,7 +129,11 @@ def endless(path: Path) -> None:
         ("a.parquet", delta, {"unreadable: ": 1}),
         ("a.parquet", nulls, {"a.parquet claims 20,000,000 rows; a file of its size can have at most ": 1}),
         ("a.parquet", wide, {f"a.parquet has {COLUMNS + 7:,} columns; the limit is {COLUMNS:,}": 1}),
-        ("a.parquet", nested, {"a.parquet has the column 'amount' of type list<element: double>; text, numbers": 1}),
+        (
+            "a.parquet",
+            nested,
+            {"a.parquet has the column 'amount' of type list<element: double>; expected text, numbers": 1},
+        ),
         ("a.csv", header, {f"a.csv cannot be read as CSV: its header line is longer than {HEADER_BYTES:,} bytes": 1}),
         ("a.csv", names, {f"a.csv has {COLUMNS + 7:,} columns; the limit is {COLUMNS:,}": 1}),
         ("a.csv", scraps, {"wrong number of fields": 200_000}),

@@ -62,10 +62,10 @@ def troubles(client: Any) -> dict[str, str]:
     return {trouble["name"]: trouble["message"] for trouble in reply.json()["troubles"]}
 
 
-def sample(client: Any, name: str, **labels: str) -> float | None:
+def sample(client: Any, metric: str, /, **labels: str) -> float | None:
     families = text_string_to_metric_families(client.get("/metrics").text)
     samples = [sample for family in families for sample in family.samples]
-    values = [sample.value for sample in samples if (sample.name, sample.labels) == (name, labels)]
+    values = [sample.value for sample in samples if (sample.name, sample.labels) == (metric, labels)]
     return values[0] if values else None
 
 
