@@ -132,7 +132,7 @@ def endless(path: Path) -> None:
         (
             "a.parquet",
             nested,
-            {"a.parquet has the column 'amount' of type list<element: double>; expected text, numbers": 1},
+            {"a.parquet has the column 'amount' of type list<element: double>; expected": 1},
         ),
         ("a.csv", header, {f"a.csv cannot be read as CSV: its header line is longer than {HEADER_BYTES:,} bytes": 1}),
         ("a.csv", names, {f"a.csv has {COLUMNS + 7:,} columns; the limit is {COLUMNS:,}": 1}),

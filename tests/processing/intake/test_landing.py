@@ -318,9 +318,7 @@ def test_a_time_beyond_all_clocks_is_refused(kind: pa.DataType, tmp_path: Path) 
     ],
 )
 def test_a_column_that_cannot_be_read_is_named_with_its_type(column: pa.Array, kind: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        BadInput, match=rf"^rows.parquet has the column 'card_no' of type {kind}; expected text, numbers, "
-    ):
+    with pytest.raises(BadInput, match=rf"^rows.parquet has the column 'card_no' of type {kind}; expected text, "):
         in_parquet(tmp_path, card_no=column)
 
 
