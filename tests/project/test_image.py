@@ -90,6 +90,7 @@ def test_every_entry_point_of_the_pipeline_is_in_the_image() -> None:
         assert f"COPY {folder} /app/{folder}" in DOCKERFILE
 
 
+@pytest.mark.slow
 def test_the_pipelines_code_needs_only_packages_in_the_image() -> None:
     """Import training, evaluation and the API while every package that the image lacks is blocked."""
     image = {canonicalize_name(name) for name in locked("serving/requirements.txt")}
@@ -160,6 +161,7 @@ def test_an_image_names_the_code_revision_it_was_built_from(monkeypatch: pytest.
     assert code_revision() not in ("", "v1.2-3-gabc")
 
 
+@pytest.mark.slow
 def test_compiled_code_is_found_on_a_read_only_file_system(tmp_path: Path) -> None:
     """As in the image: code is compiled once, then loaded by a process that cannot write files."""
     environment = {
@@ -261,6 +263,7 @@ def test_the_image_leaves_out_exactly_what_it_could_not_import() -> None:
     assert modules - not_ignored(IGNORE, sorted(modules)) == excluded | {"processing/job/glue_script.py"}
 
 
+@pytest.mark.slow
 def test_every_command_can_be_imported_from_the_files_of_the_image(tmp_path: Path) -> None:
     files = not_ignored(IGNORE, sources())
     assert {path.split("/")[0] for path in files} == set(PACKAGES)

@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import nbformat
 import pytest
@@ -80,10 +81,17 @@ def test_a_notebook_is_committed_without_outputs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_what_a_notebook_imports_of_ours_exists(path: Path) -> None:
+def test_what_a_notebook_uses_of_our_modules_exists(path: Path) -> None:
     code = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
-    for node in ast.walk(ast.parse("\n".join(code))):
+    tree, modules = ast.parse("\n".join(code)), dict[str, object]()
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith(("pipeline.", "processing.", "serving.")):
             module = importlib.import_module(str(node.module))
             for alias in node.names:
-                assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")
+                if not hasattr(module, alias.name):
+                    modules[alias.name] = importlib.import_module(f"{node.module}.{alias.name}")
+                elif isinstance(getattr(module, alias.name), ModuleType):
+                    modules[alias.name] = getattr(module, alias.name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            assert hasattr(modules[node.value.id], node.attr)

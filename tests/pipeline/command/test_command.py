@@ -149,6 +149,7 @@ def test_ctrl_c_while_watching_says_what_happens_to_the_files(tmp_path: Path) ->
     assert "Traceback" not in stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_run_leaves_the_files_waiting_and_records_the_run(tmp_path: Path) -> None:
     home, file = tmp_path / "home", tmp_path / "transactions.parquet"
     write(synthesize(date(2026, 3, 1), 2, customers=50, terminals=20, seed=3), file)
@@ -164,6 +165,7 @@ def test_ctrl_c_in_a_run_leaves_the_files_waiting_and_records_the_run(tmp_path: 
     assert outcome["status"] == "Stopped"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -184,6 +186,7 @@ def test_bad_input_gets_one_message_and_exit_code_2(arguments: list[str], messag
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_unknown_parameter_is_reported_when_files_are_waiting(tmp_path: Path) -> None:
     (tmp_path / "home/incoming").mkdir(parents=True)
     (tmp_path / "home/incoming/rows.csv").write_text("x\n1\n")

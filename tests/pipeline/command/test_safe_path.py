@@ -41,6 +41,7 @@ def start(folder: Path, home: Path, *words: str) -> "subprocess.Popen[str]":
     return subprocess.Popen([*FRAUDLINE, *words], cwd=folder, env=environment, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_serve(hostile: Path, home: Path, workers: str) -> None:
     with start(hostile, home, "serve", "--workers", workers) as process:

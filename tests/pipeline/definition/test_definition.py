@@ -166,6 +166,7 @@ def test_jobs_are_retried_after_service_faults_and_nothing_is_cached(
             assert {"Step.SERVICE_FAULT", "Step.THROTTLING"} <= retried
 
 
+@pytest.mark.slow
 def test_building_a_definition_needs_no_credentials_or_network_and_has_no_side_effects() -> None:
     script = """
 import logging, os, socket

@@ -136,6 +136,7 @@ def test_only_later_decisions_count_and_a_few_are_too_few(home):
     assert "Too few transactions" in render_drift_page(found).decode()
 
 
+@pytest.mark.slow
 def test_the_command_shows_writes_and_fails(home, tmp_path):
     decide(home, change=lambda x: x * 2)
     page = tmp_path / "drift.html"
@@ -214,6 +215,7 @@ def figures(reference, X, entities, days, **options):  # noqa: N803
 SIZES = ((50, 1), (200, 1), (1000, 2), (5000, 7))
 
 
+@pytest.mark.slow
 def test_an_unchanged_population_raises_no_more_false_alarms_than_stated(monkeypatch):
     """120 samples, of all sizes: the number of alarms is binomial, and above 14 in one of 1000 such tests."""
     monkeypatch.setattr("pipeline.evaluation.reference_sample.ROWS", 1000)

@@ -150,6 +150,7 @@ def test_each_measure_is_compared_with_the_version_that_is_best_in_it(rows):
     assert compare_with_best(rows, scored(rows, 2), {}, CONTRACT, loss_of(rows), GateRules()) is None
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.floats(0.02, 0.2), st.sampled_from([0.01, 0.03, 0.08]), st.integers(0, 3))
 def test_many_small_losses_are_stopped_within_one_margin(step, margin, seed):

@@ -181,6 +181,7 @@ def test_a_missing_input_names_the_channel(tmp_path: Path) -> None:
 # Imports
 
 
+@pytest.mark.slow
 def test_a_scripts_modules_and_the_projects_do_not_shadow_each_other(tmp_path: Path) -> None:
     """A script imports the modules beside it, even when this project has modules with the same names."""
     names = ("model", "metrics", "threshold", "run", "home", "errors", "app", "schema")

@@ -366,6 +366,7 @@ class TestAddress:
             with TestClient(create_app(one)) as client:
                 assert client.get("/v1/decisions").status_code == 401
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "command", [["-m", "serving"], ["-m", "pipeline.command.main", "serve", "--home=~/a home"]]
     )

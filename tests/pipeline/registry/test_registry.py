@@ -223,6 +223,7 @@ def promote_all(address, versions, start, done):
         done.put((version, registry.promote(version, "a process", "race").serial))
 
 
+@pytest.mark.slow
 def test_concurrent_promotions_are_all_recorded(registry):
     versions = [publish(registry, number) for number in range(21)]
     context = multiprocessing.get_context("spawn")

@@ -103,6 +103,7 @@ def assert_serves_if_it_can(home: Home, kind: Kind, version: str, *words: str) -
     assert serves(home)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_the_command_promotes_only_what_the_homes_api_can_serve(tmp_path: Path, kind: str) -> None:
     home = begin(tmp_path)
@@ -111,6 +112,7 @@ def test_the_command_promotes_only_what_the_homes_api_can_serve(tmp_path: Path, 
     assert_serves_if_it_can(home, KINDS[kind], version, "promote", version)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["joblib", "of another contract", "needing what is not here"])
 def test_the_command_rolls_back_only_to_what_can_serve(tmp_path: Path, kind: str) -> None:
     home = begin(tmp_path)
@@ -163,6 +165,7 @@ def waiting(home: Home, version: str) -> None:
 HTMX = {"HX-Request": "true", "Origin": "http://127.0.0.1"}
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(list(KINDS)), st.booleans()), min_size=1, max_size=5))
 def test_whatever_is_clicked_in_the_console_a_server_can_start(
@@ -236,6 +239,7 @@ def test_a_missing_or_different_distribution_is_an_unmet_requirement(boosted: Pa
     assert "made with scikit-learn 0.1" in unmet_requirement({"libraries": {"scikit-learn": "0.1"}})  # an old manifest
 
 
+@pytest.mark.slow
 def test_a_model_serves_only_where_its_library_is_installed_and_else_names_it(
     boosted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,7 @@ models = st.builds(
 any_numbers = arrays(np.float64, st.tuples(st.integers(1, 20), st.just(3)), elements=st.floats(allow_infinity=False))
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(models, any_numbers)
 def test_the_score_is_that_of_scikit_learn_to_the_last_bit(made: tuple[Any, Floats], more: Floats) -> None:
@@ -385,6 +386,7 @@ def published(folder: Path, **manifest: Any) -> tuple[Registry, str]:
     return Registry(home), version
 
 
+@pytest.mark.slow
 def test_serving_prefers_packed_trees_and_needs_no_scikit_learn_for_them(tmp_path: Path) -> None:
     published(tmp_path, libraries={"scikit-learn": "0.24.2"})  # another one's pickle could not be read
     script = """

@@ -146,6 +146,7 @@ def test_the_joblib_file_of_a_packed_model_is_never_loaded(step, registry, tmp_p
     assert mark.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allowed", ["packed", "any"])
 def test_a_joblib_model_is_loaded_only_where_it_is_allowed_and_pinned(
     step, registry, trained, tmp_path, monkeypatch, allowed
@@ -180,6 +181,7 @@ def test_an_invalid_setting_is_reported(step, tmp_path, monkeypatch):
     assert "FRAUDLINE_MODELS is 'pakced', expected any or packed" in (tmp_path / "ml/output/failure").read_text()
 
 
+@pytest.mark.slow
 def test_a_worse_challenger_does_not_pass_and_a_better_one_does(step, registry):
     weak = step(1)
     registry.promote(weak["version"], "test", "first")
@@ -250,6 +252,7 @@ def test_below_the_floor_nothing_passes(step):
     assert "below the floor 0.999" in outcome["gate"]["reason"]
 
 
+@pytest.mark.slow
 def test_costs_and_comments_of_the_contract_may_change_between_champion_and_challenger(step, registry):
     """The current contract's costs apply to both."""
     first = step(30)
@@ -281,6 +284,7 @@ def other_models(trained, tmp_path, contract=WIDER):
     return {n: (*train(rows, contract, Hyperparameters(max_iterations=n, max_features=1.0)), rows) for n in (1, 30)}
 
 
+@pytest.mark.slow
 def test_a_champion_with_other_features_is_compared_on_the_same_rows(step, registry, trained, tmp_path):
     first = step(30)
     registry.promote(first["version"], "test", "first")
@@ -324,6 +328,7 @@ def test_a_champion_that_cannot_be_compared_makes_the_challenger_wait(step, regi
     assert not registry.promote(outcome["version"], "ann", "looked at it", approved=True).forced
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("contract", "training", "why"),
     [
@@ -341,6 +346,7 @@ def test_the_reason_says_why_a_champion_cannot_be_compared(step, registry, train
     assert why in outcome["gate"]["reason"]
 
 
+@pytest.mark.slow
 def test_the_challenger_is_compared_with_the_best_earlier_version_too(step, registry):
     """The champion is worse than the version before it: being no worse than the champion is not enough."""
     good, weak = step(30)["version"], step(1, "--forced-by=ann")["version"]
@@ -364,6 +370,7 @@ def test_the_challenger_is_compared_with_the_best_earlier_version_too(step, regi
     assert step(1)["gate"]["passed"]
 
 
+@pytest.mark.slow
 def test_an_earlier_version_that_cannot_be_measured_is_named(step, registry):
     damaged, serving = step(30)["version"], step(30)["version"]
     for version in (damaged, serving):
@@ -375,6 +382,7 @@ def test_an_earlier_version_that_cannot_be_measured_is_named(step, registry):
     assert any(note.startswith(f"The challenger was not compared with {damaged}") for note in outcome["gate"]["notes"])
 
 
+@pytest.mark.slow
 def test_versions_rolled_back_from_or_forced_are_not_compared_with(step, registry):
     weak, good = step(1)["version"], step(30)["version"]
     registry.promote(weak, "test", "first")

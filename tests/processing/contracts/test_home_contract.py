@@ -219,6 +219,7 @@ def test_no_command_makes_a_home_of_a_mistyped_name(words: list[str], tmp_path: 
     assert not (tmp_path / "typo").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [words for words in READERS if words[0] not in ("watch", "keys")], ids=" ".join)
 def test_no_command_that_finds_nothing_leaves_anything_in_a_folder(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("transaction_id\n1\n")

@@ -120,6 +120,7 @@ def endless(path: Path) -> None:
     path.write_bytes(gzip.compress(f"{HEADER}\n".encode() + b"x" * (1 << 27)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "write", "says"),
     [

@@ -448,6 +448,7 @@ def test_what_is_no_such_file_is_refused_by_name(name: str, data: bytes, tmp_pat
         check_file(tmp_path / name, CONTRACT, "mine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv.gz", "parquet"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.999])
 def test_a_file_that_breaks_off_is_found_out(suffix: str, share: float, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def check_every_line(data: bytes, landed: list[dict[str, Any]]) -> None:
 marks = st.sampled_from([b'"', b'""', b",", b"\n", b"\r", b"\r\n", b'",', b',"', b"\x80", b"\x00", b" "])
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     st.integers(1, 9),
@@ -97,6 +98,7 @@ def test_whatever_is_put_into_a_file_no_line_is_lost(
     check_every_line(data, read(tmp_path_factory.getbasetemp() / "any.csv", data))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.integers(2, 9), st.lists(st.integers(0, 500), min_size=1, max_size=4))
 def test_stray_quotes_lose_no_line_where_columns_are_not_looked_at_either(

@@ -211,6 +211,7 @@ payments = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from([DELAYED, AT_ONCE]),
@@ -305,6 +306,7 @@ def offline(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> di
 class TestWithSpark:
     """Some hundred streams in one computation; what is compared is what the job writes."""
 
+    @pytest.mark.slow
     def test_every_decision_was_made_on_the_features_of_the_job(
         self, spark: SparkSession, offline: dict[str, bytes], tmp_path: Path
     ) -> None:
@@ -339,6 +341,7 @@ class TestWithSpark:
         for key, row in zip(rows.ids, rows.X, strict=True):
             assert np.array_equal(row, np.frombuffer(offline[key]), equal_nan=True)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("tasks", [1, 4, 20])
     def test_features_are_the_same_in_however_many_tasks(self, spark: SparkSession, tmp_path: Path, tasks: int) -> None:
         """There is one shop, so that of several tasks all but one have no row."""
@@ -350,6 +353,7 @@ class TestWithSpark:
         for key, row in zip(rows.ids, rows.X, strict=True):
             assert np.array_equal(row, np.frombuffer(features[key]), equal_nan=True)
 
+    @pytest.mark.slow
     def test_a_few_rows_ahead_move_no_horizon_and_what_the_tables_lack_stays_counted(
         self, spark: SparkSession, tmp_path: Path
     ) -> None:

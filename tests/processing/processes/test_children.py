@@ -138,6 +138,7 @@ def test_a_command_that_is_not_there_says_so() -> None:
     assert done.stderr == "error: the command 'no-such-program' cannot be started: No such file or directory\n"
 
 
+@pytest.mark.slow
 def test_one_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     child = program(tmp_path, FAMILY)
     with pytest.raises(subprocess.TimeoutExpired):

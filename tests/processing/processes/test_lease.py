@@ -84,6 +84,7 @@ def contend(address: str, folder: str, times: int) -> None:
             time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_of_processes_that_want_it_at_once_one_has_it_at_a_time(home: Home, tmp_path: Path) -> None:
     processes: list[Any] = [SPAWN.Process(target=contend, args=(home.url, str(tmp_path), 5)) for _ in range(3)]
     for process in processes:

@@ -223,6 +223,7 @@ class TestRefusals:
             with pytest.raises(FraudlineError, match=said):
                 use()
 
+    @pytest.mark.slow
     def test_a_bucket_out_of_reach(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "https://127.0.0.1:9")
         began = time.monotonic()

@@ -176,6 +176,7 @@ runs = st.builds(
 steps = st.lists(st.builds(Decide, events) | st.builds(Label, ids, st.booleans()) | runs, max_size=14)
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(steps)
 def test_the_store_counts_what_the_model_does(tmp_path_factory: pytest.TempPathFactory, steps: list[Step]) -> None:

@@ -97,6 +97,7 @@ def searches() -> list[tuple[Search, Iterable[int]]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_search_finds_all_matches_newest_first(filled: OnlineStore) -> None:
     for search, expected in searches():
         ids = [f"t{i:02}" for i in expected]

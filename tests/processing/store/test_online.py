@@ -177,6 +177,7 @@ def _add(address: str, worker: int, count: int) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_processes_adding_to_one_entity_lose_nothing(home: Home) -> None:
     """They also all open a store that does not exist yet."""
     count = 60 if isinstance(home, LocalHome) else 15
@@ -529,6 +530,7 @@ class TestRefresh:
         self.refresh(store, frauds=known)
         assert state(store, late)["terminal_delayed_f_24h"] == 3
 
+    @pytest.mark.slow
     def test_the_horizon_can_move_back(self, store: OnlineStore) -> None:
         """After a row with a wrong clock had moved the horizon ahead, everything left out meanwhile is counted."""
         ahead = event("ahead", HOUR + 20)
@@ -562,6 +564,7 @@ class TestRefresh:
         assert live
         assert state(store, event("next", HOUR + 2))["customer_n_24h"] == 5 + len(live)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("before", [HOUR - 1, HOUR + 5])
     def test_decisions_made_while_a_run_reads_are_counted(self, store: OnlineStore, before: int) -> None:
         """Before its horizon or after it, whether the horizon moves on or back."""
@@ -721,6 +724,7 @@ def make_older(store: OnlineStore) -> None:
         dynamodb.put_item(TableName=table, Item={name: value for name, value in item.items() if name not in gone})
 
 
+@pytest.mark.slow
 def test_a_store_of_the_previous_version_can_be_used(home: Home) -> None:
     """Its horizon may lie ahead, and it may not have counted decisions before that."""
     store = open_store(home, CONTRACT, timeout=PATIENT)

@@ -26,6 +26,7 @@ def season() -> pa.Table:
     return synthesize(START, 120)
 
 
+@pytest.mark.slow
 def test_has_the_contracts_columns_and_values(season: pa.Table) -> None:
     contract = load("transactions")
     assert set(season.column_names) == set(contract.columns)

@@ -267,6 +267,7 @@ def signalled(kind: str, number: int, which: signal.Signals, monkeypatch: pytest
         signal.signal(signal.SIGTERM, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("kind", ["a file is written", "catalog commits", "catalog committed"])
 def test_a_signal_at_any_point_of_a_commit_destroys_nothing(

@@ -53,6 +53,7 @@ def key(folder: Path) -> dict[str, str]:
     return {"Authorization": f"Bearer {(folder / 'token').read_text()}"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=str)
 def test_the_document_is_kept(app: FastAPI, client: TestClient, key: dict[str, str], mode: GenerationMode) -> None:
     """Responses are as documented, what the document does not allow is refused, and there is no 5xx."""

@@ -161,6 +161,7 @@ def sent(server: Server, first: bytes, piece: bytes, limit: int) -> tuple[bytes,
 class TestHead:
     """A request before it is parsed."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("first", "piece"),
         [
@@ -261,6 +262,7 @@ class TestTime:
                 got += more
         raise AssertionError("the server did not hang up")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("pieces", "status"),
         [
@@ -330,6 +332,7 @@ def state(port: int, peer: int) -> str:
 class TestConnections:
     """The number of connections is limited."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("limit", ["connections", "files"])
     def test_idle_ones_keep_nobody_out(self, folder: Path, limit: str) -> None:
         files = 60 + connection_limits.OTHER_FILES if limit == "files" else None
@@ -359,6 +362,7 @@ class TestConnections:
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1\r\n" in answer
 
+    @pytest.mark.slow
     def test_too_few_files_are_reported(self) -> None:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         code = "from serving.api.connection_limits import max_connections; print(max_connections(50))"

@@ -39,6 +39,7 @@ def paths(client: TestClient, method: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_head_responds_like_get_without_the_body(client: TestClient) -> None:
     every = paths(client, "GET")
     assert {"/health/ready", "/health/live", "/metrics", "/v1/model", "/", "/console/runs"} <= set(every)

@@ -475,6 +475,7 @@ def below(pid: int) -> list[str]:
 class TestProcess:
     """`python -m serving` as a user sees it."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("workers", [1, 2])
     def test_serves_until_ctrl_c(self, folder: Path, workers: int) -> None:
         process = server_process(folder, FRAUDLINE_WORKERS=str(workers))
@@ -515,6 +516,7 @@ class TestProcess:
         assert len(err.splitlines()) == 1
         assert says in err
 
+    @pytest.mark.slow
     def test_workers_end_with_their_parent_even_if_it_is_killed(self, folder: Path) -> None:
         process = server_process(folder, FRAUDLINE_WORKERS="2")
         try:

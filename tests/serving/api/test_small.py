@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from serving_home import explained_home, row
 
 from processing.contracts import reader as contracts
@@ -37,6 +38,7 @@ UNWANTED = {
 }
 
 
+@pytest.mark.slow
 def test_a_server_imports_little_and_takes_little_memory(tmp_path: Path) -> None:
     explained_home(tmp_path)
     sent = json.dumps(row(contracts.load("transactions")))

@@ -259,6 +259,7 @@ def test_an_unavailable_store_is_reported_in_every_row_and_waited_for_once(tmp_p
         assert not any(answer["repeated"] for answer in again)
 
 
+@pytest.mark.slow
 def test_one_model_decides_a_batch_while_single_requests_are_answered(tmp_path: Path) -> None:
     home = serving_home(tmp_path)
     rows = rows_of("long", 500)

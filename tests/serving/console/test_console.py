@@ -211,6 +211,7 @@ def test_runs_show_accepted_and_refused_rows(tmp_path: Path, monkeypatch: pytest
         assert (page.status_code, "no permission to read the runs" in page.text) == (200, True)
 
 
+@pytest.mark.slow
 def test_drift_without_a_reference_is_reported(client: TestClient) -> None:
     part = client.get("/console/drift/measured", headers=HTMX)
     assert (part.status_code, "has no reference.json" in part.text) == (400, True)
@@ -367,6 +368,7 @@ class TestBrowser:
         yield page
         context.close()
 
+    @pytest.mark.slow
     def test_a_transaction_is_scored_by_keyboard_and_appears_in_the_stream(self, page: "Page") -> None:
         wrong: list[str] = []
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
@@ -395,6 +397,7 @@ class TestBrowser:
         overview.wait_for_selector(f"#stream tr:has-text('{name}') .label [aria-pressed=true]:text-is('fraud')")
         assert wrong == []
 
+    @pytest.mark.slow
     def test_a_promotion_is_noticed_without_reloading(self, page: "Page", guarded_folder: Path) -> None:
         registry = Registry(open_home(guarded_folder))
         before = page.inner_text("#version")

@@ -64,6 +64,7 @@ def counted(folder: Path, terminal: str) -> int:
     return dict(zip(FEATURES.state_names, state, strict=True))["terminal_n_24h"] - 1
 
 
+@pytest.mark.slow
 def test_killing_a_busy_server_loses_no_answer_and_counts_none_twice(folder: Path) -> None:
     process = server_process(folder, stdout=subprocess.DEVNULL)
     sent = [fresh(terminal_id="busy", customer_id=f"C{i % 7}") for i in range(3000)]

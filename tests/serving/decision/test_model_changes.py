@@ -63,6 +63,7 @@ def corrupted(home: Home) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_models_change_and_corrupted_ones_are_refused_without_a_failed_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

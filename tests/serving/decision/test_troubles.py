@@ -151,6 +151,7 @@ def test_requests_are_answered_while_the_disk_hangs(
     assert lines_of(lines, *names) == list(names)
 
 
+@pytest.mark.slow
 def test_requests_are_answered_while_nobody_reads_the_log(tmp_path: Path) -> None:
     serving_home(tmp_path)
     process = server_process(tmp_path)
@@ -287,6 +288,7 @@ def test_an_unfinished_refresh_is_a_trouble_until_one_finishes(tmp_path: Path, m
     assert "did not finish" in store_lag(home, CONTRACT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("days", "labelled", "expected"),
     [

@@ -330,6 +330,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_scored(
     assert files(tmp_path) == {"june.csv"}
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     explained_home(tmp_path / "home")
     path = file_of_three(tmp_path)
