@@ -5,6 +5,7 @@ import shutil
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from emulator import Emulator, create_online_table, running_emulator
@@ -15,7 +16,7 @@ from processing.aws_client import client
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("fraudline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fraudline")
-LONGEST_FIRST = ("slow", "spark", "cloud")
+LONGEST_FIRST = ("notebooks", "spark", "cloud", "slow")
 CHROMIUM = shutil.which("chromium")
 NO_CHROMIUM = "no Chromium: install Debian's package chromium"
 
@@ -32,9 +33,15 @@ def partitions(request: pytest.FixtureRequest) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the longest tests, so that no worker is left with one when the others are done."""
-    marks = len(LONGEST_FIRST)
-    items.sort(key=lambda item: next((i for i in range(marks) if item.get_closest_marker(LONGEST_FIRST[i])), marks))
+    """Begin with the files that take longest, so that no worker is left with one when the others are done.
+
+    The tests of a file stay together: what they share is set up once.
+    """
+    ranks: dict[Path, int] = {}
+    for item in items:
+        rank = next((i for i, mark in enumerate(LONGEST_FIRST) if item.get_closest_marker(mark)), len(LONGEST_FIRST))
+        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"watching {home.path('incoming')}; Ctrl-C stops")
         watch(home, start, failed)
     except KeyboardInterrupt:
-        message = "\nstopped. The next run takes in the files that wait in incoming/."
+        message = "\nstopped. The next run reads the files that wait in incoming/."
         Console(stderr=True).print(message, highlight=False)
         return INTERRUPTED
     except FraudlineError as error:

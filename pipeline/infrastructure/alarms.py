@@ -53,7 +53,7 @@ SERVICE_ALARMS = (
     # These four are 1 while the trouble lasts. Without traffic there is no metric, and no alarm.
     ServiceAlarm("StoreLost", "The online store is empty although runs have filled it; the API does not rely on it"),
     ServiceAlarm("RefreshUnfinished", "A run stopped while refreshing the online store, which is half refreshed"),
-    ServiceAlarm("HorizonOld", "Transactions are scored, but no run has taken in transactions for a long time"),
+    ServiceAlarm("HorizonOld", "Transactions are scored, but no run has read new ones for a long time"),
     ServiceAlarm("LabelsOld", "Transactions are scored, but no labels have arrived for a long time"),
     ServiceAlarm(FEATURE_DRIFT, DRIFTED, above=LARGE_PSI, service=DRIFT_SERVICE),
     ServiceAlarm(SCORE_DRIFT, DRIFTED, above=LARGE_PSI, service=DRIFT_SERVICE),

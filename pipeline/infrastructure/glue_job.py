@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class GlueFeatureJob(Construct):
-    """The Glue job that takes in files and computes features, and the databases it uses."""
+    """The Glue job that reads files and computes features, and the databases it uses."""
 
     def __init__(
         self, scope: Construct, name: str, *, home: HomeBucket, online: OnlineTable, contract: str, max_workers: int

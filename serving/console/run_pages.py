@@ -50,7 +50,7 @@ def measured_drift(request: Request, context: Context) -> Response:
 
 
 def _runs(home: Home) -> list[dict[str, Any]]:
-    """The latest runs, newest first: name, outcome (on AWS empty, because SageMaker has it), and data taken in."""
+    """The latest runs, newest first: name, outcome (on AWS empty, because SageMaker has it), and data read."""
     return [
         {"name": name, "outcome": _document(home, name, "outcome.json"), "data": _document(home, name, "features.json")}
         for name in home.folders("runs/")[: -RUNS - 1 : -1]

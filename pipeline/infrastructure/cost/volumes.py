@@ -11,7 +11,7 @@ MAXIMUM = 1e15
 class Volumes:
     """The volumes of one month.
 
-    transactions: scored by the API, and taken in by the next run
+    transactions: scored by the API, and read by the next run
     runs: of the pipeline
     tasks: of the API, running all the time
     data_gb: stored in the home

@@ -1,7 +1,7 @@
 """Verify the whole chain: a file arrives, a run starts by itself and registers a model, and latest.json is right.
 
-Name a file of transactions that is to be taken in anyway. Without one, an empty file with the contract's columns is
-used: it starts a run on the data that is there, which trains and evaluates a challenger like any run.
+Name a file of transactions that the next run should read anyway. Without one, an empty file with the contract's columns
+is used: it starts a run on the data that is there, which trains and evaluates a challenger like any run.
 """
 
 import argparse
@@ -22,7 +22,7 @@ STEPS = ("Features", "Train", "Evaluate", "Gate")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the check's own options."""
-    parser.add_argument("file", nargs="?", type=Path, help="file of transactions to take in")
+    parser.add_argument("file", nargs="?", type=Path, help="file of transactions to read")
     parser.add_argument("--start-seconds", type=float, default=600.0, help="how long to wait for the run to start")
     parser.add_argument("--run-seconds", type=float, default=7200.0, help="how long to wait for the run to end")
 
@@ -46,7 +46,7 @@ def check(system: DeployedSystem) -> None:
         system.expect(f"its step {name} succeeds", reached == "Succeeded", reached)
     system.expect("the run succeeds", status == "Succeeded", f"{status}: {execution.get('FailureReason', '')}")
     waiting = [entry.key for entry in system.home.entries(key)]
-    system.expect("the file was taken in", not waiting, waiting)
+    system.expect("a run has read the file", not waiting, waiting)
     if status == "Succeeded":
         _check_model(system, arn.rpartition("/")[2], statuses, champion.version if champion else None)
 

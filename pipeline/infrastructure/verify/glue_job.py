@@ -1,6 +1,6 @@
 """Verify the Glue job: that it is configured correctly, and that it writes a run's data sets to the right place.
 
-It starts a job run of its own, which takes in what waits in incoming/ (as any run does) and writes train and test sets
+It starts a job run of its own, which reads what waits in incoming/ (as any run does) and writes train and test sets
 under runs/verify-.../; those are removed afterwards. If the configuration is wrong, nothing is started.
 """
 

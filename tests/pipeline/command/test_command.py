@@ -145,7 +145,7 @@ def test_ctrl_c_while_watching_says_what_happens_to_the_files(tmp_path: Path) ->
     home.mkdir()
     code, stderr = interrupt(["watch"], home, lambda: (home / "runs/lease.json").exists() and not time.sleep(1.5))
     assert code == 130
-    assert "stopped. The next run takes in the files that wait in incoming/." in stderr
+    assert "stopped. The next run reads the files that wait in incoming/." in stderr
     assert "Traceback" not in stderr
 
 
