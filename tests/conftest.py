@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,6 +21,12 @@ settings.load_profile("fraudline")
 LONGEST_FIRST = ("notebooks", "spark", "cloud", "slow")
 CHROMIUM = shutil.which("chromium")
 NO_CHROMIUM = "no Chromium: install Debian's package chromium"
+
+
+def pytest_configure() -> None:
+    """Do not ignore Ctrl-C, as a test run in a shell's background does: the commands it starts would ignore it too."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
