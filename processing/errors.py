@@ -2,6 +2,8 @@
 
 import sys
 
+INTERRUPTED = 130  # the exit code after Ctrl-C
+
 
 class FraudlineError(Exception):
     """Base of every error raised on purpose. The command prints its message, never a traceback."""

@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from emulator import Emulator, create_online_table, running_emulator
@@ -15,11 +16,22 @@ from hypothesis import HealthCheck, settings
 
 from processing.aws_client import client
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("fraudline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fraudline")
 LONGEST_FIRST = ("notebooks", "spark", "cloud", "slow")
 CHROMIUM = shutil.which("chromium")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 NO_CHROMIUM = "no Chromium: install Debian's package chromium"
 
 
@@ -76,6 +88,17 @@ def chromium() -> str:
     """The path of Chromium, for the tests marked `browser`."""
     assert CHROMIUM is not None
     return CHROMIUM
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> "Iterator[Browser]":
+    """A headless Chromium that fetches nothing by itself."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -19,14 +19,13 @@ from rich.markup import escape
 from pipeline.local.abandoned_runs import close_abandoned
 from pipeline.runs.local_run import run_and_report
 from processing.contracts.home_contract import contract_for
-from processing.errors import Conflict, FraudlineError
+from processing.errors import INTERRUPTED, Conflict, FraudlineError, report
 from processing.intake.incoming import SETTLE_SECONDS, release_abandoned, waiting_files
 from processing.processes.lease import hold
 from processing.storage.home import Entry, Home
 from processing.storage.local import LocalHome
 
 POLL_SECONDS = 0.5
-INTERRUPTED = 130
 BUSY_SECONDS = 5.0  # before retrying a run that found another one in progress
 
 
@@ -59,8 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         Console(stderr=True).print(message, highlight=False)
         return INTERRUPTED
     except FraudlineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return report(error)
 
 
 def watch(home: Home, start: Callable[[], None], failed: Callable[[FraudlineError], None]) -> NoReturn:

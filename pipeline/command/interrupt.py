@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-INTERRUPTED = 130
+from processing.errors import INTERRUPTED
 
 
 def run_quietly(program: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from processing.errors import FraudlineError, report
+from processing.errors import INTERRUPTED, FraudlineError, report
 from processing.storage.open import open_home
 from processing.storage.scratch import remove_abandoned
 from serving.files.score_file import Summary, score_file
@@ -32,7 +32,7 @@ def main(options: str) -> int:
         return report(error)
     except KeyboardInterrupt:
         print("\nstopped. Nothing was written.", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     print(json.dumps(asdict(summary), indent=2) if given["as_json"] else _in_words(summary))
     if summary.broken_off:
         print(f"error: {file} is truncated at {summary.broken_off}; the rows before it are scored", file=sys.stderr)

@@ -1,7 +1,6 @@
 """The sub-packages and their imports, drawn from the code: `make diagram` writes the drawing into CONTRIBUTING.md."""
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import grimp
@@ -78,7 +77,7 @@ def mermaid(imports: Imports) -> str:
     return "\n".join([*lines, "```", ""])
 
 
-def drawn_in(page: Path) -> Iterable[str]:
+def drawn_in(page: Path) -> list[str]:
     """The drawings that a page has between its marks."""
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 

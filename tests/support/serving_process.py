@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 from serving_home import address_of, server_process
@@ -31,6 +32,14 @@ def is_ready(address: str) -> bool:
         return httpx.get(f"{address}/health/ready").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def readiness(address: str) -> dict[str, Any]:
+    """The document at /health/ready of a server that is ready."""
+    reply = httpx.get(f"{address}/health/ready")
+    assert reply.status_code == 200
+    document: dict[str, Any] = reply.json()
+    return document
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:

@@ -323,28 +323,8 @@ class TestKeys:
         assert guarded.get("/console/static/../routes.py").status_code in (401, 404)
 
 
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
 @pytest.mark.browser
 class TestBrowser:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def browser(cls, chromium: str) -> "Iterator[Browser]":
-        from playwright.sync_api import sync_playwright
-
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
-            yield browser
-            browser.close()
-
     @pytest.fixture(scope="class")
     @classmethod
     def address(cls, guarded_folder: Path, tokens: dict[str, str]) -> Iterator[str]:

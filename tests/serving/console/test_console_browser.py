@@ -9,7 +9,7 @@ import httpx
 import pytest
 from serving_home import explained_home, promote, publish, row
 from serving_process import serving
-from test_console import CONTRACT, QUIET
+from test_console import CONTRACT
 
 from pipeline.registry.registry import Registry
 from processing.storage.open import open_home
@@ -46,16 +46,6 @@ def decide(address: str, *names: str, amount: float = 950.0, **more: Any) -> Non
         for name in names:
             sent = row(CONTRACT, transaction_id=name, amount=amount, **more)
             caller.post("/v1/score", json=sent).raise_for_status()
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> "Iterator[Browser]":
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

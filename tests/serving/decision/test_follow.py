@@ -15,6 +15,7 @@ import joblib
 import numpy as np
 import pytest
 from serving_home import TestClient, begin, packed, promote, publish, row, running, serving_home, settings, trained
+from serving_process import readiness
 from structlog.testing import capture_logs
 
 from pipeline.registry.registry import POINTER, CorruptModel, Latest, Published, Registry
@@ -107,24 +108,17 @@ def test_a_damaged_model_is_refused_and_the_old_one_serves_on(tmp_path: Path, mo
         with monkeypatch.context() as whole:  # as if it was damaged between promotion and loading
             whole.setattr(Published, "verify", lambda _: None)
             promote(home, bad)
-        wait_until(lambda: ready(address)["trouble"] is not None)
-        assert (ready(address)["model_version"], bad in ready(address)["trouble"]) == (good, True)
+        wait_until(lambda: readiness(address)["trouble"] is not None)
+        assert (readiness(address)["model_version"], bad in readiness(address)["trouble"]) == (good, True)
         assert "is not the published file" in httpx.get(f"{address}/v1/model").json()["trouble"]
         time.sleep(0.3)  # several more checks
         promote(home, better)
         wait_until(lambda: caller.versions == [good, better])
-        assert ready(address)["trouble"] is None
+        assert readiness(address)["trouble"] is None
     assert {reply.status_code for reply in caller.replies} == {200}
     refusals = [line for line in lines if line["event"] == "model_refused"]
     assert [(line["log_level"], line["version"], line["serving"]) for line in refusals] == [("error", bad, good)]
     assert "sha256" in refusals[0]["why"]
-
-
-def ready(address: str) -> dict[str, Any]:
-    reply = httpx.get(f"{address}/health/ready")
-    assert reply.status_code == 200
-    document: dict[str, Any] = reply.json()
-    return document
 
 
 class Trap:

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from serving_home import begin, packed, promote, publish, row
-from serving_process import serving, wait_until
+from serving_process import readiness, serving, wait_until
 
 from pipeline.registry.registry import Published, Registry
 from pipeline.runs.traffic import Traffic
@@ -96,10 +95,3 @@ def test_models_change_and_corrupted_ones_are_refused_without_a_failed_request(
     assert [(line["level"], line["version"], line["serving"]) for line in refusals] == [
         ("error", version, first) for version in refused
     ]
-
-
-def readiness(address: str) -> dict[str, Any]:
-    reply = httpx.get(f"{address}/health/ready")
-    assert reply.status_code == 200
-    document: dict[str, Any] = reply.json()
-    return document
