@@ -1,186 +1,254 @@
-"""Sawtooth windows: what an entity did in the hours before an event. Offline for all events, online for one.
+"""Sawtooth windows: what an entity did before an event. Offline for all events, online for one.
 
-A window of W hours at time t, with b(t) the hour bucket of t, holds the entity's events whose bucket lies in
-(b(t) - W, b(t)]: whole hours at its far end, and in the current hour the events before t and the event itself.
-("Sawtooth window" is a term of the Chronon feature platform.) Events with the same timestamp have no known order, so
-none of them sees the others, and the result does not depend on the order in which they arrive.
+A window of length W consists of tiles: five minutes long up to 12 hours, an hour up to 12 days, a day beyond. For an
+event in tile b it holds the entity's events of the tiles in (b - W, b]: whole tiles at its far end, and at its near end
+the events before this one. Within the current tile, those are found in smaller tiles, down to the entity's granule (a
+second, or a minute for a busy entity). Events of one granule do not see each other, so the result does not depend on
+the order in which they arrive.
 
-A fraud window is shifted back by the label delay D: it holds the buckets in [b(t) - D - W, b(t) - D), so that no
-label is used before it can be known. The longest fraud window also gives the hours since its first and its last bucket
-with a fraud, and the number of events in it after that last bucket.
+Frauds count from when they became known, to five minutes: a fraud window holds the frauds that became known in the
+five-minute tiles [t - W, t). The rate divides them by the events that were old enough to be judged, those of the tiles
+[b - D - W, b - D) for a label delay D.
 
-All sums are exact integers: counts, amounts in minor units, and their squares. So offline and online agree bit for bit.
-Cumulative sums may wrap around 2^64; their differences are still exact.
+All state is integers, so offline and online agree bit for bit.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import add
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-HOUR_US = 3_600_000_000
-DAY_US = 24 * HOUR_US
+from processing.arrays import Ints
+from processing.features.aggregates import Aggregate, EventValues, Input, Range
+from processing.features.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, SECOND_US
+from processing.features.fraud_windows import FraudState, FraudWindow, Labels, fraud_state, fraud_states
+from processing.features.tiles import Column, EntityTiles, Tile, TileRange, merge_tiles
 
-Ints = NDArray[np.int64]
+FINEST_LEVELS = (FIVE_MINUTES_US, HOUR_US, DAY_US)
+
+
+class Window(NamedTuple):
+    """A window: its name in features, its length and the size of its tiles in microseconds."""
+
+    name: str
+    us: int
+    tile_us: int
+
+    def first_tile(self, time_us: int) -> int:
+        """The number of the first tile that it holds at a time."""
+        return (time_us - self.us) // self.tile_us + 1
+
+
+class Events(NamedTuple):
+    """Events of many entities in any order, each [n] int64: `entity` holds codes, `columns` the aggregates' inputs."""
+
+    entity: Ints
+    time_us: Ints
+    amount: Ints
+    columns: Mapping[Input, Ints]
 
 
 @dataclass(frozen=True)
-class Windows:
-    """The windows of one entity, in whole hours, shortest first."""
+class EntityWindows:
+    """The windows of one entity, shortest first, and what they hold.
 
-    hours: tuple[int, ...]
-    fraud_hours: tuple[int, ...]
-    delay_hours: int
+    levels: the tile sizes that it keeps, in microseconds, smallest first; the first one is its granule
+    """
+
+    windows: tuple[Window, ...]
+    fraud_windows: tuple[FraudWindow, ...]
+    delay_us: int
+    aggregates: tuple[Aggregate, ...]
+    levels: tuple[int, ...] = (SECOND_US, *FINEST_LEVELS)
+
+    @cached_property
+    def tile_columns(self) -> tuple[Column, ...]:
+        """The columns of a tile. The first is the number of events."""
+        return tuple(column for aggregate in self.aggregates for column in aggregate.tile_columns)
+
+    @cached_property
+    def inputs(self) -> tuple[Input, ...]:
+        """The columns that the aggregates read, each once."""
+        return tuple(dict.fromkeys(each for aggregate in self.aggregates for each in aggregate.inputs))
+
+    @cached_property
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the state's values, window after window, then those of the fraud windows."""
+        names = [
+            f"{name}_{window.name}"
+            for window in self.windows
+            for aggregate in self._of(window)
+            for name in aggregate.state_names
+        ]
+        names += [f"{name}_{window.name}" for window in self.fraud_windows for name in ("judged", "frauds", "lost")]
+        recency = ("since_first_fraud", "since_last_fraud", "after_last_fraud") if self.fraud_windows else ()
+        return (*names, *recency)
+
+    @cached_property
+    def reach(self) -> tuple[int, ...]:
+        """For each level, how many tiles before the current one a window or its near end can reach."""
+        reach = [upper // own for own, upper in zip(self.levels, self.levels[1:], strict=False)] + [0]
+        for window in self.windows:
+            level = self.levels.index(window.tile_us)
+            reach[level] = max(reach[level], window.us // window.tile_us)
+        for fraud in self.fraud_windows:
+            level = self.levels.index(fraud.tile_us)
+            reach[level] = max(reach[level], (self.delay_us + fraud.us) // fraud.tile_us)
+        return tuple(reach)
 
     @property
-    def width(self) -> int:
-        """How many columns the state has."""
-        return 3 * (len(self.hours) + len(self.fraud_hours) + (1 if self.fraud_hours else 0))
+    def lookback_us(self) -> int:
+        """How long before an event another one can still change its state."""
+        return max(tiles * size + size for tiles, size in zip(self.reach, self.levels, strict=True))
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns of the state.
+    def tile_of(self, event: EventValues) -> Tile:
+        """The tile of a single event."""
+        return tuple(value for aggregate in self.aggregates for value in aggregate.tile_of(event))
 
-        For each window: n, the count; s, the amount; q, the squares. For each fraud window: n, the count; f, the
-        frauds; g, their amount. For the longest fraud window also first and last, the hours since its first and last
-        fraud, and after, the count of events later than the last fraud; all 0 if there is no fraud.
+    def _of(self, window: Window) -> list[Aggregate]:
+        longest = window == self.windows[-1]
+        return [aggregate for aggregate in self.aggregates if longest or not aggregate.longest_only]
+
+    # Online
+
+    def state_at(self, event: EventValues, tiles: EntityTiles) -> list[int]:
+        """The state of one event's entity, in the order of `state_names`. `tiles` need not hold the event itself."""
+        time_us = event.time_us
+        frauds = fraud_state(self.fraud_windows, time_us, tiles) if self.fraud_windows else None
+        since = self._merged_since(time_us, self._edges(time_us, frauds), tiles)
+        near = [self._near(time_us, level) for level in range(len(self.levels) - 1)]
+        state: list[int] = []
+        for window in self.windows:
+            level = self.levels.index(window.tile_us)
+            parts = [since[level][window.first_tile(time_us)], *(since[i][near[i]] for i in range(level))]
+            merged = merge_tiles(self.tile_columns, parts)
+            at = 0
+            for aggregate in self.aggregates:
+                width = len(aggregate.tile_columns)
+                if window == self.windows[-1] or not aggregate.longest_only:
+                    state += aggregate.online(merged[at : at + width], event)
+                at += width
+        if frauds:
+            counts = {edge: int(tile[0]) for edge, tile in since[self._fraud_level].items()}  # type: ignore[arg-type]
+            end = self._judged_end(time_us)
+            for fraud, (count, amount) in zip(self.fraud_windows, frauds.sums, strict=True):
+                state += [counts[end - fraud.us // fraud.tile_us] - counts[end], count, amount]
+            if frauds.first is None or frauds.last is None:
+                state += [0, 0, 0]
+            else:
+                ages = (self._tiles_since(time_us, tile) for tile in (frauds.first, frauds.last))
+                state += [*ages, counts[self._after(frauds.last, end)] - counts[end]]
+        return state
+
+    def _edges(self, time_us: int, frauds: FraudState | None) -> list[set[int]]:
+        """For each level, the tiles at which something begins or ends."""
+        edges: list[set[int]] = [set() for _ in self.levels]
+        for level in range(len(self.levels) - 1):
+            edges[level].add(self._near(time_us, level))
+        for window in self.windows:
+            edges[self.levels.index(window.tile_us)].add(window.first_tile(time_us))
+        if frauds:
+            end = self._judged_end(time_us)
+            judged = edges[self._fraud_level]
+            judged |= {end, *(end - fraud.us // fraud.tile_us for fraud in self.fraud_windows)}
+            if frauds.last is not None:
+                judged.add(self._after(frauds.last, end))
+        return edges
+
+    def _merged_since(self, time_us: int, edges: Sequence[set[int]], tiles: EntityTiles) -> list[dict[int, Tile]]:
+        """For each level, all tiles from each edge up to the current tile, merged."""
+        ranges = []
+        for level, (size, some) in enumerate(zip(self.levels, edges, strict=True)):
+            ends = sorted(some | {time_us // size}, reverse=True)
+            ranges += [TileRange(level, start, end) for end, start in pairwise(ends)]
+        since: list[dict[int, Tile]] = [{time_us // size: self._nothing} for size in self.levels]
+        for (level, start, end), merged in zip(ranges, tiles.merged(ranges), strict=True):
+            since[level][start] = merge_tiles(self.tile_columns, (since[level][end], merged))
+        return since
+
+    @cached_property
+    def _nothing(self) -> Tile:
+        return merge_tiles(self.tile_columns, ())
+
+    def _near(self, time_us: int, level: int) -> int:
+        """The first tile of a level in the current tile of the next one."""
+        upper = self.levels[level + 1]
+        return time_us // upper * upper // self.levels[level]
+
+    @cached_property
+    def _fraud_level(self) -> int:
+        """The level of the tiles that frauds are divided by: one for all fraud windows."""
+        return self.levels.index(self.fraud_windows[-1].tile_us)
+
+    def _judged_end(self, time_us: int) -> int:
+        """The end of the tiles whose events are old enough to be judged."""
+        size = self.fraud_windows[-1].tile_us
+        return time_us // size - self.delay_us // size
+
+    def _after(self, last: int, end: int) -> int:
+        """The first tile of events that became old enough to be judged after the last known fraud did."""
+        size = self.fraud_windows[-1].tile_us
+        return min(last * FIVE_MINUTES_US // size - self.delay_us // size + 1, end)
+
+    def _tiles_since(self, time_us: int, known: int) -> int:
+        """The time since a fraud became known, in units of `edge_us`."""
+        unit = self.fraud_windows[-1].edge_us
+        return time_us // unit - known * FIVE_MINUTES_US // unit
+
+    # Offline
+
+    def states(self, events: Events, labels: Labels) -> Ints:
+        """The state of every event's entity at its time, [n, len(state_names)], in the order of the events.
+
+        O(n log n), however the events are spread over entities.
         """
-        behaviour = [f"{kind}_{hours}h" for hours in self.hours for kind in "nsq"]
-        frauds = [f"delayed_{kind}_{hours}h" for hours in self.fraud_hours for kind in ("n", "f", "g")]
-        recency = [f"delayed_{kind}_{hours}h" for hours in self.fraud_hours[-1:] for kind in ("first", "last", "after")]
-        return (*behaviour, *frauds, *recency)
+        n = len(events.entity)
+        if not n:
+            return np.zeros((0, len(self.state_names)), np.int64)
+        order = np.lexsort((events.time_us, events.entity))
+        entity, time_us, amount = (column[order] for column in events[:3])
+        columns = {each: events.columns[each][order] for each in self.inputs}
+        moment = np.cumsum(np.concatenate(([True], _changes(entity, time_us))))
+        starts = np.concatenate(([True], _changes(entity, time_us // self.levels[0])))
+        before = np.maximum.accumulate(np.where(starts, np.arange(n), 0))  # first event of the same granule
+        values: list[Ints] = []
+        for window in self.windows:
+            keys, _ = self._keys(entity, time_us, window.tile_us)
+            low = np.searchsorted(keys, keys - window.us // window.tile_us, side="right")
+            held = Range(time_us, moment, amount, columns, low, before)
+            values += [column for aggregate in self._of(window) for column in aggregate.offline(held)]
+        if self.fraud_windows:
+            values += self._fraud_states(labels, entity, time_us)
+        states = np.empty((n, len(values)), np.int64)
+        states[order] = np.stack(values, axis=1)
+        return states
 
-    def fraud_edges(self, hour: int) -> tuple[int, int]:
-        """The hours at which the longest fraud window of an event in `hour` starts and ends."""
-        delayed = hour - self.delay_hours
-        return delayed - self.fraud_hours[-1], delayed
+    def _fraud_states(self, labels: Labels, entity: Ints, time_us: Ints) -> list[Ints]:
+        size, frauds = self.fraud_windows[-1].tile_us, fraud_states(self.fraud_windows, labels, entity, time_us)
+        keys, tile = self._keys(entity, time_us, size)
+        delay = self.delay_us // size
+        high = np.searchsorted(keys, keys - delay, side="left")
+        values: list[Ints] = []
+        for fraud, (count, amount) in zip(self.fraud_windows, frauds.sums, strict=True):
+            low = np.searchsorted(keys, keys - delay - fraud.us // size, side="left")
+            values += [high - low, count, amount]
+        some, unit = frauds.last >= 0, self.fraud_windows[-1].edge_us
+        ages = [time_us // unit - known * FIVE_MINUTES_US // unit for known in (frauds.first, frauds.last)]
+        last = frauds.last * FIVE_MINUTES_US // size - tile  # in tiles after the current one
+        after = high - np.minimum(np.searchsorted(keys, keys + last - delay, side="right"), high)
+        return [*values, *(np.where(some, each, 0) for each in (*ages, after))]
 
-    @property
-    def lookback_hours(self) -> int:
-        """How many whole hours before the current one the windows reach."""
-        return max(self.hours[-1] - 1, self.delay_hours + max(self.fraud_hours, default=-self.delay_hours))
-
-
-def hour_of(time_us: Ints) -> Ints:
-    """The hour bucket of times in microseconds since 1970."""
-    return time_us // HOUR_US
-
-
-def sawtooth(windows: Windows, entity: Ints, time_us: Ints, amount: Ints, fraud: Ints) -> Ints:
-    """The state of every event's entity at its time, [n, len(windows.columns)] int64, in the order of the input.
-
-    `entity` holds codes, `time_us` microseconds since 1970, `amount` minor units, `fraud` 0 or 1; each [n] int64, in
-    any order. O(n log n), however the events are spread over entities.
-    """
-    if not len(entity):
-        return np.zeros((0, len(windows.columns)), np.int64)
-    order = np.lexsort((time_us, entity))
-    entity, time_us, amount, fraud = entity[order], time_us[order], amount[order], fraud[order]
-    hour = hour_of(time_us)
-    hour -= hour.min() - windows.lookback_hours - 1  # so that no window reaches below 0 ...
-    key = entity * (hour.max() + 1) + hour  # ... into the entity before
-    events = _columns(amount, fraud)
-    totals = {name: _running(values) for name, values in events.items()}
-
-    starts = np.concatenate(([True], (entity[1:] != entity[:-1]) | (time_us[1:] != time_us[:-1])))
-    before = np.maximum.accumulate(np.where(starts, np.arange(len(entity)), 0))  # first event at the same time
-
-    def between(name: str, low: Ints, high: Ints) -> Ints:
-        return totals[name][high] - totals[name][low]
-
-    columns: list[Ints] = []
-    for hours in windows.hours:
-        low = np.searchsorted(key, key - hours, side="right")
-        columns += [between(name, low, before) + events[name] for name in "nsq"]
-    high = np.searchsorted(key, key - windows.delay_hours, side="left")
-    for hours in windows.fraud_hours:
-        low = np.searchsorted(key, key - windows.delay_hours - hours, side="left")
-        columns += [between(name, low, high) for name in "nfg"]
-    if windows.fraud_hours:
-        columns += _recency(key, key[fraud > 0], low, high)
-    state = np.empty((len(order), len(columns)), np.int64)
-    state[order] = np.stack(columns, axis=1)
-    return state
+    def _keys(self, entity: Ints, time_us: Ints, size: int) -> tuple[Ints, Ints]:
+        """Entity and tile of each event as one number, such that no window reaches into the entity before."""
+        tile = time_us // size
+        spare = (self.lookback_us + self.delay_us) // size + 2
+        return entity * (tile.max() - tile.min() + 2 * spare) + (tile - tile.min() + spare), tile
 
 
-def _recency(key: Ints, frauds: Ints, low: Ints, high: Ints) -> list[Ints]:
-    """Hours since the first and the last fraud in every event's longest fraud window, and the events after the last.
-
-    `key` [n] holds each event's entity and hour as one number, sorted, and `frauds` those of the frauds. A window goes
-    from index `low` of `key` to before index `high`.
-    """
-    edges = np.append(key, np.iinfo(np.int64).max)
-    begin, end = (np.searchsorted(frauds, edges[index], side="left") for index in (low, high))
-    some = end > begin
-    padded = np.append(frauds, 0)
-    first, last = padded[np.where(some, begin, -1)], padded[np.where(some, end - 1, -1)]
-    after = high - np.searchsorted(key, last, side="right")
-    return [np.where(some, values, 0) for values in (key - first, key - last, after)]
-
-
-def _columns(amount: Ints, fraud: Ints) -> dict[str, Ints]:
-    return {"n": np.ones_like(amount), "s": amount, "q": amount * amount, "f": fraud, "g": amount * fraud}
-
-
-def _running(values: Ints) -> Ints:
-    return np.concatenate((np.zeros(1, np.int64), np.cumsum(values)))
-
-
-def edges(windows: Windows, hour: int) -> list[int]:
-    """The hours at which the windows of an event in `hour` start or end, oldest first."""
-    delayed = windows.delay_hours
-    offsets = {w - 1 for w in windows.hours} | {delayed, *(delayed + w for w in windows.fraud_hours)}
-    return [hour - offset for offset in sorted(offsets, reverse=True)]
-
-
-def state_at(windows: Windows, hour: int, amount: int, buckets: Ints, earlier: tuple[int, int, int]) -> list[int]:
-    """The state of one event's entity, as `sawtooth` gives it.
-
-    `buckets` is [m, 6] int64: hour, count, amount, squares, frauds and their amount, for the hours before `hour`,
-    oldest first. Hours may be missing; those beyond `windows.lookback_hours` do not count. `earlier` holds count,
-    amount and squares of the events of the current hour before this one.
-    """
-    hours = edges(windows, hour)
-    totals = np.zeros((len(buckets) + 1, 5), np.int64)
-    np.cumsum(buckets[:, 1:], axis=0, out=totals[1:])
-    at = dict(zip(hours, np.searchsorted(buckets[:, 0], hours, side="left").tolist(), strict=True))
-    since = {edge: (totals[-1] - totals[index]).tolist() for edge, index in at.items()}
-    frauds = None
-    if windows.fraud_hours:
-        low, high = windows.fraud_edges(hour)
-        fraudulent = at[low] + np.flatnonzero(buckets[at[low] : at[high], 4] > 0)
-        if len(fraudulent):
-            first, last = (int(buckets[index, 0]) for index in (fraudulent[0], fraudulent[-1]))
-            frauds = (first, last, int(totals[at[high], 0] - totals[fraudulent[-1] + 1, 0]))
-    return state_since(windows, hour, amount, since, earlier, frauds)
-
-
-def state_since(
-    windows: Windows,
-    hour: int,
-    amount: int,
-    since: Mapping[int, Sequence[int]],
-    earlier: Sequence[int],
-    frauds: tuple[int, int, int] | None,
-) -> list[int]:
-    """The state of one event's entity, as `state_at`, from sums.
-
-    `since[edge]` holds count, amount, squares, frauds and their amount from that edge up to `hour`. `frauds` holds, for
-    the longest fraud window, the hours of its first and its last fraud and the count of events after that last hour;
-    None if it has no fraud.
-    """
-    state: list[int] = []
-    own = (earlier[0] + 1, earlier[1] + amount, earlier[2] + amount * amount)
-    for w in windows.hours:
-        state += map(add, since[hour - w + 1], own)  # the first three of the five sums
-    delayed = hour - windows.delay_hours
-    later = since[delayed]
-    for w in windows.fraud_hours:
-        from_then = since[delayed - w]
-        state += [from_then[i] - later[i] for i in (0, 3, 4)]
-    if windows.fraud_hours:
-        first, last, after = frauds or (hour, hour, 0)
-        state += [hour - first, hour - last, after]
-    return state
+def _changes(*columns: Ints) -> NDArray[np.bool_]:
+    """Where a value differs from the one before it, [n - 1]."""
+    return np.logical_or.reduce([column[1:] != column[:-1] for column in columns])

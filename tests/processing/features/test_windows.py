@@ -1,166 +1,216 @@
 """The sawtooth windows: equal to their definition written out, offline and online, and blind to the future."""
 
+from collections import defaultdict
 from random import Random
+from typing import NamedTuple
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from processing.features.windows import HOUR_US, Ints, Windows, hour_of, sawtooth, state_at
+from processing.features.aggregates import (
+    NAN_BITS,
+    Aggregate,
+    Amount,
+    Count,
+    Distinct,
+    EventValues,
+    Extremes,
+    Input,
+    Last,
+    Recency,
+    Share,
+)
+from processing.features.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, MINUTE_US, SECOND_US, tile_of
+from processing.features.fraud_windows import NEVER, FraudWindow, Labels
+from processing.features.held_tiles import HeldTiles
+from processing.features.tiles import MOST_DISTINCT, FraudTile, Tile, merge_tiles
+from processing.features.windows import EntityWindows, Events, Window
 
-Stream = tuple[Ints, Ints, Ints, Ints]  # entity, time, amount, fraud
-BEGIN = 490_000  # hours since 1970
+START = 20_454 * DAY_US
+AGGREGATES: tuple[Aggregate, ...] = (
+    *(Count(), Amount(), Extremes(), Recency()),
+    *(Share("channel", 3), Distinct("shop"), Last(("lat", "lon"))),
+)
+CODE, HASH, LAT, LON = (Input("code", "channel"), Input("hash", "shop"), Input("bits", "lat"), Input("bits", "lon"))
+
+
+class Row(NamedTuple):
+    entity: int
+    time_us: int
+    amount: int
+    channel: int
+    shop: int
+    place: int
+    known: int | None  # five-minute tile in which it became known as fraud
+    withdrawn: int
+
+
+class Stream(NamedTuple):
+    rows: list[Row]
+
+    @property
+    def events(self) -> Events:
+        columns = np.array([row[:6] for row in self.rows], np.int64).reshape(-1, 6).T
+        entity, time_us, amount, channel, shop, place = columns
+        return Events(entity, time_us, amount, {CODE: channel, HASH: shop, LAT: place, LON: -place})
+
+    @property
+    def labels(self) -> Labels:
+        some = [(row.entity, row.known, row.withdrawn, row.amount) for row in self.rows if row.known is not None]
+        return Labels(*np.array(some, np.int64).reshape(-1, 4).T)
+
+
+def window(us: int) -> Window:
+    return Window(f"{us}", us, tile_of(us))
+
+
+FINE = st.integers(1, 30).map(lambda count: count * FIVE_MINUTES_US)
+HOURLY = st.integers(13, 40).map(lambda count: count * HOUR_US)
+DAILY = st.integers(13, 20).map(lambda count: count * DAY_US)
 
 
 @st.composite
-def some_windows(draw: st.DrawFn) -> Windows:
-    hours = draw(st.sets(st.integers(1, 40), min_size=1, max_size=3))
-    fraud_hours = draw(st.sets(st.integers(1, 40), max_size=2))
-    return Windows(tuple(sorted(hours)), tuple(sorted(fraud_hours)), draw(st.integers(0, 30)))
+def some_windows(draw: st.DrawFn) -> EntityWindows:
+    lengths = draw(st.sets(FINE | HOURLY | DAILY, min_size=1, max_size=4))
+    size = draw(st.sampled_from([HOUR_US, DAY_US]))
+    frauds = draw(st.sets(st.integers(1, 20), max_size=2))
+    return EntityWindows(
+        tuple(window(length) for length in sorted(lengths)),
+        tuple(
+            FraudWindow(f"{count}", count * size, size, draw(st.sampled_from([FIVE_MINUTES_US, HOUR_US])))
+            for count in sorted(frauds)
+        ),
+        draw(st.integers(0, 9)) * DAY_US,
+        AGGREGATES,
+        (draw(st.sampled_from([SECOND_US, MINUTE_US])), FIVE_MINUTES_US, HOUR_US, DAY_US),
+    )
 
 
-# Few hours, and the moments at an hour's edges: ties and edge cases are the rule.
-moments = st.builds(
-    lambda hour, second: (BEGIN + hour) * HOUR_US + second,
-    st.integers(0, 5) | st.integers(0, 90),
-    st.sampled_from([0, 1, HOUR_US // 2, HOUR_US - 1]),
-)
-events = st.tuples(st.integers(0, 2), moments, st.integers(0, 10**7), st.integers(0, 1))
+# Few moments, most of them at the edges of tiles: ties and edge cases are the rule.
+edges = st.sampled_from([-1, 0, 1, SECOND_US - 1, SECOND_US, MINUTE_US, FIVE_MINUTES_US - 1, HOUR_US - 1])
+steps = st.sampled_from([0, FIVE_MINUTES_US, 2 * FIVE_MINUTES_US, HOUR_US, 14 * HOUR_US, DAY_US, 13 * DAY_US])
+moments = st.builds(lambda step, times, edge: START + step * times + edge, steps, st.integers(0, 3), edges)
+amounts = st.integers(-(10**12), 10**12) | st.integers(0, 1000)
+rows = st.builds(
+    lambda entity, time_us, amount, channel, shop, place, delay, stands: Row(
+        entity, time_us, amount, channel, shop, place,
+        None if delay is None else time_us // FIVE_MINUTES_US + delay,
+        NEVER if stands is None or delay is None else time_us // FIVE_MINUTES_US + delay + stands,
+    ),
+    st.integers(0, 1), moments, amounts, st.integers(-1, 2), st.integers(0, 40), st.integers(-5, 5),
+    st.none() | st.integers(0, 2000), st.none() | st.integers(0, 3000),
+)  # fmt: skip
+streams = st.lists(rows, max_size=14).map(Stream)
 
 
-def as_stream(rows: list[tuple[int, int, int, int]]) -> Stream:
-    entity, time_us, amount, fraud = np.array(rows, np.int64).reshape(-1, 4).T
-    return entity, time_us, amount, fraud
-
-
-streams = st.lists(events, max_size=25).map(as_stream)
-
-
-def by_definition(windows: Windows, stream: Stream, i: int) -> list[int]:
+def by_definition(windows: EntityWindows, stream: Stream, i: int) -> list[int]:
     """The state of event i, as the module's docstring defines it."""
-    entity, time_us, amount, fraud = stream
-    hour, own = time_us // HOUR_US, entity == entity[i]
-    itself = np.arange(len(entity)) == i
-    state = []
-    for width in windows.hours:
-        inside = own & (hour > hour[i] - width) & (time_us < time_us[i]) | itself
-        state += [int(inside.sum()), int(amount[inside].sum()), int((amount[inside] ** 2).sum())]
-    for width in windows.fraud_hours:
-        end = hour[i] - windows.delay_hours
-        inside = own & (hour >= end - width) & (hour < end)
-        state += [int(inside.sum()), int(fraud[inside].sum()), int((amount * fraud)[inside].sum())]
-    if windows.fraud_hours:
-        frauds = hour[inside & (fraud == 1)]
-        if len(frauds):
-            after = inside & (hour > frauds.max())
-            state += [int(hour[i] - frauds.min()), int(hour[i] - frauds.max()), int(after.sum())]
-        else:
-            state += [0, 0, 0]
+    me = stream.rows[i]
+    own = [row for row in stream.rows if row.entity == me.entity]
+    earlier = [row for row in own if row.time_us // windows.levels[0] < me.time_us // windows.levels[0]]
+    state: list[int] = []
+    for each in windows.windows:
+        size, count = each.tile_us, each.us // each.tile_us
+        held = [row for row in earlier if row.time_us // size > me.time_us // size - count]
+        squares = sum(row.amount**2 for row in held)
+        limbs = [sum((row.amount**2 >> shift) % 2**27 for row in held) for shift in (0, 27, 54)]
+        assert sum(limb << shift for limb, shift in zip(limbs, (0, 27, 54), strict=True)) == squares
+        values = [row.amount for row in held]
+        state += [len(held), sum(values), *limbs, min(values, default=0), max(values, default=0)]
+        longest = each == windows.windows[-1]
+        if longest:
+            times = [row.time_us for row in held]
+            state += [min(times, default=0), max(times, default=0)]
+        state.append(sum(row.channel == me.channel >= 0 for row in held))
+        state.append(min(len({row.shop for row in held}), MOST_DISTINCT + 1))
+        if longest:
+            last = max(held, key=lambda row: (row.time_us, row.place % 2**64), default=None)
+            state += [last.place, -last.place] if last else [NAN_BITS, NAN_BITS]
+    now = me.time_us // FIVE_MINUTES_US
+    known: list[Row] = []
+    for fraud in windows.fraud_windows:
+        size = fraud.tile_us
+        end = me.time_us // size - windows.delay_us // size
+        judged = [row.time_us // size for row in own if end - fraud.us // size <= row.time_us // size < end]
+        edge = (me.time_us // fraud.edge_us * fraud.edge_us - fraud.us) // FIVE_MINUTES_US
+        known = [row for row in own if row.known is not None and edge <= row.known < now <= row.withdrawn]
+        state += [len(judged), len(known), sum(row.amount for row in known)]
+    if windows.fraud_windows and not known:
+        state += [0, 0, 0]
+    elif windows.fraud_windows:
+        unit, tiles = fraud.edge_us, sorted(row.known for row in known if row.known is not None)
+        state += [me.time_us // unit - tile * FIVE_MINUTES_US // unit for tile in (tiles[0], tiles[-1])]
+        last_judged = tiles[-1] * FIVE_MINUTES_US // size - windows.delay_us // size
+        every = [row.time_us // size for row in own]
+        state.append(sum(last_judged < tile < end for tile in every))
     return state
 
 
+def values_of(row: Row) -> EventValues:
+    columns = {CODE: row.channel, HASH: row.shop, LAT: row.place, LON: -row.place}
+    return EventValues(row.time_us, row.amount, columns)
+
+
+def tiles_at(windows: EntityWindows, stream: Stream, i: int) -> HeldTiles:
+    """The tiles that a store holds for event i's entity, of all events, and the frauds that stand when it happens."""
+    me = stream.rows[i]
+    tiles: list[dict[int, list[Tile]]] = [defaultdict(list) for _ in windows.levels]
+    own = [row for row in stream.rows if row.entity == me.entity]
+    for row in own:
+        for level, size in enumerate(windows.levels):
+            tiles[level][row.time_us // size].append(windows.tile_of(values_of(row)))
+    merged = [{number: merge_tiles(windows.tile_columns, some) for number, some in each.items()} for each in tiles]
+    now = me.time_us // FIVE_MINUTES_US
+    frauds = [FraudTile(row.known, 1, row.amount) for row in own if row.known is not None and row.withdrawn >= now]
+    return HeldTiles(windows.tile_columns, merged, frauds)
+
+
 @given(some_windows(), streams)
-def test_equals_the_definition(windows: Windows, stream: Stream) -> None:
-    expected = [by_definition(windows, stream, i) for i in range(len(stream[0]))]
-    state = sawtooth(windows, *stream)
-    assert state.dtype == np.int64
-    assert state.shape == (len(stream[0]), len(windows.columns))
-    assert state.tolist() == expected
+def test_equals_the_definition(windows: EntityWindows, stream: Stream) -> None:
+    expected = [by_definition(windows, stream, i) for i in range(len(stream.rows))]
+    states = windows.states(stream.events, stream.labels)
+    assert states.dtype == np.int64
+    assert states.shape == (len(stream.rows), len(windows.state_names))
+    assert states.tolist() == expected
 
 
-def buckets_of(stream: Stream, own: NDArray[np.bool_], hours: range) -> Ints:
-    """What a store holds: hour, count, amount, squares, frauds, their amount of the hours that have events."""
-    _, time_us, amount, fraud = stream
-    rows = []
-    for hour in hours:
-        inside = own & (hour_of(time_us) == hour)
-        if inside.any():
-            values, frauds = amount[inside], fraud[inside]
-            sums = (values.sum(), (values**2).sum(), frauds.sum(), (values * frauds).sum())
-            rows.append([hour, len(values), *sums])
-    return np.array(rows, np.int64).reshape(-1, 6)
-
-
-@given(some_windows(), streams, st.integers(0, 50))
-def test_online_equals_offline_for_the_same_history(windows: Windows, stream: Stream, more: int) -> None:
-    offline = sawtooth(windows, *stream)
-    entity, time_us, amount, _ = stream
-    for i in range(len(entity)):
-        own, hour = entity == entity[i], int(hour_of(time_us)[i])
-        buckets = buckets_of(stream, own, range(hour - windows.lookback_hours - more, hour))
-        before = amount[own & (hour_of(time_us) == hour) & (time_us < time_us[i])]
-        earlier = (len(before), int(before.sum()), int((before**2).sum()))
-        assert state_at(windows, hour, int(amount[i]), buckets, earlier) == offline[i].tolist()
+@given(some_windows(), streams)
+def test_online_equals_offline_for_the_same_history(windows: EntityWindows, stream: Stream) -> None:
+    offline = windows.states(stream.events, stream.labels)
+    for i, row in enumerate(stream.rows):
+        assert windows.state_at(values_of(row), tiles_at(windows, stream, i)) == offline[i].tolist()
 
 
 @given(some_windows(), streams, st.randoms(use_true_random=False))
-def test_the_order_of_arrival_does_not_matter(windows: Windows, stream: Stream, random: Random) -> None:
-    order = np.array(random.sample(range(len(stream[0])), len(stream[0])), np.int64)
-    shuffled = sawtooth(windows, *(column[order] for column in stream))
-    assert np.array_equal(shuffled, sawtooth(windows, *stream)[order])
+def test_the_order_of_arrival_does_not_matter(windows: EntityWindows, stream: Stream, random: Random) -> None:
+    order = random.sample(range(len(stream.rows)), len(stream.rows))
+    shuffled = Stream([stream.rows[i] for i in order])
+    states = windows.states(stream.events, stream.labels)
+    assert np.array_equal(windows.states(shuffled.events, shuffled.labels), states[order])
 
 
 @given(some_windows(), streams, streams, moments)
-def test_later_transactions_change_no_state(windows: Windows, past: Stream, other: Stream, now: int) -> None:
-    until, after = past[1] <= now, other[1] >= now
-    known = sawtooth(windows, *(column[until] for column in past))
-    both = [np.concatenate((p[until], o[after])) for p, o in zip(past, other, strict=True)]
-    assert np.array_equal(sawtooth(windows, *both)[: len(known)], known)
-
-
-@given(some_windows(), streams, moments, st.data())
-def test_labels_within_the_delay_change_no_state(
-    windows: Windows, stream: Stream, now: int, data: st.DataObject
+def test_later_transactions_and_labels_change_no_state(
+    windows: EntityWindows, past: Stream, other: Stream, now: int
 ) -> None:
-    entity, time_us, amount, fraud = stream
-    unknown = time_us > now - windows.delay_hours * HOUR_US
-    flips = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(fraud), max_size=len(fraud))), np.int64)
-    otherwise = np.where(unknown, fraud ^ flips, fraud)
-    until = time_us <= now
-    changed = sawtooth(windows, entity, time_us, amount, otherwise)
-    assert np.array_equal(changed[until], sawtooth(windows, *stream)[until])
-
-
-@given(some_windows(), streams)
-def test_another_entitys_events_change_no_state(windows: Windows, stream: Stream) -> None:
-    together = sawtooth(windows, *stream)
-    for code in np.unique(stream[0]):
-        own = stream[0] == code
-        assert np.array_equal(sawtooth(windows, *(column[own] for column in stream)), together[own])
-
-
-@pytest.mark.parametrize("entities", [1, 20_000])
-def test_one_entity_with_all_rows_is_as_exact_as_many_with_one(entities: int) -> None:
-    random, n = np.random.default_rng(3), 20_000
-    windows = Windows((24, 168, 720), (24, 168, 720), 168)
-    time_us = random.integers(BEGIN, BEGIN + 1500, n) * HOUR_US + random.integers(0, 3600, n) * 1_000_000
-    stream = (random.integers(0, entities, n), time_us, random.integers(0, 10**7, n), random.integers(0, 2, n))
-    state = sawtooth(windows, *stream)
-    for i in random.integers(0, n, 100):
-        assert state[i].tolist() == by_definition(windows, stream, i)
-
-
-def test_an_hour_is_whole_at_the_far_end_and_cut_at_the_event() -> None:
-    windows = Windows((2,), (1,), 1)
-    minutes = np.array([0, 59, 60, 90, 119, 120, 121]) * 60_000_000 + BEGIN * HOUR_US
-    ones = np.ones(len(minutes), np.int64)
-    state = sawtooth(windows, 0 * ones, minutes, ones, ones)
-    recency = ("delayed_first_1h", "delayed_last_1h", "delayed_after_1h")
-    assert windows.columns == ("n_2h", "s_2h", "q_2h", "delayed_n_1h", "delayed_f_1h", "delayed_g_1h", *recency)
-    assert state[:, 0].tolist() == [1, 2, 3, 4, 5, 4, 5]
-    assert state[:, 3].tolist() == [0, 0, 0, 0, 0, 2, 2]
+    past = Stream([row for row in past.rows if row.time_us <= now])
+    later = [row for row in other.rows if row.time_us >= now]
+    tile = now // FIVE_MINUTES_US
+    unknown = [row._replace(known=tile, withdrawn=NEVER) if row.known is None else row for row in past.rows]
+    both = Stream([*unknown, *later])
+    assert np.array_equal(
+        windows.states(both.events, both.labels)[: len(past.rows)], windows.states(past.events, past.labels)
+    )
 
 
 def test_running_sums_may_wrap_around() -> None:
-    windows, many = Windows((1,), (), 0), 20
-    amount = np.full(many, 3_000_000_000, np.int64)  # twenty squares of it exceed 2^64, one does not exceed 2^63
-    time_us = (BEGIN + np.arange(many)) * HOUR_US
-    state = sawtooth(windows, np.zeros(many, np.int64), time_us, amount, np.zeros(many, np.int64))
-    assert state.tolist() == [[1, 3_000_000_000, 9_000_000_000_000_000_000]] * many
+    windows, many = EntityWindows((window(HOUR_US),), (), 0, (Count(), Amount())), 40
+    stream = Stream([Row(0, START + 2 * i * HOUR_US, 2**62, 0, 0, 0, None, NEVER) for i in range(many)])
+    states = windows.states(stream.events._replace(amount=stream.events.amount >> 22), stream.labels)
+    assert (states == 0).all()  # every event lies two hours after the one before
 
 
 def test_no_events_have_no_state() -> None:
-    windows = Windows((1, 24), (24,), 24)
-    assert sawtooth(windows, *as_stream([])).shape == (0, len(windows.columns))
+    windows = EntityWindows((window(HOUR_US),), (), 0, AGGREGATES)
+    assert windows.states(Stream([]).events, Stream([]).labels).shape == (0, len(windows.state_names))

@@ -1,0 +1,297 @@
+"""What a window knows of an entity's earlier events: one small class for each aggregate.
+
+An aggregate says which columns it needs in a tile, what one event puts there, and how the state of a window follows
+from a merged tile (online) or from a range of sorted events (offline). Both give the same integers. "Earlier" events
+are those before the event's own granule; the event itself never counts here.
+"""
+
+import hashlib
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from processing.arrays import Ints
+from processing.features.ranges import count_distinct, count_equal, range_maximum, range_minimum, running_sums
+from processing.features.tiles import HASH_BYTES, MOST_DISTINCT, Column, Merge, Tile
+
+LIMB = 27  # bits: 2^36 events fit into a column of limbs, and amounts below 2^40 into three limbs of their squares
+LARGEST_MINOR = 10**12  # of one amount, in minor units
+
+
+class EventValues(NamedTuple):
+    """What an event contributes: `columns` are encoded as an aggregate's `inputs` say."""
+
+    time_us: int
+    amount: int  # minor units
+    columns: Mapping["Input", int]
+
+
+class Input(NamedTuple):
+    """A column of the transactions, encoded as an integer.
+
+    encoding: "code": its position in the contract's list of values, -1 if missing or unlisted; "hash": a hash of its
+        text; "bits": the bits of its float64 value
+    """
+
+    encoding: str
+    column: str
+
+
+class Range(NamedTuple):
+    """Ranges of events, sorted by time within each entity, that the windows of some events hold.
+
+    time_us, amount, columns: of all events, [n]
+    moment: numbers the distinct times of each entity in order, [n]
+    low, high: the window of event i holds the events from low[i] up to but not including high[i], [n]
+    """
+
+    time_us: Ints
+    moment: Ints
+    amount: Ints
+    columns: Mapping[Input, Ints]
+    low: Ints
+    high: Ints
+
+    @property
+    def some(self) -> Any:
+        """Which windows hold an event, [n] bool."""
+        return self.high > self.low
+
+    def total(self, values: Ints) -> Ints:
+        """The sums of `values` over the windows, [n]."""
+        sums = running_sums(values)
+        return sums[self.high] - sums[self.low]
+
+
+class Aggregate(ABC):
+    """One aggregate of an entity. `longest_only` says that only the longest window has it."""
+
+    longest_only = False
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The columns it reads beside time and amount."""
+        return ()
+
+    @property
+    @abstractmethod
+    def tile_columns(self) -> tuple[Column, ...]:
+        """Its columns in a tile."""
+
+    @abstractmethod
+    def tile_of(self, event: EventValues) -> Tile:
+        """The tile of a single event."""
+
+    @property
+    @abstractmethod
+    def state_names(self) -> tuple[str, ...]:
+        """The names of its values in the state of a window."""
+
+    @abstractmethod
+    def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
+        """Its values for a window whose earlier events merge to `tile`."""
+
+    @abstractmethod
+    def offline(self, window: Range) -> Sequence[Ints]:
+        """Its values for the windows of all events, each [n]."""
+
+
+@dataclass(frozen=True)
+class Count(Aggregate):
+    """The number of earlier events."""
+
+    tile_columns = (Column("n", Merge.SUM),)
+    state_names = ("n",)
+
+    def tile_of(self, event: EventValues) -> Tile:
+        return (1,)
+
+    def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
+        return tile  # type: ignore[return-value]
+
+    def offline(self, window: Range) -> Sequence[Ints]:
+        return [window.high - window.low]
+
+
+@dataclass(frozen=True)
+class Amount(Aggregate):
+    """The sum of the amounts, and of their squares in limbs of LIMB bits: the sum over i of q<i> times 2^(27 i)."""
+
+    tile_columns = tuple(Column(name, Merge.SUM) for name in ("s", "q0", "q1", "q2"))
+    state_names = ("s", "q0", "q1", "q2")
+
+    def tile_of(self, event: EventValues) -> Tile:
+        return (event.amount, *square_limbs(event.amount))
+
+    def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
+        return tile  # type: ignore[return-value]
+
+    def offline(self, window: Range) -> Sequence[Ints]:
+        return [window.total(values) for values in (window.amount, *square_limbs(window.amount))]
+
+
+@dataclass(frozen=True)
+class Extremes(Aggregate):
+    """The smallest and the largest amount; 0 without events."""
+
+    tile_columns = (Column("least", Merge.MIN), Column("most", Merge.MAX))
+    state_names = ("least", "most")
+
+    def tile_of(self, event: EventValues) -> Tile:
+        return event.amount, event.amount
+
+    def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
+        return [value or 0 for value in tile]  # type: ignore[misc]
+
+    def offline(self, window: Range) -> Sequence[Ints]:
+        return [each(window.amount, window.low, window.high) for each in (range_minimum, range_maximum)]
+
+
+@dataclass(frozen=True)
+class Recency(Aggregate):
+    """The times of the first and the last event in the longest window, in microseconds since 1970; 0 without events."""
+
+    longest_only = True
+    tile_columns = (Column("first_us", Merge.MIN), Column("last_us", Merge.MAX))
+    state_names = ("first_us", "last_us")
+
+    def tile_of(self, event: EventValues) -> Tile:
+        return event.time_us, event.time_us
+
+    def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
+        return [value or 0 for value in tile]  # type: ignore[misc]
+
+    def offline(self, window: Range) -> Sequence[Ints]:
+        times = np.append(window.time_us, 0)
+        return [np.where(window.some, times[index], 0) for index in (window.low, window.high - 1)]
+
+
+@dataclass(frozen=True)
+class Share(Aggregate):
+    """How many events have the same value of a column as this one; `values` is the number of values it can have."""
+
+    column: str
+    values: int
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        return (Input("code", self.column),)
+
+    @property
+    def tile_columns(self) -> tuple[Column, ...]:
+        return tuple(Column(f"{self.column}_{code}", Merge.SUM) for code in range(self.values))
+
+    def tile_of(self, event: EventValues) -> Tile:
+        own = event.columns[self.inputs[0]]
+        return tuple(int(code == own) for code in range(self.values))
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return (f"same_{self.column}",)
+
+    def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
+        own = event.columns[self.inputs[0]]
+        return [tile[own] if own >= 0 else 0]  # type: ignore[list-item]
+
+    def offline(self, window: Range) -> Sequence[Ints]:
+        codes = window.columns[self.inputs[0]]
+        return [np.where(codes < 0, 0, count_equal(codes, codes, window.low, window.high))]
+
+
+@dataclass(frozen=True)
+class Distinct(Aggregate):
+    """How many different values of a column there were: exact up to MOST_DISTINCT, one more if there were more."""
+
+    column: str
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        return (Input("hash", self.column),)
+
+    @property
+    def tile_columns(self) -> tuple[Column, ...]:
+        return (Column(f"distinct_{self.column}", Merge.UNION),)
+
+    def tile_of(self, event: EventValues) -> Tile:
+        return (struct.pack(">q", event.columns[self.inputs[0]]),)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return (f"distinct_{self.column}",)
+
+    def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
+        return [len(tile[0] or b"") // HASH_BYTES]  # type: ignore[arg-type]
+
+    def offline(self, window: Range) -> Sequence[Ints]:
+        count = count_distinct(window.columns[self.inputs[0]], window.low, window.high)
+        return [np.minimum(count, MOST_DISTINCT + 1)]
+
+
+@dataclass(frozen=True)
+class Last(Aggregate):
+    """The values of columns at the last event of the longest window, as the bits of float64; of NaN without events.
+
+    Of several events at the same microsecond, the one with the greatest bits counts, so that order does not matter.
+    """
+
+    columns: tuple[str, ...]
+    longest_only = True
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        return tuple(Input("bits", column) for column in self.columns)
+
+    @property
+    def tile_columns(self) -> tuple[Column, ...]:
+        return (Column("_".join(("last", *self.columns)), Merge.MAX),)
+
+    def tile_of(self, event: EventValues) -> Tile:
+        bits = (event.columns[each] for each in self.inputs)
+        return (struct.pack(f">q{len(self.columns)}q", event.time_us, *bits),)  # bytes, as text, sort by time
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return tuple(f"last_{column}" for column in self.columns)
+
+    def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
+        if tile[0] is None:
+            return [NAN_BITS] * len(self.columns)
+        return struct.unpack(f">q{len(self.columns)}q", tile[0])[1:]  # type: ignore[arg-type]
+
+    def offline(self, window: Range) -> Sequence[Ints]:
+        bits = [window.columns[each] for each in self.inputs]
+        # Sorted by time already; only the events of one moment change places, which `high` never divides.
+        order = np.lexsort((*(each.view(np.uint64) for each in reversed(bits)), window.moment))
+        last = order[window.high - 1]
+        return [np.where(window.some, each[last], NAN_BITS) for each in bits]
+
+
+NAN_BITS = int(np.array(np.nan).view(np.int64))
+
+
+def square_limbs(amount: Any) -> tuple[Any, Any, Any]:
+    """The square of an amount, or of each amount of an array, as limbs: q0 + q1 * 2^27 + q2 * 2^54.
+
+    Every intermediate value fits into 64 bits for amounts up to LARGEST_MINOR.
+    """
+    size = abs(amount)
+    high, low = size >> 20, size & 0xFFFFF
+    middle = 2 * high * low * 2**20 + low * low  # the square less high^2 * 2^40
+    mask = 2**LIMB - 1
+    rest = (middle >> LIMB) + high * high * 2 ** (40 - LIMB)
+    return middle & mask, rest & mask, rest >> LIMB
+
+
+def text_hash(text: str | None) -> int:
+    """A hash of a text that is the same everywhere, from 0 to 2^63 - 1."""
+    data = b"" if text is None else b"\x00" + text.encode()
+    return int.from_bytes(hashlib.blake2b(data, digest_size=HASH_BYTES).digest()) >> 1
+
+
+def float_bits(value: float) -> int:
+    """The bits of a float64 as an integer; one pattern for every NaN."""
+    return NAN_BITS if value != value else int(struct.unpack("<q", struct.pack("<d", value))[0])
