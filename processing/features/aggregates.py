@@ -16,7 +16,7 @@ import numpy as np
 
 from processing.arrays import Ints
 from processing.features.ranges import count_distinct, count_equal, range_maximum, range_minimum, running_sums
-from processing.features.tiles import HASH_BYTES, MOST_DISTINCT, Column, Merge, Tile
+from processing.features.tiles import HASH_BYTES, MOST_DISTINCT, Column, Tile, distinct, latest, maximum, minimum, total
 
 LIMB = 27  # bits: 2^36 events fit into a column of limbs, and amounts below 2^40 into three limbs of their squares
 LARGEST_MINOR = 10**12  # of one amount, in minor units
@@ -104,14 +104,14 @@ class Aggregate(ABC):
 class Count(Aggregate):
     """The number of earlier events."""
 
-    tile_columns = (Column("n", Merge.SUM),)
+    tile_columns = (total("n"),)
     state_names = ("n",)
 
     def tile_of(self, event: EventValues) -> Tile:
         return (1,)
 
     def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
-        return tile  # type: ignore[return-value]
+        return tile
 
     def offline(self, window: Range) -> Sequence[Ints]:
         return [window.high - window.low]
@@ -121,14 +121,14 @@ class Count(Aggregate):
 class Amount(Aggregate):
     """The sum of the amounts, and of their squares in limbs of LIMB bits: the sum over i of q<i> times 2^(27 i)."""
 
-    tile_columns = tuple(Column(name, Merge.SUM) for name in ("s", "q0", "q1", "q2"))
+    tile_columns = tuple(total(name) for name in ("s", "q0", "q1", "q2"))
     state_names = ("s", "q0", "q1", "q2")
 
     def tile_of(self, event: EventValues) -> Tile:
         return (event.amount, *square_limbs(event.amount))
 
     def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
-        return tile  # type: ignore[return-value]
+        return tile
 
     def offline(self, window: Range) -> Sequence[Ints]:
         return [window.total(values) for values in (window.amount, *square_limbs(window.amount))]
@@ -138,14 +138,14 @@ class Amount(Aggregate):
 class Extremes(Aggregate):
     """The smallest and the largest amount; 0 without events."""
 
-    tile_columns = (Column("least", Merge.MIN), Column("most", Merge.MAX))
+    tile_columns = (minimum("least"), maximum("most"))
     state_names = ("least", "most")
 
     def tile_of(self, event: EventValues) -> Tile:
         return event.amount, event.amount
 
     def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
-        return [value or 0 for value in tile]  # type: ignore[misc]
+        return tile if tile[0] <= tile[1] else (0, 0)
 
     def offline(self, window: Range) -> Sequence[Ints]:
         return [each(window.amount, window.low, window.high) for each in (range_minimum, range_maximum)]
@@ -156,14 +156,14 @@ class Recency(Aggregate):
     """The times of the first and the last event in the longest window, in microseconds since 1970; 0 without events."""
 
     longest_only = True
-    tile_columns = (Column("first_us", Merge.MIN), Column("last_us", Merge.MAX))
+    tile_columns = (minimum("first_us"), maximum("last_us"))
     state_names = ("first_us", "last_us")
 
     def tile_of(self, event: EventValues) -> Tile:
         return event.time_us, event.time_us
 
     def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
-        return [value or 0 for value in tile]  # type: ignore[misc]
+        return tile if tile[0] <= tile[1] else (0, 0)
 
     def offline(self, window: Range) -> Sequence[Ints]:
         times = np.append(window.time_us, 0)
@@ -183,7 +183,7 @@ class Share(Aggregate):
 
     @property
     def tile_columns(self) -> tuple[Column, ...]:
-        return tuple(Column(f"{self.column}_{code}", Merge.SUM) for code in range(self.values))
+        return tuple(total(f"{self.column}_{code}") for code in range(self.values))
 
     def tile_of(self, event: EventValues) -> Tile:
         own = event.columns[self.inputs[0]]
@@ -195,7 +195,7 @@ class Share(Aggregate):
 
     def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
         own = event.columns[self.inputs[0]]
-        return [tile[own] if own >= 0 else 0]  # type: ignore[list-item]
+        return [tile[own] if own >= 0 else 0]
 
     def offline(self, window: Range) -> Sequence[Ints]:
         codes = window.columns[self.inputs[0]]
@@ -214,7 +214,7 @@ class Distinct(Aggregate):
 
     @property
     def tile_columns(self) -> tuple[Column, ...]:
-        return (Column(f"distinct_{self.column}", Merge.UNION),)
+        return (distinct(f"distinct_{self.column}"),)
 
     def tile_of(self, event: EventValues) -> Tile:
         return (struct.pack(">q", event.columns[self.inputs[0]]),)
@@ -224,7 +224,7 @@ class Distinct(Aggregate):
         return (f"distinct_{self.column}",)
 
     def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
-        return [len(tile[0] or b"") // HASH_BYTES]  # type: ignore[arg-type]
+        return [len(tile[0]) // HASH_BYTES]
 
     def offline(self, window: Range) -> Sequence[Ints]:
         count = count_distinct(window.columns[self.inputs[0]], window.low, window.high)
@@ -247,7 +247,7 @@ class Last(Aggregate):
 
     @property
     def tile_columns(self) -> tuple[Column, ...]:
-        return (Column("_".join(("last", *self.columns)), Merge.MAX),)
+        return (latest("_".join(("last", *self.columns))),)
 
     def tile_of(self, event: EventValues) -> Tile:
         bits = (event.columns[each] for each in self.inputs)
@@ -258,9 +258,9 @@ class Last(Aggregate):
         return tuple(f"last_{column}" for column in self.columns)
 
     def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
-        if tile[0] is None:
+        if not tile[0]:
             return [NAN_BITS] * len(self.columns)
-        return struct.unpack(f">q{len(self.columns)}q", tile[0])[1:]  # type: ignore[arg-type]
+        return struct.unpack(f">q{len(self.columns)}q", tile[0])[1:]
 
     def offline(self, window: Range) -> Sequence[Ints]:
         bits = [window.columns[each] for each in self.inputs]

@@ -5,31 +5,47 @@ because every column merges by an associative and commutative operation: sums of
 of small sets. ("Tile" and "sawtooth window" are terms of the Chronon feature platform.)
 """
 
-from collections.abc import Iterable, Sequence
-from enum import Enum
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from operator import add
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-Value: TypeAlias = int | bytes | None  # None: no event
-Tile: TypeAlias = tuple[Value, ...]
+Tile: TypeAlias = tuple[Any, ...]  # int or bytes for each column
 
 HASH_BYTES = 8
 MOST_DISTINCT = 32  # a set holds one more, which means "more than that"
 
 
-class Merge(Enum):
-    """How the values of a column merge."""
-
-    SUM = "sum"
-    MIN = "min"
-    MAX = "max"
-    UNION = "union"
-
-
 class Column(NamedTuple):
-    """A column of an entity's tiles."""
+    """A column of an entity's tiles: its name, how two of its values merge, and the value of a tile without events."""
 
     name: str
-    merge: Merge
+    merge: Callable[[Any, Any], Any]
+    neutral: int | bytes
+
+
+def total(name: str) -> Column:
+    """A column of sums."""
+    return Column(name, add, 0)
+
+
+def minimum(name: str) -> Column:
+    """A column of the smallest integers."""
+    return Column(name, min, 2**63 - 1)
+
+
+def maximum(name: str) -> Column:
+    """A column of the largest integers."""
+    return Column(name, max, -(2**63))
+
+
+def latest(name: str) -> Column:
+    """A column of the greatest bytes: those of the last event, if they begin with its time."""
+    return Column(name, max, b"")
+
+
+def distinct(name: str) -> Column:
+    """A column of sets of hashes, as `union` merges them."""
+    return Column(name, union, b"")
 
 
 class TileRange(NamedTuple):
@@ -55,40 +71,28 @@ class EntityTiles(Protocol):
     """The tiles of one entity's key, wherever they are stored."""
 
     def merged(self, ranges: Sequence[TileRange]) -> list[Tile]:
-        """For each range its tiles merged into one. In a range without tiles, sums are 0 and other values None."""
+        """For each range its tiles merged into one. A range without tiles gives the tile without events."""
 
     def frauds(self, start: int, end: int) -> list[FraudTile]:
         """The fraud tiles from `start` up to but not including `end`, oldest first, without those of no fraud."""
 
 
-def merge_values(merge: Merge, one: Value, other: Value) -> Value:
-    """Two values of a column merged. None is neutral."""
-    if one is None or other is None:
-        return other if one is None else one
-    match merge:
-        case Merge.SUM:
-            return one + other  # type: ignore[operator]
-        case Merge.MIN:
-            return min(one, other)  # type: ignore[type-var]
-        case Merge.MAX:
-            return max(one, other)  # type: ignore[type-var]
-        case Merge.UNION:
-            return union(one, other)  # type: ignore[arg-type]
+def merge_two(columns: Sequence[Column], one: Tile, other: Tile) -> Tile:
+    """Two tiles merged."""
+    return tuple([merge(a, b) for (_, merge, _), a, b in zip(columns, one, other, strict=True)])
 
 
 def merge_tiles(columns: Sequence[Column], tiles: Iterable[Tile]) -> Tile:
     """Tiles merged into one; the tile without events if there are none."""
     merged = empty_tile(columns)
     for tile in tiles:
-        merged = tuple(
-            merge_values(column.merge, one, other) for column, one, other in zip(columns, merged, tile, strict=True)
-        )
+        merged = merge_two(columns, merged, tile)
     return merged
 
 
 def empty_tile(columns: Sequence[Column]) -> Tile:
     """The tile without events: neutral for merging."""
-    return tuple(0 if column.merge is Merge.SUM else None for column in columns)
+    return tuple([column.neutral for column in columns])
 
 
 def union(one: bytes, other: bytes) -> bytes:

@@ -16,7 +16,7 @@ All state is integers, so offline and online agree bit for bit.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from processing.arrays import Ints
 from processing.features.aggregates import Aggregate, EventValues, Input, Range
 from processing.features.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, SECOND_US
 from processing.features.fraud_windows import FraudState, FraudWindow, Labels, fraud_state, fraud_states
-from processing.features.tiles import Column, EntityTiles, Tile, TileRange, merge_tiles
+from processing.features.tiles import Column, EntityTiles, Tile, TileRange, empty_tile, merge_two
 
 FINEST_LEVELS = (FIVE_MINUTES_US, HOUR_US, DAY_US)
 
@@ -120,20 +120,18 @@ class EntityWindows:
         time_us = event.time_us
         frauds = fraud_state(self.fraud_windows, time_us, tiles) if self.fraud_windows else None
         since = self._merged_since(time_us, self._edges(time_us, frauds), tiles)
-        near = [self._near(time_us, level) for level in range(len(self.levels) - 1)]
+        near, nears = self._nothing, []
+        for level in range(len(self.levels)):
+            nears.append(near)
+            if level < len(self.levels) - 1:
+                near = merge_two(self.tile_columns, since[level][self._near(time_us, level)], near)
         state: list[int] = []
-        for window in self.windows:
-            level = self.levels.index(window.tile_us)
-            parts = [since[level][window.first_tile(time_us)], *(since[i][near[i]] for i in range(level))]
-            merged = merge_tiles(self.tile_columns, parts)
-            at = 0
-            for aggregate in self.aggregates:
-                width = len(aggregate.tile_columns)
-                if window == self.windows[-1] or not aggregate.longest_only:
-                    state += aggregate.online(merged[at : at + width], event)
-                at += width
+        for level, window, aggregates in self._parts:
+            merged = merge_two(self.tile_columns, since[level][window.first_tile(time_us)], nears[level])
+            for aggregate, place in aggregates:
+                state += aggregate.online(merged[place], event)
         if frauds:
-            counts = {edge: int(tile[0]) for edge, tile in since[self._fraud_level].items()}  # type: ignore[arg-type]
+            counts = {edge: tile[0] for edge, tile in since[self._fraud_level].items()}
             end = self._judged_end(time_us)
             for fraud, (count, amount) in zip(self.fraud_windows, frauds.sums, strict=True):
                 state += [counts[end - fraud.us // fraud.tile_us] - counts[end], count, amount]
@@ -167,12 +165,25 @@ class EntityWindows:
             ranges += [TileRange(level, start, end) for end, start in pairwise(ends)]
         since: list[dict[int, Tile]] = [{time_us // size: self._nothing} for size in self.levels]
         for (level, start, end), merged in zip(ranges, tiles.merged(ranges), strict=True):
-            since[level][start] = merge_tiles(self.tile_columns, (since[level][end], merged))
+            since[level][start] = merge_two(self.tile_columns, since[level][end], merged)
         return since
 
     @cached_property
     def _nothing(self) -> Tile:
-        return merge_tiles(self.tile_columns, ())
+        return empty_tile(self.tile_columns)
+
+    @cached_property
+    def _parts(self) -> list[tuple[int, Window, list[tuple[Aggregate, slice]]]]:
+        """For each window its level, and its aggregates with their places in a tile."""
+        ends = list(accumulate(len(aggregate.tile_columns) for aggregate in self.aggregates))
+        places = {
+            aggregate: slice(end - len(aggregate.tile_columns), end)
+            for aggregate, end in zip(self.aggregates, ends, strict=True)
+        }
+        return [
+            (self.levels.index(window.tile_us), window, [(each, places[each]) for each in self._of(window)])
+            for window in self.windows
+        ]
 
     def _near(self, time_us: int, level: int) -> int:
         """The first tile of a level in the current tile of the next one."""
