@@ -78,7 +78,11 @@ class EntityTiles(Protocol):
 
 
 def merge_two(columns: Sequence[Column], one: Tile, other: Tile) -> Tile:
-    """Two tiles merged."""
+    """Two tiles merged. The first column is the number of events."""
+    if not other[0]:
+        return one
+    if not one[0]:
+        return other
     return tuple([merge(a, b) for (_, merge, _), a, b in zip(columns, one, other, strict=True)])
 
 
