@@ -8,14 +8,15 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
+
+from processing.durations import HOUR_US, HOURLY_UP_TO_US, parse_duration
 
 HOME_KEY = "contract.toml"
 TIME_FORMATS = ("iso", "unix", "elapsed")
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # event time, in a file or a request
 CLOCK_SKEW = timedelta(days=1)  # by which an event time may be ahead of now
-# The squares of a window's amounts are summed in 64 bits: 92,000 events of 10^7 minor units each stay below 2^63.
-LARGEST_MINOR = 10_000_000
+LARGEST_MINOR = 10**12  # of one amount, in minor units; nine million of them add up to less than 2^63
 LONGEST_DAYS = 366
 LONGEST_SHOWN = 80  # characters of a value in a list of changes
 # Columns that tables, features and the feature job use themselves.
@@ -24,6 +25,16 @@ RESERVED = (
     *("file", "line", "reason", "content", "known", "id", "told", "same", "place", "label", "changed", "clash", "new"),
     *("clashes", "us"),
 )
+# What can be aggregated over windows, and how a contract writes it.
+AGGREGATES = {
+    "count": "count",
+    "amount": "amount",
+    "extremes": "extremes",
+    "recency": "recency",
+    "share": "share:<column>",
+    "distinct": "distinct:<column>",
+    "last": "last:<column>,<column>...",
+}
 # The entry of a contract that each field holds: the one list of all entries.
 ENTRIES = {
     "name": "name",
@@ -54,17 +65,35 @@ CHANGEABLE = (
 )
 
 
+class Aggregate(NamedTuple):
+    """What is aggregated over the windows of an entity: a key of AGGREGATES, and the columns that it reads."""
+
+    kind: str
+    columns: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """As a contract writes it."""
+        return ":".join((self.kind, *([",".join(self.columns)] if self.columns else [])))
+
+
 @dataclass(frozen=True)
 class Entity:
     """Something whose behaviour is followed over time: a customer, a terminal, a merchant.
 
     columns: the columns of the dataset that identify it
+    windows, fraud_windows: lengths of time, such as "7d", shortest first
+    busy: events of the same minute, instead of the same second, do not see each other
+    whole_days: given as `windows_days`: windows of whole hours, with frauds known exactly a label delay later
     """
 
     name: str
     columns: tuple[str, ...]
-    windows_days: tuple[int, ...]
-    fraud_windows_days: tuple[int, ...] = ()
+    windows: tuple[str, ...]
+    fraud_windows: tuple[str, ...] = ()
+    aggregates: tuple[Aggregate, ...] = (Aggregate("count"), Aggregate("amount"))
+    busy: bool = False
+    whole_days: bool = False
 
     @property
     def identified_by(self) -> str:
@@ -151,19 +180,26 @@ class Contract:
     @property
     def lookback_hours(self) -> int:
         """How long before an event another one can still change its features."""
-        reach = [max((0, *e.windows_days)) for e in self.entities]
-        reach += [self.label_delay_days + max(e.fraud_windows_days) for e in self.entities if e.fraud_windows_days]
-        return 24 * max((0, *reach))
+        reach = [_hours(entity.windows[-1]) for entity in self.entities]
+        reach += [24 * self.label_delay_days + _hours(e.fraud_windows[-1]) for e in self.entities if e.fraud_windows]
+        return max((0, *reach))
 
 
 def _entity_entries(entity: Entity) -> dict[str, Any]:
     """The entries of an [[entity]] table."""
-    return {
-        "name": entity.name,
-        "column": entity.identified_by,
-        "windows_days": entity.windows_days,
-        "fraud_windows_days": entity.fraud_windows_days,
-    }
+    identity = {"name": entity.name, "column": entity.identified_by}
+    if entity.whole_days:
+        days = ([int(text[:-1]) for text in texts] for texts in (entity.windows, entity.fraud_windows))
+        return identity | dict(zip(("windows_days", "fraud_windows_days"), days, strict=True))
+    aggregates = [aggregate.text for aggregate in entity.aggregates]
+    windows = {"windows": entity.windows, "fraud_windows": entity.fraud_windows, "aggregates": aggregates}
+    return identity | windows | {"busy": entity.busy}
+
+
+def _hours(window: str) -> int:
+    """The hours of a window, rounded up to the tiles it consists of."""
+    us = parse_duration(window).us
+    return -(-us // HOUR_US) + (0 if us <= HOURLY_UP_TO_US else 24)
 
 
 def _short(value: Any) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from types import EllipsisType
 
 from processing.contract import HOME_KEY, LARGEST_MINOR, LONGEST_DAYS, RESERVED, TIME_FORMATS, Contract, Entity
+from processing.contracts.entity_table import entity_of
 from processing.contracts.toml_table import TomlTable
 from processing.errors import BadInput, NotFound
 from processing.storage.home import Home
@@ -103,23 +103,9 @@ def parse(text: str, source: str = "contract") -> Contract:
 
 
 def _entity(entry: TomlTable) -> Entity:
-    name = entry.take("name", str)
-    if not entry.take("windows_days", list):
-        raise BadInput(f"{entry.source}: 'windows_days' of {name!r} is empty, expected e.g. [1, 7, 30]")
-    columns = (entry.take("column", str),)
-    entity = Entity(name, columns, _windows(entry, "windows_days"), _windows(entry, "fraud_windows_days", []))
+    entity = entity_of(entry, (entry.take("column", str),))
     entry.finish()
     return entity
-
-
-def _windows(entry: TomlTable, key: str, default: list[int] | EllipsisType = ...) -> tuple[int, ...]:
-    windows = entry.take(key, list, default)
-    for window in windows:
-        if not isinstance(window, int) or isinstance(window, bool) or not 0 < window <= LONGEST_DAYS:
-            raise BadInput(f"{entry.source}: windows are whole days from 1 to {LONGEST_DAYS}, found {window!r}")
-        if windows.count(window) > 1:
-            raise BadInput(f"{entry.source}: {key} has {window} twice")
-    return tuple(sorted(windows))
 
 
 def _check(contract: Contract, source: str) -> None:

@@ -42,6 +42,14 @@ class TomlTable:
             raise BadInput(f"{self.source}: {key} is {value!r}, expected {bounds}")
         return value
 
+    def flag(self, key: str) -> bool:
+        """Whether a key is true; false if it is missing."""
+        self._known.add(key)
+        value = self.values.get(key, False)
+        if not isinstance(value, bool):
+            raise BadInput(f"{self.source}: {key} is {value!r}, expected true or false")
+        return value
+
     def texts(self, key: str, default: Any = ..., *, digits: bool = False) -> tuple[str, ...]:
         """A list of distinct texts, trimmed; with `digits`, whole numbers count as texts too."""
         values = self.take(key, list, default)

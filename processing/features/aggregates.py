@@ -18,8 +18,7 @@ from processing.arrays import Ints
 from processing.features.ranges import count_distinct, count_equal, range_maximum, range_minimum, running_sums
 from processing.features.tiles import HASH_BYTES, MOST_DISTINCT, Column, Tile, distinct, latest, maximum, minimum, total
 
-LIMB = 27  # bits: 2^36 events fit into a column of limbs, and amounts below 2^40 into three limbs of their squares
-LARGEST_MINOR = 10**12  # of one amount, in minor units
+LIMB = 27  # bits: 2^36 events fit into a column of limbs, and amounts up to 10^12 into three limbs of their squares
 
 
 class EventValues(NamedTuple):
@@ -276,7 +275,7 @@ NAN_BITS = int(np.array(np.nan).view(np.int64))
 def square_limbs(amount: Any) -> tuple[Any, Any, Any]:
     """The square of an amount, or of each amount of an array, as limbs: q0 + q1 * 2^27 + q2 * 2^54.
 
-    Every intermediate value fits into 64 bits for amounts up to LARGEST_MINOR.
+    Every intermediate value fits into 64 bits for amounts up to 10^12.
     """
     size = abs(amount)
     high, low = size >> 20, size & 0xFFFFF

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from processing.durations import FIVE_MINUTES_US, HOUR_US
 from processing.features.aggregates import Amount, Distinct, Extremes, Last, Recency, Share, square_limbs
 from processing.features.arithmetic import Arithmetic
-from processing.features.durations import FIVE_MINUTES_US, HOUR_US
 from processing.features.windows import EntityWindows
 
 NAN = math.nan

@@ -4,34 +4,24 @@ A feature is a float64. It is computed from the integer state of the windows wit
 root, which IEEE 754 rounds correctly: the same state gives the same bits on every machine, for one row or a million.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.arrays import Floats
+from processing.arrays import Floats, Ints
 from processing.contract import Contract, Entity
-from processing.features.windows import HOUR_US, Ints, Windows
+from processing.durations import HOUR_US
+from processing.features.arithmetic import COLUMNS, NUMBERS, Arithmetic
+from processing.features.contract_windows import entity_windows
+from processing.features.entity_features import EntityFeatures, Moment
+from processing.features.windows import EntityWindows
 
 OWN = 3  # the first features are of the transaction alone: amount, hour, weekend
-
-
-class Arithmetic(NamedTuple):
-    """Operations that differ for columns and single numbers. Results of division by zero are undefined; mask them."""
-
-    where: Callable[[Any, Any, Any], Any]
-    divide: Callable[[Any, Any], Any]
-    sqrt: Callable[[Any], Any]
-
-
-COLUMNS = Arithmetic(np.where, np.divide, np.sqrt)
-NUMBERS = Arithmetic(
-    lambda condition, yes, no: yes if condition else no, lambda a, b: a / b if b else math.nan, math.sqrt
-)
 
 
 @dataclass(frozen=True)
@@ -43,17 +33,24 @@ class FeatureSet:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The names, in order. A contract that would repeat one is refused when it is read."""
-        names = ["amount", "hour", "weekend"]
-        for entity in self.contract.entities:
-            names += _entity_names(entity)
-        return (*names, *self.contract.numeric, *self.contract.categorical)
+        behaviour = (name for entity in self.entities.values() for name in entity.names)
+        return ("amount", "hour", "weekend", *behaviour, *self.contract.numeric, *self.contract.categorical)
+
+    @cached_property
+    def entities(self) -> dict[str, EntityFeatures]:
+        """The features of every entity, by its name."""
+        scale = float(self.contract.minor_units)
+        return {
+            entity.name: EntityFeatures(entity.name, entity_windows(self.contract, entity), scale)
+            for entity in self.contract.entities
+        }
 
     @property
     def definition(self) -> tuple[object, ...]:
         """All that the values depend on: contracts with an equal one give the same features for the same rows."""
         contract = self.contract
-        behaviour = [(e.name, e.identified_by, e.windows_days, e.fraud_windows_days) for e in contract.entities]
-        delay = contract.label_delay_days if any(e.fraud_windows_days for e in contract.entities) else 0
+        behaviour = [_definition(entity) for entity in contract.entities]
+        delay = contract.label_delay_days if any(e.fraud_windows for e in contract.entities) else 0
         return (*behaviour, delay, contract.amount_decimals, contract.numeric, tuple(contract.categorical.items()))
 
     @property
@@ -62,21 +59,14 @@ class FeatureSet:
         return dict.fromkeys(self.names, "float64")
 
     @cached_property
-    def windows(self) -> dict[str, Windows]:
-        """The sawtooth windows of every entity, by its name."""
-        return {
-            entity.name: Windows(
-                tuple(24 * days for days in entity.windows_days),
-                tuple(24 * days for days in entity.fraud_windows_days),
-                24 * self.contract.label_delay_days,
-            )
-            for entity in self.contract.entities
-        }
+    def windows(self) -> dict[str, EntityWindows]:
+        """The windows of every entity, by its name."""
+        return {name: entity.windows for name, entity in self.entities.items()}
 
     @cached_property
     def state_names(self) -> tuple[str, ...]:
         """The columns of the whole state: each entity's windows in turn."""
-        return tuple(f"{name}_{column}" for name, windows in self.windows.items() for column in windows.columns)
+        return tuple(f"{name}_{column}" for name, windows in self.windows.items() for column in windows.state_names)
 
     def compute(self, amount: Ints, time_us: Ints, state: Ints, extras: Floats) -> Floats:
         """The features, [n, len(names)] float64.
@@ -85,7 +75,7 @@ class FeatureSet:
         `extras` [n, x] from `encode`. A feature without a value (a ratio to nothing) is NaN.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
-            columns = self._columns(amount, time_us // HOUR_US, state.T.astype(np.float64), COLUMNS)
+            columns = self._columns(Moment(amount, time_us), list(state.T), COLUMNS)
         return np.column_stack([*columns, extras])
 
     def compute_one(self, amount: int, time_us: int, state: Sequence[int] | None, extras: Floats) -> Floats:
@@ -94,54 +84,23 @@ class FeatureSet:
         `state` in the order of `state_names`, `extras` [1, x]. Without a state, the features computed from it are NaN.
         The arithmetic is the same, on numbers instead of columns: NumPy takes several times as long for columns of one.
         """
-        values = [float(value) for value in (state or [0] * len(self.state_names))]
-        columns = self._columns(amount, time_us // HOUR_US, values, NUMBERS)
+        values = state or [0] * len(self.state_names)
+        columns = self._columns(Moment(amount, time_us), values, NUMBERS)
         row = np.array([[*columns, *extras[0].tolist()]])
         if state is None:
             row[:, OWN : len(columns)] = np.nan
         return row
 
-    def _columns(self, amount: Any, hour: Any, state: Any, arithmetic: Arithmetic) -> list[Any]:
+    def _columns(self, moment: Moment, state: Sequence[Any], arithmetic: Arithmetic) -> list[Any]:
         """The features except the extras. Each value is a column or a number, whichever `arithmetic` is for."""
-        money = amount / float(self.contract.minor_units)
+        hour = moment.time_us // HOUR_US
+        money = moment.amount / float(self.contract.minor_units)
         columns = [money, hour % 24 + 0.0, ((hour // 24 + 3) % 7 >= 5) + 0.0]
         start = 0
-        for windows in self.windows.values():
-            end = start + windows.width
-            columns += self._behaviour(windows, amount + 0.0, state[start:end], arithmetic)
+        for entity in self.entities.values():
+            end = start + len(entity.windows.state_names)
+            columns += entity.compute(moment, state[start:end], arithmetic)
             start = end
-        return columns
-
-    def _behaviour(self, windows: Windows, spent: Any, values: Any, arithmetic: Arithmetic) -> list[Any]:
-        where, divide, sqrt = arithmetic
-        scale = float(self.contract.minor_units)
-        columns: list[Any] = []
-        end = 3 * len(windows.hours)
-        counts, sums, squares = (values[kind:end:3] for kind in range(3))
-        for n, s in zip(counts, sums, strict=True):
-            columns += [n, divide(s, n) / scale]
-        # The mean of the other amounts in the window against the mean before it.
-        for n, s in zip(counts[:-1], sums[:-1], strict=True):
-            before = divide(sums[-1] - s, counts[-1] - n)
-            latest = divide(s - spent, n - 1.0)
-            columns.append(where((before > 0.0) & (n > 1.0), divide(latest, before), np.nan))
-        # This amount against the others, and how much those vary.
-        for n, s, q in zip(counts, sums, squares, strict=True):
-            others = n - 1.0
-            mean = divide(s - spent, others)
-            spread = divide(q - spent * spent, others) - mean * mean
-            deviation = sqrt(where(spread < 0.0, 0.0, spread))  # NaN stays NaN
-            some, several = mean > 0.0, others > 1.0
-            columns.append(where(some, divide(spent, mean), np.nan))
-            columns.append(where(several, (spent - mean) / (deviation + scale), np.nan))
-            columns.append(where(some & several, divide(deviation, mean), np.nan))
-        at, f = end, 0.0
-        for _ in windows.fraud_hours:
-            n, f, g = values[at], values[at + 1], values[at + 2]
-            columns += [f, where(n > 0.0, divide(f, n), 0.0), where(f > 0.0, divide(g, f) / scale, np.nan)]
-            at += 3
-        if windows.fraud_hours:
-            columns += [where(f > 0.0, values[at + i], np.nan) for i in range(3)]
         return columns
 
     def encode(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]], rows: int) -> Floats:
@@ -160,20 +119,12 @@ class FeatureSet:
         return encoded
 
 
-def _entity_names(entity: Entity) -> list[str]:
-    names = []
-    for days in entity.windows_days:
-        names += [f"{entity.name}_count_{days}d", f"{entity.name}_mean_amount_{days}d"]
-    names += [f"{entity.name}_amount_trend_{days}d" for days in entity.windows_days[:-1]]
-    for days in entity.windows_days:
-        names += [f"{entity.name}_amount_{kind}_{days}d" for kind in ("ratio", "zscore", "variation")]
-    for days in entity.fraud_windows_days:
-        names += [f"{entity.name}_fraud_count_{days}d", f"{entity.name}_fraud_rate_{days}d"]
-        names.append(f"{entity.name}_fraud_mean_amount_{days}d")
-    for days in entity.fraud_windows_days[-1:]:
-        names += [f"{entity.name}_hours_since_first_fraud_{days}d", f"{entity.name}_hours_since_last_fraud_{days}d"]
-        names.append(f"{entity.name}_count_since_last_fraud_{days}d")
-    return names
+def _definition(entity: Entity) -> tuple[object, ...]:
+    """All that the features of an entity depend on."""
+    if entity.whole_days:
+        days = (tuple(int(text[:-1]) for text in texts) for texts in (entity.windows, entity.fraud_windows))
+        return (entity.name, entity.identified_by, *days)
+    return dataclasses.astuple(entity)
 
 
 def minor_units(amounts: Floats, contract: Contract) -> Ints:

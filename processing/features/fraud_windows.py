@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from processing.arrays import Ints
-from processing.features.durations import FIVE_MINUTES_US
+from processing.durations import FIVE_MINUTES_US
 from processing.features.ranges import running_sums
 from processing.features.tiles import EntityTiles, FraudTile
 

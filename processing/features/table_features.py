@@ -9,9 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from processing.arrays import Floats
+from processing.arrays import Floats, Ints
+from processing.features.contract_windows import fraud_tile
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import Ints, Windows, sawtooth
+from processing.features.fraud_windows import NEVER, Labels
+from processing.features.inputs import encode_column
+from processing.features.windows import Events
 
 Rows: TypeAlias = pa.Table | pa.RecordBatch
 
@@ -21,18 +24,25 @@ def time_us(rows: Rows) -> Ints:
     return np.asarray(rows.column("event_time").cast(pa.int64()))
 
 
-def window_state(name: str, windows: Windows, rows: Rows) -> Ints:
-    """The state of one entity's windows, [n, len(windows.columns)]. The rows hold all events that the windows reach."""
+def window_state(name: str, features: FeatureSet, rows: Rows) -> Ints:
+    """The state of one entity's windows, [n, len(windows.state_names)].
+
+    The rows hold all events, and all frauds by the time they became known, that the windows reach.
+    """
+    windows, times, amount = features.windows[name], time_us(rows), _numbers(rows.column("amount_minor"))
     keys = rows.column(name)
     keys = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
     codes = _numbers(keys.dictionary_encode().indices).astype(np.int64)
-    fraud = _numbers(rows.column("is_fraud").fill_null(0)).astype(np.int64)
-    return sawtooth(windows, codes, time_us(rows), _numbers(rows.column("amount_minor")), fraud)
+    columns = {each: encode_column(features.contract, each, rows) for each in windows.inputs}
+    fraud = _numbers(rows.column("is_fraud").fill_null(0)) > 0
+    known = fraud_tile(windows, times[fraud], None)
+    labels = Labels(codes[fraud], known, np.full(len(known), NEVER), amount[fraud])
+    return windows.states(Events(codes, times, amount, columns), labels)
 
 
 def window_states(features: FeatureSet, rows: Rows) -> Ints:
     """The state of all windows, [n, len(features.state_names)]."""
-    states = [window_state(name, windows, rows) for name, windows in features.windows.items()]
+    states = [window_state(name, features, rows) for name in features.windows]
     return np.column_stack([np.empty((len(rows), 0), np.int64), *states])
 
 

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.arrays import Ints
+from processing.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, SECOND_US
 from processing.features.aggregates import Aggregate, EventValues, Input, Range
-from processing.features.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, SECOND_US
 from processing.features.fraud_windows import FraudState, FraudWindow, Labels, fraud_state, fraud_states
 from processing.features.tiles import Column, EntityTiles, Tile, TileRange, empty_tile, merge_two
 

@@ -8,9 +8,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from processing.contract import Contract
+from processing.durations import DAY_US
 from processing.features.feature_set import FeatureSet
 from processing.features.table_features import compute_rows, feature_table, stored_states, time_us, window_state
-from processing.features.windows import DAY_US, Windows
 from processing.tables.schemas import features_schema, transaction_schema
 
 Batches = Iterable[pa.RecordBatch]
@@ -29,23 +29,23 @@ def compute_features(transactions: DataFrame, contract: Contract, days: Collecti
     finish = _finish(features, frozenset(days), final)
     rows = transactions
     for number, (name, windows) in enumerate(features.windows.items(), 1):
-        added = [pa.field(f"{name}_{column}", pa.int64()) for column in windows.columns]
+        added = [pa.field(f"{name}_{column}", pa.int64()) for column in windows.state_names]
         schema = pa.schema([*schema, *added])
         last = number == len(features.windows)
-        step = _add_state(name, windows, schema, finish if last else None)
+        step = _add_state(name, features, schema, finish if last else None)
         rows = rows.repartition(partitions, name).mapInArrow(step, from_arrow_schema(final if last else schema))
     return rows if features.windows else rows.mapInArrow(finish, from_arrow_schema(final))
 
 
 def _add_state(
-    name: str, windows: Windows, schema: pa.Schema, then: Callable[[Batches], Batches] | None
+    name: str, features: FeatureSet, schema: pa.Schema, then: Callable[[Batches], Batches] | None
 ) -> Callable[[Batches], Batches]:
     def run(batches: Batches) -> Batches:
         held = [batch for batch in batches if len(batch)]
         if not held:  # an entity with fewer keys than tasks leaves some tasks without a row
             return
         table = pa.Table.from_batches(held)
-        state = window_state(name, windows, table)
+        state = window_state(name, features, table)
         columns = [*table.columns, *(pa.array(state[:, i]) for i in range(state.shape[1]))]
         widened = pa.Table.from_arrays(columns, schema=schema).to_batches(BATCH_ROWS)
         yield from then(widened) if then else widened

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from processing.features.durations import HOUR_US
+from processing.durations import HOUR_US
 
 
 @dataclass(frozen=True)

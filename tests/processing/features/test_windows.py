@@ -21,7 +21,7 @@ from processing.features.aggregates import (
     Recency,
     Share,
 )
-from processing.features.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, MINUTE_US, SECOND_US, tile_of
+from processing.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, MINUTE_US, SECOND_US, tile_of
 from processing.features.fraud_windows import NEVER, FraudWindow, Labels
 from processing.features.held_tiles import HeldTiles
 from processing.features.tiles import MOST_DISTINCT, FraudTile, Tile, merge_tiles

@@ -1,0 +1,47 @@
+"""The columns that aggregates read, encoded as integers: the same for a column of a table and for one value."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from processing.arrays import Ints
+from processing.contract import Contract
+from processing.features.aggregates import Input, float_bits, text_hash
+
+Rows: TypeAlias = pa.Table | pa.RecordBatch
+
+
+def encode_value(contract: Contract, each: Input, value: Any) -> int:
+    """One value of a column, as `Input.encoding` says: an integer for a category, a hash of a text, bits of a number."""
+    match each.encoding:
+        case "hash":
+            return text_hash(value)
+        case "code":
+            return _position(contract, each.column, value)
+    if each.column in contract.categorical:
+        position = _position(contract, each.column, value)
+        return float_bits(float(position) if position >= 0 else np.nan)
+    return float_bits(np.nan if value is None else float(value))
+
+
+def encode_column(contract: Contract, each: Input, rows: Rows) -> Ints:
+    """A column of a table, [n] int64, as `encode_value` encodes each of its values."""
+    column = rows.column(_table_column(contract, each.column))
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    encoded = column.dictionary_encode()
+    values = [encode_value(contract, each, value) for value in encoded.dictionary.to_pylist()]
+    missing = encode_value(contract, each, None)
+    indices = np.asarray(encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False), np.int64)
+    return np.array([*values, missing], np.int64)[indices]
+
+
+def _position(contract: Contract, column: str, value: Any) -> int:
+    known = contract.categorical[column]
+    text = value if isinstance(value, str | None) else str(value)
+    return known.index(text) if text in known else -1
+
+
+def _table_column(contract: Contract, column: str) -> str:
+    """The name of a column in tables: an entity's, if the column identifies one."""
+    return next((entity.name for entity in contract.entities if entity.columns == (column,)), column)
