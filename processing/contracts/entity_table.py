@@ -14,9 +14,10 @@ DAYS, TILES = ("windows_days", "fraud_windows_days"), ("windows", "fraud_windows
 DEFAULT_AGGREGATES = ["count", "amount"]
 
 
-def entity_of(entry: TomlTable, columns: tuple[str, ...]) -> Entity:
-    """The entity in a table whose `columns` were read. Raises BadInput."""
+def entity_of(entry: TomlTable) -> Entity:
+    """The entity in a table. Raises BadInput."""
     name = entry.take("name", str)
+    columns = _columns(entry, name)
     in_days = [key for key in DAYS if key in entry.values]
     if in_days and (other := [key for key in TILES if key in entry.values]):
         raise BadInput(
@@ -24,6 +25,17 @@ def entity_of(entry: TomlTable, columns: tuple[str, ...]) -> Entity:
             "windows = ['1d', '7d'], fraud_windows_days likewise, to use the others beside them"
         )
     return _in_days(entry, name, columns) if in_days else _in_tiles(entry, name, columns)
+
+
+def _columns(entry: TomlTable, name: str) -> tuple[str, ...]:
+    if "columns" not in entry.values:
+        return (entry.take("column", str),)
+    if "column" in entry.values:
+        raise BadInput(f"{entry.source}: {name!r} has both 'column' and 'columns'; keep the one you mean")
+    columns = entry.texts("columns")
+    if not columns:
+        raise BadInput(f"{entry.source}: 'columns' of {name!r} is empty, expected e.g. ['customer_id', 'terminal_id']")
+    return columns
 
 
 def _in_days(entry: TomlTable, name: str, columns: tuple[str, ...]) -> Entity:

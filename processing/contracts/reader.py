@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from itertools import combinations
 from pathlib import Path
 
 from processing.contract import HOME_KEY, LARGEST_MINOR, LONGEST_DAYS, RESERVED, TIME_FORMATS, Contract, Entity
@@ -103,7 +104,7 @@ def parse(text: str, source: str = "contract") -> Contract:
 
 
 def _entity(entry: TomlTable) -> Entity:
-    entity = entity_of(entry, (entry.take("column", str),))
+    entity = entity_of(entry)
     entry.finish()
     return entity
 
@@ -117,7 +118,15 @@ def _check(contract: Contract, source: str) -> None:
     if any(not values for values in contract.categorical.values()):
         raise BadInput(f"{source}: a categorical column lists its known values, e.g. channel = ['chip', 'online']")
     entities = [entity.name for entity in contract.entities]
-    named = [*entities, *contract.numeric, *contract.categorical]
+    alone = {entity.identifier for entity in contract.entities}
+    shared = [column for column in contract.key_columns if column not in alone]  # tables have them under their own name
+    named = [*entities, *shared, *contract.numeric, *contract.categorical]
+    for entity, other in combinations(contract.entities, 2):
+        if set(entity.columns) == set(other.columns):
+            columns = ", ".join(entity.columns)
+            raise BadInput(
+                f"{source}: the entities {entity.name!r} and {other.name!r} are both identified by {columns}; keep one"
+            )
     for names, what in ((contract.columns, "column"), (named, "entity or extra column")):
         if twice := _twice(names):
             raise BadInput(f"{source}: the {what} {twice!r} is named twice")
@@ -125,11 +134,11 @@ def _check(contract: Contract, source: str) -> None:
         if not name.isidentifier() or name.casefold() in RESERVED:
             raise BadInput(
                 f"{source}: {name!r} cannot name a feature: use letters, digits and _, and none of "
-                f"{', '.join(RESERVED)}"
+                f"{', '.join(RESERVED)}" + ("; or give it an entity of its own" if name in shared else "")
             )
     features = FeatureSet(contract)
     # Spark ignores case in column names. The extra columns are among the features already.
-    if twice := _twice([name.casefold() for name in (*entities, *features.names, *features.state_names)]):
+    if twice := _twice([name.casefold() for name in (*entities, *shared, *features.names, *features.state_names)]):
         raise BadInput(f"{source}: two columns or features would be called {twice!r}; rename an entity or a column")
 
 

@@ -123,7 +123,7 @@ def _definition(entity: Entity) -> tuple[object, ...]:
     """All that the features of an entity depend on."""
     if entity.whole_days:
         days = (tuple(int(text[:-1]) for text in texts) for texts in (entity.windows, entity.fraud_windows))
-        return (entity.name, entity.identified_by, *days)
+        return (entity.name, entity.identifier, *days)
     return dataclasses.astuple(entity)
 
 

@@ -43,5 +43,5 @@ def _position(contract: Contract, column: str, value: Any) -> int:
 
 
 def _table_column(contract: Contract, column: str) -> str:
-    """The name of a column in tables: an entity's, if the column identifies one."""
-    return next((entity.name for entity in contract.entities if entity.columns == (column,)), column)
+    """The name of a column in tables."""
+    return dict(zip(contract.key_columns, contract.key_names, strict=True)).get(column, column)

@@ -3,6 +3,7 @@
 The rows have the columns of `processing.tables.schemas.transaction_schema`.
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from processing.arrays import Floats, Ints
+from processing.contract import Entity
 from processing.features.contract_windows import fraud_tile
 from processing.features.feature_set import FeatureSet
 from processing.features.fraud_windows import NEVER, Labels
@@ -24,16 +26,23 @@ def time_us(rows: Rows) -> Ints:
     return np.asarray(rows.column("event_time").cast(pa.int64()))
 
 
-def window_state(name: str, features: FeatureSet, rows: Rows) -> Ints:
+def entity_codes(names: Sequence[str], rows: Rows) -> Ints:
+    """A number for each row's entity, [n], below n and equal for equal ones. `names` are those of its columns."""
+    first, *others = (_codes(rows.column(name)) for name in names)
+    for codes in others:
+        first = np.unique(first * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1].astype(np.int64)
+    return first
+
+
+def window_state(entity: Entity, features: FeatureSet, rows: Rows) -> Ints:
     """The state of one entity's windows, [n, len(windows.state_names)].
 
     The rows hold all events, and all frauds by the time they became known, that the windows reach.
     """
-    windows, times, amount = features.windows[name], time_us(rows), _numbers(rows.column("amount_minor"))
-    keys = rows.column(name)
-    keys = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
-    codes = _numbers(keys.dictionary_encode().indices).astype(np.int64)
-    columns = {each: encode_column(features.contract, each, rows) for each in windows.inputs}
+    contract, windows = features.contract, features.windows[entity.name]
+    times, amount = time_us(rows), _numbers(rows.column("amount_minor"))
+    codes = entity_codes(contract.key_names_of(entity), rows)
+    columns = {each: encode_column(contract, each, rows) for each in windows.inputs}
     fraud = _numbers(rows.column("is_fraud").fill_null(0)) > 0
     known = fraud_tile(windows, times[fraud], None)
     labels = Labels(codes[fraud], known, np.full(len(known), NEVER), amount[fraud])
@@ -42,7 +51,7 @@ def window_state(name: str, features: FeatureSet, rows: Rows) -> Ints:
 
 def window_states(features: FeatureSet, rows: Rows) -> Ints:
     """The state of all windows, [n, len(features.state_names)]."""
-    states = [window_state(name, features, rows) for name in features.windows]
+    states = [window_state(entity, features, rows) for entity in features.contract.entities]
     return np.column_stack([np.empty((len(rows), 0), np.int64), *states])
 
 
@@ -72,6 +81,11 @@ def feature_table(features: FeatureSet, rows: Rows, values: Floats, schema: pa.S
     computed = {name: pa.array(values[:, i]) for i, name in enumerate(features.names)}
     columns = [computed[name] if name in computed else rows.column(name) for name in schema.names]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _codes(keys: pa.Array | pa.ChunkedArray) -> Ints:
+    keys = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
+    return _numbers(keys.dictionary_encode().indices).astype(np.int64)
 
 
 def _numbers(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:

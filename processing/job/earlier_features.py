@@ -66,13 +66,13 @@ def training_contract(manifest: dict[str, object], version: str) -> Contract:
 
 def not_computable(theirs: Contract, ours: Contract) -> str:
     """Why the features of one contract cannot be computed from the transactions of another; "" if they can."""
-    has = {entity.name: entity.columns for entity in ours.entities}
-    for entity in theirs.entities:
-        if entity.name not in has:
-            return f"its features need the entity {entity.name!r}, which the contract no longer has"
-        if has[entity.name] != entity.columns:
-            now = ", ".join(has[entity.name])
-            return f"its entity {entity.name!r} was the column {entity.identified_by!r}, and is {now!r} now"
+    has = dict(zip(ours.key_names, ours.key_columns, strict=True))
+    for name, column in zip(theirs.key_names, theirs.key_columns, strict=True):
+        if name not in has:
+            kind = "entity" if name in {entity.name for entity in theirs.entities} else "column"
+            return f"its features need the {kind} {name!r}, which the contract no longer has"
+        if has[name] != column:
+            return f"its entity {name!r} was the column {column!r}, and is {has[name]!r} now"
     for kind, wanted, there in (
         ("number", theirs.numeric, ours.numeric),
         ("category", theirs.categorical, ours.categorical),

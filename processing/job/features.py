@@ -7,7 +7,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from processing.contract import Contract
+from processing.contract import Contract, Entity
 from processing.durations import DAY_US
 from processing.features.feature_set import FeatureSet
 from processing.features.table_features import compute_rows, feature_table, stored_states, time_us, window_state
@@ -28,24 +28,25 @@ def compute_features(transactions: DataFrame, contract: Contract, days: Collecti
     final = features_schema(contract).append(pa.field("day", pa.int32()))
     finish = _finish(features, frozenset(days), final)
     rows = transactions
-    for number, (name, windows) in enumerate(features.windows.items(), 1):
-        added = [pa.field(f"{name}_{column}", pa.int64()) for column in windows.state_names]
-        schema = pa.schema([*schema, *added])
-        last = number == len(features.windows)
-        step = _add_state(name, features, schema, finish if last else None)
-        rows = rows.repartition(partitions, name).mapInArrow(step, from_arrow_schema(final if last else schema))
+    for number, entity in enumerate(contract.entities, 1):
+        names = features.windows[entity.name].state_names
+        schema = pa.schema([*schema, *(pa.field(f"{entity.name}_{name}", pa.int64()) for name in names)])
+        last = number == len(contract.entities)
+        step = _add_state(entity, features, schema, finish if last else None)
+        keys = contract.key_names_of(entity)
+        rows = rows.repartition(partitions, *keys).mapInArrow(step, from_arrow_schema(final if last else schema))
     return rows if features.windows else rows.mapInArrow(finish, from_arrow_schema(final))
 
 
 def _add_state(
-    name: str, features: FeatureSet, schema: pa.Schema, then: Callable[[Batches], Batches] | None
+    entity: Entity, features: FeatureSet, schema: pa.Schema, then: Callable[[Batches], Batches] | None
 ) -> Callable[[Batches], Batches]:
     def run(batches: Batches) -> Batches:
         held = [batch for batch in batches if len(batch)]
         if not held:  # an entity with fewer keys than tasks leaves some tasks without a row
             return
         table = pa.Table.from_batches(held)
-        state = window_state(name, features, table)
+        state = window_state(entity, features, table)
         columns = [*table.columns, *(pa.array(state[:, i]) for i in range(state.shape[1]))]
         widened = pa.Table.from_arrays(columns, schema=schema).to_batches(BATCH_ROWS)
         yield from then(widened) if then else widened

@@ -53,7 +53,7 @@ class DynamoStore(OnlineStore):
 
     def __init__(self, table: str, contract: Contract, *, timeout: float = 2.0, former: FormerDigests = tuple) -> None:
         self.calls = Calls(table, timeout)
-        self.table = Table(self.calls, contract.lookback_hours)
+        self.table = Table(self.calls, contract)
         self.windows = list(FeatureSet(contract).windows.values())
         facts = self._create(contract)
         if facts.fingerprint != contract.fingerprint:
@@ -96,11 +96,13 @@ class DynamoStore(OnlineStore):
         ends, own = self.calls.ends(), decision_key(event.transaction_id)
         while True:
             era = self.table.last_facts.era
-            items = self.calls.get([FACTS, own, *keys_needed(self.windows, event, era)], ends)
+            counters = keys_needed(self.windows, self.table.entity_keys, event, era)
+            items = self.calls.get([FACTS, own, *counters], ends)
             self.table.last_facts = facts = Facts.of(items[address(FACTS)])
             if facts.era == era:
                 break
-        return decision_of(items.get(address(own))), state_of(self.windows, event, items, facts)
+        state = state_of(self.windows, self.table.entity_keys, event, items, facts)
+        return decision_of(items.get(address(own))), state
 
     def record(self, decision: Decision) -> Decision:
         ends, recorded = self.calls.ends(), time.time_ns()

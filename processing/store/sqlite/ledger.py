@@ -5,6 +5,7 @@ import operator
 import sqlite3
 from collections.abc import Sequence
 
+from processing.features.entity_keys import EntityKeys
 from processing.features.windows import HOUR_US, Windows, edges, state_since
 from processing.store.decisions import Decision, Event
 from processing.store.sqlite.counting import count_event, is_uncounted
@@ -14,15 +15,16 @@ from processing.store.sqlite.rows import DECISION, content_of, known_decision, r
 class SqliteLedger:
     """The store within a transaction of `db`: see `OnlineStore.together`."""
 
-    def __init__(self, windows: Sequence[Windows], db: sqlite3.Connection) -> None:
-        self.windows, self.db = windows, db
+    def __init__(self, windows: Sequence[Windows], entity_keys: EntityKeys, db: sqlite3.Connection) -> None:
+        self.windows, self.entity_keys, self.db = windows, entity_keys, db
 
     def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
         return known_decision(self.db, event.transaction_id), self.state(event)
 
     def state(self, event: Event) -> list[int]:
         """The event's state, one entity after the other."""
-        return [number for entity, key in enumerate(event.keys) for number in self._entity_state(entity, key, event)]
+        keys = enumerate(self.entity_keys.of(event.keys))
+        return [number for entity, key in keys for number in self._entity_state(entity, key, event)]
 
     def _entity_state(self, entity: int, key: str, event: Event) -> list[int]:
         windows, hour = self.windows[entity], event.hour
@@ -48,7 +50,7 @@ class SqliteLedger:
             return standing
         # Before the horizon only a run knows what the tables have. Events of the tail are counted already.
         if is_uncounted(db, event):
-            count_event(db, event)
+            count_event(db, self.entity_keys, event)
             return decision
         tail = db.execute("SELECT content FROM tail WHERE transaction_id = ?", [event.transaction_id]).fetchone()
         if tail and tail[0] not in (content_of(event), None):
