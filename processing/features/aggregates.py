@@ -85,6 +85,10 @@ class Aggregate(ABC):
     def tile_of(self, event: EventValues) -> Tile:
         """The tile of a single event."""
 
+    @abstractmethod
+    def tiles_of(self, events: "Range") -> Sequence[Ints | list[bytes]]:
+        """The tiles of single events, column by column, each [n]. Only its events are read, not its windows."""
+
     @property
     @abstractmethod
     def state_names(self) -> tuple[str, ...]:
@@ -109,6 +113,9 @@ class Count(Aggregate):
     def tile_of(self, event: EventValues) -> Tile:
         return (1,)
 
+    def tiles_of(self, events: Range) -> Sequence[Ints | list[bytes]]:
+        return [np.ones_like(events.amount)]
+
     def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
         return tile
 
@@ -125,6 +132,9 @@ class Amount(Aggregate):
 
     def tile_of(self, event: EventValues) -> Tile:
         return (event.amount, *square_limbs(event.amount))
+
+    def tiles_of(self, events: Range) -> Sequence[Ints | list[bytes]]:
+        return [events.amount, *square_limbs(events.amount)]
 
     def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
         return tile
@@ -143,6 +153,9 @@ class Extremes(Aggregate):
     def tile_of(self, event: EventValues) -> Tile:
         return event.amount, event.amount
 
+    def tiles_of(self, events: Range) -> Sequence[Ints | list[bytes]]:
+        return [events.amount, events.amount]
+
     def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
         return tile if tile[0] <= tile[1] else (0, 0)
 
@@ -160,6 +173,9 @@ class Recency(Aggregate):
 
     def tile_of(self, event: EventValues) -> Tile:
         return event.time_us, event.time_us
+
+    def tiles_of(self, events: Range) -> Sequence[Ints | list[bytes]]:
+        return [events.time_us, events.time_us]
 
     def online(self, tile: Tile, event: EventValues) -> Sequence[int]:
         return tile if tile[0] <= tile[1] else (0, 0)
@@ -187,6 +203,9 @@ class Share(Aggregate):
     def tile_of(self, event: EventValues) -> Tile:
         own = event.columns[self.inputs[0]]
         return tuple(int(code == own) for code in range(self.values))
+
+    def tiles_of(self, events: Range) -> Sequence[Ints | list[bytes]]:
+        return [(events.columns[self.inputs[0]] == code).astype(np.int64) for code in range(self.values)]
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -217,6 +236,9 @@ class Distinct(Aggregate):
 
     def tile_of(self, event: EventValues) -> Tile:
         return (struct.pack(">q", event.columns[self.inputs[0]]),)
+
+    def tiles_of(self, events: Range) -> Sequence[Ints | list[bytes]]:
+        return [[struct.pack(">q", each) for each in events.columns[self.inputs[0]].tolist()]]
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -250,7 +272,14 @@ class Last(Aggregate):
 
     def tile_of(self, event: EventValues) -> Tile:
         bits = (event.columns[each] for each in self.inputs)
-        return (struct.pack(f">q{len(self.columns)}q", event.time_us, *bits),)  # bytes, as text, sort by time
+        return (self._packed(event.time_us, *bits),)
+
+    def tiles_of(self, events: Range) -> Sequence[Ints | list[bytes]]:
+        bits = [events.columns[each].tolist() for each in self.inputs]
+        return [list(map(self._packed, events.time_us.tolist(), *bits))]
+
+    def _packed(self, *values: int) -> bytes:
+        return struct.pack(f">q{len(self.columns)}q", *values)  # big-endian: the greatest bytes are the latest
 
     @property
     def state_names(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ Rows: TypeAlias = pa.Table | pa.RecordBatch
 
 
 def encode_value(contract: Contract, each: Input, value: Any) -> int:
-    """One value of a column, as `Input.encoding` says: an integer for a category, a hash of a text, bits of a number."""
+    """One value of a column, as `Input.encoding` says."""
     match each.encoding:
         case "hash":
             return text_hash(value)

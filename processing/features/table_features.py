@@ -40,10 +40,10 @@ def window_state(entity: Entity, features: FeatureSet, rows: Rows) -> Ints:
     The rows hold all events, and all frauds by the time they became known, that the windows reach.
     """
     contract, windows = features.contract, features.windows[entity.name]
-    times, amount = time_us(rows), _numbers(rows.column("amount_minor"))
+    times, amount = time_us(rows), numbers(rows.column("amount_minor"))
     codes = entity_codes(contract.key_names_of(entity), rows)
     columns = {each: encode_column(contract, each, rows) for each in windows.inputs}
-    fraud = _numbers(rows.column("is_fraud").fill_null(0)) > 0
+    fraud = numbers(rows.column("is_fraud").fill_null(0)) > 0
     known = fraud_tile(windows, times[fraud], None)
     labels = Labels(codes[fraud], known, np.full(len(known), NEVER), amount[fraud])
     return windows.states(Events(codes, times, amount, columns), labels)
@@ -59,20 +59,20 @@ def stored_states(features: FeatureSet, rows: Rows) -> Ints:
     """The state of all windows from columns of these names, [n, len(features.state_names)]."""
     state = np.zeros((len(rows), len(features.state_names)), np.int64)
     for i, name in enumerate(features.state_names):
-        state[:, i] = _numbers(rows.column(name))
+        state[:, i] = numbers(rows.column(name))
     return state
 
 
 def extra_columns(features: FeatureSet, rows: Rows) -> Floats:
     """The contract's extra columns, as `FeatureSet.encode` gives them."""
-    columns = {name: _numbers(rows.column(name)) for name in features.contract.numeric}
+    columns = {name: numbers(rows.column(name)) for name in features.contract.numeric}
     columns |= {name: rows.column(name).to_pylist() for name in features.contract.categorical}
     return features.encode(columns, len(rows))
 
 
 def compute_rows(features: FeatureSet, rows: Rows, state: Ints) -> Floats:
     """The features of the rows, [n, len(features.names)]. `state` is [n, len(features.state_names)]."""
-    amount = _numbers(rows.column("amount_minor"))
+    amount = numbers(rows.column("amount_minor"))
     return features.compute(amount, time_us(rows), state, extra_columns(features, rows))
 
 
@@ -85,8 +85,9 @@ def feature_table(features: FeatureSet, rows: Rows, values: Floats, schema: pa.S
 
 def _codes(keys: pa.Array | pa.ChunkedArray) -> Ints:
     keys = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
-    return _numbers(keys.dictionary_encode().indices).astype(np.int64)
+    return numbers(keys.dictionary_encode().indices).astype(np.int64)
 
 
-def _numbers(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
+def numbers(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
+    """A column of numbers without missing values, [n]."""
     return np.asarray(column.to_numpy(zero_copy_only=False))

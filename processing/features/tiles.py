@@ -6,8 +6,13 @@ of small sets. ("Tile" and "sawtooth window" are terms of the Chronon feature pl
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from operator import add
 from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+from processing.arrays import Ints
 
 Tile: TypeAlias = tuple[Any, ...]  # int or bytes for each column
 
@@ -97,6 +102,15 @@ def merge_tiles(columns: Sequence[Column], tiles: Iterable[Tile]) -> Tile:
 def empty_tile(columns: Sequence[Column]) -> Tile:
     """The tile without events: neutral for merging."""
     return tuple([column.neutral for column in columns])
+
+
+def merge_runs(column: Column, values: Ints | list[bytes], starts: Ints) -> Ints | list[bytes]:
+    """The values of a column merged run by run; a run goes from one of `starts` to the next, [len(starts)]."""
+    if isinstance(values, list):
+        ends = [*starts[1:].tolist(), len(values)]
+        return [reduce(column.merge, values[start:end]) for start, end in zip(starts.tolist(), ends, strict=True)]
+    merge = {add: np.add, min: np.minimum, max: np.maximum}[column.merge]
+    return merge.reduceat(values, starts) if len(starts) else values[:0]
 
 
 def union(one: bytes, other: bytes) -> bytes:

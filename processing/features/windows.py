@@ -26,7 +26,7 @@ from processing.arrays import Ints
 from processing.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, SECOND_US
 from processing.features.aggregates import Aggregate, EventValues, Input, Range
 from processing.features.fraud_windows import FraudState, FraudWindow, Labels, fraud_state, fraud_states
-from processing.features.tiles import Column, EntityTiles, Tile, TileRange, empty_tile, merge_two
+from processing.features.tiles import Column, EntityTiles, Tile, TileRange, empty_tile, merge_runs, merge_two
 
 FINEST_LEVELS = (FIVE_MINUTES_US, HOUR_US, DAY_US)
 
@@ -50,6 +50,14 @@ class Events(NamedTuple):
     time_us: Ints
     amount: Ints
     columns: Mapping[Input, Ints]
+
+
+class TileTable(NamedTuple):
+    """Tiles of one size: the code of each one's entity, its number, and its values by column, each [m]."""
+
+    entity: Ints
+    number: Ints
+    columns: list[Ints | list[bytes]]
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,18 @@ class EntityWindows:
     def _of(self, window: Window) -> list[Aggregate]:
         longest = window == self.windows[-1]
         return [aggregate for aggregate in self.aggregates if longest or not aggregate.longest_only]
+
+    def tiles_of(self, events: Events, size: int) -> TileTable:
+        """All tiles of a size, in microseconds, that the events make, in the order of entity and number."""
+        order = np.lexsort((events.time_us // size, events.entity))
+        entity, time_us, amount = (column[order] for column in events[:3])
+        columns = {each: events.columns[each][order] for each in self.inputs}
+        none = np.zeros(0, np.int64)
+        held = Range(time_us, none, amount, columns, none, none)
+        starts = np.flatnonzero(np.concatenate(([True] * min(1, len(order)), _changes(entity, time_us // size))))
+        values = [column for aggregate in self.aggregates for column in aggregate.tiles_of(held)]
+        merged = [merge_runs(column, each, starts) for column, each in zip(self.tile_columns, values, strict=True)]
+        return TileTable(entity[starts], time_us[starts] // size, merged)
 
     # Online
 

@@ -1,7 +1,8 @@
 """A transaction as the online store counts it, and the decision made about it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from processing.durations import HOUR_US
 
@@ -10,6 +11,7 @@ from processing.durations import HOUR_US
 class Event:
     """A transaction as the windows see it. `keys` are the values of the contract's `key_columns`.
 
+    `extras` are the names and values of further columns that aggregates read. They do not tell transactions apart.
     The key of an entity, which may have several columns, is made from them by `processing.features.entity_keys`.
     """
 
@@ -17,6 +19,7 @@ class Event:
     time_us: int
     amount: int  # minor units
     keys: tuple[str, ...]
+    extras: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
 
     @property
     def hour(self) -> int:

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from processing.errors import FraudlineError
 from processing.store.decisions import Decision, Event
 from processing.store.lookup import DecisionPage, Search
-from processing.store.refresh_data import NOT_COMPARED, Bucket, Comparison, RecordedEvents, Reports
+from processing.store.refresh_data import NOT_COMPARED, Comparison, RecordedEvents, Reports, StoredTile
 
 
 class StoreUnavailable(FraudlineError):
@@ -116,19 +116,19 @@ class OnlineStore(ABC):
     def refresh(
         self,
         horizon: int,
-        buckets: Iterable[Sequence[Bucket]],
+        tiles: Iterable[Sequence[StoredTile]],
         tail: Sequence[Event],
         mark: int,
         frauds: Collection[Event] = (),
         comparison: Comparison = NOT_COMPARED,
         labelled_us: int = 0,
     ) -> None:
-        """Set all buckets of the hours before `horizon` while the API goes on. Hours without a bucket are dropped.
+        """Set all tiles before the hour `horizon` while the API goes on. Tiles there that are not set are dropped.
 
-        buckets: counters of the transactions in the tables and of the decided ones that the tables lack, with all
+        tiles: of five minutes and of hours, for the transactions in the tables and of the decided ones that the tables lack, with all
             reports up to `mark`; the store adds newer reports itself
         tail: the events of the tables from the hour `horizon` on, which may not be over; each is counted once
-        frauds: the events in `buckets` and `tail` that are fraud, so that a report of one does not count it again
+        frauds: the events in `tiles` and `tail` that are fraud, so that a report of one does not count it again
         labelled_us: the time of the newest transaction in the tables with a known label; 0 if there is none
 
         The horizon may move back. Then the hours after it are counted again, from `tail` and the decisions.

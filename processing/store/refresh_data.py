@@ -4,20 +4,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from processing.features.tiles import Tile
 from processing.store.decisions import Event
 
 
-class Bucket(NamedTuple):
-    """The counters of one entity in one hour."""
+class StoredTile(NamedTuple):
+    """A tile of one entity, as a refresh sets it."""
 
     entity: int  # its index in the contract
     key: str
-    hour: int
-    n: int  # transactions
-    s: int  # sum of their amounts, in minor units
-    q: int  # sum of the squared amounts
-    f: int  # frauds
-    g: int  # sum of the amounts of the frauds
+    level: int  # index in the entity's `levels`
+    number: int  # of the tile since 1970
+    tile: Tile
 
 
 class Report(NamedTuple):

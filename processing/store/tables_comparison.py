@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from processing.contract import Contract
+from processing.features.state_plan import event_columns
 from processing.storage.spark_files import move_to
 from processing.store.refresh_data import Comparison, RecordedEvent, RecordedEvents, Reports
 
@@ -20,11 +21,11 @@ def compare_with_tables(
     """Compare decided transactions with all transactions of the tables.
 
     Also returns the decided transactions that the tables lack: transaction_id, us (since 1970), amount_minor, is_fraud
-    (as reported) and the key columns; None if there are none. `scratch` is an address for the run's files.
+    (as reported), the key columns and those further columns that aggregates read; None if there are none. `scratch` is an address for the run's files.
     """
     keys = contract.key_names
     address = f"{scratch}/recorded.parquet"
-    if not _write(recorded, reports, keys, address):
+    if not _write(recorded, reports, contract, address):
         return Comparison(recorded.read_up_to, recorded.read_up_to + 1), None
     decided = everything.sparkSession.read.parquet(str(address))
     content = ["us", "amount_minor", *keys]
@@ -42,7 +43,7 @@ def compare_with_tables(
     return Comparison(recorded.read_up_to, pending, frozenset(displaced)), lacking.drop("number")
 
 
-def _write(recorded: RecordedEvents, reports: Reports, keys: Sequence[str], address: str) -> bool:
+def _write(recorded: RecordedEvents, reports: Reports, contract: Contract, address: str) -> bool:
     """Write the events to a Parquet file at `address`. Returns False, and writes no file, if there are none."""
     schema = pa.schema(
         [
@@ -51,7 +52,8 @@ def _write(recorded: RecordedEvents, reports: Reports, keys: Sequence[str], addr
             ("us", pa.int64()),
             ("amount_minor", pa.int64()),
             ("is_fraud", pa.int32()),
-            *((key, pa.string()) for key in keys),
+            *((key, pa.string()) for key in contract.key_names),
+            *((name, pa.float64() if name in contract.numeric else pa.string()) for name in event_columns(contract)),
         ]
     )
     with tempfile.TemporaryDirectory(prefix="fraudline-") as folder:
@@ -74,6 +76,7 @@ def _table(batch: Sequence[RecordedEvent], reports: Reports, schema: pa.Schema) 
         [row.event.time_us for row in batch],
         [row.event.amount for row in batch],
         [None if label is None else int(label.is_fraud) for label in labels],
-        *([row.event.keys[number] for row in batch] for number in range(len(schema) - 5)),
+        *([row.event.keys[number] for row in batch] for number in range(len(batch[0].event.keys))),
     ]
+    columns += [[dict(row.event.extras).get(name) for row in batch] for name in schema.names[len(columns) :]]
     return pa.table(columns, schema=schema)
