@@ -28,7 +28,7 @@ from pipeline.registry.registry import Registry
 from processing.contracts import reader as contracts
 from processing.errors import BadInput, FraudlineError, NotFound, report
 from processing.features.entity_keys import EntityKeys
-from processing.features.windows import DAY_US
+from processing.durations import DAY_US
 from processing.storage.home import Home
 from processing.storage.open import open_home
 from processing.store.decisions import Decision

@@ -66,7 +66,7 @@ class FeatureSet:
     @cached_property
     def state_names(self) -> tuple[str, ...]:
         """The columns of the whole state: each entity's windows in turn."""
-        return tuple(f"{name}_{column}" for name, windows in self.windows.items() for column in windows.state_names)
+        return tuple(f"{name}:{column}" for name, windows in self.windows.items() for column in windows.state_names)
 
     def compute(self, amount: Ints, time_us: Ints, state: Ints, extras: Floats) -> Floats:
         """The features, [n, len(names)] float64.

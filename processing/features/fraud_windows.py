@@ -83,7 +83,8 @@ def fraud_states(windows: Sequence[FraudWindow], labels: Labels, entity: Ints, t
     width = max(int(now.max()), int(labels.known[labels.known < NEVER].max(initial=0))) - base + 2
 
     def key(codes: Ints, tile: Ints) -> Ints:
-        return codes * width + (tile - base)
+        keys: Ints = codes * width + (tile - base)
+        return keys
 
     standing = labels.withdrawn == NEVER
     keys = key(labels.entity[standing], labels.known[standing])

@@ -282,4 +282,5 @@ class EntityWindows:
 
 def _changes(*columns: Ints) -> NDArray[np.bool_]:
     """Where a value differs from the one before it, [n - 1]."""
-    return np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    changes: NDArray[np.bool_] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    return changes

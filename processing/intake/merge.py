@@ -10,7 +10,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from processing.contract import Contract
 from processing.errors import BadInput, RunFailed
-from processing.features.windows import DAY_US
+from processing.durations import DAY_US
 from processing.intake.precedence import FilePrecedence
 from processing.intake.spark_reader import ReadRows
 from processing.storage.spark_files import read_parquet

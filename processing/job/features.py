@@ -30,7 +30,7 @@ def compute_features(transactions: DataFrame, contract: Contract, days: Collecti
     rows = transactions
     for number, entity in enumerate(contract.entities, 1):
         names = features.windows[entity.name].state_names
-        schema = pa.schema([*schema, *(pa.field(f"{entity.name}_{name}", pa.int64()) for name in names)])
+        schema = pa.schema([*schema, *(pa.field(f"{entity.name}:{name}", pa.int64()) for name in names)])
         last = number == len(contract.entities)
         step = _add_state(entity, features, schema, finish if last else None)
         keys = contract.key_names_of(entity)

@@ -1,6 +1,6 @@
 """Bring the online store up to date with the tables: tiles up to the horizon."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def _write_tiles(rows: DataFrame, plan: StatePlan, entity: int, horizon: int, ad
     fields += [pa.field("number", pa.int64()), *(pa.field(each.name, _type(each)) for each in windows.tile_columns)]
     schema, contract = pa.schema(fields), plan.contract
 
-    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         held = [batch for batch in batches if len(batch)]
         if held:
             yield from tiles_table(contract, windows, names, pa.Table.from_batches(held), horizon, schema).to_batches()
@@ -122,7 +122,8 @@ def tiles_table(
         end = horizon * HOUR_US // size
         number = events.time_us // size
         some = np.flatnonzero((number >= end - _reach(windows, level)) & (number < end))
-        part = Events(*(column[some] for column in events[:3]), {name: each[some] for name, each in columns.items()})
+        chosen = {name: each[some] for name, each in columns.items()}
+        part = Events(codes[some], events.time_us[some], events.amount[some], chosen)
         tiles = windows.tiles_of(part, size)
         tables.append(
             pa.Table.from_arrays(

@@ -21,7 +21,8 @@ def compare_with_tables(
     """Compare decided transactions with all transactions of the tables.
 
     Also returns the decided transactions that the tables lack: transaction_id, us (since 1970), amount_minor, is_fraud
-    (as reported), the key columns and those further columns that aggregates read; None if there are none. `scratch` is an address for the run's files.
+    (as reported), the key columns and those further columns that aggregates read; None if there are none. `scratch` is
+    an address for the run's files.
     """
     keys = contract.key_names
     address = f"{scratch}/recorded.parquet"

@@ -14,7 +14,7 @@ from datetime import datetime
 from processing.contract import Contract
 from processing.errors import BadInput, NotFound
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import HOUR_US
+from processing.durations import HOUR_US
 from processing.store.binding import FormerDigests, is_bound_to
 from processing.store.decisions import Decision, Event
 from processing.store.dynamo.attributes import decision_item, decision_of, digest_of, event_of, expiry, integer, number

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from processing.contract import Contract
 from processing.errors import NotFound
 from processing.features.entity_keys import EntityKeys
-from processing.features.windows import DAY_US
+from processing.durations import DAY_US
 from processing.store.decisions import Event
 from processing.store.dynamo.attributes import event_of, expiry, integer, number
 from processing.store.dynamo.calls import Calls

@@ -167,7 +167,6 @@ class SqliteStore(OnlineStore):
         comparison: Comparison = NOT_COMPARED,
         labelled_us: int = 0,
     ) -> None:
-        transaction, keys = self.connections.writing, self.entity_keys
         refresh(self.connections.writing, self.plan, horizon, tiles, tail, mark, frauds, comparison, labelled_us)
 
     def state(self) -> StoreState:

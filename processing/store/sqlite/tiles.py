@@ -124,7 +124,8 @@ def _add_statement(table: str, columns: tuple[Column, ...], levels: tuple[int, .
         f"{name} = {SCALARS[column.merge].format(name, f'excluded.{name}')}"
         for name, column in zip(names, columns, strict=True)
     )
-    return f"INSERT INTO {table} (key, level, number, refresh, {', '.join(names)}) VALUES {rows} ON CONFLICT DO UPDATE SET {merged}"
+    into = f"{table} (key, level, number, refresh, {', '.join(names)})"
+    return f"INSERT INTO {into} VALUES {rows} ON CONFLICT DO UPDATE SET {merged}"
 
 
 def set_tiles(db: sqlite3.Connection, entity: str, windows: EntityWindows, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -20,7 +20,7 @@ from processing.aws_client import client
 from processing.contracts import reader as contracts
 from processing.errors import BadInput, Damaged
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import DAY_US
+from processing.durations import DAY_US
 from processing.store.decisions import Decision, Event
 from processing.store.open import open_store
 

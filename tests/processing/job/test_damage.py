@@ -11,7 +11,7 @@ import pytest
 from table_home import CONTRACT, FIRST, at, begin, ids, put, written
 
 from processing.errors import BadInput, Damaged
-from processing.features.windows import DAY_US
+from processing.durations import DAY_US
 from processing.job.store_check import store_damage
 from processing.job.store_repair import rebuild_store
 from processing.job.table_check import Fault, damaged_tables

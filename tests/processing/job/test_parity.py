@@ -24,7 +24,8 @@ from pipeline.data.transactions import as_dataset
 from processing.contract import Contract
 from processing.contracts.reader import parse
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import HOUR_US, sawtooth
+from processing.durations import HOUR_US
+from processing.features.windows import sawtooth
 from processing.intake.columns import TIME
 from processing.job.features import compute_features
 from processing.job.spark import start_spark

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from processing.contracts.reader import parse
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import HOUR_US, sawtooth
+from processing.durations import HOUR_US
+from processing.features.windows import sawtooth
 from processing.store.decisions import Decision, Event
 from processing.store.dynamo.store import DynamoStore
 from processing.store.interface import OnlineStore

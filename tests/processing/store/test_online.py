@@ -24,7 +24,8 @@ from processing.contract import Contract
 from processing.contracts import reader as contracts
 from processing.errors import BadInput, NotFound
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import HOUR_US, sawtooth
+from processing.durations import HOUR_US
+from processing.features.windows import sawtooth
 from processing.storage.home import Home
 from processing.storage.local import LocalHome
 from processing.storage.open import open_home

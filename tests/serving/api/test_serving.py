@@ -24,7 +24,7 @@ from pipeline.registry.registry import Registry
 from processing.contracts import reader as contracts
 from processing.errors import BadInput, Conflict
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import HOUR_US
+from processing.durations import HOUR_US
 from processing.storage.open import open_home
 from processing.store.decisions import Decision, Event
 from processing.store.interface import OnlineStore

@@ -28,7 +28,7 @@ from pipeline.registry.registry import Registry
 from processing.contracts import reader as contracts
 from processing.errors import Conflict
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import HOUR_US
+from processing.durations import HOUR_US
 from processing.storage.open import open_home
 from processing.store.decisions import Event
 from processing.store.interface import StoreBusy, StoreUnavailable

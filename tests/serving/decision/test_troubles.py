@@ -31,7 +31,7 @@ from table_home import begin as begin_with_tables
 
 from processing.contracts import reader as contracts
 from processing.errors import BadInput
-from processing.features.windows import HOUR_US
+from processing.durations import HOUR_US
 from processing.job.store_check import store_lag
 from processing.job.store_repair import refill_store
 from processing.storage.home import Home

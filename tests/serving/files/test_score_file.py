@@ -22,7 +22,7 @@ from pipeline.command import serving as command
 from pipeline.command.main import app
 from processing.contracts import reader as contracts
 from processing.errors import RunFailed
-from processing.features.windows import HOUR_US
+from processing.durations import HOUR_US
 from processing.storage.home import Home
 from processing.store.decisions import Event
 from processing.store.open import open_store
