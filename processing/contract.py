@@ -6,6 +6,7 @@ Table schemas, features, the API's request and the console's form are all derive
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -52,6 +53,8 @@ CHANGEABLE = (
     *("name", "amount_maximum", "train_days", "test_days", "missed_fraud_cost", "needless_alert_cost"),
     *("alerts_per_day", "refuse_above"),
 )
+# The entries that say what stored rows mean: they never change in a home with data.
+LASTING = ("id", "time", "amount", "label", "time_format", "time_origin", "amount_decimals")
 
 
 @dataclass(frozen=True)
@@ -110,14 +113,15 @@ class Contract:
         }
         return hashlib.sha256(json.dumps(bound).encode()).hexdigest()
 
-    def changes(self, before: "Contract", *, bound: bool = False) -> list[str]:
-        """The entries that differ from another contract's, in words; if `bound`, only those that data depends on."""
-        changes = []
-        for name, entry in ENTRIES.items():
-            old, new = before._value(name), self._value(name)
-            if old != new and not (bound and name in CHANGEABLE):
-                changes.append(f"{entry} (was {_short(old)}, is {_short(new)})")
-        return changes
+    def changes(self, before: "Contract", *, bound: bool = False, only: Collection[str] = tuple(ENTRIES)) -> list[str]:
+        """The entries that differ from another contract's, in words; if `bound`, only those that data depends on, and
+        `only` those of some fields."""
+        return [
+            f"{entry} (was {_short(old)}, is {_short(new)})"
+            for name, entry in ENTRIES.items()
+            if name in only and (old := before._value(name)) != (new := self._value(name))
+            if not (bound and name in CHANGEABLE)
+        ]
 
     def _value(self, name: str) -> Any:
         """The value of a field for JSON; "" for one that is not set."""
