@@ -29,7 +29,8 @@ class CompiledExpression:
     categories: Mapping[str, Sequence[str]]
 
     def __post_init__(self) -> None:
-        check(self.expression, [name for name in self.names if name not in self.categories], self.categories)
+        numbers = [name for name in self.names if name not in self.categories]
+        check(self.expression, numbers, {name: self.categories[name] for name in self.names if name in self.categories})
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Compiled anew in another process: functions made at run time do not travel."""

@@ -196,6 +196,8 @@ def test_whole_numbers_count_as_floats() -> None:
 def test_a_name_that_is_not_there_is_refused() -> None:
     with pytest.raises(BadInput, match="did you mean 'amount'"):
         compiled("amuont * 2")
+    with pytest.raises(BadInput, match="unknown name 'channel'"):
+        CompiledExpression(parse("where(channel == 'chip', amount, 0)", "here"), ("amount",), CATEGORIES)
 
 
 def test_a_compiled_expression_travels_to_another_process() -> None:
