@@ -8,7 +8,7 @@ from typing import NamedTuple
 from processing.errors import BadInput
 from processing.features.expression_errors import bad_expression, hint
 from processing.features.expression_functions import FUNCTIONS, OPERATIONS, OPERATORS, Kind
-from processing.features.expression_tree import Category, Literal, Name, Node, Operation
+from processing.features.expression_tree import Call, Category, Literal, Name, Node
 
 MOST_DEPTH = 40
 MOST_PARTS = 200  # numbers, names, operators and functions
@@ -118,7 +118,7 @@ class Parser:
             closing = self._take("," if self._next.text == "," else ")").text
         wanted = len(function.operands)
         if len(given) < wanted or (len(given) > wanted and not function.more):
-            expected = f"{wanted}{' or more' if function.more else ''} values"
+            expected = f"{wanted} or more values" if function.more else f"{wanted} value{'s' if wanted > 1 else ''}"
             raise self._error(token, f"{function.usage} takes {expected}, found {len(given)}")
         return self._applied(token, token.text, given)
 
@@ -134,12 +134,12 @@ class Parser:
         )
 
     def _applied(self, token: _Token, name: str, given: list[tuple[_Part, _Token]]) -> Node:
-        """An operation on parts, each with the token it begins with."""
+        """An operation applied to parts, each with the token it begins with."""
         kinds = OPERATIONS[name].operands
         kinds += kinds[-1:] * (len(given) - len(kinds))
         usage = OPERATIONS[name].usage
         operands = tuple(self._as(part, kind, at, usage) for (part, at), kind in zip(given, kinds, strict=True))
-        return self._counted(Operation(name, operands, 1 + max(node.depth for node in operands)), token)
+        return self._counted(Call(name, operands, 1 + max(node.depth for node in operands)), token)
 
     def _as(self, part: _Part, kind: Kind, begin: _Token, usage: str) -> Node:
         """The part, if it is of that kind; `begin` is its first token, `usage` what needs it."""
@@ -148,7 +148,7 @@ class Parser:
             raise self._error(part.token, "a text can only be compared by == or != to a categorical column")
         if isinstance(part, Category):
             found = Kind.CONDITION
-        elif isinstance(part, Operation):
+        elif isinstance(part, Call):
             found = OPERATIONS[part.operation].result
         if found is kind:
             return part

@@ -39,7 +39,7 @@ class Category:
 
 
 @dataclass(frozen=True)
-class Operation:
+class Call:
     """An operator or function of `processing.features.expression_functions.OPERATIONS`, applied to operands."""
 
     operation: str
@@ -47,7 +47,7 @@ class Operation:
     depth: int
 
 
-Node: TypeAlias = Literal | Name | Category | Operation
+Node: TypeAlias = Literal | Name | Category | Call
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,6 @@ class Expression:
 def _uses(node: Node) -> Iterator[Name | Category]:
     if isinstance(node, Name | Category):
         yield node
-    elif isinstance(node, Operation):
+    elif isinstance(node, Call):
         for operand in node.operands:
             yield from _uses(operand)

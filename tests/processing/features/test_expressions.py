@@ -75,7 +75,7 @@ def test_an_expression_tells_the_names_it_uses() -> None:
         ("a b", 3, "expected an operator or the end, found 'b'"),
         ("(a + b", 7, "expected ')', found the end"),
         ("a + b)", 6, "found ')'"),
-        ("sqrt(a, b)", 1, "sqrt(a) takes 1 values, found 2"),
+        ("sqrt(a, b)", 1, "sqrt(a) takes 1 value, found 2"),
         ("min(a)", 1, "takes 2 or more values, found 1"),
         ("distance_km(a, b)", 1, "distance_km(lat1, lon1, lat2, lon2) takes 4 values, found 2"),
         ("a > b", 1, "write where(condition, 1, 0)"),
