@@ -20,6 +20,7 @@ from processing.features.expressions import parse
 NAMES = ("amount", "hour", "customer.amount_max_30d", "lat", "channel")
 CATEGORIES = {"channel": ("chip", "contactless", "online")}
 NAN = math.nan
+TESTS = ("<", "<=", ">", ">=", "==", "!=")
 UNARY, BINARY = ("sqrt", "abs", "floor", "-"), ("+", "-", "*", "/", "min", "max")
 
 # A tree is a number, a name, or a tuple of an operation and its operands.
@@ -33,7 +34,7 @@ def conditions(draw: st.DrawFn, numbers: st.SearchStrategy[Any], depth: int = 2)
     if kind == "category":
         return draw(st.sampled_from(["is", "is not"])), draw(st.sampled_from(CATEGORIES["channel"]))
     if kind == "test":
-        return draw(st.sampled_from(["<", "<=", ">", ">=", "==", "!="])), draw(numbers), draw(numbers)
+        return draw(st.sampled_from(TESTS)), draw(numbers), draw(numbers)
     return kind, *(draw(conditions(numbers, depth - 1)) for _ in range(1 if kind == "not" else 2))
 
 
@@ -151,6 +152,8 @@ def test_columns_and_numbers_give_the_bits_of_the_definition(tree: Any, table: l
         ("amount / (0 - hour + hour)", 1.0, 3.0, NAN),
         ("1 / (amount * amount)", 1e200, 0.0, NAN),  # an overflow in between is not a zero at the end
         ("amount + 0", math.inf, 0.0, NAN),
+        ("1 / amount", math.inf, 0.0, NAN),  # nor is what came in infinite
+        ("where(amount > 0, 1, 2)", math.inf, 0.0, NAN),
         ("sqrt(amount)", -1.0, 0.0, NAN),
         ("sqrt(amount)", -0.0, 0.0, -0.0),
         ("floor(amount)", -0.5, 0.0, -1.0),
@@ -164,6 +167,8 @@ def test_columns_and_numbers_give_the_bits_of_the_definition(tree: Any, table: l
         ("-amount", NAN, 0.0, NAN),
         ("where(amount > 0, 1 / amount, 7)", 0.0, 0.0, 7.0),
         ("where(amount > 0, 1, 2)", NAN, 0.0, NAN),
+        *((f"where(amount {test} hour, 1, 2)", NAN, 0.0, NAN) for test in TESTS),
+        *((f"where(hour {test} amount, 1, 2)", NAN, 0.0, NAN) for test in TESTS),
         ("where(not amount > 0, 1, 2)", NAN, 0.0, NAN),
         ("where(amount > 0 and hour > 0, 1, 2)", NAN, 0.0, 2.0),
         ("where(amount > 0 and hour > 0, 1, 2)", NAN, 1.0, NAN),
