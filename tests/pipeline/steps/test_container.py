@@ -57,6 +57,7 @@ def test_an_error_of_the_program_ends_the_job_and_shows_where(root: Path, capfd:
         raise ZeroDivisionError("4111" + "1" * 12)  # somebody's card number
     reason, log = (root / "output/failure").read_text(), capfd.readouterr().err
     assert reason.startswith("it ended unexpectedly: ZeroDivisionError at tests/pipeline/steps/test_container.py:")
+    assert reason.endswith("; its log has the traceback")
     assert "Traceback" in log
     assert "4111111111111111" not in reason + log
 
