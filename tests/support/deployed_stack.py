@@ -139,9 +139,8 @@ def fit_to_emulator(path: Path) -> Counter[str]:
     cidr = resources[network]["Properties"]["CidrBlock"]
     text = json.dumps(template).replace(json.dumps({"Fn::GetAtt": [network, "CidrBlock"]}), json.dumps(cidr))
     for name, resource in resources.items():
-        if (
-            resource["Type"] == "AWS::SecretsManager::Secret"
-        ):  # a reference to one is its ARN; the emulator gives its name
+        if resource["Type"] == "AWS::SecretsManager::Secret":
+            # A reference to a secret is its ARN, but the emulator returns its name.
             text = text.replace(json.dumps({"Ref": name}), json.dumps({"Fn::GetAtt": [name, "Arn"]}))
     path.write_text(text)
     return Counter(resource["Type"] for resource in removed.values())
