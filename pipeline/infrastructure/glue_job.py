@@ -45,7 +45,7 @@ class GlueFeatureJob(Construct):
             self,
             "Job",
             name=self.name,
-            description="Takes in what waits in incoming/, updates the features, writes the run's sets",
+            description="Reads the files in incoming/, updates the features, writes the run's train and test sets",
             role=self.role.role_arn,
             glue_version="5.1",
             worker_type="G.1X",
@@ -120,7 +120,7 @@ class GlueFeatureJob(Construct):
         everything = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
         home.allow_objects(role, everything, "warehouse/*", "runs/*", "claimed/*", why=files)
         home.allow_objects(role, ["s3:GetObject", "s3:PutObject"], "contract.toml")
-        why = "Which model serves, and what it was trained under, so that the test rows get its features too."
+        why = "The job reads the serving model's contract to compute its features for the test rows too."
         home.allow_objects(role, ["s3:GetObject"], "models/latest.json", "models/*/manifest.json", why=why)
         home.allow_list(role, "incoming/", "claimed/", "archive/", "warehouse/", "runs/", "contract.toml", "models/")
         # Spark writes through S3A in Glue 5.1, which looks for unfinished multipart uploads.
@@ -137,7 +137,7 @@ class GlueFeatureJob(Construct):
             catalog("catalog"),
             catalog("database", DATABASE),
             catalog("table", f"{DATABASE}/*"),
-            why="The job makes its tables, and sets those of an older definition aside under a dated name.",
+            why="The job creates its tables and renames those of an older definition to a dated name.",
         )
 
     def _allow_logs_and_metrics(self) -> None:
@@ -145,13 +145,13 @@ class GlueFeatureJob(Construct):
             self.role,
             ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:AssociateKmsKey"],
             Stack.of(self).format_arn(service="logs", resource=f"log-group:{LOG_PREFIX}*"),
-            why="Glue makes its log groups under this prefix, and names their streams by job run.",
+            why="Glue creates its log groups under this prefix and names their streams after job runs.",
         )
         allow(
             self.role,
             ["cloudwatch:PutMetricData"],
             "*",
-            why="PutMetricData has no resource types; the condition limits it to Glue's own namespace.",
+            why="PutMetricData has no resource-level permissions; the condition limits it to Glue's namespace.",
             only={"StringEquals": {"cloudwatch:namespace": "Glue"}},
         )
 

@@ -24,7 +24,7 @@ def at(folder: Path) -> LocalHome:
 
 
 def written(home: LocalHome, tables: Tables, name: str, run: str, days: dict[int, list[str]]) -> dict[int, list[str]]:
-    """Files as a run writes them: the ids of each day."""
+    """Write files as a run does, with the given ids for each day; returns the files of each day."""
     schema = {"transactions": transaction_schema, "features": features_schema}[name](CONTRACT)
     files = {}
     for day, ids in days.items():

@@ -1,4 +1,4 @@
-"""The dataset contract: what the shipped ones say, and errors that teach."""
+"""Contracts: the shipped ones, the file format, and errors that say what to change."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ def changed(old: str, new: str) -> str:
     return SMALL.replace(old, new)
 
 
-def test_ships_the_four_contracts() -> None:
+def test_four_contracts_are_shipped() -> None:
     assert shipped() == ["handbook", "sparkov", "transactions", "ulb"]
 
 
@@ -82,7 +82,7 @@ def test_contracts_with_entities_follow_behaviour_and_delayed_frauds(
     assert contract.lookback_hours == reach * 24
 
 
-def test_ulb_has_no_entities_and_so_no_windows() -> None:
+def test_ulb_has_neither_entities_nor_windows() -> None:
     contract = load("ulb")
     assert contract.id is None
     assert contract.entities == ()
@@ -95,7 +95,7 @@ def test_ulb_has_no_entities_and_so_no_windows() -> None:
     assert features.names == ("amount", "hour", "weekend", *contract.numeric)
 
 
-def test_what_is_left_out_has_its_default() -> None:
+def test_omitted_keys_have_their_defaults() -> None:
     contract = parse(SMALL)
     assert contract == Contract(
         name="small",
@@ -128,7 +128,7 @@ def test_an_origin_without_zone_is_utc_and_one_with_a_zone_is_converted() -> Non
         assert contract.time_origin == datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def test_the_digest_changes_with_the_text_and_only_with_it() -> None:
+def test_the_digest_depends_on_the_text_alone() -> None:
     assert parse(SMALL).digest == parse(SMALL, "elsewhere").digest
     assert parse(SMALL).digest != parse(SMALL + "# a remark\n").digest
     assert len(parse(SMALL).digest) == 64
@@ -180,7 +180,7 @@ def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
         (changed('["chip", "online"]', "[]"), r"here: a categorical column lists its known values"),
     ],
 )
-def test_errors_name_the_key_what_was_found_and_what_was_expected(text: str, message: str) -> None:
+def test_errors_name_the_key_the_value_and_what_was_expected(text: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         parse(text, "here")
 
@@ -200,7 +200,7 @@ def test_errors_name_the_key_what_was_found_and_what_was_expected(text: str, mes
         (changed('"distance"', '"card_count_7d"'), r"here.*'card_count_7d'"),
     ],
 )
-def test_mistakes_of_type_are_bad_input_too(text: str, message: str) -> None:
+def test_values_of_the_wrong_type_are_bad_input(text: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         parse(text, "here")
 
@@ -229,7 +229,7 @@ def test_mistakes_of_type_are_bad_input_too(text: str, message: str) -> None:
         (SMALL + "[time]\norigin = 2013-09-01\n", r"here \[time\]: origin is .*, expected date and time"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(text: str, message: str) -> None:
+def test_nonsensical_values_are_refused(text: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         parse(text, "here")
 
@@ -259,7 +259,7 @@ def test_a_file_that_is_not_utf8_is_bad_input(tmp_path: Path) -> None:
         load(path)
 
 
-def test_the_example_in_the_documentation_is_a_contract_and_no_shipped_one_lacks_a_line_there() -> None:
+def test_the_documentation_has_a_valid_example_and_lists_every_shipped_contract() -> None:
     text = (SHIPPED / "README.md").read_text(encoding="utf-8")
     start = text.index('    name = "mine"')
     lines = takewhile(lambda line: not line or line.startswith("    "), text[start:].splitlines())

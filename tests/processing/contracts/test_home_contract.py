@@ -1,4 +1,4 @@
-"""The contract of a home: taken with the data, changed in what nothing stored depends on, refused in all else."""
+"""A home's contract: adopted with the first data; later only entries that no stored data depends on may change."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from processing.synthetic.synthesize import synthesize, write
 from serving.app import create_app
 
 CONTRACT = load("transactions")
-CHANGES = {  # of the shipped contract's text, one of each entry that may change at once
+CHANGES = {  # in the shipped contract's text, one for each entry that may change
     "name": ('name = "transactions"', 'name = "tills"'),
     "amount_maximum": ("maximum = 100000.0", "maximum = 500.0"),
     "train_days": ("train_days = 60", "train_days = 30"),
@@ -76,7 +76,7 @@ def content(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def test_every_entry_of_a_contract_is_either_free_or_bound() -> None:
+def test_every_entry_of_a_contract_is_either_changeable_or_bound() -> None:
     names = {field.name for field in fields(Contract)} - {"text"}
     assert set(ENTRIES) == names
     assert set(CHANGEABLE) < names
@@ -84,14 +84,14 @@ def test_every_entry_of_a_contract_is_either_free_or_bound() -> None:
 
 
 @given(st.sets(st.sampled_from(sorted(CHANGES))), st.sets(st.sampled_from(sorted(BOUND)), max_size=2))
-def test_a_fingerprint_changes_with_what_is_bound_and_only_with_it(free: set[str], bound: set[str]) -> None:
+def test_a_fingerprint_depends_on_the_bound_entries_alone(free: set[str], bound: set[str]) -> None:
     other = changed(*(CHANGES[name] for name in free), *(BOUND[name] for name in bound))
     assert (other.fingerprint == CONTRACT.fingerprint) is not bool(bound)
-    assert {told.split(" (")[0] for told in other.changes(CONTRACT, bound=True)} == bound
-    assert {told.split(" (")[0] for told in other.changes(CONTRACT)} == bound | {ENTRIES[name] for name in free}
+    assert {change.split(" (")[0] for change in other.changes(CONTRACT, bound=True)} == bound
+    assert {change.split(" (")[0] for change in other.changes(CONTRACT)} == bound | {ENTRIES[name] for name in free}
 
 
-def test_what_features_are_made_of_is_refused_by_its_name(home: LocalHome, tmp_path: Path) -> None:
+def test_the_error_for_a_changed_bound_entry_names_it(home: LocalHome, tmp_path: Path) -> None:
     before = content(home.folder)
     for entry, change in BOUND.items():
         with pytest.raises(BadInput, match="another --home") as refused:
@@ -101,21 +101,21 @@ def test_what_features_are_made_of_is_refused_by_its_name(home: LocalHome, tmp_p
     assert content(home.folder) == before
 
 
-def test_a_contract_takes_the_place_of_another_which_is_kept(home: LocalHome, tmp_path: Path) -> None:
+def test_a_new_contract_replaces_the_old_one_which_is_kept(home: LocalHome, tmp_path: Path) -> None:
     cheaper = changed(CHANGES["needless_alert_cost"])
     assert contract_for(home, file_of(tmp_path, cheaper)) == cheaper
     assert contracts.of_home(home) == CONTRACT  # until it is adopted
-    told = adopt(home, cheaper)
-    assert "costs.needless_alert (was 3.0, is 0.5)" in told[0]
+    messages = adopt(home, cheaper)
+    assert "costs.needless_alert (was 3.0, is 0.5)" in messages[0]
     assert contracts.of_home(home) == cheaper
     [earlier] = home.entries(EARLIER)
-    assert earlier.key in told[1]
+    assert earlier.key in messages[1]
     assert home.read(earlier.key).decode() == CONTRACT.text
     assert adopt(home, cheaper) == []
     assert len(home.entries(EARLIER)) == 1
 
 
-def test_a_run_that_was_given_no_contract_leaves_one_that_was_changed_meanwhile(home: LocalHome) -> None:
+def test_a_run_without_a_contract_of_its_own_keeps_one_that_changed_during_the_run(home: LocalHome) -> None:
     adopt(home, changed(CHANGES["alerts_per_day"]))
     assert adopt(home, CONTRACT, replace=False) == []
     assert contracts.of_home(home).alerts_per_day == 10
@@ -124,14 +124,14 @@ def test_a_run_that_was_given_no_contract_leaves_one_that_was_changed_meanwhile(
         adopt(home, CONTRACT, replace=False)
 
 
-def test_of_two_who_change_it_at_once_one_is_told(home: LocalHome, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_two_simultaneous_changes_raises_conflict(home: LocalHome, monkeypatch: pytest.MonkeyPatch) -> None:
     read = home.read_tagged
 
     def read_late(key: str) -> tuple[bytes, str]:
-        found = read(key)
+        document = read(key)
         if key == "contract.toml":
             home.write(key, changed(CHANGES["refuse_above"]).text.encode())
-        return found
+        return document
 
     monkeypatch.setattr(home, "read_tagged", read_late)
     with pytest.raises(Conflict):
@@ -139,7 +139,7 @@ def test_of_two_who_change_it_at_once_one_is_told(home: LocalHome, monkeypatch: 
 
 
 def test_a_home_without_transactions_takes_any_contract(tmp_path: Path) -> None:
-    """As a failed run of an earlier version left it: with a contract, and nothing else."""
+    """A failed run of an earlier version left a contract and nothing else."""
     home = at(tmp_path / "home")
     assert contract_for(home) == CONTRACT
     adopt(home, CONTRACT)
@@ -147,14 +147,14 @@ def test_a_home_without_transactions_takes_any_contract(tmp_path: Path) -> None:
     assert contract_for(home, "handbook") == load("handbook")
 
 
-def test_a_home_that_lost_its_contract_is_given_no_other(home: LocalHome) -> None:
+def test_a_home_that_lost_its_contract_accepts_no_other(home: LocalHome) -> None:
     home.delete("contract.toml")
     for name in (None, "transactions", "handbook"):
         with pytest.raises(BadInput, match="home repair"):
             contract_for(home, name)
 
 
-def test_the_table_that_a_run_made_and_did_not_commit_to_binds_nobody(tmp_path: Path) -> None:
+def test_a_table_without_a_commit_does_not_bind_the_contract(tmp_path: Path) -> None:
     from processing.tables.tables import open_tables
 
     home = at(tmp_path / "home")
@@ -165,7 +165,7 @@ def test_the_table_that_a_run_made_and_did_not_commit_to_binds_nobody(tmp_path: 
     assert has_transactions(home)
 
 
-def test_changed_costs_are_no_damage_and_a_truncated_contract_is(home: LocalHome) -> None:
+def test_home_check_accepts_changed_costs_and_reports_a_truncated_contract(home: LocalHome) -> None:
     def check() -> str:
         done = CliRunner().invoke(app, ["home", "check", "--home", str(home.folder)], env={"COLUMNS": "400"})
         return "" if done.exit_code == 0 else done.output
@@ -173,11 +173,11 @@ def test_changed_costs_are_no_damage_and_a_truncated_contract_is(home: LocalHome
     home.write("runs/one/contract/contract.toml", CONTRACT.text.encode())
     home.write("contract.toml", changed(CHANGES["missed_fraud_cost"]).text.encode())
     assert "contract.toml" not in check()
-    home.write("contract.toml", CONTRACT.text[: CONTRACT.text.index("[costs]")].encode())  # which is a valid one
+    home.write("contract.toml", CONTRACT.text[: CONTRACT.text.index("[costs]")].encode())  # still a valid contract
     assert "contract.toml" in check()
 
 
-def test_the_api_serves_a_model_that_was_trained_under_other_costs(tmp_path: Path) -> None:
+def test_the_api_serves_a_model_trained_under_other_costs(tmp_path: Path) -> None:
     home = explained_home(tmp_path)
     same = row(CONTRACT, transaction_id="a")
     with TestClient(create_app(settings(tmp_path))) as client:
@@ -210,7 +210,7 @@ def fraudline(*words: str, home: Path, cwd: Path = ROOT) -> subprocess.Completed
 
 
 @pytest.mark.parametrize("words", READERS, ids=" ".join)
-def test_no_command_makes_a_home_of_a_mistyped_name(words: list[str], tmp_path: Path) -> None:
+def test_no_command_creates_a_home_for_a_mistyped_name(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("transaction_id\n1\n")
     done = fraudline(*words, home=tmp_path / "typo", cwd=tmp_path)
     assert done.returncode == 2
@@ -221,17 +221,17 @@ def test_no_command_makes_a_home_of_a_mistyped_name(words: list[str], tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [words for words in READERS if words[0] not in ("watch", "keys")], ids=" ".join)
-def test_no_command_that_finds_nothing_leaves_anything_in_a_folder(words: list[str], tmp_path: Path) -> None:
+def test_commands_that_find_no_home_leave_nothing_in_the_folder(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("transaction_id\n1\n")
     (tmp_path / "empty").mkdir()
     done = fraudline(*words, home=tmp_path / "empty", cwd=tmp_path)
     assert "Traceback" not in done.stderr
-    left = content(tmp_path / "empty") - {
+    remains = content(tmp_path / "empty") - {
         "runs",
         "runs/lease.json",
         "runs/.lease.json.lock",
-    }  # who repairs takes a lease
-    assert not left
+    }  # a repair takes the lease
+    assert not remains
 
 
 def rows(folder: Path, days: int, name: str = "rows.parquet") -> Path:
@@ -244,8 +244,8 @@ SMALL = ("--set", "MaxIterations=5", "--force", "--json")
 
 
 @pytest.mark.spark
-def test_a_home_takes_its_contract_with_its_data_and_a_failed_run_claims_nothing(tmp_path: Path) -> None:
-    """The first hour: an empty folder, a wrong contract, too little history, what the message says, another cost."""
+def test_a_home_adopts_its_contract_with_its_first_data_and_a_failed_run_adopts_none(tmp_path: Path) -> None:
+    """A user's first hour: an empty folder, too little history, the advice followed, a wrong contract, another cost."""
     home = tmp_path / "home"
     assert fraudline("run", home=home).returncode == 2
     assert not home.exists()

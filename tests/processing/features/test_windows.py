@@ -1,4 +1,4 @@
-"""The sawtooth windows: equal to their definition written out, offline and online, and blind to the future."""
+"""Sawtooth windows: equal to their definition, offline and online, and independent of later events."""
 
 from random import Random
 
@@ -21,7 +21,7 @@ def some_windows(draw: st.DrawFn) -> Windows:
     return Windows(tuple(sorted(hours)), tuple(sorted(fraud_hours)), draw(st.integers(0, 30)))
 
 
-# Few hours, and the moments at an hour's edges: ties and edge cases are the rule.
+# Few hours, and moments at their edges, so that ties and edge cases are common.
 moments = st.builds(
     lambda hour, second: (BEGIN + hour) * HOUR_US + second,
     st.integers(0, 5) | st.integers(0, 90),
@@ -62,7 +62,7 @@ def by_definition(windows: Windows, stream: Stream, i: int) -> list[int]:
 
 
 @given(some_windows(), streams)
-def test_equals_the_definition(windows: Windows, stream: Stream) -> None:
+def test_the_state_equals_its_definition(windows: Windows, stream: Stream) -> None:
     expected = [by_definition(windows, stream, i) for i in range(len(stream[0]))]
     state = sawtooth(windows, *stream)
     assert state.dtype == np.int64
@@ -71,7 +71,7 @@ def test_equals_the_definition(windows: Windows, stream: Stream) -> None:
 
 
 def buckets_of(stream: Stream, own: NDArray[np.bool_], hours: range) -> Ints:
-    """What a store holds: hour, count, amount, squares, frauds, their amount of the hours that have events."""
+    """Buckets as in a store: hour, count, amount, squares, frauds and their amount, for hours with events."""
     _, time_us, amount, fraud = stream
     rows = []
     for hour in hours:
@@ -117,9 +117,9 @@ def test_labels_within_the_delay_change_no_state(
     entity, time_us, amount, fraud = stream
     unknown = time_us > now - windows.delay_hours * HOUR_US
     flips = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(fraud), max_size=len(fraud))), np.int64)
-    otherwise = np.where(unknown, fraud ^ flips, fraud)
+    relabelled = np.where(unknown, fraud ^ flips, fraud)
     until = time_us <= now
-    changed = sawtooth(windows, entity, time_us, amount, otherwise)
+    changed = sawtooth(windows, entity, time_us, amount, relabelled)
     assert np.array_equal(changed[until], sawtooth(windows, *stream)[until])
 
 
@@ -132,7 +132,7 @@ def test_another_entitys_events_change_no_state(windows: Windows, stream: Stream
 
 
 @pytest.mark.parametrize("entities", [1, 20_000])
-def test_one_entity_with_all_rows_is_as_exact_as_many_with_one(entities: int) -> None:
+def test_the_state_is_exact_for_one_busy_entity_and_for_many(entities: int) -> None:
     random, n = np.random.default_rng(3), 20_000
     windows = Windows((24, 168, 720), (24, 168, 720), 168)
     time_us = random.integers(BEGIN, BEGIN + 1500, n) * HOUR_US + random.integers(0, 3600, n) * 1_000_000
@@ -142,7 +142,7 @@ def test_one_entity_with_all_rows_is_as_exact_as_many_with_one(entities: int) ->
         assert state[i].tolist() == by_definition(windows, stream, i)
 
 
-def test_an_hour_is_whole_at_the_far_end_and_cut_at_the_event() -> None:
+def test_a_window_ends_at_the_event_and_begins_with_a_whole_hour() -> None:
     windows = Windows((2,), (1,), 1)
     minutes = np.array([0, 59, 60, 90, 119, 120, 121]) * 60_000_000 + BEGIN * HOUR_US
     ones = np.ones(len(minutes), np.int64)
@@ -153,7 +153,7 @@ def test_an_hour_is_whole_at_the_far_end_and_cut_at_the_event() -> None:
     assert state[:, 3].tolist() == [0, 0, 0, 0, 0, 2, 2]
 
 
-def test_running_sums_may_wrap_around() -> None:
+def test_running_sums_that_wrap_around_give_exact_results() -> None:
     windows, many = Windows((1,), (), 0), 20
     amount = np.full(many, 3_000_000_000, np.int64)  # twenty squares of it exceed 2^64, one does not exceed 2^63
     time_us = (BEGIN + np.arange(many)) * HOUR_US

@@ -1,8 +1,7 @@
-"""What the online store counts, compared with a simple model: decisions, reports and runs in any order.
+"""The counters of the online store, compared with a simple model: decisions, reports and runs in any order.
 
 Rows may be late or in the future, the tables may lack a decided transaction or have another one under its id, and the
-horizon may move on or back. After every step the state of any event from the horizon on is that of the transactions in
-the model.
+horizon may move forward or back. After every step the state of any event from the horizon on equals the model's.
 """
 
 from collections.abc import Callable
@@ -65,8 +64,10 @@ class Label(NamedTuple):
 class Run(NamedTuple):
     """Rows arrive, then the feature job runs."""
 
-    decided: frozenset[str]  # ids whose rows arrive as they were decided
-    others: tuple[tuple[Event, int | None], ...]  # other rows, whatever was decided under their ids, and their labels
+    decided: frozenset[str]  # ids whose rows arrive as decided
+    others: tuple[
+        tuple[Event, int | None], ...
+    ]  # other rows and their labels, regardless of decisions with the same ids
     horizon: int
 
 
@@ -75,13 +76,13 @@ Step = Decide | Label | Run
 
 @dataclass
 class Model:
-    """What should be counted: `counted` are the transactions and whether they count as fraud."""
+    """The expected counts: `counted` maps transactions to whether they count as fraud."""
 
     rows: dict[Event, int | None] = field(default_factory=dict)
     decided: dict[str, Event] = field(default_factory=dict)
     reported: dict[str, bool] = field(default_factory=dict)
     counted: dict[Event, bool] = field(default_factory=dict)
-    unknown: set[str] = field(default_factory=set)  # decided late: a run finds out whether the tables have them
+    unknown: set[str] = field(default_factory=set)  # decided late; the next run finds out whether the tables have them
     displaced: set[str] = field(default_factory=set)
     frauds: set[Event] = field(default_factory=set)  # of the last run
     horizon: int = 0
@@ -123,7 +124,7 @@ class Model:
         self.horizon = step.horizon
 
     def state(self, probe: Event) -> list[int]:
-        """The state as defined, of everything counted."""
+        """The state by definition, from everything counted."""
         events = [*self.counted, probe]
         time_us, amount = (np.array([getattr(e, name) for e in events], np.int64) for name in ("time_us", "amount"))
         fraud = np.array([*self.counted.values(), False], np.int64)
@@ -135,7 +136,7 @@ class Model:
 
 
 def follow(store: OnlineStore, steps: list[Step]) -> None:
-    """Take the steps with the store and with the model, and compare them after each."""
+    """Apply the steps to the store and to the model, and compare them after each."""
     model = Model()
     for step in steps:
         match step:
@@ -179,7 +180,7 @@ steps = st.lists(st.builds(Decide, events) | st.builds(Label, ids, st.booleans()
 @pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(steps)
-def test_the_store_counts_what_the_model_does(tmp_path_factory: pytest.TempPathFactory, steps: list[Step]) -> None:
+def test_the_store_counts_as_the_model_does(tmp_path_factory: pytest.TempPathFactory, steps: list[Step]) -> None:
     store = SqliteStore(tmp_path_factory.mktemp("counted") / "store.sqlite", CONTRACT)
     try:
         follow(store, steps)
@@ -216,7 +217,7 @@ def random_steps(seed: int, count: int) -> list[Step]:
 
 @pytest.mark.cloud
 @pytest.mark.parametrize("seed", range(4))
-def test_dynamodb_counts_what_the_model_does(online_table: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dynamodb_counts_as_the_model_does(online_table: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("processing.store.dynamo.refresh.STRAY_SECONDS", 0.0)
     store = DynamoStore(online_table, CONTRACT, timeout=20.0)
     follow(store, random_steps(seed, 20))
@@ -224,7 +225,7 @@ def test_dynamodb_counts_what_the_model_does(online_table: str, seed: int, monke
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_sqlite_counts_what_the_model_does_over_many_steps(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+def test_sqlite_counts_as_the_model_does_over_many_steps(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     store = SqliteStore(tmp_path_factory.mktemp("counted") / "store.sqlite", CONTRACT)
     follow(store, random_steps(seed, 40))
     store.close()

@@ -28,12 +28,12 @@ def test_many_rows_in_the_future_do_not_move_it_before_their_time(rows: dict[int
 
 
 @given(counts)
-def test_few_rows_lie_beyond_the_horizon(rows: dict[int, int]) -> None:
-    """Not counting those in the horizon's own hour, and those in the future."""
+def test_few_rows_are_after_the_horizon(rows: dict[int, int]) -> None:
+    """Apart from those in the horizon's own hour and those in the future."""
     horizon = settled_up_to(rows, LOOKBACK, now=10_000)
-    waiting = sum(count for hour, count in rows.items() if hour > horizon)
+    later = sum(count for hour, count in rows.items() if hour > horizon)
     recent = sum(count for hour, count in rows.items() if hour >= max(rows) - LOOKBACK)
-    assert waiting <= max(FEW_ROWS, recent // FEW_IN)
+    assert later <= max(FEW_ROWS, recent // FEW_IN)
 
 
 @given(counts, st.integers(0, 4_000))

@@ -131,7 +131,7 @@ def test_the_catalog_of_another_home_is_refused_before_anything_is_written(
     assert content(tmp_path) == before
 
 
-def test_opening_changes_nothing(tmp_path: Path) -> None:
+def test_opening_tables_changes_nothing(tmp_path: Path) -> None:
     new = at(tmp_path / "new")
     with pytest.raises(NotFound, match="has no transactions yet"):
         _ = open_tables(new, CONTRACT).transactions
@@ -166,7 +166,7 @@ def test_transactions_with_other_columns_are_refused(tmp_path: Path) -> None:
         open_tables(home, load("handbook"))
 
 
-def test_a_commit_needs_the_snapshot_that_was_read(tmp_path: Path) -> None:
+def test_a_commit_fails_if_the_table_changed_since_it_was_read(tmp_path: Path) -> None:
     home = begin(tmp_path / "home")
     first, second = open_tables(home, CONTRACT), open_tables(home, CONTRACT)
     ours = written(home, first, "transactions", "ours", {FIRST + 1: ["b"]})
@@ -229,11 +229,11 @@ class _Trigger:
     """Sends a signal to this process at the n-th call."""
 
     def __init__(self, number: int, which: signal.Signals) -> None:
-        self.left, self.which = number, which
+        self.remaining, self.which = number, which
 
-    def pass_by(self, *_: Any) -> None:
-        self.left -= 1
-        if self.left == 0:
+    def count_down(self, *_: Any) -> None:
+        self.remaining -= 1
+        if self.remaining == 0:
             os.kill(os.getpid(), self.which)
 
 
@@ -241,27 +241,27 @@ class _Trigger:
 def signalled(kind: str, number: int, which: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Trigger]:
     """Handle SIGTERM as the job does, and send a signal at the n-th point of a kind, during a `with` block."""
 
-    def ends(number: int, frame: FrameType | None) -> None:
+    def exit_job(number: int, frame: FrameType | None) -> None:
         raise SystemExit(143)
 
     point = _Trigger(number, which)
-    before = signal.signal(signal.SIGTERM, ends)
+    before = signal.signal(signal.SIGTERM, exit_job)
     targets = {"catalog commits": (Engine, "commit"), "catalog committed": (Session, "after_commit")}
     write = LocalFiles.new_output
     try:
         if kind in targets:
-            event.listen(*targets[kind], point.pass_by)
+            event.listen(*targets[kind], point.count_down)
         else:
 
             def passed(files: LocalFiles, location: str) -> Any:
-                point.pass_by()
+                point.count_down()
                 return write(files, location)
 
             monkeypatch.setattr(LocalFiles, "new_output", passed)
         yield point
     finally:
         if kind in targets:
-            event.remove(*targets[kind], point.pass_by)
+            event.remove(*targets[kind], point.count_down)
         else:
             monkeypatch.setattr(LocalFiles, "new_output", write)
         signal.signal(signal.SIGTERM, before)
@@ -291,7 +291,7 @@ def test_a_signal_at_any_point_of_a_commit_destroys_nothing(
         sweep(home)
         assert {entry.key for entry in home.entries("warehouse/") if "/data/" in entry.key} == referenced(home)
         assert ids(home) == after
-        if point.left > 0:  # the commit has no more points of this kind
+        if point.remaining > 0:  # the commit has no more points of this kind
             break
     assert number > 2
 
@@ -310,7 +310,7 @@ def test_unused_files_of_runs_are_removed_and_those_of_other_writers_are_not(tmp
     assert len(in_use) == 2
 
 
-def test_a_lost_catalog_is_not_a_new_home(tmp_path: Path) -> None:
+def test_a_home_without_its_catalog_is_damaged_not_new(tmp_path: Path) -> None:
     home = begin(tmp_path / "home")
     home.delete("warehouse/catalog.db")
     before = content(home.folder)
@@ -319,7 +319,7 @@ def test_a_lost_catalog_is_not_a_new_home(tmp_path: Path) -> None:
     assert content(home.folder) == before
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
@@ -327,11 +327,11 @@ def overwrite(path: Path) -> None:
     path.write_bytes(b"\x00garbage" * 40)
 
 
-@pytest.mark.parametrize("damage", [cut, overwrite, Path.unlink])
+@pytest.mark.parametrize("damage", [truncate, overwrite, Path.unlink])
 @pytest.mark.parametrize(
     "what", ["catalog.db", "metadata/*.metadata.json", "metadata/*-m0.avro", "metadata/snap-*.avro"]
 )
-def test_damage_raises_damaged(tmp_path: Path, what: str, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_file_raises_damaged(tmp_path: Path, what: str, damage: Callable[[Path], None]) -> None:
     home = begin(tmp_path / "home")
     newest = max(home.path("warehouse").rglob(what.rpartition("/")[2]), key=lambda path: path.stat().st_mtime_ns)
     damage(newest)
