@@ -9,7 +9,7 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 HOME_KEY = "contract.toml"
 TIME_FORMATS = ("iso", "unix", "elapsed")
@@ -40,6 +40,7 @@ ENTRIES = {
     "entities": "entity",
     "numeric": "numeric",
     "categorical": "categorical",
+    "declared": "feature",
     "train_days": "split.train_days",
     "test_days": "split.test_days",
     "missed_fraud_cost": "costs.missed_fraud",
@@ -75,6 +76,17 @@ class Entity:
         return ", ".join(self.columns)
 
 
+class DeclaredFeature(NamedTuple):
+    """A feature by an expression (see `processing.features.expressions`).
+
+    says: how its value reads as a reason, e.g. "{value:.1f}x this customer's mean"; empty to show name and value
+    """
+
+    name: str
+    expression: str
+    says: str = ""
+
+
 @dataclass(frozen=True)
 class Contract:
     """A dataset's contract. Amounts are in major units (euros), delays and windows in days."""
@@ -92,6 +104,7 @@ class Contract:
     entities: tuple[Entity, ...] = ()
     numeric: tuple[str, ...] = ()
     categorical: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    declared: tuple[DeclaredFeature, ...] = ()
     train_days: int = 60
     test_days: int = 7
     missed_fraud_cost: float = 1.0

@@ -7,7 +7,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import EllipsisType
 
-from processing.contract import HOME_KEY, LARGEST_MINOR, LONGEST_DAYS, RESERVED, TIME_FORMATS, Contract, Entity
+from processing.contract import (
+    HOME_KEY,
+    LARGEST_MINOR,
+    LONGEST_DAYS,
+    RESERVED,
+    TIME_FORMATS,
+    Contract,
+    DeclaredFeature,
+    Entity,
+)
 from processing.contracts.toml_table import TomlTable
 from processing.errors import BadInput, NotFound
 from processing.storage.home import Home
@@ -87,6 +96,7 @@ def parse(text: str, source: str = "contract") -> Contract:
         label_delay_days=label.take("delay_days", int, 7, least=0, most=LONGEST_DAYS),
         entities=tuple(_entity(entry) for entry in table.tables("entity")),
         numeric=table.texts("numeric", []),
+        declared=tuple(_declared(entry) for entry in table.tables("feature")),
         categorical={name: categorical.texts(name, digits=True) for name in categorical.values},
         train_days=split.take("train_days", int, 60, least=1),
         test_days=split.take("test_days", int, 7, least=1),
@@ -100,6 +110,12 @@ def parse(text: str, source: str = "contract") -> Contract:
         part.finish()
     _check(contract, source)
     return contract
+
+
+def _declared(entry: TomlTable) -> DeclaredFeature:
+    feature = DeclaredFeature(entry.take("name", str), entry.take("is", str), entry.take("says", str, None) or "")
+    entry.finish()
+    return feature
 
 
 def _entity(entry: TomlTable) -> Entity:
@@ -124,6 +140,7 @@ def _windows(entry: TomlTable, key: str, default: list[int] | EllipsisType = ...
 
 def _check(contract: Contract, source: str) -> None:
     from processing.features.feature_set import FeatureSet  # imports NumPy, which `fraudline --help` does without
+    from processing.features.words import parse_words
 
     if contract.time_format not in TIME_FORMATS:
         allowed = ", ".join(TIME_FORMATS)
@@ -131,8 +148,8 @@ def _check(contract: Contract, source: str) -> None:
     if any(not values for values in contract.categorical.values()):
         raise BadInput(f"{source}: a categorical column lists its known values, e.g. channel = ['chip', 'online']")
     entities = [entity.name for entity in contract.entities]
-    named = [*entities, *contract.numeric, *contract.categorical]
-    for names, what in ((contract.columns, "column"), (named, "entity or extra column")):
+    named = [*entities, *contract.numeric, *contract.categorical, *(feature.name for feature in contract.declared)]
+    for names, what in ((contract.columns, "column"), (named, "entity, extra column or feature")):
         if twice := _twice(names):
             raise BadInput(f"{source}: the {what} {twice!r} is named twice")
     for name in named:
@@ -141,7 +158,11 @@ def _check(contract: Contract, source: str) -> None:
                 f"{source}: {name!r} cannot name a feature: use letters, digits and _, and none of "
                 f"{', '.join(RESERVED)}"
             )
+    for feature in contract.declared:
+        if feature.says:
+            parse_words(feature.says, feature.name, f"{source}, 'says' of the feature {feature.name!r}")
     features = FeatureSet(contract)
+    features.declared.check()
     # Spark ignores case in column names. The extra columns are among the features already.
     if twice := _twice([name.casefold() for name in (*entities, *features.names, *features.state_names)]):
         raise BadInput(f"{source}: two columns or features would be called {twice!r}; rename an entity or a column")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from processing.arrays import Floats
 from processing.contract import Contract, Entity
+from processing.features.declared_features import DeclaredFeatures
 from processing.features.windows import HOUR_US, Ints, Windows
 
 OWN = 3  # the first features are of the transaction alone: amount, hour, weekend
@@ -43,10 +44,15 @@ class FeatureSet:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The names, in order. A contract that would repeat one is refused when it is read."""
+        return (*self.declared.base, *self.declared.names)
+
+    @cached_property
+    def declared(self) -> DeclaredFeatures:
+        """The features that the contract declares; they come last."""
         names = ["amount", "hour", "weekend"]
         for entity in self.contract.entities:
             names += _entity_names(entity)
-        return (*names, *self.contract.numeric, *self.contract.categorical)
+        return DeclaredFeatures(self.contract, (*names, *self.contract.numeric, *self.contract.categorical))
 
     @property
     def definition(self) -> tuple[object, ...]:
@@ -54,7 +60,9 @@ class FeatureSet:
         contract = self.contract
         behaviour = [(e.name, e.identified_by, e.windows_days, e.fraud_windows_days) for e in contract.entities]
         delay = contract.label_delay_days if any(e.fraud_windows_days for e in contract.entities) else 0
-        return (*behaviour, delay, contract.amount_decimals, contract.numeric, tuple(contract.categorical.items()))
+        declared = [(feature.name, feature.expression) for feature in contract.declared]
+        extras = (contract.numeric, tuple(contract.categorical.items()))
+        return (*behaviour, delay, contract.amount_decimals, *extras, *declared)
 
     @property
     def dtypes(self) -> dict[str, str]:
@@ -86,7 +94,7 @@ class FeatureSet:
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             columns = self._columns(amount, time_us // HOUR_US, state.T.astype(np.float64), COLUMNS)
-        return np.column_stack([*columns, extras])
+        return self.declared.of_columns(np.column_stack([*columns, extras]))
 
     def compute_one(self, amount: int, time_us: int, state: Sequence[int] | None, extras: Floats) -> Floats:
         """The features of one transaction, [1, len(names)], with the same bits as from `compute`.
@@ -96,10 +104,9 @@ class FeatureSet:
         """
         values = [float(value) for value in (state or [0] * len(self.state_names))]
         columns = self._columns(amount, time_us // HOUR_US, values, NUMBERS)
-        row = np.array([[*columns, *extras[0].tolist()]])
         if state is None:
-            row[:, OWN : len(columns)] = np.nan
-        return row
+            columns[OWN:] = [math.nan] * (len(columns) - OWN)
+        return np.array([self.declared.of_numbers([*columns, *extras[0].tolist()])])
 
     def _columns(self, amount: Any, hour: Any, state: Any, arithmetic: Arithmetic) -> list[Any]:
         """The features except the extras. Each value is a column or a number, whichever `arithmetic` is for."""

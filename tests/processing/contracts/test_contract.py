@@ -41,6 +41,12 @@ def test_four_contracts_are_shipped() -> None:
     assert shipped() == ["handbook", "sparkov", "transactions", "ulb"]
 
 
+def declaring(name: str, expression: str, says: str = "{value}") -> str:
+    """A contract that declares a feature, or an entry to append to one."""
+    entry = f'[[feature]]\nname = "{name}"\nis = "{expression}"\nsays = "{says}"\n'
+    return entry if name == "y" else SMALL + entry
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_contracts_load_under_their_name(name: str) -> None:
     contract = load(name)
@@ -174,7 +180,7 @@ def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
         (changed("[1, 7]", "[1, '7']"), r"windows are whole days from 1 to 366, found '7'"),
         (changed("windows_days = [1, 7]\n", ""), r"here \[\[entity\]\]: the key 'windows_days' is missing"),
         (changed('"card_no"', '"value"'), r"here: the column 'value' is named twice"),
-        (changed('"distance"', '"card"'), r"here: the entity or extra column 'card' is named twice"),
+        (changed('"distance"', '"card"'), r"here: the entity, extra column or feature 'card' is named twice"),
         (changed('"distance"', '"hour"'), r"here: 'hour' cannot name a feature"),
         (changed('"distance"', '"how far"'), r"here: 'how far' cannot name a feature"),
         (changed('["chip", "online"]', "[]"), r"here: a categorical column lists its known values"),
@@ -227,6 +233,16 @@ def test_values_of_the_wrong_type_are_bad_input(text: str, message: str) -> None
         (SMALL + "[costs]\nmissed_fraud = inf\n", r"here \[costs\]: missed_fraud is inf, expected 0 or more"),
         (SMALL + "[amount]\nmaximum = nan\n", r"here \[amount\]: maximum is nan, expected 0 to 100000"),
         (SMALL + "[time]\norigin = 2013-09-01\n", r"here \[time\]: origin is .*, expected date and time"),
+        (
+            declaring("x", "amount / card.cuont_7d"),
+            r"feature 'x', character 10 .*'card.cuont_7d'; did you mean 'card.count_7d'",
+        ),
+        (declaring("x", "y + 1") + declaring("y", "amount"), r"feature 'x', character 1 .*unknown name 'y'"),
+        (declaring("card_count_7d", "amount"), r"would be called 'card_count_7d'; rename"),
+        (declaring("amount", "distance"), r"here: 'amount' cannot name a feature"),
+        (declaring("distance", "amount"), r"the entity, extra column or feature 'distance' is named twice"),
+        (declaring("x", "amount", "{value.real}"), r"here, 'says' of the feature 'x': the only field is the value"),
+        (declaring("x", "amount") + "unit = 'km'\n", r"here \[\[feature\]\]: unknown key 'unit'"),
     ],
 )
 def test_nonsensical_values_are_refused(text: str, message: str) -> None:

@@ -15,6 +15,21 @@ from processing.features.windows import HOUR_US, Ints, sawtooth
 
 TRANSACTIONS = FeatureSet(load("transactions"))
 SPARKOV = FeatureSet(load("sparkov"))
+DECLARED = FeatureSet(
+    parse(
+        load("sparkov").text
+        + """
+[[feature]]
+name = "km"
+is = "distance_km(lat, long, merch_lat, merch_long)"
+
+[[feature]]
+name = "far_for_the_card"
+is = "where(category == 'travel' or amount > card.mean_amount_7d, km * card.count_7d / store.count_1d, 0)"
+says = "{value:.1f} payments times kilometres"
+"""
+    )
+)
 
 
 def state_of(features: FeatureSet, entity: Ints, time_us: Ints, amount: Ints, fraud: Ints) -> Ints:
@@ -32,9 +47,11 @@ def computed(amounts: list[int], hours: list[int], features: FeatureSet = TRANSA
     return dict(zip(features.names, features.compute(amount, time_us, state, extras).T, strict=True))
 
 
-@pytest.mark.parametrize("name", ["transactions", "handbook", "sparkov", "ulb"])
-def test_features_of_a_single_row_equal_those_computed_with_many_to_the_bit(name: str) -> None:
-    features, random, n = FeatureSet(load(name)), np.random.default_rng(5), 2_000
+@pytest.mark.parametrize(
+    "features", [*(FeatureSet(load(name)) for name in ("transactions", "handbook", "sparkov", "ulb")), DECLARED]
+)
+def test_features_of_a_single_row_equal_those_computed_with_many_to_the_bit(features: FeatureSet) -> None:
+    random, n = np.random.default_rng(5), 2_000
     entity, fraud = random.integers(0, 40, n), random.integers(0, 2, n)
     time_us = random.integers(490_000 * HOUR_US, 491_500 * HOUR_US, n)
     amount = np.where(random.random(n) < 0.05, 0, random.integers(1, 10_000_000, n))
@@ -187,3 +204,32 @@ def test_duplicate_feature_names_are_refused() -> None:
 @given(st.integers(0, 10**7))
 def test_cents_survive_conversion_to_floats(cents: int) -> None:
     assert minor_units(np.array([cents / 100.0]), load("transactions")).tolist() == [cents]
+
+
+def test_a_declared_feature_is_computed_from_those_before_it() -> None:
+    amount, time_us = np.array([500, 700], np.int64), np.array([490_000, 490_001], np.int64) * HOUR_US
+    nothing = np.zeros_like(amount)
+    state = state_of(DECLARED, nothing, time_us, amount, nothing)
+    columns = {"city_pop": [1.0, 1.0], "gender": ["F", "F"], "category": ["travel", "home"]}
+    columns |= {"lat": [0.0, 0.0], "long": [0.0, 0.0], "merch_lat": [0.0, 1.0], "merch_long": [90.0, 0.0]}
+    values = DECLARED.compute(amount, time_us, state, DECLARED.encode(columns, 2))
+    assert DECLARED.names[-2:] == ("km", "far_for_the_card")
+    quarter, degree = np.pi / 2 * 6371.0088, np.pi / 180 * 6371.0088
+    assert values[:, -2] == pytest.approx([quarter, degree])
+    assert values[:, -1] == pytest.approx([quarter, degree])  # one payment at one; two by the card, two at the store
+
+
+def test_a_declared_feature_is_missing_without_the_store_if_it_needs_it() -> None:
+    extras = DECLARED.encode(
+        {name: [1.0] for name in DECLARED.contract.numeric} | {"gender": [""], "category": [""]}, 1
+    )
+    row = dict(zip(DECLARED.names, DECLARED.compute_one(100, 0, None, extras)[0].tolist(), strict=True))
+    assert row["km"] == 0.0
+    assert np.isnan(row["far_for_the_card"])
+
+
+def test_changing_only_the_words_of_a_declared_feature_changes_no_value() -> None:
+    other = FeatureSet(parse(DECLARED.contract.text.replace("payments times", "times")))
+    assert other.definition == DECLARED.definition
+    assert FeatureSet(parse(DECLARED.contract.text.replace("'travel'", "'home'"))).definition != DECLARED.definition
+    assert FeatureSet(load("sparkov")).definition == SPARKOV.definition

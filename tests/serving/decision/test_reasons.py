@@ -258,3 +258,24 @@ class TestDecisions:
         logits = np.log(model.predict(rows) / (1 - model.predict(rows)))
         rest = logits - model.explain(rows).sum(axis=1)
         np.testing.assert_allclose(rest, rest[0])
+
+
+def test_a_declared_feature_reads_as_its_contract_says() -> None:
+    contract = contracts.parse(
+        CONTRACT.text
+        + """
+[[feature]]
+name = "against_mean"
+is = "amount / customer.mean_amount_30d"
+says = "{value:.1f}x this customer's mean payment"
+
+[[feature]]
+name = "online_hours"
+is = "where(channel == 'online', hour, 0)"
+"""
+    )
+    names = FeatureSet(contract).names
+    values, weights = [0.0] * len(names), [0.0] * len(names)
+    values[-2:], weights[-2:] = [9.26, 3.0], [2.0, 1.0]
+    texts = [reason.text for reason in Reasons(contract, names).of(values, weights)]
+    assert texts == ["9.3x this customer's mean payment", "online hours 3"]
