@@ -48,13 +48,8 @@ ENTRIES = {
     "alerts_per_day": "costs.alerts_per_day",
     "refuse_above": "refuse_above",
 }
-# The entries that say how rows and features are used, not how they are read or computed. They can change in a home with
-# data; tables, features, the online store and models depend on all others.
-CHANGEABLE = (
-    *("name", "amount_maximum", "train_days", "test_days", "missed_fraud_cost", "needless_alert_cost"),
-    *("alerts_per_day", "refuse_above"),
-)
-# The entries that say what stored rows mean: they never change in a home with data.
+# The entries that say what stored rows mean: they never change in a home with data. What else is refused there is in
+# `processing.contracts.contract_change`.
 LASTING = ("id", "time", "amount", "label", "time_format", "time_origin", "amount_decimals")
 
 
@@ -120,20 +115,16 @@ class Contract:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the entries that stored data depends on. Contracts with the same one can replace each other."""
-        bound = {
-            entry: value for name, entry in ENTRIES.items() if name not in CHANGEABLE and (value := self._value(name))
-        }
-        return hashlib.sha256(json.dumps(bound).encode()).hexdigest()
+        """SHA-256 of the entries that say what stored rows mean. All contracts that a home ever has share it."""
+        lasting = {ENTRIES[name]: value for name in LASTING if (value := self._value(name))}
+        return hashlib.sha256(json.dumps(lasting).encode()).hexdigest()
 
-    def changes(self, before: "Contract", *, bound: bool = False, only: Collection[str] = tuple(ENTRIES)) -> list[str]:
-        """The entries that differ from another contract's, in words; if `bound`, only those that data depends on, and
-        `only` those of some fields."""
+    def changes(self, before: "Contract", only: Collection[str] = tuple(ENTRIES)) -> list[str]:
+        """The entries that differ from another contract's, in words; `only` those of some fields."""
         return [
             f"{entry} (was {_short(old)}, is {_short(new)})"
             for name, entry in ENTRIES.items()
             if name in only and (old := before._value(name)) != (new := self._value(name))
-            if not (bound and name in CHANGEABLE)
         ]
 
     def _value(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""`fraudline contract`: show a home's contract, check a file, and say what another contract would change."""
+"""`fraudline contract`: show a home's contract, check a file, and change the contract of a home with data."""
 
 import json
 from typing import Annotated, Any
@@ -10,10 +10,11 @@ from pipeline.command.options import DEFAULT_HOME, HomeOption, JsonOption, exist
 from processing.contract import HOME_KEY, Contract
 from processing.contracts import reader
 from processing.contracts.contract_change import ContractChange
+from processing.contracts.home_contract import PENDING_KEY, pending, propose
 
-HELP = """Show, check and compare contracts.
+HELP = """Show, check, compare and change contracts.
 
-Example: fraudline contract diff mine.toml
+Example: fraudline contract apply mine.toml
 """
 FileArgument = Annotated[str, typer.Argument(help="Contract: a .toml file, or a shipped one's name.")]
 
@@ -28,7 +29,10 @@ def show_contract(address: HomeOption = DEFAULT_HOME) -> None:
     """
     home = existing_home(address)
     contract = reader.of_home(home)
-    Console(stderr=True).print(home.url_of(HOME_KEY), style="dim", markup=False, highlight=False, soft_wrap=True)
+    source = home.url_of(HOME_KEY)
+    if waiting := pending(home):
+        source += f"; another one, {waiting.name!r} in {home.url_of(PENDING_KEY)}, waits for the next run"
+    Console(stderr=True).print(source, style="dim", markup=False, highlight=False, soft_wrap=True)
     typer.echo(contract.text, nl=not contract.text.endswith("\n"))
 
 
@@ -60,6 +64,22 @@ def diff_contract(file: FileArgument, address: HomeOption = DEFAULT_HOME, as_jso
         print_change(change, Console())
     if change.refusals:
         raise typer.Exit(2)
+
+
+@app.command("apply")
+def apply_contract(file: FileArgument, address: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Let the next run put another contract in force, and say what that changes and costs. The home's own withdraws it.
+
+    Example: fraudline contract apply mine.toml --home home
+    """
+    home = existing_home(address)
+    change = propose(home, reader.load(file))
+    if as_json:
+        typer.echo(json.dumps(change_document(change), indent=2))
+        return
+    print_change(change, Console())
+    waits = change.before.text != change.after.text
+    typer.echo(f"`fraudline run --home {address}` puts it in force" if waits else "no other contract is pending")
 
 
 def print_change(change: ContractChange, console: Console) -> None:

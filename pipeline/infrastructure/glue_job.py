@@ -120,9 +120,12 @@ class GlueFeatureJob(Construct):
         everything = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
         home.allow_objects(role, everything, "warehouse/*", "runs/*", "claimed/*", why=files)
         home.allow_objects(role, ["s3:GetObject", "s3:PutObject"], "contract.toml")
-        why = "The job reads the serving model's contract to compute its features for the test rows too."
+        why = "The contract that waits for the next run, and those that were replaced, named by the time of that."
+        home.allow_objects(role, ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], "contracts/*", why=why)
+        why = "Which model serves, and what it was trained under, so that the test rows get its features too."
         home.allow_objects(role, ["s3:GetObject"], "models/latest.json", "models/*/manifest.json", why=why)
-        home.allow_list(role, "incoming/", "claimed/", "archive/", "warehouse/", "runs/", "contract.toml", "models/")
+        listed = ("incoming/", "claimed/", "archive/", "warehouse/", "runs/", "contract.toml", "contracts/", "models/")
+        home.allow_list(role, *listed)
         # Spark writes through S3A in Glue 5.1, which looks for unfinished multipart uploads.
         allow(role, ["s3:ListBucketMultipartUploads"], home.bucket.bucket_arn)
 

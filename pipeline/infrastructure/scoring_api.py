@@ -66,7 +66,9 @@ class ScoringApi(Construct):
         why = "The names of future versions are unknown."
         home.allow_objects(self.task_role, ["s3:GetObject"], "models/*", why=why)
         home.allow_objects(self.task_role, ["s3:GetObject"], "contract.toml")
-        home.allow_list(self.task_role, "models/", "contract.toml")
+        why = "Earlier contracts, named by the time of their replacement, say which columns requests may still have."
+        home.allow_objects(self.task_role, ["s3:GetObject"], "contracts/*", why=why)
+        home.allow_list(self.task_role, "models/", "contract.toml", "contracts/")
         online.allow(self.task_role, *READS, *WRITES)
 
     def _task(

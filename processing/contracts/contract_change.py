@@ -42,15 +42,23 @@ class ContractChange:
     @cached_property
     def lines(self) -> list[str]:
         """Each changed entry, and what follows from it, in words. Empty if no entry changes."""
-        return [*self._entries(), *self._costs()]
+        return [*self.entries, *self._costs()]
+
+    @cached_property
+    def entries(self) -> list[str]:
+        """Each changed entry, in words."""
+        return list(self._entries())
+
+    @property
+    def affects_rows(self) -> bool:
+        """Whether rows or features differ under the two contracts."""
+        return any(self.features_change) or _kinds(self.before) != _kinds(self.after)
 
     @cached_property
     def refusals(self) -> list[str]:
         """Why a home with data cannot take the contract; empty if it can."""
         before, after = self.before, self.after
-        refusals = [
-            f"{change}: {WHY_LASTING[name]}" for name in LASTING for change in after.changes(before, only=(name,))
-        ]
+        refusals = [f"{change}: {WHY_LASTING[name]}" for name in LASTING for change in after.changes(before, (name,))]
         return [*refusals, *self._entity_refusals(), *self._column_refusals()]
 
     @cached_property
@@ -79,10 +87,9 @@ class ContractChange:
         return self.after.lookback_hours > self.before.lookback_hours
 
     def _entries(self) -> Iterator[str]:
-        """The changed entries."""
         before, after = self.before, self.after
         listed = ("entities", "numeric", "categorical")
-        yield from after.changes(before, only=[name for name in ENTRIES if name not in listed])
+        yield from after.changes(before, [name for name in ENTRIES if name not in listed])
         entities = {entity.name: entity for entity in before.entities}
         for entity in after.entities:
             if entity.name not in entities:

@@ -155,12 +155,15 @@ class FeatureSet:
         """The contract's extra columns as numbers, [rows, x] float64.
 
         Numbers stay as they are; a category becomes its position in the contract's list, compared as text, so that 7 is
-        "7". A missing or unlisted one is NaN.
+        "7". A missing or unlisted one is NaN, as is all of a column that is not there.
         """
         encoded = np.full((rows, len(self.contract.numeric) + len(self.contract.categorical)), np.nan)
         for i, name in enumerate(self.contract.numeric):
-            encoded[:, i] = np.asarray(columns[name], dtype=np.float64)
+            if name in columns:
+                encoded[:, i] = np.asarray(columns[name], dtype=np.float64)
         for i, (name, known) in enumerate(self.contract.categorical.items(), len(self.contract.numeric)):
+            if name not in columns:
+                continue
             positions: dict[str | None, float] = {value: float(position) for position, value in enumerate(known)}
             texts = (value if isinstance(value, str | None) else str(value) for value in columns[name])
             encoded[:, i] = [positions.get(text, np.nan) for text in texts]

@@ -17,7 +17,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from processing.contract import HOME_KEY, Contract
-from processing.contracts.home_contract import contract_for
+from processing.contracts.home_contract import contract_for, pending
 from processing.errors import BadInput, FraudlineError, report
 from processing.features.feature_set import FeatureSet
 from processing.intake.files import check_file
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             if options.input_url and options.input_url.rstrip("/") != home.url_of(FOLDER).rstrip("/"):
                 copied = copy_to_incoming(home, open_home(options.input_url))
                 say(f"{len(copied)} file(s) copied from {options.input_url}")
-            replace = options.contract is not None
+            replace = options.contract is not None or pending(home) is not None
             run_job(home, contract, options.run, scratch, held, lease.check, replace_contract=replace)
     except FraudlineError as error:
         return report(error)

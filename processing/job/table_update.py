@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from processing.contract import HOME_KEY, Contract
-from processing.contracts.home_contract import adopt
+from processing.contracts.home_contract import adopted
 from processing.errors import BadInput, Conflict
 from processing.intake.incoming import Claims
 from processing.intake.merge import Merged, merge, rewritten_days
@@ -104,11 +104,12 @@ class TableUpdate:
             self._write_changes(merged, changes)
             self.claims.check_unchanged()
             self.check()
-            # Before the rows, which cannot be read without the contract.
-            for change in adopt(self.home, self.contract, replace=self.replace_contract):
+        # Before the rows, which cannot be read without the contract.
+        with adopted(self.home, self.contract, replace=self.replace_contract) as changed_entries:
+            for change in changed_entries:
                 say(change)
-        if commit(self.spark_tables.tables, changes, discard, self.check):
-            self.added += merged.new_rows
+            if commit(self.spark_tables.tables, changes, discard, self.check):
+                self.added += merged.new_rows
         say("committed")
 
     def _write_changes(self, merged: Merged, changes: Changes) -> None:

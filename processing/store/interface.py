@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from processing.errors import FraudlineError
+from processing.features.windows import Windows
 from processing.store.decisions import Decision, Event
 from processing.store.lookup import DecisionPage, Search
 from processing.store.refresh_data import NOT_COMPARED, Bucket, Comparison, RecordedEvents, Reports
@@ -48,7 +49,7 @@ class StoreState(NamedTuple):
 class Ledger(Protocol):
     """Recalls what came before a decision, and records it."""
 
-    def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
+    def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
         """See `OnlineStore.recall`."""
 
     def record(self, decision: Decision) -> Decision:
@@ -74,8 +75,12 @@ class OnlineStore(ABC):
         yield self
 
     @abstractmethod
-    def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
-        """The decision recorded under the event's id, if any, and the event's state for `FeatureSet.compute`."""
+    def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
+        """The decision recorded under the event's id, if any, and the event's state for `FeatureSet.compute`.
+
+        `windows` are those of the entities in their order, by default the contract's. A model of an earlier contract
+        has others. The store has the hours that they need if the last refresh was told to keep them.
+        """
 
     @abstractmethod
     def record(self, decision: Decision) -> Decision:
@@ -160,8 +165,8 @@ class Replay(OnlineStore):
         """Count events as the API would: each id once, and none that the store has counted already."""
 
     @abstractmethod
-    def states(self, events: Sequence[Event]) -> list[list[int] | None]:
-        """The state of each event; None if its id was used before for another transaction.
+    def states(self, events: Sequence[Event], windows: Sequence[Windows] | None = None) -> list[list[int] | None]:
+        """The state of each event, as from `recall`; None if its id was used before for another transaction.
 
         Counts events that were not counted yet: a truncated file may yield more rows when it is read again.
         """

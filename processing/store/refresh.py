@@ -31,12 +31,15 @@ def refresh_store(
     *,
     everything: DataFrame | None = None,
     now: datetime | None = None,
+    lookback_hours: int = 0,
 ) -> int:
     """Set the store's buckets from `transactions`, those from `first_day` on; returns how many were set.
 
     Decided transactions that the tables lack are counted too. To find them, pass all transactions as `everything`,
-    older ones included. Events of the last hours, which may not be over, are passed to the store one by one.
+    older ones included. The buckets reach back as far as the contract's windows, or `lookback_hours` if that is longer.
+    Events of the last hours, which may not be over, are passed to the store one by one.
     """
+    lookback = max(contract.lookback_hours, lookback_hours)
     rows = transactions.withColumn("hour", _hour(F.unix_micros("event_time")))
     now_hour = int((now or datetime.now(UTC)).timestamp()) // 3600
     labelled_us = F.max(F.when(F.col("is_fraud").isNotNull(), F.unix_micros("event_time")))
@@ -45,8 +48,8 @@ def refresh_store(
     labelled = max((row["labelled_us"] for row in hours if row["labelled_us"] is not None), default=None)
     if labelled is None and everything is not None:
         (labelled,) = everything.agg(labelled_us).first() or (None,)
-    horizon = settled_up_to(counts, contract.lookback_hours, now_hour)
-    since_us = (horizon - contract.lookback_hours - SPARE_HOURS) * HOUR_US
+    horizon = settled_up_to(counts, lookback, now_hour)
+    since_us = (horizon - lookback - SPARE_HOURS) * HOUR_US
     comparison, lacking = compare_with_tables(
         store.recorded_events(since_us), reports, transactions if everything is None else everything, contract, scratch
     )
@@ -54,7 +57,7 @@ def refresh_store(
     us = F.unix_micros("event_time").alias("us")
     data = rows.select("transaction_id", us, "hour", "amount_minor", "is_fraud", *keys)
     counted = data if lacking is None else data.unionByName(lacking.withColumn("hour", _hour(F.col("us"))))
-    settled = counted.where(F.col("hour").between(horizon - contract.lookback_hours, horizon - 1))
+    settled = counted.where(F.col("hour").between(horizon - lookback, horizon - 1))
     addresses = [_write_buckets(settled, index, key, f"{scratch}/buckets-{index}") for index, key in enumerate(keys)]
     tail = _events(data.where(F.col("hour") >= horizon), keys)
     frauds = _events(counted.where("is_fraud = 1"), keys)

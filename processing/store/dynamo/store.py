@@ -14,7 +14,7 @@ from datetime import datetime
 from processing.contract import Contract
 from processing.errors import BadInput, NotFound
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import HOUR_US
+from processing.features.windows import HOUR_US, Windows
 from processing.store.binding import FormerDigests, is_bound_to
 from processing.store.decisions import Decision, Event
 from processing.store.dynamo.attributes import decision_item, decision_of, digest_of, event_of, expiry, integer, number
@@ -92,15 +92,16 @@ class DynamoStore(OnlineStore):
         if self.table.facts(self.calls.ends()).fingerprint != contract.fingerprint:
             raise StoreBusy(f"the online store (DynamoDB table {self.calls.table}) is being changed; try again")
 
-    def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
+    def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
         ends, own = self.calls.ends(), decision_key(event.transaction_id)
+        windows = windows or self.windows
         while True:
             era = self.table.last_facts.era
-            items = self.calls.get([FACTS, own, *keys_needed(self.windows, event, era)], ends)
+            items = self.calls.get([FACTS, own, *keys_needed(windows, event, era)], ends)
             self.table.last_facts = facts = Facts.of(items[address(FACTS)])
             if facts.era == era:
                 break
-        return decision_of(items.get(address(own))), state_of(self.windows, event, items, facts)
+        return decision_of(items.get(address(own))), state_of(windows, event, items, facts)
 
     def record(self, decision: Decision) -> Decision:
         ends, recorded = self.calls.ends(), time.time_ns()

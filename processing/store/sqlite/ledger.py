@@ -17,15 +17,18 @@ class SqliteLedger:
     def __init__(self, windows: Sequence[Windows], db: sqlite3.Connection) -> None:
         self.windows, self.db = windows, db
 
-    def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
-        return known_decision(self.db, event.transaction_id), self.state(event)
+    def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
+        return known_decision(self.db, event.transaction_id), self.state(event, windows)
 
-    def state(self, event: Event) -> list[int]:
+    def state(self, event: Event, windows: Sequence[Windows] | None = None) -> list[int]:
         """The event's state, one entity after the other."""
-        return [number for entity, key in enumerate(event.keys) for number in self._entity_state(entity, key, event)]
+        state: list[int] = []
+        for entity, (key, its) in enumerate(zip(event.keys, windows or self.windows, strict=True)):
+            state += self._entity_state(entity, key, its, event)
+        return state
 
-    def _entity_state(self, entity: int, key: str, event: Event) -> list[int]:
-        windows, hour = self.windows[entity], event.hour
+    def _entity_state(self, entity: int, key: str, windows: Windows, event: Event) -> list[int]:
+        hour = event.hour
         begins = edges(windows, hour)
         arguments = (entity, key, *begins, hour, hour * HOUR_US, event.time_us)
         *between, earlier, ends, after = self.db.execute(_sums(windows), arguments).fetchall()

@@ -9,7 +9,7 @@ from pathlib import Path
 from processing.contract import Contract
 from processing.errors import BadInput, NotFound
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import HOUR_US
+from processing.features.windows import HOUR_US, Windows
 from processing.store.binding import FormerDigests, is_bound_to
 from processing.store.decisions import Decision, Event
 from processing.store.interface import Ledger, OnlineStore, StoreState
@@ -103,9 +103,9 @@ class SqliteStore(OnlineStore):
         with self.connections.writing(wait) as db:
             yield SqliteLedger(self.windows, db)
 
-    def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
+    def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
         with self.connections.snapshot() as db:
-            return SqliteLedger(self.windows, db).recall(event)
+            return SqliteLedger(self.windows, db).recall(event, windows)
 
     def record(self, decision: Decision) -> Decision:
         with self.connections.writing() as db:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 from pipeline.command.main import app
 from processing.contract import HOME_KEY
 from processing.contracts.reader import load
+from processing.features.feature_set import FeatureSet
 
 TEXT = load("transactions").text
 
@@ -39,7 +40,7 @@ def test_show_prints_the_contract_as_it_is_and_says_where_it_is(home: Path) -> N
 
 def test_check_summarises_a_contract_and_names_a_wrong_entry(tmp_path: Path) -> None:
     summary = json.loads(contract("check", "transactions", "--json").stdout)
-    assert summary["features"] == 51
+    assert summary["features"] == len(FeatureSet(load("transactions")).names)
     assert summary["columns"][0] == "transaction_id"
     assert "customer (customer_id) over 1, 7, 30 days" in contract("check", "transactions").stdout
     wrong = contract("check", mine(tmp_path, "delay_days = 7", "delay_days = -7"))
@@ -61,3 +62,17 @@ def test_diff_exits_with_2_for_what_is_refused(home: Path, tmp_path: Path) -> No
     assert done.exit_code == 2
     assert "amount.decimals" in json.loads(done.stdout)["refusals"][0]
     assert "refused: amount.decimals" in contract("diff", file, "--home", str(home)).stdout
+
+
+def test_apply_lets_a_contract_wait_until_it_is_withdrawn(home: Path, tmp_path: Path) -> None:
+    before = (home / HOME_KEY).read_text()
+    file = mine(tmp_path, "numeric = []", 'numeric = ["age"]')
+    for _ in range(2):
+        done = contract("apply", file, "--home", str(home))
+        assert "1 feature added: age" in done.stdout
+        assert "fraudline run" in done.stdout
+        assert (home / "contracts/pending.toml").read_text() == Path(file).read_text()
+    assert "waits for the next run" in contract("show", "--home", str(home)).stderr
+    assert (home / HOME_KEY).read_text() == before
+    assert "no other contract is pending" in contract("apply", "transactions", "--home", str(home)).stdout
+    assert not (home / "contracts/pending.toml").exists()

@@ -1,9 +1,10 @@
-"""A home's contract: adopted with the first data; later only entries that no stored data depends on may change."""
+"""The contract of a home: taken with the data, changed by a run, refused if it would falsify stored rows."""
 
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from dataclasses import fields
 from datetime import date
@@ -18,9 +19,19 @@ from table_home import at, put
 from typer.testing import CliRunner
 
 from pipeline.command.main import app
-from processing.contract import CHANGEABLE, ENTRIES, Contract
+from processing.contract import ENTRIES, LASTING, Contract
 from processing.contracts import reader as contracts
-from processing.contracts.home_contract import EARLIER, adopt, contract_for, has_transactions
+from processing.contracts.home_contract import (
+    EARLIER,
+    NO_COLUMNS,
+    adopt,
+    adopted,
+    contract_for,
+    former_columns,
+    has_transactions,
+    pending,
+    propose,
+)
 from processing.contracts.reader import load, parse
 from processing.errors import BadInput, Conflict
 from processing.storage.local import LocalHome
@@ -28,24 +39,23 @@ from processing.synthetic.synthesize import synthesize, write
 from serving.app import create_app
 
 CONTRACT = load("transactions")
-CHANGES = {  # in the shipped contract's text, one for each entry that may change
+CHANGES = {  # of the shipped contract's text
     "name": ('name = "transactions"', 'name = "tills"'),
-    "amount_maximum": ("maximum = 100000.0", "maximum = 500.0"),
-    "train_days": ("train_days = 60", "train_days = 30"),
-    "test_days": ("test_days = 7", "test_days = 3"),
-    "missed_fraud_cost": ("missed_fraud = 1.0", "missed_fraud = 2.0"),
-    "needless_alert_cost": ("needless_alert = 3.0", "needless_alert = 0.5"),
-    "alerts_per_day": ("alerts_per_day = 40", "alerts_per_day = 10"),
+    "amount.maximum": ("maximum = 100000.0", "maximum = 500.0"),
+    "split.train_days": ("train_days = 60", "train_days = 30"),
+    "costs.needless_alert": ("needless_alert = 3.0", "needless_alert = 0.5"),
+    "costs.alerts_per_day": ("alerts_per_day = 40", "alerts_per_day = 10"),
     "refuse_above": ("refuse_above = 0.05", "refuse_above = 0.5"),
-}
-BOUND = {
-    "columns.amount": ('amount = "amount"', 'amount = "value"'),
-    "time.format": ('format = "iso"', 'format = "unix"'),
-    "amount.decimals": ("decimals = 2", "decimals = 1"),
     "label.delay_days": ("delay_days = 7", "delay_days = 2"),
-    "entity": ("windows_days = [1, 7, 30]     # behaviour", "windows_days = [1, 7]     # behaviour"),
+    "entity": ("windows_days = [1, 7, 30]     # behaviour", "windows_days = [1, 7, 90]     # behaviour"),
     "numeric": ("numeric = []", 'numeric = ["age"]'),
     "categorical": ('"chip", ', ""),
+}
+REFUSED = {
+    "columns.amount": ('amount = "amount"', 'amount = "value"'),
+    "columns.id": ('id = "transaction_id"', 'id = "txn"'),
+    "time.format": ('format = "iso"', 'format = "unix"'),
+    "amount.decimals": ("decimals = 2", "decimals = 1"),
 }
 
 
@@ -76,33 +86,82 @@ def content(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def test_every_entry_of_a_contract_is_either_changeable_or_bound() -> None:
+def test_every_entry_of_a_contract_is_compared() -> None:
     names = {field.name for field in fields(Contract)} - {"text"}
     assert set(ENTRIES) == names
-    assert set(CHANGEABLE) < names
-    assert set(CHANGES) == set(CHANGEABLE)
+    assert set(LASTING) < names
 
 
-@given(st.sets(st.sampled_from(sorted(CHANGES))), st.sets(st.sampled_from(sorted(BOUND)), max_size=2))
-def test_a_fingerprint_depends_on_the_bound_entries_alone(free: set[str], bound: set[str]) -> None:
-    other = changed(*(CHANGES[name] for name in free), *(BOUND[name] for name in bound))
-    assert (other.fingerprint == CONTRACT.fingerprint) is not bool(bound)
-    assert {change.split(" (")[0] for change in other.changes(CONTRACT, bound=True)} == bound
-    assert {change.split(" (")[0] for change in other.changes(CONTRACT)} == bound | {ENTRIES[name] for name in free}
+@given(st.sets(st.sampled_from(sorted(CHANGES))), st.sets(st.sampled_from(sorted(REFUSED)), max_size=2))
+def test_a_fingerprint_changes_with_what_never_may_and_only_with_it(free: set[str], lasting: set[str]) -> None:
+    other = changed(*(CHANGES[name] for name in free), *(REFUSED[name] for name in lasting))
+    assert (other.fingerprint == CONTRACT.fingerprint) is not bool(lasting)
+    assert {change.split(" (")[0] for change in other.changes(CONTRACT, LASTING)} == lasting
+    assert {change.split(" (")[0] for change in other.changes(CONTRACT)} == lasting | free
 
 
-def test_the_error_for_a_changed_bound_entry_names_it(home: LocalHome, tmp_path: Path) -> None:
+def test_what_would_falsify_stored_rows_is_refused_by_its_name_and_leaves_no_trace(
+    home: LocalHome, tmp_path: Path
+) -> None:
     before = content(home.folder)
-    for entry, change in BOUND.items():
-        with pytest.raises(BadInput, match="another --home") as refused:
-            contract_for(home, file_of(tmp_path, changed(change, CHANGES["needless_alert_cost"])))
-        assert f"{entry} (was " in str(refused.value)
-        assert "needless_alert" not in str(refused.value)
+    for entry, change in REFUSED.items():
+        refused = changed(change, CHANGES["costs.needless_alert"])
+        with pytest.raises(BadInput, match="another --home") as error:
+            contract_for(home, file_of(tmp_path, refused))
+        assert f"{entry} (was " in str(error.value)
+        assert "needless_alert" not in str(error.value)
+        with pytest.raises(BadInput, match="another --home"):
+            propose(home, refused)
     assert content(home.folder) == before
 
 
+@given(st.lists(st.sets(st.sampled_from(sorted(CHANGES))), min_size=1, max_size=3))
+def test_the_contract_proposed_last_waits_for_the_next_run(proposals: list[set[str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home = at(Path(folder) / "home")
+        adopt(home, CONTRACT)
+        for proposal in proposals:
+            wanted = changed(*(CHANGES[name] for name in proposal))
+            for _ in range(2):  # the second time changes nothing more
+                propose(home, wanted)
+                assert pending(home) == (wanted if proposal else None)
+            assert contract_for(home) == wanted
+        assert contracts.of_home(home) == CONTRACT
+        with adopted(home, wanted):
+            assert contracts.of_home(home) == wanted
+        assert (contract_for(home), pending(home)) == (wanted, None)
+        assert propose(home, wanted).lines == []
+        assert pending(home) is None
+
+
+def test_a_run_that_fails_leaves_the_earlier_contract_in_force_and_the_other_pending(home: LocalHome) -> None:
+    wider = changed(CHANGES["entity"])
+    propose(home, wider)
+    for error in (Conflict("another run"), KeyboardInterrupt(), SystemExit(143)):
+        with pytest.raises(type(error)), adopted(home, wider):
+            raise error
+        assert contracts.of_home(home) == CONTRACT
+        assert pending(home) == wider
+
+
+def test_a_proposal_made_while_another_contract_is_adopted_goes_on_waiting(home: LocalHome) -> None:
+    wider, cheaper = changed(CHANGES["entity"]), changed(CHANGES["costs.needless_alert"])
+    with adopted(home, wider):
+        propose(home, cheaper)
+    assert pending(home) == cheaper
+
+
+def test_columns_that_were_removed_are_known_as_former_ones(home: LocalHome) -> None:
+    without = parse(CONTRACT.text.replace("categorical = {", "# {").replace("numeric = []", 'numeric = ["age"]'))
+    assert former_columns(home, CONTRACT) == NO_COLUMNS
+    adopt(home, without)
+    assert former_columns(home, without) == ((), CONTRACT.categorical)
+    adopt(home, CONTRACT)
+    assert former_columns(home, CONTRACT) == (("age",), {})
+
+
 def test_a_new_contract_replaces_the_old_one_which_is_kept(home: LocalHome, tmp_path: Path) -> None:
-    cheaper = changed(CHANGES["needless_alert_cost"])
+    cheaper = changed(CHANGES["costs.needless_alert"])
     assert contract_for(home, file_of(tmp_path, cheaper)) == cheaper
     assert contracts.of_home(home) == CONTRACT  # until it is adopted
     messages = adopt(home, cheaper)
@@ -116,11 +175,11 @@ def test_a_new_contract_replaces_the_old_one_which_is_kept(home: LocalHome, tmp_
 
 
 def test_a_run_without_a_contract_of_its_own_keeps_one_that_changed_during_the_run(home: LocalHome) -> None:
-    adopt(home, changed(CHANGES["alerts_per_day"]))
+    adopt(home, changed(CHANGES["costs.alerts_per_day"]))
     assert adopt(home, CONTRACT, replace=False) == []
     assert contracts.of_home(home).alerts_per_day == 10
-    home.write("contract.toml", changed(BOUND["numeric"]).text.encode())
-    with pytest.raises(BadInput, match=r"during this run: numeric"):
+    home.write("contract.toml", changed(CHANGES["numeric"]).text.encode())
+    with pytest.raises(BadInput, match=r"during this run: numeric column 'age' is new"):
         adopt(home, CONTRACT, replace=False)
 
 
@@ -135,7 +194,7 @@ def test_one_of_two_simultaneous_changes_raises_conflict(home: LocalHome, monkey
 
     monkeypatch.setattr(home, "read_tagged", read_late)
     with pytest.raises(Conflict):
-        adopt(home, changed(CHANGES["alerts_per_day"]))
+        adopt(home, changed(CHANGES["costs.alerts_per_day"]))
 
 
 def test_a_home_without_transactions_takes_any_contract(tmp_path: Path) -> None:
@@ -171,7 +230,7 @@ def test_home_check_accepts_changed_costs_and_reports_a_truncated_contract(home:
         return "" if done.exit_code == 0 else done.output
 
     home.write("runs/one/contract/contract.toml", CONTRACT.text.encode())
-    home.write("contract.toml", changed(CHANGES["missed_fraud_cost"]).text.encode())
+    home.write("contract.toml", changed(CHANGES["costs.needless_alert"]).text.encode())
     assert "contract.toml" not in check()
     home.write("contract.toml", CONTRACT.text[: CONTRACT.text.index("[costs]")].encode())  # still a valid contract
     assert "contract.toml" in check()
@@ -188,7 +247,7 @@ def test_the_api_serves_a_model_trained_under_other_costs(tmp_path: Path) -> Non
         assert client.post("/v1/score", json=row(CONTRACT, transaction_id="b")).status_code == 200
         assert client.post("/v1/score", json=same).json()["repeated"]
         assert client.post("/v1/score", json=row(CONTRACT, amount=600.0)).status_code == 422  # the maximum is lower
-    home.write("contract.toml", changed(BOUND["label.delay_days"]).text.encode())
+    home.write("contract.toml", changed(REFUSED["amount.decimals"]).text.encode())
     with pytest.raises(BadInput, match="another contract"):
         create_app(settings(tmp_path))
 

@@ -41,7 +41,7 @@ def test_a_refresh_reads_every_day_that_it_needs(rows: dict[int, int], now: int)
     by_day: dict[int, int] = {}
     for hour, count in rows.items():
         by_day[hour // 24] = by_day.get(hour // 24, 0) + count
-    first = first_day(by_day, CONTRACT, datetime.fromtimestamp(now * 3600, UTC))
+    first = first_day(by_day, LOOKBACK, datetime.fromtimestamp(now * 3600, UTC))
     assert first * 24 <= settled_up_to(rows, LOOKBACK, now) - LOOKBACK
     read = {hour: count for hour, count in rows.items() if hour >= first * 24}
     assert settled_up_to(read, LOOKBACK, now) == settled_up_to(rows, LOOKBACK, now)

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.transforms import DayTransform
@@ -25,7 +26,7 @@ from processing.tables.commit import Changes, commit
 from processing.tables.leftovers import referenced, sweep
 from processing.tables.locations import LocalFiles
 from processing.tables.schemas import transaction_schema
-from processing.tables.snapshots import row_counts
+from processing.tables.snapshots import row_counts, snapshot_id
 from processing.tables.tables import Tables, open_tables
 
 ODD = [
@@ -163,7 +164,57 @@ def test_features_with_another_definition_are_set_aside_by_the_commit_of_new_one
 def test_transactions_with_other_columns_are_refused(tmp_path: Path) -> None:
     home = begin(tmp_path / "home")
     with pytest.raises(BadInput, match=r"the table transactions .* has the columns"):
-        open_tables(home, load("handbook"))
+        open_tables(home, load("sparkov"))
+    as_number = CONTRACT.text.replace("numeric = []", 'numeric = ["channel"]').replace("categorical = {", "# {")
+    with pytest.raises(BadInput, match="channel cannot be added"):
+        open_tables(home, parse(as_number))
+
+
+AGED = parse(CONTRACT.text.replace("numeric = []", 'numeric = ["age"]').replace("categorical = {", "# {"))
+
+
+def test_a_column_that_is_added_is_null_in_older_rows_and_one_that_is_removed_stays_readable(tmp_path: Path) -> None:
+    home = begin(tmp_path / "home")
+    assert open_tables(home, AGED).read("transactions")["age"].to_pylist() == [None]  # before anything is committed
+    put(home, "two", ["b"], FIRST + 1, AGED)
+    tables = open_tables(home, AGED)
+    rows = tables.read("transactions").sort_by("transaction_id")
+    assert rows.schema.names == transaction_schema(AGED).names
+    assert rows["age"].to_pylist() == [None, 7.0]
+    assert tables.stored_schema("transactions").names == [*transaction_schema(AGED).names, "channel"]
+    everything = tables.transactions.scan().to_arrow().sort_by("transaction_id")
+    assert everything["channel"].to_pylist() == ["chip", None]
+    back = open_tables(home, CONTRACT).read("transactions").sort_by("transaction_id")
+    assert back["channel"].to_pylist() == ["chip", None]
+    tables.check_footers("transactions", [key for keys in tables.files_by_day("transactions").values() for key in keys])
+
+
+def test_a_column_that_a_files_footer_lost_is_not_taken_for_one_added_later(tmp_path: Path) -> None:
+    home = begin(tmp_path / "home")
+    ((key,),) = open_tables(home, CONTRACT).files_by_day("transactions").values()
+    rows = pq.read_table(home.path(key), partitioning=None)
+    pq.write_table(
+        rows.rename_columns([name.replace("channel", "chanmel") for name in rows.column_names]), home.path(key)
+    )
+    with pytest.raises(Damaged, match="channel is missing"):
+        open_tables(home, CONTRACT).read("transactions")
+    with pytest.raises(Damaged, match="channel is missing"):
+        open_tables(home, AGED).read("transactions")
+
+
+def test_features_of_the_same_names_that_are_computed_otherwise_are_not_current(tmp_path: Path) -> None:
+    home = begin(tmp_path / "home")
+    tables = open_tables(home, CONTRACT)
+    files = written(home, tables, "features", "one", {FIRST: ["a"]})
+    tables.replace_days("features", files, files[FIRST], made_from=snapshot_id(tables.transactions))
+    assert open_tables(home, CONTRACT).features_are_current
+    assert open_tables(
+        home, parse(CONTRACT.text.replace("missed_fraud = 1.0", "missed_fraud = 2.0"))
+    ).features_are_current
+    for old, new in (("delay_days = 7", "delay_days = 2"), ('"chip", "contactless"', '"contactless", "chip"')):
+        opened = open_tables(home, parse(CONTRACT.text.replace(old, new)))
+        assert not opened.features_are_current
+        assert opened.find("features") is None
 
 
 def test_a_commit_fails_if_the_table_changed_since_it_was_read(tmp_path: Path) -> None:

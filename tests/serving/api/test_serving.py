@@ -405,7 +405,7 @@ def test_the_request_format_of_every_contract_is_documented(tmp_path: Path, name
 def test_times_are_parsed_as_the_contract_defines(name: str, value: Any, microseconds: int) -> None:
     contract = contracts.load(name)
     request = transaction_model(contract).model_validate(row(contract) | {contract.time: value})
-    assert to_event(request, FeatureSet(contract))[0].time_us == microseconds
+    assert to_event(request, contract, FeatureSet(contract))[0].time_us == microseconds
 
 
 def test_columns_may_have_any_name() -> None:
@@ -417,7 +417,7 @@ def test_columns_may_have_any_name() -> None:
     request = transaction_model(contract).model_validate(
         row(contract, **{"transaction id": "x", "_amount (EUR)": 0.29})
     )
-    event, extras = to_event(request, FeatureSet(contract))
+    event, extras = to_event(request, contract, FeatureSet(contract))
     assert (event.transaction_id, event.amount, event.keys, extras.shape) == ("x", 29, ("C1042",), (1, 0))
 
 
