@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from processing.contract import ENTRIES, LASTING, Contract, Entity
+from processing.contract import ENTRIES, LASTING, Contract, DeclaredFeature, Entity
 
 WHY_LASTING = {
     "id": "stored rows and decisions are identified by it",
@@ -88,7 +88,7 @@ class ContractChange:
 
     def _entries(self) -> Iterator[str]:
         before, after = self.before, self.after
-        listed = ("entities", "numeric", "categorical")
+        listed = ("entities", "numeric", "categorical", "declared")
         yield from after.changes(before, [name for name in ENTRIES if name not in listed])
         entities = {entity.name: entity for entity in before.entities}
         for entity in after.entities:
@@ -105,6 +105,16 @@ class ContractChange:
             yield from (f"{what} column {name!r} goes" for name in old if name not in new)
             if old != new and set(old) == set(new):
                 yield f"the {what} columns are in another order"
+        declared = {feature.name: feature for feature in before.declared}
+        for feature in after.declared:
+            if feature.name not in declared:
+                yield f"feature {feature.name!r} is new: {feature.expression}"
+            elif feature != declared[feature.name]:
+                yield from _declared_changes(declared[feature.name], feature)
+        names = {feature.name for feature in after.declared}
+        yield from (f"feature {name!r} goes" for name in declared if name not in names)
+        if before.declared != after.declared and set(before.declared) == set(after.declared):
+            yield "the declared features are in another order"
         for name, known in after.categorical.items():
             yield from _values_changes(name, before.categorical.get(name, known), known)
 
@@ -170,14 +180,26 @@ def _definitions(contract: Contract) -> Mapping[str, object]:
     from processing.features.feature_set import OWN, FeatureSet  # imports NumPy, which `fraudline --help` does without
 
     decimals = contract.amount_decimals
-    definitions: dict[str, object] = dict.fromkeys(FeatureSet(contract).names, decimals)
+    declared = FeatureSet(contract).declared
+    definitions: dict[str, object] = dict.fromkeys(declared.base, decimals)
     for entity in contract.entities:
-        alone = replace(contract, entities=(entity,), numeric=(), categorical={})
+        alone = replace(contract, entities=(entity,), numeric=(), categorical={}, declared=())
         for name in FeatureSet(alone).names[OWN:]:
             longest = entity.windows_days[-1] if "_amount_trend_" in name else None
             delay = contract.label_delay_days if "_fraud_" in name or name.endswith("_fraud") else None
             definitions[name] = (decimals, entity.columns, longest, delay)
-    return definitions | contract.categorical
+    definitions |= contract.categorical
+    for name, expression in zip(declared.names, declared.compiled, strict=True):
+        used = {each: definitions[declared.name_of(each)] for each in sorted(expression.expression.names)}
+        definitions[name] = (expression.expression.text, used)
+    return definitions
+
+
+def _declared_changes(before: DeclaredFeature, after: DeclaredFeature) -> Iterator[str]:
+    if before.expression != after.expression:
+        yield f"feature {after.name!r} was {before.expression}, is {after.expression}"
+    if before.says != after.says:
+        yield f"feature {after.name!r} reads differently as a reason"
 
 
 def _entity_changes(before: Entity, after: Entity) -> Iterator[str]:

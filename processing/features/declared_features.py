@@ -36,7 +36,7 @@ class DeclaredFeatures:
     @cached_property
     def compiled(self) -> list[CompiledExpression]:
         """The expressions, each over the base and the features declared before it."""
-        known = [self._written(name) for name in self.base]
+        known = list(self._written)
         compiled = []
         for feature in self.contract.declared:
             source = f"contract {self.contract.name!r}, feature {feature.name!r}"
@@ -50,12 +50,20 @@ class DeclaredFeatures:
         """Raise BadInput if an expression cannot be computed."""
         _ = self.compiled
 
-    def _written(self, name: str) -> str:
-        """A base feature's name as an expression writes it."""
-        for entity in self.contract.entities:
-            if name.startswith(f"{entity.name}_") and name not in self.contract.numeric:
-                return f"{entity.name}.{name.removeprefix(f'{entity.name}_')}"
-        return name
+    def name_of(self, written: str) -> str:
+        """The feature that an expression names so."""
+        return self._written.get(written, written)
+
+    @cached_property
+    def _written(self) -> dict[str, str]:
+        """The base features, in order, by the names that expressions give them."""
+        columns = {*self.contract.numeric, *self.contract.categorical}
+        return {(name if name in columns else self._dotted(name)): name for name in self.base}
+
+    def _dotted(self, name: str) -> str:
+        owners = [entity.name for entity in self.contract.entities if name.startswith(f"{entity.name}_")]
+        owner = max(owners, key=len, default="")  # not the card of a card_shop
+        return f"{owner}.{name.removeprefix(f'{owner}_')}" if owner else name
 
     def of_columns(self, base: Floats) -> Floats:
         """The base features, [n, len(base)], and the declared ones after them."""

@@ -23,6 +23,17 @@ def edited(*edits: tuple[str, str], contract: Contract = CONTRACT) -> Contract:
     return parse(text)
 
 
+DECLARED = """
+[[feature]]
+name = "against_mean"
+is = "amount / customer.mean_amount_30d"
+
+[[feature]]
+name = "against_trend"
+is = "against_mean * customer.amount_trend_7d"
+says = "{value:.1f} payments"
+
+"""
 ACCEPTED = {
     "name": ('name = "transactions"', 'name = "tills"'),
     "maximum": ("maximum = 100000.0", "maximum = 500.0"),
@@ -34,6 +45,7 @@ ACCEPTED = {
     "a longer window": ("fraud_windows_days = [1, 7, 30]", "fraud_windows_days = [1, 7, 90]"),
     "a number": ("numeric = []", 'numeric = ["age", "distance"]'),
     "another value": ('"online"]', '"online", "moto"]'),
+    "two features": ("[costs]", DECLARED + "[costs]"),
     "an order": ('"chip", "contactless"', '"contactless", "chip"'),
 }
 REFUSED = {
@@ -118,6 +130,7 @@ costs: list[tuple[str, Callable[[ContractChange], bool]]] = [
     ("a number", lambda c: c.features_change.added == c.columns_added == ("age", "distance")),
     ("a longer window", lambda c: c.store_rebuild and "97 days instead of 37" in c.lines[-1]),
     ("a window less", lambda c: not c.store_rebuild and len(c.features_change.removed) == 6),
+    ("two features", lambda c: c.features_change.added == ("against_mean", "against_trend") and len(c.lines) == 4),
     ("cost", lambda c: not any(c.features_change) and len(c.lines) == 1),
 ]
 
@@ -125,3 +138,14 @@ costs: list[tuple[str, Callable[[ContractChange], bool]]] = [
 @pytest.mark.parametrize(("name", "holds"), costs, ids=[name for name, _ in costs])
 def test_the_cost_of_a_change_is_what_depends_on_it(name: str, holds: Callable[[ContractChange], bool]) -> None:
     assert holds(ContractChange(CONTRACT, edited(ACCEPTED[name])))
+
+
+def test_a_declared_feature_is_redefined_by_what_it_is_computed_from() -> None:
+    before = edited(ACCEPTED["two features"])
+    longer = edited(("windows_days = [1, 7, 30]     # beh", "windows_days = [1, 7, 30, 60]  # beh"), contract=before)
+    assert ContractChange(before, longer).features_change.redefined[-1:] == ("against_trend",)
+    other = edited(("amount / customer.mean_amount_30d", "amount / customer.mean_amount_7d"), contract=before)
+    assert ContractChange(before, other).features_change.redefined == ("against_mean", "against_trend")
+    words = ContractChange(before, edited(("payments", "times"), contract=before))
+    assert not any(words.features_change)
+    assert words.lines == ["feature 'against_trend' reads differently as a reason"]
