@@ -4,6 +4,7 @@ Stored rows, decisions, labels and models stay as they are. So a change is refus
 what it says, or if the rows that are there lack what the new contract needs.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from processing.contract import ENTRIES, LASTING, Contract, Entity
 
+NAME = re.compile(r"[A-Za-z_][\w.]*")
 WHY_LASTING = {
     "id": "stored rows and decisions are identified by it",
     "amount_decimals": "stored amounts are whole minor units of the currency",
@@ -88,7 +90,7 @@ class ContractChange:
 
     def _entries(self) -> Iterator[str]:
         before, after = self.before, self.after
-        listed = ("entities", "numeric", "categorical")
+        listed = ("entities", "numeric", "categorical", "declared")
         yield from after.changes(before, [name for name in ENTRIES if name not in listed])
         entities = {entity.name: entity for entity in before.entities}
         for entity in after.entities:
@@ -107,6 +109,7 @@ class ContractChange:
                 yield f"the {what} columns are in another order"
         for name, known in after.categorical.items():
             yield from _values_changes(name, before.categorical.get(name, known), known)
+        yield from _declared_changes(before, after)
 
     def _costs(self) -> Iterator[str]:
         """What follows from the change."""
@@ -172,12 +175,27 @@ def _definitions(contract: Contract) -> Mapping[str, object]:
     decimals = contract.amount_decimals
     definitions: dict[str, object] = dict.fromkeys(FeatureSet(contract).names, decimals)
     for entity in contract.entities:
-        alone = replace(contract, entities=(entity,), numeric=(), categorical={})
+        alone = replace(contract, entities=(entity,), numeric=(), categorical={}, declared=())
         for name in FeatureSet(alone).names[OWN:]:
             longest = entity.windows_days[-1] if "_amount_trend_" in name else None
             delay = contract.label_delay_days if "_fraud_" in name or name.endswith("_fraud") else None
             definitions[name] = (decimals, entity.columns, longest, delay)
-    return definitions | contract.categorical
+    definitions |= contract.categorical
+    for feature in contract.declared:
+        used = {name.replace(".", "_") for name in NAME.findall(feature.expression)} & definitions.keys()
+        definitions[feature.name] = (feature.expression, [(name, definitions[name]) for name in sorted(used)])
+    return definitions
+
+
+def _declared_changes(before: Contract, after: Contract) -> Iterator[str]:
+    old, new = ({feature.name: feature for feature in contract.declared} for contract in (before, after))
+    yield from (f"feature {name!r} is new" for name in new if name not in old)
+    yield from (f"feature {name!r} goes" for name in old if name not in new)
+    for name in (name for name in old if name in new):
+        if old[name].expression != new[name].expression:
+            yield f"feature {name!r} is {new[name].expression} (was {old[name].expression})"
+        if old[name].says != new[name].says:
+            yield f"feature {name!r} reads otherwise as a reason"
 
 
 def _entity_changes(before: Entity, after: Entity) -> Iterator[str]:

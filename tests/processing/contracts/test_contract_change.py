@@ -34,6 +34,7 @@ ACCEPTED = {
     "a longer window": ("fraud_windows_days = [1, 7, 30]", "fraud_windows_days = [1, 7, 90]"),
     "a number": ("numeric = []", 'numeric = ["age", "distance"]'),
     "another value": ('"online"]', '"online", "moto"]'),
+    "a feature": ("[split]", '[[feature]]\nname = "to_mean"\nis = "amount / customer.mean_amount_30d"\n\n[split]'),
     "an order": ('"chip", "contactless"', '"contactless", "chip"'),
 }
 REFUSED = {
@@ -125,3 +126,20 @@ costs: list[tuple[str, Callable[[ContractChange], bool]]] = [
 @pytest.mark.parametrize(("name", "holds"), costs, ids=[name for name, _ in costs])
 def test_the_cost_of_a_change_is_what_depends_on_it(name: str, holds: Callable[[ContractChange], bool]) -> None:
     assert holds(ContractChange(CONTRACT, edited(ACCEPTED[name])))
+
+
+def test_a_declared_feature_changes_with_what_it_is_computed_from() -> None:
+    declared = edited(ACCEPTED["a feature"])
+    assert ContractChange(CONTRACT, declared).features_change == (("to_mean",), (), ())
+    halved = edited(("amount / customer", "amount / 2 / customer"), contract=declared)
+    assert ContractChange(declared, halved).features_change.redefined == ("to_mean",)
+    assert (
+        "feature 'to_mean' is amount / 2 / customer.mean_amount_30d (was" in ContractChange(declared, halved).lines[0]
+    )
+    trend = edited(("is = ", 'is = "customer.amount_trend_7d" # '), contract=declared)
+    longer = edited(("[1, 7, 30]     #", "[1, 7, 30, 90]  #"), contract=trend)
+    assert "to_mean" in ContractChange(trend, longer).features_change.redefined
+    reworded = edited(("is = ", 'says = "{value:.1f}x the mean"\nis = '), contract=declared)
+    change = ContractChange(declared, reworded)
+    assert not any(change.features_change)
+    assert change.lines == ["feature 'to_mean' reads otherwise as a reason"]
