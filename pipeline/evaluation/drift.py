@@ -9,6 +9,7 @@ feature in a sample like this one (`pipeline.evaluation.chance`).
 """
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,21 @@ def measure_drift(home: Home, since: datetime | None = None) -> dict[str, Any]:
         decisions = store.decisions(MOST, since=start)
     finally:
         store.close()
-    return drift_of(decisions, reference, published.manifest["features"], latest.version, start)
+    names = published.manifest["features"]
+    return drift_of(_of_features(registry, decisions, names), reference, names, latest.version, start)
+
+
+def _of_features(registry: Registry, decisions: Sequence[Decision], names: Sequence[str]) -> list[Decision]:
+    """The decisions of models with these features. A model of an earlier contract may have others, even as many."""
+
+    @functools.cache
+    def has_them(version: str) -> bool:
+        try:
+            return bool(registry.open(version).manifest["features"] == names)
+        except FraudlineError:  # it is gone; `drift_of` compares how many features there are
+            return True
+
+    return [decision for decision in decisions if has_them(decision.model_version)]
 
 
 def drift_of(

@@ -1,10 +1,14 @@
 """The contract that a model was trained under, which its features are computed by wherever it serves or is compared."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from processing.contract import Contract
 from processing.contracts.reader import parse
-from processing.errors import BadInput
+from processing.errors import BadInput, Damaged, NotFound
+from processing.storage.documents import read_document
+from processing.storage.home import Home
+
+POINTER = "models/latest.json"
 
 
 def training_contract(manifest: Mapping[str, object], version: str) -> Contract:
@@ -31,3 +35,28 @@ def not_computable(theirs: Contract, ours: Contract) -> str:
     if theirs.amount_decimals != ours.amount_decimals:
         return f"its amounts had {theirs.amount_decimals} decimals, and have {ours.amount_decimals} now"
     return ""
+
+
+def contracts_of_models(home: Home, skip: Callable[[str, str], None]) -> Iterator[tuple[str, Contract]]:
+    """The serving version and those that served before, each with its contract, newest first.
+
+    `skip` gets a version whose contract cannot be read, and why. Raises Damaged for a pointer that cannot be read.
+    """
+    try:
+        pointer = read_document(home, POINTER, "`fraudline home repair` restores it from models/history/")
+    except NotFound:
+        return
+    previous = pointer.get("previous")
+    for version in (pointer.get("version"), *(previous if isinstance(previous, list) else [])):
+        try:
+            manifest = read_document(home, f"models/{version}/manifest.json", "`fraudline home check` tells more")
+            yield str(version), training_contract(manifest, str(version))
+        except (NotFound, Damaged, BadInput) as error:
+            skip(str(version), str(error))
+
+
+def longest_lookback(home: Home, ours: Contract) -> int:
+    """How many hours of counters the online store keeps: for the home's contract, the serving version and those that
+    served before, whichever reaches back furthest."""
+    theirs = (contract for _, contract in contracts_of_models(home, lambda version, why: None))
+    return max([ours.lookback_hours, *(contract.lookback_hours for contract in theirs)])

@@ -5,19 +5,15 @@ the feature job computes both, from the same rows of the transactions table, the
 runs/<run>/earlier/<digest of the features' definition>/.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from processing.contract import Contract
-from processing.contracts.model_contract import not_computable, training_contract
-from processing.errors import BadInput, Damaged, NotFound
+from processing.contracts.model_contract import contracts_of_models, not_computable
 from processing.features.feature_set import FeatureSet
-from processing.storage.documents import read_document
 from processing.storage.home import Home
 from processing.tables.schemas import definition_digest
 
-POINTER = "models/latest.json"
 MAX_SETS = 3  # of earlier features, the champion's first
-REMEDY = "`fraudline home check` tells more"
 
 
 def folder_of(run: str, theirs: Contract) -> str:
@@ -33,7 +29,9 @@ def earlier_contracts(home: Home, ours: Contract, say: Callable[[str], None]) ->
     reports that they could not be compared. Raises Damaged for a pointer that cannot be read.
     """
     known, contracts_found = [FeatureSet(ours).definition], list[Contract]()
-    for version, theirs in _contracts_of_models(home, say):
+    for version, theirs in contracts_of_models(
+        home, lambda version, why: say(f"no features for model {version}: {why}")
+    ):
         definition = FeatureSet(theirs).definition
         if definition in known:
             continue
@@ -43,24 +41,3 @@ def earlier_contracts(home: Home, ours: Contract, say: Callable[[str], None]) ->
         elif len(contracts_found) < MAX_SETS:
             contracts_found.append(theirs)
     return contracts_found
-
-
-def longest_lookback(home: Home, ours: Contract) -> int:
-    """How many hours of counters the serving version, earlier ones, and the home's contract need, whichever most."""
-    theirs = (contract for _, contract in _contracts_of_models(home, lambda line: None))
-    return max([ours.lookback_hours, *(contract.lookback_hours for contract in theirs)])
-
-
-def _contracts_of_models(home: Home, say: Callable[[str], None]) -> Iterator[tuple[str, Contract]]:
-    """The serving version and earlier ones, with their contracts as far as these can be read."""
-    try:
-        pointer = read_document(home, POINTER, "`fraudline home repair` restores it from models/history/")
-    except NotFound:
-        return
-    previous = pointer.get("previous")
-    for version in (pointer.get("version"), *(previous if isinstance(previous, list) else [])):
-        try:
-            manifest = read_document(home, f"models/{version}/manifest.json", REMEDY)
-            yield str(version), training_contract(manifest, str(version))
-        except (NotFound, Damaged, BadInput) as error:
-            say(f"no features for model {version}: {error}")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from processing.contract import Contract
-from processing.job.earlier_features import longest_lookback
+from processing.contracts.model_contract import longest_lookback
 from processing.job.spark import start_spark
 from processing.job.spark_tables import SparkTables
 from processing.job.step_log import say

@@ -19,7 +19,7 @@ from pipeline.scorer.contributions import Contributions
 from pipeline.scorer.forest import PackedScorer
 from processing.arrays import Floats
 from processing.contract import LASTING, Contract
-from processing.contracts.model_contract import not_computable, training_contract
+from processing.contracts.model_contract import longest_lookback, not_computable, training_contract
 from processing.errors import FraudlineError
 from processing.features.feature_set import FeatureSet
 from processing.features.windows import Windows
@@ -96,9 +96,16 @@ def load_model(
 def check_loadable(published: Published, contract: Contract, *, packed_only: bool = False) -> None:
     """Raise what `load_model` would raise if the version were promoted. Call this before promoting it.
 
-    The model is loaded and scores a row. A joblib model therefore runs as code, as it will where it serves.
+    The model is loaded and scores a row. A joblib model therefore runs as code, as it will where it serves. Also raises
+    CannotServe for a model of an earlier contract that reaches further back than the online store.
     """
-    load_published(replace(published, pinned=True), contract, packed_only=packed_only)
+    model = load_published(replace(published, pinned=True), contract, packed_only=packed_only)
+    needs, kept = model.contract.lookback_hours, longest_lookback(published.home, contract)
+    if needs > kept:
+        raise CannotServe(
+            f"model {model.version} needs {needs // 24} days of history, and the online store keeps {kept // 24}: run "
+            "with a contract that has a window as long, then promote it"
+        )
 
 
 def load_published(published: Published, contract: Contract, *, packed_only: bool = False) -> LoadedModel:

@@ -106,6 +106,16 @@ def test_scores_of_other_models_are_excluded_but_their_features_count(home):
     assert measured["score"]["level"] == "small"
 
 
+def test_decisions_of_a_model_with_as_many_other_features_are_left_out(home):
+    """As after a change of the contract: the same number in the same place means something else."""
+    decide(home)
+    other = homes.publish(home, seed=3, features=list(reversed(NAMES)))
+    decide(home, seed=2, change=lambda X: X[:, ::-1], version=other)  # noqa: N803
+    found = drift.measure_drift(home, START)
+    assert found["decisions"] == 500
+    assert drift.above(found, 0.25) == []
+
+
 def test_40_scores_of_a_new_model_are_too_few(home):
     decide(home, version="20250101T000000Z-aaaaa")
     decide(home, n=40, seed=2, score=lambda s: s + 0.5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
-from serving_home import TestClient, explained_home, promote, publish, row, settings, trained
+from serving_home import TestClient, begin, explained_home, promote, publish, row, settings, trained
 
 from pipeline.registry.registry import Registry
 from processing.contract import HOME_KEY, Contract
@@ -19,7 +19,7 @@ from processing.storage.home import Home
 from processing.store.decisions import Decision, Event
 from processing.store.open import open_store
 from serving.app import create_app, following_app
-from serving.decision.loaded_model import CannotServe, load_model
+from serving.decision.loaded_model import CannotServe, check_loadable, load_model
 
 BEFORE = load("transactions")
 
@@ -106,6 +106,19 @@ def test_a_model_whose_rows_meant_something_else_is_refused_with_the_reason(why:
     (name,) = Registry(home).names()
     with pytest.raises(CannotServe, match=why):
         load_model(Registry(home), name, changed(REFUSED[why]))
+
+
+def test_a_model_is_promoted_only_while_the_store_reaches_as_far_back_as_it(tmp_path: Path) -> None:
+    home = begin(tmp_path)
+    longer = changed(WINDOW)
+    adopt(home, longer)
+    wide = publish(home, file=trained_for(len(FeatureSet(longer).names)))
+    check_loadable(Registry(home).open(wide), longer)
+    adopt(home, BEFORE)
+    with pytest.raises(CannotServe, match="needs 90 days of history, and the online store keeps 37"):
+        check_loadable(Registry(home).open(wide), BEFORE)
+    promote(home, wide)  # as if it had served before: then the store keeps what it needs
+    check_loadable(Registry(home).open(wide), BEFORE)
 
 
 def fields(client: TestClient) -> set[str]:
