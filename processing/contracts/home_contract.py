@@ -105,13 +105,15 @@ def adopted(home: Home, contract: Contract, *, replace: bool = True) -> Iterator
 
     See `adopt`. A kill in the block leaves the new contract, under which the next run goes on.
     """
-    before = _read(home)
+    before, copies = _read(home), _copies(home)
     changes = adopt(home, contract, replace=replace)
     try:
         yield changes
     except BaseException:
         if changes and before is not None:
             home.write(HOME_KEY, before)
+            for key in set(_copies(home)) - set(copies):
+                home.delete(key)
         raise
     if replace and (waiting := pending(home)) and waiting.text == contract.text:
         withdraw(home)
@@ -177,8 +179,13 @@ def earlier_contracts(home: Home) -> Iterator[Contract]:
 
 def _replaced(home: Home) -> Iterator[Contract]:
     """The contracts that were replaced, newest first."""
-    for key in sorted((entry.key for entry in home.entries(EARLIER) if entry.key != PENDING_KEY), reverse=True):
+    for key in reversed(_copies(home)):
         yield parse_bytes(home.read(key), home.url_of(key))
+
+
+def _copies(home: Home) -> list[str]:
+    """The keys of the contracts that were replaced, oldest first."""
+    return sorted(entry.key for entry in home.entries(EARLIER) if entry.key != PENDING_KEY)
 
 
 def earlier_digests(home: Home, contract: Contract) -> Iterator[str]:

@@ -47,13 +47,22 @@ NEW = "attribute_not_exists(#recorded)"
 class DynamoStore(OnlineStore):
     """See OnlineStore. `timeout` in seconds limits every call except a refresh, which waits while it is throttled.
 
-    The latest decisions come from an index that lags by moments. Raises BadInput if the table belongs to another
+    Counters are kept as long as the contract's windows need them, or `lookback_hours` if that is longer. The latest
+    decisions come from an index that lags by moments. Raises BadInput if the table belongs to another
     contract, and StoreUnavailable.
     """
 
-    def __init__(self, table: str, contract: Contract, *, timeout: float = 2.0, former: FormerDigests = tuple) -> None:
+    def __init__(
+        self,
+        table: str,
+        contract: Contract,
+        *,
+        timeout: float = 2.0,
+        former: FormerDigests = tuple,
+        lookback_hours: int = 0,
+    ) -> None:
         self.calls = Calls(table, timeout)
-        self.table = Table(self.calls, contract.lookback_hours)
+        self.table = Table(self.calls, max(contract.lookback_hours, lookback_hours))
         self.windows = list(FeatureSet(contract).windows.values())
         facts = self._create(contract)
         if facts.fingerprint != contract.fingerprint:

@@ -24,6 +24,7 @@ from processing.contracts import reader as contracts
 from processing.contracts.home_contract import (
     EARLIER,
     NO_COLUMNS,
+    PENDING_KEY,
     adopt,
     adopted,
     contract_for,
@@ -142,6 +143,7 @@ def test_a_run_that_fails_leaves_the_earlier_contract_in_force_and_the_other_pen
             raise error
         assert contracts.of_home(home) == CONTRACT
         assert pending(home) == wider
+    assert [entry.key for entry in home.entries(EARLIER)] == [PENDING_KEY]
 
 
 def test_a_proposal_made_while_another_contract_is_adopted_goes_on_waiting(home: LocalHome) -> None:

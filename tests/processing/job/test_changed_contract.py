@@ -14,7 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from processing.contract import Contract
-from processing.contracts.home_contract import contract_for, pending, propose
+from processing.contracts.home_contract import adopt, contract_for, pending, propose
 from processing.contracts.reader import load, of_home, parse
 from processing.errors import BadInput
 from processing.features.feature_set import FeatureSet
@@ -206,3 +206,20 @@ def test_a_run_that_fails_leaves_the_contract_and_its_features(
     after = open_tables(home, AFTER)
     assert after.features_are_current
     assert after.features.metadata_location == before.features.metadata_location
+
+
+def test_the_next_run_goes_on_after_a_kill_between_the_contract_and_the_rows(
+    changed: tuple[LocalHome, Event, dict[str, Any]],
+) -> None:
+    home, event, _ = changed
+    wider = parse(AFTER.text.replace("[1, 2, 9]", "[1, 2, 4]").replace("delay_days = 2", "delay_days = 1"))
+    propose(home, wider)
+    adopt(home, wider)  # and no more
+    run(home, "run4", contract_for(home), replace=True)
+    assert (of_home(home), pending(home)) == (wider, None)
+    computed = open_tables(home, wider).read("features").sort_by([("transaction_id", "ascending")])
+    values = np.column_stack([computed[name].to_numpy() for name in FeatureSet(wider).names])
+    assert np.array_equal(values, expected(stored(home, wider), wider), equal_nan=True)
+    store = open_store(home, wider)
+    assert [decision.event for decision in store.decisions(10)] == [event]
+    store.close()

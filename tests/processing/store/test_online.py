@@ -337,6 +337,28 @@ def test_a_store_without_a_fingerprint_is_recognised_by_the_contract_of_a_run(tm
         open_store(home, OTHER)
 
 
+def test_a_model_of_another_contract_recalls_its_own_windows_from_the_same_store(home: Home) -> None:
+    """As after a change of windows and delay, while the earlier model serves on."""
+    text = CONTRACT.text.replace("windows_days = [1, 7, 30]     #", "windows_days = [2, 60]     #")
+    changed = contracts.parse(text.replace("delay_days = 7", "delay_days = 3"))
+    store = open_store(home, CONTRACT, timeout=PATIENT)
+    for days in (0, 2, 9, 40):
+        store.record(decided(event(f"{days} days ago", HOUR - 24 * days)))
+    store.report("9 days ago", True)
+    windows = [list(FeatureSet(contract).windows.values()) for contract in (CONTRACT, changed)]
+    probe, names = event("probe", us=1), FeatureSet(changed).state_names
+    theirs = store.recall(probe)[1]
+    assert store.recall(probe, windows[0])[1] == theirs
+    own = dict(zip(names, store.recall(probe, windows[1])[1], strict=True))
+    assert (own["customer_n_48h"], own["customer_n_1440h"]) == (2, 5)
+    assert (own["terminal_delayed_f_24h"], own["terminal_delayed_f_168h"]) == (0, 1)
+    store.close()
+    store = open_store(home, changed, timeout=PATIENT)  # the home has the other contract from now on
+    assert store.recall(probe)[1] == list(own.values())
+    assert store.recall(probe, windows[0])[1] == theirs
+    store.close()
+
+
 def test_a_closed_store_reopens_when_it_is_used(store: OnlineStore) -> None:
     store.record(decided(event("a")))
     store.close()
