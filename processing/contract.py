@@ -70,6 +70,11 @@ class Entity:
         """Its columns as text."""
         return ", ".join(self.columns)
 
+    @property
+    def identifier(self) -> str | tuple[str, ...]:
+        """Its column, or all of them if it has several."""
+        return self.columns[0] if len(self.columns) == 1 else self.columns
+
 
 class DeclaredFeature(NamedTuple):
     """A feature by an expression (see `processing.features.expressions`).
@@ -145,16 +150,24 @@ class Contract:
     def columns(self) -> tuple[str, ...]:
         """The dataset's own columns, in the order of the contract; the label is last."""
         ids = (self.id,) if self.id else ()
-        return (*ids, self.time, self.amount, *self.entity_columns, *self.numeric, *self.categorical, self.label)
+        return (*ids, self.time, self.amount, *self.key_columns, *self.numeric, *self.categorical, self.label)
 
     @property
-    def entity_columns(self) -> tuple[str, ...]:
-        """The columns that identify entities, in the order of the contract."""
-        return tuple(column for entity in self.entities for column in entity.columns)
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns that identify entities, each once however many entities use it, in the order of first use."""
+        return tuple(dict.fromkeys(column for entity in self.entities for column in entity.columns))
 
-    def entity_of(self, column: str) -> str:
-        """The name of the entity that a column identifies."""
-        return next(entity.name for entity in self.entities if column in entity.columns)
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The name of each key column in tables: that of the entity that it alone identifies, else the column's own."""
+        return tuple(self._key_name(column) for column in self.key_columns)
+
+    def key_names_of(self, entity: Entity) -> tuple[str, ...]:
+        """The names of an entity's columns, as in `key_names`."""
+        return tuple(self._key_name(column) for column in entity.columns)
+
+    def _key_name(self, column: str) -> str:
+        return next((entity.name for entity in self.entities if entity.identifier == column), column)
 
     @property
     def lookback_hours(self) -> int:
@@ -168,7 +181,7 @@ def _entity_entries(entity: Entity) -> dict[str, Any]:
     """The entries of an [[entity]] table."""
     return {
         "name": entity.name,
-        "column": entity.identified_by,
+        "column" if len(entity.columns) == 1 else "columns": entity.identifier,
         "windows_days": entity.windows_days,
         "fraud_windows_days": entity.fraud_windows_days,
     }

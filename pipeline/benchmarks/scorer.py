@@ -23,7 +23,7 @@ from pipeline.scorer.packers.choose import pack
 from processing.arrays import Floats
 from processing.contract import Contract
 from processing.contracts import reader as contracts
-from processing.features.entity_keys import key_columns
+from processing.features.entity_keys import named_keys
 from processing.features.feature_set import FeatureSet, minor_units
 from processing.features.table_features import compute_rows, window_states
 from processing.synthetic.synthesize import synthesize
@@ -103,7 +103,7 @@ def labelled_features(transactions: pa.Table, contract: Contract) -> tuple[Float
     features = FeatureSet(contract)
     names = ("event_time", "is_fraud", *contract.numeric, *contract.categorical)
     columns = {name: transactions.column(name) for name in names}
-    columns |= key_columns(contract, {name: transactions.column(name) for name in contract.entity_columns})
+    columns |= named_keys(contract, {name: transactions.column(name) for name in contract.key_columns})
     rows = pa.table({**columns, "amount_minor": minor_units(transactions.column("amount").to_numpy(), contract)})
     return compute_rows(features, rows, window_states(features, rows)), transactions.column("is_fraud").to_numpy()
 

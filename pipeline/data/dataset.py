@@ -16,6 +16,7 @@ from processing.arrays import Floats, Ints
 from processing.contract import Contract
 from processing.errors import BadInput, Damaged
 from processing.features.feature_set import FeatureSet
+from processing.features.table_features import entity_codes
 from processing.features.windows import DAY_US
 from processing.split import date_of
 from processing.tables.parquet import FAULTS, READ, check_footer, first_line
@@ -32,7 +33,8 @@ class Dataset:
     y: 1 for fraud, else 0, [n] int8
     amount: in major units, [n] float64
     day: UTC days since 1970, [n] int64
-    entities: for each entity name of the contract, the entity of every row, [n] str
+    entities: for each entity name of the contract, the entity of every row, [n]: its id, or for one of several columns
+        a number
     ids: the transactions' ids, [n] objects, each a str
     digest: SHA-256 of the content, independent of the order of the rows and their spread over files
     """
@@ -41,7 +43,7 @@ class Dataset:
     y: NDArray[np.int8]
     amount: Floats
     day: Ints
-    entities: dict[str, NDArray[np.str_]]
+    entities: dict[str, NDArray[np.str_] | Ints]
     ids: NDArray[np.object_]
     digest: str
 
@@ -113,16 +115,20 @@ def _dataset(table: Any, contract: Contract, source: str) -> Dataset:
     for j, name in enumerate(features.names):
         X[:, j] = table[name].to_numpy()
     X[np.isnan(X)] = np.nan  # one bit pattern for every missing value
-    texts = {name: table[name].to_pylist() for name in ("transaction_id", *(e.name for e in contract.entities))}
+    texts = {name: table[name].to_pylist() for name in ("transaction_id", *contract.key_names)}
     return Dataset(
         X=X,
         y=y.astype(np.int8),
         amount=amount_minor / float(contract.minor_units),
         day=time_us // DAY_US,
-        entities={entity.name: np.array(texts[entity.name], np.str_) for entity in contract.entities},
+        entities={entity.name: _entities(contract.key_names_of(entity), table, texts) for entity in contract.entities},
         ids=np.array(texts["transaction_id"], np.object_),  # long and distinct: fixed width would take 4 x the memory
         digest=_digest({"event_time": time_us, "amount_minor": amount_minor, "is_fraud": y}, texts, features, X),
     )
+
+
+def _entities(names: Sequence[str], table: Any, texts: Mapping[str, list[str]]) -> NDArray[np.str_] | Ints:
+    return np.array(texts[names[0]], np.str_) if len(names) == 1 else entity_codes(names, table)
 
 
 def _hidden(path: Path) -> bool:
@@ -140,7 +146,7 @@ def _columns(contract: Contract, features: FeatureSet) -> dict[str, tuple[str, C
         ),
         "amount_minor": ("int64", pa.types.is_int64),
         "is_fraud": ("int8 or int32", lambda kind: pa.types.is_int8(kind) or pa.types.is_int32(kind)),
-        **{entity.name: string for entity in contract.entities},
+        **dict.fromkeys(contract.key_names, string),
         **dict.fromkeys(features.names, ("double", pa.types.is_float64)),
     }
 

@@ -28,6 +28,7 @@ from pipeline.evaluation.reference_sample import PARTS
 from pipeline.registry.registry import Registry
 from processing.contracts import reader as contracts
 from processing.errors import BadInput, FraudlineError, NotFound, report
+from processing.features.entity_keys import EntityKeys
 from processing.features.windows import DAY_US
 from processing.storage.home import Home
 from processing.storage.open import open_home
@@ -68,7 +69,9 @@ def measure_drift(home: Home, since: datetime | None = None) -> dict[str, Any]:
     finally:
         store.close()
     names = published.manifest["features"]
-    return drift_of(_of_features(registry, decisions, names), reference, names, latest.version, start)
+    return drift_of(
+        _of_features(registry, decisions, names), reference, names, latest.version, start, EntityKeys(contract)
+    )
 
 
 def _of_features(registry: Registry, decisions: Sequence[Decision], names: Sequence[str]) -> list[Decision]:
@@ -85,7 +88,12 @@ def _of_features(registry: Registry, decisions: Sequence[Decision], names: Seque
 
 
 def drift_of(
-    decisions: Sequence[Decision], reference: Mapping[str, Any], names: Sequence[str], version: str, since: datetime
+    decisions: Sequence[Decision],
+    reference: Mapping[str, Any],
+    names: Sequence[str],
+    version: str,
+    since: datetime,
+    entity_keys: EntityKeys,
 ) -> dict[str, Any]:
     """The drift of decisions against a version's reference; JSON-ready.
 
@@ -105,9 +113,9 @@ def drift_of(
     own = [one for one in decisions if one.model_version == version]
     known = reference["features"]
     columns = [(name, X[:, j]) for j, name in enumerate(names) if name not in CALENDAR and name in known and len(X)]
-    features = _figures(reference, decisions, columns)
+    features = _figures(reference, decisions, columns, entity_keys)
     scores = [(SCORE, np.array([one.score for one in own]))] if own else []
-    score = _figures(reference, own, scores).get(SCORE)
+    score = _figures(reference, own, scores, entity_keys).get(SCORE)
     figures = features | ({SCORE: score} if score else {})
     alerts = sum(one.score >= one.threshold for one in own)
     return {
@@ -133,7 +141,10 @@ def drift_of(
 
 
 def _figures(
-    reference: Mapping[str, Any], decisions: Sequence[Decision], columns: Sequence[tuple[str, Any]]
+    reference: Mapping[str, Any],
+    decisions: Sequence[Decision],
+    columns: Sequence[tuple[str, Any]],
+    entity_keys: EntityKeys,
 ) -> dict[str, dict[str, Any]]:
     """The figures of some columns of the decisions, by name."""
     if not columns:
@@ -145,7 +156,7 @@ def _figures(
         for one, own in zip(known, counts, strict=True)
     ]
     psi = np.array([one["psi"] for one in distances])
-    entities = list(zip(*(one.event.keys for one in decisions), strict=True))
+    entities = list(zip(*(entity_keys.of(one.event.keys) for one in decisions), strict=True))
     periods = [one.event.time_us // PERIOD_US for one in decisions]
     # The features are one family of figures, the score another: each gets half of the level.
     chance = chance_of(reference, [name for name, _ in columns], entities, periods, level=LEVEL / 2)

@@ -170,7 +170,7 @@ def _extras(contract: Contract) -> tuple[str, ...]:
 
 def _kinds(contract: Contract) -> dict[str, str]:
     """The kind of each column that depends on the contract, by name."""
-    kinds = {entity.name: "an entity" for entity in contract.entities}
+    kinds = dict.fromkeys(contract.key_names, "an entity")
     kinds |= dict.fromkeys(contract.numeric, "a number")
     return kinds | dict.fromkeys(contract.categorical, "a category")
 

@@ -13,7 +13,7 @@ def example_transaction(contract: Contract) -> dict[str, Any]:
     row: dict[str, Any] = {contract.id: "T1000001"} if contract.id else {}
     row[contract.time] = times[contract.time_format]
     row[contract.amount] = min(59.90, contract.amount_maximum)
-    ids = ((name, contract.entity_of(name)) for name in contract.entity_columns)
-    row |= {name: f"{entity[:1].upper()}{1042 + i}" for i, (name, entity) in enumerate(ids)}
+    keys = zip(contract.key_columns, contract.key_names, strict=True)
+    row |= {column: f"{name[:1].upper()}{1042 + i}" for i, (column, name) in enumerate(keys)}
     row |= dict.fromkeys(contract.numeric, 0.5)
     return row | {name: known[0] for name, known in contract.categorical.items()}

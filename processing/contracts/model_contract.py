@@ -25,13 +25,13 @@ def not_computable(theirs: Contract, ours: Contract) -> str:
 
     A further column that only the first has counts as missing where a transaction lacks it.
     """
-    has = {entity.name: entity.columns for entity in ours.entities}
-    for entity in theirs.entities:
-        if entity.name not in has:
-            return f"its features need the entity {entity.name!r}, which the contract no longer has"
-        if has[entity.name] != entity.columns:
-            now = ", ".join(has[entity.name])
-            return f"its entity {entity.name!r} was the column {entity.identified_by!r}, and is {now!r} now"
+    has = dict(zip(ours.key_names, ours.key_columns, strict=True))
+    for name, column in zip(theirs.key_names, theirs.key_columns, strict=True):
+        if name not in has:
+            kind = "entity" if name in {entity.name for entity in theirs.entities} else "column"
+            return f"its features need the {kind} {name!r}, which the contract no longer has"
+        if has[name] != column:
+            return f"its entity {name!r} was the column {column!r}, and is {has[name]!r} now"
     if theirs.amount_decimals != ours.amount_decimals:
         return f"its amounts had {theirs.amount_decimals} decimals, and have {ours.amount_decimals} now"
     return ""

@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from itertools import combinations
 from pathlib import Path
 from types import EllipsisType
 
@@ -122,10 +123,22 @@ def _entity(entry: TomlTable) -> Entity:
     name = entry.take("name", str)
     if not entry.take("windows_days", list):
         raise BadInput(f"{entry.source}: 'windows_days' of {name!r} is empty, expected e.g. [1, 7, 30]")
-    columns = (entry.take("column", str),)
-    entity = Entity(name, columns, _windows(entry, "windows_days"), _windows(entry, "fraud_windows_days", []))
+    entity = Entity(
+        name, _entity_columns(entry, name), _windows(entry, "windows_days"), _windows(entry, "fraud_windows_days", [])
+    )
     entry.finish()
     return entity
+
+
+def _entity_columns(entry: TomlTable, name: str) -> tuple[str, ...]:
+    if "columns" not in entry.values:
+        return (entry.take("column", str),)
+    if "column" in entry.values:
+        raise BadInput(f"{entry.source}: {name!r} has both 'column' and 'columns'; keep the one you mean")
+    columns = entry.texts("columns")
+    if not columns:
+        raise BadInput(f"{entry.source}: 'columns' of {name!r} is empty, expected e.g. ['customer_id', 'terminal_id']")
+    return columns
 
 
 def _windows(entry: TomlTable, key: str, default: list[int] | EllipsisType = ...) -> tuple[int, ...]:
@@ -148,7 +161,16 @@ def _check(contract: Contract, source: str) -> None:
     if any(not values for values in contract.categorical.values()):
         raise BadInput(f"{source}: a categorical column lists its known values, e.g. channel = ['chip', 'online']")
     entities = [entity.name for entity in contract.entities]
-    named = [*entities, *contract.numeric, *contract.categorical, *(feature.name for feature in contract.declared)]
+    alone = {entity.identifier for entity in contract.entities}
+    shared = [column for column in contract.key_columns if column not in alone]  # tables have them under their own name
+    declared = [feature.name for feature in contract.declared]
+    named = [*entities, *shared, *contract.numeric, *contract.categorical, *declared]
+    for entity, other in combinations(contract.entities, 2):
+        if set(entity.columns) == set(other.columns):
+            columns = ", ".join(entity.columns)
+            raise BadInput(
+                f"{source}: the entities {entity.name!r} and {other.name!r} are both identified by {columns}; keep one"
+            )
     for names, what in ((contract.columns, "column"), (named, "entity, extra column or feature")):
         if twice := _twice(names):
             raise BadInput(f"{source}: the {what} {twice!r} is named twice")
@@ -156,7 +178,7 @@ def _check(contract: Contract, source: str) -> None:
         if not name.isidentifier() or name.casefold() in RESERVED:
             raise BadInput(
                 f"{source}: {name!r} cannot name a feature: use letters, digits and _, and none of "
-                f"{', '.join(RESERVED)}"
+                f"{', '.join(RESERVED)}" + ("; or give it an entity of its own" if name in shared else "")
             )
     for feature in contract.declared:
         if feature.says:
@@ -164,7 +186,7 @@ def _check(contract: Contract, source: str) -> None:
     features = FeatureSet(contract)
     features.declared.check()
     # Spark ignores case in column names. The extra columns are among the features already.
-    if twice := _twice([name.casefold() for name in (*entities, *features.names, *features.state_names)]):
+    if twice := _twice([name.casefold() for name in (*entities, *shared, *features.names, *features.state_names)]):
         raise BadInput(f"{source}: two columns or features would be called {twice!r}; rename an entity or a column")
 
 

@@ -58,7 +58,7 @@ class FeatureSet:
     def definition(self) -> tuple[object, ...]:
         """All that the values depend on: contracts with an equal one give the same features for the same rows."""
         contract = self.contract
-        behaviour = [(e.name, e.identified_by, e.windows_days, e.fraud_windows_days) for e in contract.entities]
+        behaviour = [(e.name, e.identifier, e.windows_days, e.fraud_windows_days) for e in contract.entities]
         delay = contract.label_delay_days if any(e.fraud_windows_days for e in contract.entities) else 0
         declared = [(feature.name, feature.expression) for feature in contract.declared]
         extras = (contract.numeric, tuple(contract.categorical.items()))

@@ -3,6 +3,7 @@
 The rows have the columns of `processing.tables.schemas.transaction_schema`.
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,18 +22,31 @@ def time_us(rows: Rows) -> Ints:
     return np.asarray(rows.column("event_time").cast(pa.int64()))
 
 
-def window_state(name: str, windows: Windows, rows: Rows) -> Ints:
-    """The state of one entity's windows, [n, len(windows.columns)]. The rows hold all events that the windows reach."""
-    keys = rows.column(name)
-    keys = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
-    codes = _numbers(keys.dictionary_encode().indices).astype(np.int64)
+def entity_codes(names: Sequence[str], rows: Rows) -> Ints:
+    """A number for each row's entity, [n], below n and equal for equal ones. `names` are those of its columns."""
+    first, *others = (_codes(rows.column(name)) for name in names)
+    for codes in others:
+        first = np.unique(first * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1].astype(np.int64)
+    return first
+
+
+def window_state(names: Sequence[str], windows: Windows, rows: Rows) -> Ints:
+    """The state of one entity's windows, [n, len(windows.columns)]. The rows hold all events that the windows reach.
+
+    `names` are those of the entity's columns: `contract.key_names_of(entity)`.
+    """
+    codes = entity_codes(names, rows)
     fraud = _numbers(rows.column("is_fraud").fill_null(0)).astype(np.int64)
     return sawtooth(windows, codes, time_us(rows), _numbers(rows.column("amount_minor")), fraud)
 
 
 def window_states(features: FeatureSet, rows: Rows) -> Ints:
     """The state of all windows, [n, len(features.state_names)]."""
-    states = [window_state(name, windows, rows) for name, windows in features.windows.items()]
+    contract = features.contract
+    states = [
+        window_state(contract.key_names_of(entity), windows, rows)
+        for entity, windows in zip(contract.entities, features.windows.values(), strict=True)
+    ]
     return np.column_stack([np.empty((len(rows), 0), np.int64), *states])
 
 
@@ -63,6 +77,11 @@ def feature_table(features: FeatureSet, rows: Rows, values: Floats, schema: pa.S
     computed = {name: pa.array(values[:, i]) for i, name in enumerate(features.names)}
     columns = [computed[name] if name in computed else rows.column(name) for name in schema.names]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _codes(keys: pa.Array | pa.ChunkedArray) -> Ints:
+    keys = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
+    return _numbers(keys.dictionary_encode().indices).astype(np.int64)
 
 
 def _numbers(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:

@@ -127,7 +127,7 @@ def merge(
 
 def _reports(spark: SparkSession, reported: Mapping[str, Report], contract: Contract) -> DataFrame:
     """The labels reported to the API: id, `reported label`, and decided (the transaction's content)."""
-    keys = "".join(f", `{entity.name}`: string" for entity in contract.entities)
+    keys = "".join(f", `{name}`: string" for name in contract.key_names)
     # No column of a contract has a blank in its name.
     schema = f"id string, `reported label` int, decided struct<us: long, amount_minor: long{keys}>"
     rows = [(key, int(label), (event.time_us, event.amount, *event.keys)) for key, (event, label) in reported.items()]
@@ -155,9 +155,7 @@ def _judge(
     stored = F.max(F.when(known, F.coalesce(fraud, F.lit(-1)))).over(all_of_id)  # the label in the table
     outdated = (stored == 1) & (fraud == 0) & ~late  # from an export that may be older than the 1
     counts = same & (known | stored.isNull() | ~(repeated | outdated))
-    decided = F.struct(
-        F.unix_micros("event_time").alias("us"), "amount_minor", *(entity.name for entity in contract.entities)
-    )
+    decided = F.struct(F.unix_micros("event_time").alias("us"), "amount_minor", *contract.key_names)
     reported = F.when(decided == F.col("decided"), F.col("reported label"))
     label = F.coalesce(reported, F.last(F.when(counts, fraud), ignorenulls=True).over(all_of_id))
     judged = (

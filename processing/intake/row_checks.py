@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from processing.contract import CLOCK_SKEW, EARLIEST, Contract
-from processing.features.entity_keys import key_columns
+from processing.features.entity_keys import named_keys
 from processing.features.feature_set import minor_units
 from processing.intake.columns import (
     Mask,
@@ -56,7 +56,7 @@ class RowChecks:
             columns["is_fraud"] = read.column(contract.label, as_label, expected, required=False)
         else:
             columns["is_fraud"] = pa.nulls(len(raw.lines), pa.int32())
-        columns |= key_columns(contract, {name: read.id(name) for name in contract.entity_columns})
+        columns |= named_keys(contract, {name: read.id(name) for name in contract.key_columns})
         for extra in contract.numeric:
             columns[extra] = read.column(extra, as_number, "expected a number", required=False)
         for extra in contract.categorical:

@@ -1,6 +1,6 @@
 """The features of many transactions at once, in Spark, by the same kernel and the same arithmetic as online."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -28,24 +28,25 @@ def compute_features(transactions: DataFrame, contract: Contract, days: Collecti
     final = features_schema(contract).append(pa.field("day", pa.int32()))
     finish = _finish(features, frozenset(days), final)
     rows = transactions
-    for number, (name, windows) in enumerate(features.windows.items(), 1):
+    for number, entity in enumerate(contract.entities, 1):
+        name, keys, windows = entity.name, contract.key_names_of(entity), features.windows[entity.name]
         added = [pa.field(f"{name}_{column}", pa.int64()) for column in windows.columns]
         schema = pa.schema([*schema, *added])
         last = number == len(features.windows)
-        step = _add_state(name, windows, schema, finish if last else None)
-        rows = rows.repartition(partitions, name).mapInArrow(step, from_arrow_schema(final if last else schema))
+        step = _add_state(keys, windows, schema, finish if last else None)
+        rows = rows.repartition(partitions, *keys).mapInArrow(step, from_arrow_schema(final if last else schema))
     return rows if features.windows else rows.mapInArrow(finish, from_arrow_schema(final))
 
 
 def _add_state(
-    name: str, windows: Windows, schema: pa.Schema, then: Callable[[Batches], Batches] | None
+    keys: Sequence[str], windows: Windows, schema: pa.Schema, then: Callable[[Batches], Batches] | None
 ) -> Callable[[Batches], Batches]:
     def run(batches: Batches) -> Batches:
         held = [batch for batch in batches if len(batch)]
         if not held:  # an entity with fewer keys than tasks leaves some tasks without a row
             return
         table = pa.Table.from_batches(held)
-        state = window_state(name, windows, table)
+        state = window_state(keys, windows, table)
         columns = [*table.columns, *(pa.array(state[:, i]) for i in range(state.shape[1]))]
         widened = pa.Table.from_arrays(columns, schema=schema).to_batches(BATCH_ROWS)
         yield from then(widened) if then else widened

@@ -8,7 +8,10 @@ from processing.features.windows import HOUR_US
 
 @dataclass(frozen=True)
 class Event:
-    """A transaction as the windows see it. `keys` are the values of its entities, in the order of the contract."""
+    """A transaction as the windows see it. `keys` are the values of the contract's `key_columns`.
+
+    The key of an entity, which may have several columns, is made from them by `processing.features.entity_keys`.
+    """
 
     transaction_id: str
     time_us: int

@@ -21,7 +21,7 @@ LABELS = {None: "none", True: "fraud", False: "legit"}
 class Search:
     """What a decision must match. None matches everything.
 
-    keys: values of the entities, in the order of the contract
+    keys: values of the contract's `key_columns`
     since, until: when it was decided, from `since` up to but not including `until`
     label: the reported label, "none" if nothing was reported
     least: the smallest amount, in minor units
@@ -39,7 +39,7 @@ class Search:
 
     @property
     def key(self) -> tuple[int, str] | None:
-        """The first entity searched for: its index in the contract, and its value."""
+        """The first key column searched for: its index among them, and its value."""
         return next(((index, key) for index, key in enumerate(self.keys) if key is not None), None)
 
     def matches(self, decision: Decision) -> bool:

@@ -9,6 +9,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from processing.contract import CLOCK_SKEW, Contract
+from processing.features.entity_keys import entity_key
 from processing.features.windows import HOUR_US
 from processing.storage.spark_files import local_parquet_files
 from processing.store.decisions import Event
@@ -53,12 +54,15 @@ def refresh_store(
     comparison, lacking = compare_with_tables(
         store.recorded_events(since_us), reports, transactions if everything is None else everything, contract, scratch
     )
-    keys = [entity.name for entity in contract.entities]
+    keys = contract.key_names
     us = F.unix_micros("event_time").alias("us")
     data = rows.select("transaction_id", us, "hour", "amount_minor", "is_fraud", *keys)
     counted = data if lacking is None else data.unionByName(lacking.withColumn("hour", _hour(F.col("us"))))
     settled = counted.where(F.col("hour").between(horizon - lookback, horizon - 1))
-    addresses = [_write_buckets(settled, index, key, f"{scratch}/buckets-{index}") for index, key in enumerate(keys)]
+    addresses = [
+        _write_buckets(settled, contract.key_names_of(entity), f"{scratch}/buckets-{index}")
+        for index, entity in enumerate(contract.entities)
+    ]
     tail = _events(data.where(F.col("hour") >= horizon), keys)
     frauds = _events(counted.where("is_fraud = 1"), keys)
     count = 0
@@ -73,10 +77,11 @@ def refresh_store(
     return count
 
 
-def _write_buckets(rows: DataFrame, index: int, key: str, address: str) -> str:
-    """Write the buckets of the entity at `index` of the contract to Parquet files; returns their address."""
+def _write_buckets(rows: DataFrame, names: Sequence[str], address: str) -> str:
+    """Write the buckets of the entity with columns of these names to Parquet files; returns their address."""
     amount, fraud = F.col("amount_minor"), F.coalesce("is_fraud", F.lit(0)).cast("long")
-    rows.groupBy(F.lit(index).alias("entity"), F.col(key).alias("key"), "hour").agg(
+    keys = [F.col(name).alias(f"key{number}") for number, name in enumerate(names)]
+    rows.groupBy(*keys, "hour").agg(
         F.count("*").alias("n"),
         F.sum(amount).alias("s"),
         F.sum(amount * amount).alias("q"),
@@ -87,19 +92,22 @@ def _write_buckets(rows: DataFrame, index: int, key: str, address: str) -> str:
 
 
 def _read_buckets(addresses: Sequence[str]) -> Iterator[list[Bucket]]:
-    for address in addresses:
+    """The buckets of all entities; the addresses are in the order of the contract."""
+    for entity, address in enumerate(addresses):
         with local_parquet_files(address) as paths:
             for path in paths:
                 for batch in pq.ParquetFile(path, **READ).iter_batches(BUCKETS_AT_ONCE):
-                    columns = [batch.column(name).to_pylist() for name in Bucket._fields]
-                    yield [Bucket(*values) for values in zip(*columns, strict=True)]
+                    *keys, hours, n, s, q, f, g = (column.to_pylist() for column in batch.columns)
+                    names = map(entity_key, zip(*keys, strict=True))
+                    sums = zip(names, hours, n, s, q, f, g, strict=True)
+                    yield [Bucket(entity, *values) for values in sums]
 
 
 def _hour(us: Column) -> Column:
     return F.floor(us / HOUR_US).cast("long")
 
 
-def _events(rows: DataFrame, keys: list[str]) -> list[Event]:
+def _events(rows: DataFrame, keys: Sequence[str]) -> list[Event]:
     return [
         Event(row["transaction_id"], row["us"], row["amount_minor"], tuple(row[key] for key in keys))
         for row in rows.collect()

@@ -20,9 +20,9 @@ def compare_with_tables(
     """Compare decided transactions with all transactions of the tables.
 
     Also returns the decided transactions that the tables lack: transaction_id, us (since 1970), amount_minor, is_fraud
-    (as reported) and the entities; None if there are none. `scratch` is an address for the run's files.
+    (as reported) and the key columns; None if there are none. `scratch` is an address for the run's files.
     """
-    keys = [entity.name for entity in contract.entities]
+    keys = contract.key_names
     address = f"{scratch}/recorded.parquet"
     if not _write(recorded, reports, keys, address):
         return Comparison(recorded.read_up_to, recorded.read_up_to + 1), None
@@ -74,6 +74,6 @@ def _table(batch: Sequence[RecordedEvent], reports: Reports, schema: pa.Schema) 
         [row.event.time_us for row in batch],
         [row.event.amount for row in batch],
         [None if label is None else int(label.is_fraud) for label in labels],
-        *([row.event.keys[entity] for row in batch] for entity in range(len(schema) - 5)),
+        *([row.event.keys[number] for row in batch] for number in range(len(schema) - 5)),
     ]
     return pa.table(columns, schema=schema)

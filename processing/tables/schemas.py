@@ -11,14 +11,14 @@ TIME = pa.timestamp("us", tz="UTC")
 
 
 def transaction_schema(contract: Contract) -> pa.Schema:
-    """The columns of an accepted transaction. Only the entities and the extra columns depend on the contract."""
+    """The columns of an accepted transaction. Only the key columns and the extra columns depend on the contract."""
     return pa.schema(
         [
             pa.field("transaction_id", pa.string(), nullable=False),
             pa.field("event_time", TIME, nullable=False),
             pa.field("amount_minor", pa.int64(), nullable=False),
             pa.field("is_fraud", pa.int32()),
-            *(pa.field(entity.name, pa.string(), nullable=False) for entity in contract.entities),
+            *(pa.field(name, pa.string(), nullable=False) for name in contract.key_names),
             *(pa.field(name, pa.float64()) for name in contract.numeric),
             *(pa.field(name, pa.string()) for name in contract.categorical),
         ]
@@ -26,8 +26,8 @@ def transaction_schema(contract: Contract) -> pa.Schema:
 
 
 def features_schema(contract: Contract) -> pa.Schema:
-    """A row of the features table: the transaction's id, time, amount, label and entities, and its features."""
-    fields = list(transaction_schema(contract))[: 4 + len(contract.entities)]
+    """A row of the features table: the transaction's id, time, amount, label and keys, and its features."""
+    fields = list(transaction_schema(contract))[: 4 + len(contract.key_names)]
     return pa.schema([*fields, *(pa.field(name, pa.float64()) for name in FeatureSet(contract).names)])
 
 

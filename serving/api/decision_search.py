@@ -19,7 +19,7 @@ from starlette.datastructures import QueryParams
 from processing.contract import Contract
 from processing.store.lookup import DecisionPage, Search
 from serving.api.problems import MalformedRequest, shorten
-from serving.api.transaction import MAX_ID_LENGTH, NOT_BLANK, Id
+from serving.api.transaction import MAX_ID_LENGTH, NOT_BLANK, Id, id_description
 
 DIGEST_BYTES = 12
 MAX_CURSOR_LENGTH = 200
@@ -81,9 +81,9 @@ class DecisionQuery(BaseModel):
 
 
 def entity_parameters(contract: Contract) -> list[str]:
-    """The query parameters for the contract's entities: their column names, prefixed where a filter has that name."""
+    """The query parameters for the contract's key columns: their names, prefixed where a filter has that name."""
     filters = DecisionQuery.model_fields
-    return [f"entity_{one}" if one in filters else one for one in (each.identified_by for each in contract.entities)]
+    return [f"entity_{column}" if column in filters else column for column in contract.key_columns]
 
 
 class DecisionSearch:
@@ -93,8 +93,8 @@ class DecisionSearch:
         self.contract, self._home, self._search_store = contract, home_url, search_store
         self.entity_parameters = entity_parameters(contract)
         fields: dict[str, Any] = {
-            f"entity_{i}": (EntityId, Field(None, alias=name, description=f"The {entity.name}'s id"))
-            for i, (name, entity) in enumerate(zip(self.entity_parameters, contract.entities, strict=True))
+            f"key_{i}": (EntityId, Field(None, alias=alias, description=id_description(contract, name)))
+            for i, (alias, name) in enumerate(zip(self.entity_parameters, contract.key_names, strict=True))
         }
         self.query_model: type[DecisionQuery] = create_model("DecisionQuery", __base__=DecisionQuery, **fields)
 
@@ -138,7 +138,7 @@ class DecisionSearch:
 
     def search_of(self, query: DecisionQuery) -> Search:
         """The query as the store's search."""
-        keys = tuple(getattr(query, f"entity_{i}") for i in range(len(self.entity_parameters)))
+        keys = tuple(getattr(query, f"key_{i}") for i in range(len(self.entity_parameters)))
         least = query.amount_from
         return Search(
             transaction_id=query.transaction_id,

@@ -13,7 +13,6 @@ from processing.arrays import Floats
 from processing.contract import CLOCK_SKEW, EARLIEST, Contract
 from processing.contracts.example import example_transaction
 from processing.contracts.home_contract import NO_COLUMNS, FormerColumns
-from processing.features.entity_keys import key_columns
 from processing.features.feature_set import FeatureSet
 from processing.store.decisions import Event
 
@@ -56,7 +55,7 @@ def transaction_model(contract: Contract, former: FormerColumns = NO_COLUMNS) ->
     """The pydantic model of a transaction to score.
 
     The fields' aliases are the dataset's column names, without the label; unknown fields are refused. The attributes
-    are transaction_id, time_us, amount, entity_0, ..., numeric_0, ..., category_0, ... If the contract has no id
+    are transaction_id, time_us, amount, key_0, ..., numeric_0, ..., category_0, ... If the contract has no id
     column, transaction_id is optional and generated. `former` columns, which the home's contract had before, may still
     be sent: a model of an earlier contract uses them.
     """
@@ -73,8 +72,8 @@ def transaction_model(contract: Contract, former: FormerColumns = NO_COLUMNS) ->
     add("time_us", contract.time, _time_type(contract), "When it happened: " + _time_description(contract))
     limit = Field(ge=0, le=contract.amount_maximum)
     add("amount", contract.amount, Annotated[Number, limit], "The amount in major units")
-    for i, column in enumerate(contract.entity_columns):
-        add(f"entity_{i}", column, Id, f"The {contract.entity_of(column)}'s id")
+    for i, (column, name) in enumerate(zip(contract.key_columns, contract.key_names, strict=True)):
+        add(f"key_{i}", column, Id, id_description(contract, name))
     for i, name in enumerate((*contract.numeric, *former.numeric)):
         add(f"numeric_{i}", name, Number | None, "A number; null if unknown", default=None)
     for i, (name, known) in enumerate((contract.categorical | former.categorical).items()):
@@ -90,12 +89,11 @@ def to_event(request: BaseModel, contract: Contract, features: FeatureSet) -> tu
     Those are from `FeatureSet.encode` of a model's features, which may be of an earlier contract.
     """
     values, attributes = request.__dict__, _attributes(type(request))
-    keys = key_columns(contract, {name: values[f"entity_{i}"] for i, name in enumerate(contract.entity_columns)})
     event = Event(
         values.get("transaction_id") or uuid.uuid4().hex,
         values["time_us"],
         round(values["amount"] * float(contract.minor_units)),  # to the nearest, ties to even, as in a file
-        tuple(keys.values()),
+        tuple(values[f"key_{i}"] for i in range(len(contract.key_columns))),
     )
     theirs = features.contract
     columns = {name: [_or_nan(values[attributes[name]])] for name in theirs.numeric if name in attributes}
@@ -108,6 +106,14 @@ def _attributes(model: type[BaseModel]) -> dict[str, str]:
     """The attribute of each further column."""
     further = ("numeric_", "category_")
     return {str(field.alias): name for name, field in model.model_fields.items() if name.startswith(further)}
+
+
+def id_description(contract: Contract, key_name: str) -> str:
+    """What a key column of the contract holds, in words."""
+    if any(entity.name == key_name for entity in contract.entities):
+        return f"The {key_name}'s id"
+    pairs = [entity.name for entity in contract.entities if key_name in contract.key_names_of(entity)]
+    return f"Part of what identifies the {' and the '.join(pairs)}"
 
 
 def _or_nan(number: float | None) -> float:

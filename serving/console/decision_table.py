@@ -70,10 +70,9 @@ def filter_values(request: Request, search: DecisionSearch) -> dict[str, Any]:
     parameters = request.query_params
     filters = _filters(parameters, search)
     position = {name: parameters[name] for name in ("cursor", "to") if parameters.get(name)}
-    entities = (entity.name for entity in search.contract.entities)
     return {
         "values": {name: filters.get(name, "") for name in search.fields()},
-        "entities": list(zip(search.entity_parameters, entities, strict=True)),
+        "entities": list(zip(search.entity_parameters, search.contract.key_names, strict=True)),
         "filtered": bool(filters),
         "query": urlencode(filters | position),
     }

@@ -46,8 +46,8 @@ def inputs(contract: Contract, values: Mapping[str, str] | None = None) -> list[
         add(contract.time, "Time", "number", step="any", hint=f"Seconds since {origin:%Y-%m-%d %H:%M:%S} UTC.")
     cents = f"{10**-contract.amount_decimals:.{contract.amount_decimals}f}"
     add(contract.amount, "Amount", "number", step=cents, maximum=f"{contract.amount_maximum:.15g}")
-    for column in contract.entity_columns:
-        add(column, contract.entity_of(column).replace("_", " ").capitalize(), "text")
+    for column, name in zip(contract.key_columns, contract.key_names, strict=True):
+        add(column, name.replace("_", " ").capitalize(), "text")
     for name in contract.numeric:
         add(name, name, "number", step="any", required=False)
     for name, known in contract.categorical.items():

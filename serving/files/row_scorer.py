@@ -20,7 +20,7 @@ from serving.files.output_file import REFUSED, OutputFile
 
 def events_of(rows: pa.RecordBatch, contract: Contract) -> list[Event]:
     """Accepted rows as events for the windows."""
-    names = [entity.name for entity in contract.entities]
+    names = contract.key_names
     times = rows.column("event_time").cast(pa.int64()).to_pylist()
     keys: Iterator[tuple[str, ...]] = (
         zip(*(rows.column(name).to_pylist() for name in names), strict=True) if names else iter([()] * len(rows))

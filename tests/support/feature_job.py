@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from processing.contract import Contract
+from processing.features.entity_keys import EntityKeys
 from processing.store.decisions import Event
 from processing.store.interface import OnlineStore
 from processing.store.refresh_data import Bucket, Comparison, Reports
@@ -47,7 +48,7 @@ def bring_up_to_date(
     frauds = [event for event, label in labels.items() if label]
 
     def batches() -> Iterator[Sequence[Bucket]]:
-        for number, batch in enumerate(buckets_of(whole, frauds)):
+        for number, batch in enumerate(buckets_of(whole, contract, frauds)):
             between(number)
             yield batch
 
@@ -56,12 +57,13 @@ def bring_up_to_date(
     store.refresh(horizon, batches(), tail, reports.mark, frauds, comparison)
 
 
-def buckets_of(events: Sequence[Event], frauds: Sequence[Event] = ()) -> list[list[Bucket]]:
+def buckets_of(events: Sequence[Event], contract: Contract, frauds: Sequence[Event] = ()) -> list[list[Bucket]]:
     """The hour buckets of events, each in a batch of its own."""
+    entity_keys = EntityKeys(contract)
     sums: dict[tuple[int, str, int], list[int]] = {}
     for event in events:
         fraud = int(event in frauds)
-        for entity, key in enumerate(event.keys):
+        for entity, key in enumerate(entity_keys.of(event.keys)):
             row = sums.setdefault((entity, key, event.hour), [0, 0, 0, 0, 0])
             for i, more in enumerate((1, event.amount, event.amount**2, fraud, fraud * event.amount)):
                 row[i] += more

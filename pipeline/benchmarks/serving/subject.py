@@ -20,7 +20,7 @@ from processing.arrays import Floats
 from processing.contract import Contract
 from processing.contracts import reader as contracts
 from processing.contracts.home_contract import adopt
-from processing.features.entity_keys import key_columns
+from processing.features.entity_keys import entity_key, named_keys
 from processing.features.feature_set import FeatureSet, minor_units
 from processing.features.windows import HOUR_US
 from processing.storage.home import Home
@@ -103,23 +103,20 @@ def _fill_store(home: Home, contract: Contract, transactions: pa.Table) -> None:
     store = open_store(home, contract, timeout=60.0)
 
     def buckets() -> Iterator[Sequence[Bucket]]:
-        keys = key_columns(contract, {name: transactions.column(name) for name in contract.entity_columns})
-        for number, key in enumerate(keys.values()):
-            columns = {
-                "key": key,
-                "hour": hour,
-                "s": amount,
-                "q": amount * amount,
-                "f": fraud,
-            }
-            columns["g"] = amount * fraud
+        columns = {"hour": hour, "s": amount, "q": amount * amount, "f": fraud, "g": amount * fraud}
+        keys = named_keys(contract, {name: transactions.column(name) for name in contract.key_columns})
+        for number, entity in enumerate(contract.entities):
+            names = contract.key_names_of(entity)
             summed = (
-                pa.table(columns)
-                .group_by(["key", "hour"])
+                pa.table(columns | {name: keys[name] for name in names})
+                .group_by([*names, "hour"])
                 .aggregate([("s", "count"), ("s", "sum"), ("q", "sum"), ("f", "sum"), ("g", "sum")])
             )
-            sums = ("key", "hour", "s_count", "s_sum", "q_sum", "f_sum", "g_sum")
-            yield [Bucket(number, *(row[name] for name in sums)) for row in summed.to_pylist()]
+            sums = ("hour", "s_count", "s_sum", "q_sum", "f_sum", "g_sum")
+            yield [
+                Bucket(number, entity_key([row[name] for name in names]), *(row[name] for name in sums))
+                for row in summed.to_pylist()
+            ]
 
     store.refresh(int(hour.max()) + 1, buckets(), [], 0)
     store.close()

@@ -99,7 +99,7 @@ def probe_transaction(contract: Contract) -> dict[str, Any]:
         "unix": now.timestamp(),
         "elapsed": (now - contract.time_origin).total_seconds(),
     }[contract.time_format]
-    ids = dict.fromkeys([contract.id or "transaction_id", *contract.entity_columns], name)
+    ids = dict.fromkeys([contract.id or "transaction_id", *contract.key_columns], name)
     return example_transaction(contract) | ids | {contract.time: time}
 
 

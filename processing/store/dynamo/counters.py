@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from processing.features.entity_keys import EntityKeys
 from processing.features.windows import DAY_US, HOUR_US, Windows, state_at
 from processing.store.decisions import Event
 from processing.store.dynamo.attributes import integer
@@ -12,21 +13,25 @@ from processing.store.dynamo.facts import Facts
 from processing.store.dynamo.layout import DAY_HOURS, SLOT_US, Item, address, day_key, slot_key
 
 
-def keys_needed(windows: Sequence[Windows], event: Event, era: int) -> list[Item]:
+def keys_needed(windows: Sequence[Windows], entity_keys: EntityKeys, event: Event, era: int) -> list[Item]:
     """The keys of all counters that an event's state needs. `windows` are those of the entities, in their order."""
     keys: list[Item] = []
-    for entity, key in enumerate(event.keys):
+    for entity, key in enumerate(entity_keys.of(event.keys)):
         keys += [day_key(entity, key, day, era) for day in _days(windows[entity], event)]
         keys += [slot_key(entity, key, begin, era) for begin in _slots(event)]
     return keys
 
 
 def state_of(
-    windows: Sequence[Windows], event: Event, items: Mapping[tuple[str, str], Item], facts: Facts
+    windows: Sequence[Windows],
+    entity_keys: EntityKeys,
+    event: Event,
+    items: Mapping[tuple[str, str], Item],
+    facts: Facts,
 ) -> list[int]:
     """An event's state, from the items of `keys_needed` by their addresses."""
     state: list[int] = []
-    for entity, key in enumerate(event.keys):
+    for entity, key in enumerate(entity_keys.of(event.keys)):
         state += _entity_state(windows[entity], entity, key, event, items, facts)
     return state
 

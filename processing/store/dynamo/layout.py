@@ -1,8 +1,8 @@
 """The layout of the online store in a DynamoDB table: constants and keys.
 
 The partition key `pk` and the sort key `sk` are texts, the time to live is `expires`; the index `latest` is on `feed`
-(text) and `recorded` (number). An entity is `<its index in the contract>/<value>`. Numbers hold 38 digits, so sums stay
-exact.
+(text) and `recorded` (number). An entity is `<its index in the contract>/<its key>`, and a key column
+`<its index among the contract's>/<value>`. Numbers hold 38 digits, so sums stay exact.
 
     pk                      sk           contents
     facts                   facts        contract: its digest; fingerprint: of the contract's entries that the store is
@@ -21,7 +21,7 @@ exact.
                                          under its id;
                                          listed: it is in lists
     list/<shard>/<list>     <position>   id: a decision of the list, in the order of recording. The lists are
-                                         entity/<entity>, fraud (flagged), label/fraud and label/legit (as reported)
+                                         entity/<key column>, fraud (flagged), label/fraud and label/legit (as reported)
     day/<entity>/<day>      hours        n13 s13 q13 f13 g13: the counters of hour 13; refresh, until: the refresh that
                                          set the hours before `until`
     day/<entity>/<day>      <slot>       n<t> s<t> q<t>: the counters of the moment t microseconds into the day, for
@@ -97,14 +97,14 @@ def report_key(number: int) -> Item:
     return {"pk": {"S": REPORTS}, "sk": {"S": f"{number:012}"}}
 
 
-def entity_list(entity: int, key: str) -> str:
-    """The name of the list of an entity's decisions."""
-    return f"entity/{entity}/{key}"
+def key_list(column: int, key: str) -> str:
+    """The name of the list of decisions with a value in a key column."""
+    return f"entity/{column}/{key}"
 
 
 def lists_of(event: Event, decision: str) -> list[str]:
     """The names of the lists that a decision is in from the start."""
-    lists = [entity_list(entity, key) for entity, key in enumerate(event.keys)]
+    lists = [key_list(column, key) for column, key in enumerate(event.keys)]
     return [*lists, "fraud"] if decision == "fraud" else lists
 
 

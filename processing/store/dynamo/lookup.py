@@ -18,7 +18,7 @@ from processing.store.dynamo.layout import (
     Item,
     address,
     decision_key,
-    entity_list,
+    key_list,
     list_key,
     position_of,
 )
@@ -91,7 +91,7 @@ def _ns(time: datetime) -> int:
 def _best_list(search: Search) -> str | None:
     """The list with the fewest decisions to read; None for the index of all."""
     if search.key is not None:
-        return entity_list(*search.key)
+        return key_list(*search.key)
     if search.label in ("fraud", "legit"):
         return f"label/{search.label}"
     if search.decision == "fraud" or search.reason is not None:  # only flagged transactions have reasons

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from processing.contract import Contract
 from processing.errors import BadInput, NotFound
+from processing.features.entity_keys import EntityKeys
 from processing.features.feature_set import FeatureSet
 from processing.features.windows import HOUR_US, Windows
 from processing.store.binding import FormerDigests, is_bound_to
@@ -62,7 +63,7 @@ class DynamoStore(OnlineStore):
         lookback_hours: int = 0,
     ) -> None:
         self.calls = Calls(table, timeout)
-        self.table = Table(self.calls, max(contract.lookback_hours, lookback_hours))
+        self.table = Table(self.calls, EntityKeys(contract), max(contract.lookback_hours, lookback_hours))
         self.windows = list(FeatureSet(contract).windows.values())
         facts = self._create(contract)
         if facts.fingerprint != contract.fingerprint:
@@ -106,11 +107,13 @@ class DynamoStore(OnlineStore):
         windows = windows or self.windows
         while True:
             era = self.table.last_facts.era
-            items = self.calls.get([FACTS, own, *keys_needed(windows, event, era)], ends)
+            counters = keys_needed(windows, self.table.entity_keys, event, era)
+            items = self.calls.get([FACTS, own, *counters], ends)
             self.table.last_facts = facts = Facts.of(items[address(FACTS)])
             if facts.era == era:
                 break
-        return decision_of(items.get(address(own))), state_of(windows, event, items, facts)
+        state = state_of(windows, self.table.entity_keys, event, items, facts)
+        return decision_of(items.get(address(own))), state
 
     def record(self, decision: Decision) -> Decision:
         ends, recorded = self.calls.ends(), time.time_ns()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from processing.errors import NotFound
+from processing.features.entity_keys import EntityKeys
 from processing.features.windows import DAY_US
 from processing.store.decisions import Event
 from processing.store.dynamo.attributes import event_of, expiry, integer, number
@@ -30,8 +31,8 @@ class Table:
 
     last_facts: Facts
 
-    def __init__(self, calls: Calls, lookback_hours: int) -> None:
-        self.calls, self.name = calls, calls.table
+    def __init__(self, calls: Calls, entity_keys: EntityKeys, lookback_hours: int) -> None:
+        self.calls, self.name, self.entity_keys = calls, calls.table, entity_keys
         self._counter_days = -(-lookback_hours // DAY_HOURS) + SPARE_DAYS
 
     def facts(self, ends: float) -> Facts:
@@ -82,7 +83,7 @@ class Table:
         open_hour = "(attribute_not_exists(#until) OR #until <= :hour)"
         in_hours = values | of_fraud | {":hour": number(event.hour)}
         updates = []
-        for entity, key in enumerate(event.keys):
+        for entity, key in enumerate(self.entity_keys.of(event.keys)):
             day = day_key(entity, key, event.time_us // DAY_US, era)
             updates.append(self.calls.update(day, hours, in_hours, open_hour))
             updates.append(self.calls.update(slot_key(entity, key, event.time_us, era), slot, values))
@@ -98,7 +99,7 @@ class Table:
         day = event.time_us // DAY_US
         return [
             {"Update": self.calls.update(day_key(entity, key, day, era), add, values)}
-            for entity, key in enumerate(event.keys)
+            for entity, key in enumerate(self.entity_keys.of(event.keys))
         ]
 
     def counters_expiry(self) -> Item:

@@ -3,6 +3,7 @@
 import functools
 import sqlite3
 
+from processing.features.entity_keys import EntityKeys
 from processing.store.decisions import Event
 from processing.store.sqlite.labels import forget_label
 
@@ -16,17 +17,18 @@ def is_uncounted(db: sqlite3.Connection, event: Event) -> bool:
     return bool(db.execute(uncounted, (event.hour, event.transaction_id)).fetchone()[0])
 
 
-def count_event(db: sqlite3.Connection, event: Event) -> None:
+def count_event(db: sqlite3.Connection, entity_keys: EntityKeys, event: Event) -> None:
     """Add an event to its buckets and ticks."""
-    for statement in _additions(len(event.keys)):
-        db.execute(statement, (event.time_us, event.hour, event.amount, event.amount * event.amount, *event.keys))
+    keys = entity_keys.of(event.keys)
+    for statement in _additions(len(keys)):
+        db.execute(statement, (event.time_us, event.hour, event.amount, event.amount * event.amount, *keys))
 
 
-def uncount_event(db: sqlite3.Connection, event: Event) -> None:
+def uncount_event(db: sqlite3.Connection, entity_keys: EntityKeys, event: Event) -> None:
     """Remove an event that was counted from the horizon on."""
-    forget_label(db, event)
+    forget_label(db, entity_keys, event)
     for table, column, at in (("buckets", "hour", event.hour), ("ticks", "time_us", event.time_us)):
-        for entity, key in enumerate(event.keys):
+        for entity, key in enumerate(entity_keys.of(event.keys)):
             db.execute(
                 f"UPDATE {table} SET n = n - 1, s = s - ?, q = q - ? WHERE entity = ? AND key = ? AND {column} = ?",
                 (event.amount, event.amount * event.amount, entity, key, at),

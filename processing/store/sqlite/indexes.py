@@ -12,20 +12,20 @@ INDEX_SECONDS = 600.0  # how long opening a store waits for another process that
 MANY = 100_000  # decisions from which on creating indexes takes a moment: some 9 seconds for a million
 
 
-def by_entity(entity: int) -> str:
-    """The name of the index by an entity."""
-    return f"decisions_by_entity_{entity}"
+def by_key(column: int) -> str:
+    """The name of the index by a key column."""
+    return f"decisions_by_entity_{column}"
 
 
-def key_of(entity: int) -> str:
-    """The expression for an entity's value in a row of `decisions`."""
-    return f"json_extract(keys, '$[{entity}]')"
+def key_of(column: int) -> str:
+    """The expression for the value of a key column in a row of `decisions`."""
+    return f"json_extract(keys, '$[{column}]')"
 
 
-def indexes(entities: int) -> dict[str, str]:
-    """The statements that create the indexes of a contract with so many entities, by the index's name."""
+def indexes(key_columns: int) -> dict[str, str]:
+    """The statements that create the indexes of a contract with so many key columns, by the index's name."""
     columns = {BY_TIME: "decided_at", FLAGGED: "decided_at", REPORTED: "is_fraud, decided_at"}
-    columns |= {by_entity(entity): f"{key_of(entity)}, decided_at" for entity in range(entities)}
+    columns |= {by_key(column): f"{key_of(column)}, decided_at" for column in range(key_columns)}
     where = {FLAGGED: " WHERE decision = 'fraud'", REPORTED: " WHERE is_fraud IS NOT NULL"}  # few, so they cost little
     return {
         name: f"CREATE INDEX IF NOT EXISTS {name} ON decisions ({on}){where.get(name, '')}"
@@ -33,7 +33,7 @@ def indexes(entities: int) -> dict[str, str]:
     }
 
 
-def create_missing_indexes(connections: Connections, entities: int) -> None:
+def create_missing_indexes(connections: Connections, key_columns: int) -> None:
     """Create the indexes that a new store lacks, or one of an earlier version, each in a transaction of its own.
 
     Others write in between. For one index of a million decisions they wait three seconds.
@@ -41,7 +41,7 @@ def create_missing_indexes(connections: Connections, entities: int) -> None:
     with connections.reading() as db:
         present = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")}
         (decided,) = db.execute("SELECT ifnull(max(number), 0) FROM decisions").fetchone()
-    missing = [statement for name, statement in indexes(entities).items() if name not in present]
+    missing = [statement for name, statement in indexes(key_columns).items() if name not in present]
     if missing and decided > MANY:
         logging.getLogger(__name__).warning(
             "creating indexes for the %s decisions in the online store %s, once; other processes may wait for seconds",

@@ -5,6 +5,7 @@ import operator
 import sqlite3
 from collections.abc import Sequence
 
+from processing.features.entity_keys import EntityKeys
 from processing.features.windows import HOUR_US, Windows, edges, state_since
 from processing.store.decisions import Decision, Event
 from processing.store.sqlite.counting import count_event, is_uncounted
@@ -14,8 +15,8 @@ from processing.store.sqlite.rows import DECISION, content_of, known_decision, r
 class SqliteLedger:
     """The store within a transaction of `db`: see `OnlineStore.together`."""
 
-    def __init__(self, windows: Sequence[Windows], db: sqlite3.Connection) -> None:
-        self.windows, self.db = windows, db
+    def __init__(self, windows: Sequence[Windows], entity_keys: EntityKeys, db: sqlite3.Connection) -> None:
+        self.windows, self.entity_keys, self.db = windows, entity_keys, db
 
     def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
         return known_decision(self.db, event.transaction_id), self.state(event, windows)
@@ -23,7 +24,8 @@ class SqliteLedger:
     def state(self, event: Event, windows: Sequence[Windows] | None = None) -> list[int]:
         """The event's state, one entity after the other."""
         state: list[int] = []
-        for entity, (key, its) in enumerate(zip(event.keys, windows or self.windows, strict=True)):
+        keys = self.entity_keys.of(event.keys)
+        for entity, (key, its) in enumerate(zip(keys, windows or self.windows, strict=True)):
             state += self._entity_state(entity, key, its, event)
         return state
 
@@ -51,7 +53,7 @@ class SqliteLedger:
             return standing
         # Before the horizon only a run knows what the tables have. Events of the tail are counted already.
         if is_uncounted(db, event):
-            count_event(db, event)
+            count_event(db, self.entity_keys, event)
             return decision
         tail = db.execute("SELECT content FROM tail WHERE transaction_id = ?", [event.transaction_id]).fetchone()
         if tail and tail[0] not in (content_of(event), None):

@@ -9,7 +9,7 @@ from contextlib import closing
 
 from processing.store.decisions import Decision
 from processing.store.lookup import MOST_READ, Search
-from processing.store.sqlite.indexes import BY_TIME, FLAGGED, REPORTED, by_entity, key_of
+from processing.store.sqlite.indexes import BY_TIME, FLAGGED, REPORTED, by_key, key_of
 from processing.store.sqlite.rows import DECISION, decision_of
 
 ALWAYS = (float("-inf"), float("inf"))
@@ -54,8 +54,8 @@ def _best_index(search: Search) -> tuple[str, str, list[object]]:
     if search.transaction_id is not None:
         return "", "transaction_id = ?", [search.transaction_id]
     if search.key is not None:
-        entity, key = search.key
-        return by_entity(entity), f"{key_of(entity)} = ?", [key]
+        column, key = search.key
+        return by_key(column), f"{key_of(column)} = ?", [key]
     if search.label in ("fraud", "legit"):
         return REPORTED, "is_fraud = ?", [search.label == "fraud"]
     if search.decision == "fraud" or search.reason is not None:  # only flagged transactions have reasons

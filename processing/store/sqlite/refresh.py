@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 
+from processing.features.entity_keys import EntityKeys
 from processing.features.windows import HOUR_US
 from processing.store.decisions import Event
 from processing.store.refresh_data import Bucket, Comparison
@@ -22,6 +23,7 @@ EVENTS_AT_ONCE = 500  # of the tail
 
 def refresh(
     transaction: Transaction,
+    entity_keys: EntityKeys,
     horizon: int,
     buckets: Iterable[Sequence[Bucket]],
     tail: Sequence[Event],
@@ -33,10 +35,10 @@ def refresh(
     """See `OnlineStore.refresh`. Each `transaction` writes; other writers may come in between."""
     known = set(frauds)
     with transaction() as db:
-        number = _begin(db, horizon, tail, reports_read, known, comparison)
+        number = _begin(db, entity_keys, horizon, tail, reports_read, known, comparison)
     for start in range(0, len(tail), EVENTS_AT_ONCE):
         with transaction() as db:
-            _count_tail(db, tail[start : start + EVENTS_AT_ONCE], horizon, reports_read, known)
+            _count_tail(db, entity_keys, tail[start : start + EVENTS_AT_ONCE], horizon, reports_read, known)
     for batch in buckets:
         for start in range(0, len(batch), BUCKETS_AT_ONCE):
             with transaction() as db:
@@ -52,6 +54,7 @@ def refresh(
 
 def _begin(
     db: sqlite3.Connection,
+    entity_keys: EntityKeys,
     horizon: int,
     tail: Sequence[Event],
     reports_read: int,
@@ -60,15 +63,15 @@ def _begin(
 ) -> int:
     """Move the horizon, so that the API no longer changes the hours before it; returns the number of the refresh."""
     previous, pending = fact(db, "horizon"), fact(db, "pending")
-    _displace(db, horizon, comparison.displaced)
+    _displace(db, entity_keys, horizon, comparison.displaced)
     if horizon < previous:
-        _count_anew(db, horizon, pending, tail)
+        _count_anew(db, entity_keys, horizon, pending, tail)
     db.execute("INSERT OR IGNORE INTO facts SELECT 'done', value FROM facts WHERE name = 'refresh'")
     number = fact(db, "refresh") + 1
     facts = {"horizon": horizon, "refresh": number, "read": comparison.read_up_to, "pending": comparison.pending}
     for name, value in (facts | {"began": time.time_ns() // 1000}).items():
         set_fact(db, name, value)
-    _relabel(db, horizon, reports_read, known)
+    _relabel(db, entity_keys, horizon, reports_read, known)
     return number
 
 
@@ -84,22 +87,24 @@ def _set_buckets(db: sqlite3.Connection, buckets: Sequence[Bucket], number: int)
     )
 
 
-def _displace(db: sqlite3.Connection, horizon: int, ids: Iterable[str]) -> None:
+def _displace(db: sqlite3.Connection, entity_keys: EntityKeys, horizon: int, ids: Iterable[str]) -> None:
     """Stop counting decisions, as the tables have other transactions under their ids."""
     for key in ids:
         decision = known_decision(db, key)
         if decision and _newly_displaced(db, key) and decision.event.hour >= horizon:
-            uncount_event(db, decision.event)
+            uncount_event(db, entity_keys, decision.event)
 
 
-def _count_anew(db: sqlite3.Connection, horizon: int, pending: int, tail: Sequence[Event]) -> None:
+def _count_anew(
+    db: sqlite3.Connection, entity_keys: EntityKeys, horizon: int, pending: int, tail: Sequence[Event]
+) -> None:
     """Count the hours from an earlier horizon on: the events of the tables, and the decisions that the tables lack."""
     for table, column in (("buckets", "hour"), ("ticks", "time_us"), ("labels", "time_us")):
         db.execute(f"DELETE FROM {table} WHERE {column} >= ?", [horizon * (1 if column == "hour" else HOUR_US)])
     db.execute("DELETE FROM tail")
     for event in tail:
         db.execute("INSERT INTO tail VALUES (?, ?)", (event.transaction_id, content_of(event)))
-        count_event(db, event)
+        count_event(db, entity_keys, event)
     live = (
         "SELECT transaction_id FROM decisions WHERE number >= ? AND time_us >= ?"
         " AND transaction_id NOT IN (SELECT transaction_id FROM displaced)"
@@ -108,8 +113,8 @@ def _count_anew(db: sqlite3.Connection, horizon: int, pending: int, tail: Sequen
     for (key,) in db.execute(live, (pending, horizon * HOUR_US)).fetchall():
         decision = known_decision(db, key)
         assert decision is not None
-        count_event(db, decision.event)
-        mark(db, decision.event, bool(decision.is_fraud))
+        count_event(db, entity_keys, decision.event)
+        mark(db, entity_keys, decision.event, bool(decision.is_fraud))
 
 
 def _newer_labels(db: sqlite3.Connection, reports_read: int) -> dict[Event, bool]:
@@ -124,7 +129,9 @@ def _newer_labels(db: sqlite3.Connection, reports_read: int) -> dict[Event, bool
     return labels
 
 
-def _relabel(db: sqlite3.Connection, horizon: int, reports_read: int, known: set[Event]) -> None:
+def _relabel(
+    db: sqlite3.Connection, entity_keys: EntityKeys, horizon: int, reports_read: int, known: set[Event]
+) -> None:
     """From here on count the labels of the tables, and on top of them what newer reports change."""
     db.execute("DELETE FROM labels WHERE time_us < ?", [horizon * HOUR_US])
     db.execute("DELETE FROM reported")
@@ -133,11 +140,16 @@ def _relabel(db: sqlite3.Connection, horizon: int, reports_read: int, known: set
             relabel(db, event, True)
     for event, label in _newer_labels(db, reports_read).items():
         if event.hour < horizon and (change := relabel(db, event, label)):
-            note(db, event, change)
+            note(db, entity_keys, event, change)
 
 
 def _count_tail(
-    db: sqlite3.Connection, events: Sequence[Event], horizon: int, reports_read: int, known: set[Event]
+    db: sqlite3.Connection,
+    entity_keys: EntityKeys,
+    events: Sequence[Event],
+    horizon: int,
+    reports_read: int,
+    known: set[Event],
 ) -> None:
     """Count events from the horizon on, unless they are counted already, and label them. Their buckets are not set."""
     newer = _newer_labels(db, reports_read)
@@ -146,11 +158,11 @@ def _count_tail(
         if not db.execute("SELECT 1 FROM tail WHERE transaction_id = ?", [key]).fetchone():
             decision = known_decision(db, key)
             if decision and decision.event != event and _newly_displaced(db, key) and decision.event.hour >= horizon:
-                uncount_event(db, decision.event)
+                uncount_event(db, entity_keys, decision.event)
             if not decision or decision.event != event:
-                count_event(db, event)
+                count_event(db, entity_keys, event)
         db.execute("INSERT OR REPLACE INTO tail VALUES (?, ?)", (key, content_of(event)))
-        mark(db, event, newer.get(event, event in known))
+        mark(db, entity_keys, event, newer.get(event, event in known))
 
 
 def _newly_displaced(db: sqlite3.Connection, key: str) -> bool:

@@ -47,7 +47,7 @@ class SqliteReplay(SqliteStore, Replay):
                 content = content_of(known.event if known else event)
                 new = db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (event.transaction_id, content)).rowcount
                 if new and not known and is_uncounted(db, event):
-                    count_event(db, event)
+                    count_event(db, self.entity_keys, event)
 
     def states(self, events: Sequence[Event], windows: Sequence[Windows] | None = None) -> list[list[int] | None]:
         ids = json.dumps([event.transaction_id for event in events])
@@ -60,7 +60,7 @@ class SqliteReplay(SqliteStore, Replay):
 
     def _state_of(self, db: sqlite3.Connection, event: Event, windows: Sequence[Windows]) -> list[int] | None:
         (content,) = db.execute("SELECT content FROM seen WHERE transaction_id = ?", [event.transaction_id]).fetchone()
-        return SqliteLedger(windows, db).state(event) if content == content_of(event) else None
+        return SqliteLedger(windows, self.entity_keys, db).state(event) if content == content_of(event) else None
 
 
 def _copy(store: Path, path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from processing.contract import Contract
 from processing.errors import BadInput, NotFound
+from processing.features.entity_keys import EntityKeys
 from processing.features.feature_set import FeatureSet
 from processing.features.windows import HOUR_US, Windows
 from processing.store.binding import FormerDigests, is_bound_to
@@ -50,14 +51,14 @@ class SqliteStore(OnlineStore):
 
     def __init__(self, path: Path, contract: Contract, *, timeout: float = 2.0, former: FormerDigests = tuple) -> None:
         self.connections = self._connections(path, timeout)
-        self.windows = list(FeatureSet(contract).windows.values())
+        self.windows, self.entity_keys = list(FeatureSet(contract).windows.values()), EntityKeys(contract)
         self._create(contract)
         self.connections.pin()
         with self.connections.reading() as db:
             fingerprint = db.execute("SELECT value FROM facts WHERE name = 'fingerprint'").fetchone()
         if fingerprint != (contract.fingerprint,):
             self._bind(contract, former)
-        create_missing_indexes(self.connections, len(contract.entities))
+        create_missing_indexes(self.connections, len(contract.key_columns))
 
     @property
     def path(self) -> Path:
@@ -101,15 +102,15 @@ class SqliteStore(OnlineStore):
     @contextmanager
     def together(self, *, wait: bool = True) -> Iterator[Ledger]:
         with self.connections.writing(wait) as db:
-            yield SqliteLedger(self.windows, db)
+            yield SqliteLedger(self.windows, self.entity_keys, db)
 
     def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
         with self.connections.snapshot() as db:
-            return SqliteLedger(self.windows, db).recall(event, windows)
+            return SqliteLedger(self.windows, self.entity_keys, db).recall(event, windows)
 
     def record(self, decision: Decision) -> Decision:
         with self.connections.writing() as db:
-            return SqliteLedger(self.windows, db).record(decision)
+            return SqliteLedger(self.windows, self.entity_keys, db).record(decision)
 
     def report(self, transaction_id: str, is_fraud: bool) -> None:
         with self.connections.writing() as db:
@@ -118,7 +119,7 @@ class SqliteStore(OnlineStore):
                 raise NotFound(f"no decision is recorded for transaction {transaction_id!r}; check the id")
             db.execute("INSERT INTO reports VALUES (NULL, ?, ?)", (transaction_id, is_fraud))
             db.execute("UPDATE decisions SET is_fraud = ? WHERE transaction_id = ?", (is_fraud, transaction_id))
-            count_report(db, known.event, is_fraud)
+            count_report(db, self.entity_keys, known.event, is_fraud)
             note_labelled(db, known.event.time_us)
 
     def decisions(self, limit: int, since: datetime | None = None) -> list[Decision]:
@@ -163,7 +164,8 @@ class SqliteStore(OnlineStore):
         comparison: Comparison = NOT_COMPARED,
         labelled_us: int = 0,
     ) -> None:
-        refresh(self.connections.writing, horizon, buckets, tail, mark, frauds, comparison, labelled_us)
+        transaction, keys = self.connections.writing, self.entity_keys
+        refresh(transaction, keys, horizon, buckets, tail, mark, frauds, comparison, labelled_us)
 
     def state(self) -> StoreState:
         with self.connections.reading() as db:
