@@ -1,5 +1,6 @@
 """Contracts: the shipped ones, the file format, and errors that say what to change."""
 
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -30,6 +31,27 @@ column = "card_no"
 windows_days = [1, 7]
 fraud_windows_days = [7]
 """
+
+
+PAIRS = (
+    SMALL.replace("channel =", "kind =")
+    + """
+[[entity]]
+name = "visitor"
+columns = ["card_no", "shop_no"]
+windows_days = [7]
+
+[[entity]]
+name = "shopper"
+columns = ["shop_no", "channel", "till"]
+windows_days = [7]
+"""
+)
+
+
+def paired(old: str, new: str) -> str:
+    assert old in PAIRS
+    return PAIRS.replace(old, new)
 
 
 def changed(old: str, new: str) -> str:
@@ -140,6 +162,44 @@ def test_the_digest_depends_on_the_text_alone() -> None:
     assert len(parse(SMALL).digest) == 64
 
 
+def test_what_homes_are_bound_to_is_as_it_was_before_entities_could_have_several_columns() -> None:
+    contract = parse(SMALL)
+    assert contract.fingerprint == "fa5c2f6c0e0f2972f68baf894849c94215a3bcac6e6e2aa8ddd5a680dc1a548e"
+    definition = repr(FeatureSet(contract).definition).encode()
+    assert hashlib.sha256(definition).hexdigest().startswith("a80f8f94f4f070a9")
+
+
+def test_a_list_of_one_column_says_the_same_as_the_column() -> None:
+    one, other = parse(SMALL), parse(changed('column = "card_no"', 'columns = ["card_no"]'))
+    assert (one.entities, one.fingerprint, one.columns) == (other.entities, other.fingerprint, other.columns)
+    assert other.changes(one) == []
+
+
+def test_a_column_of_several_entities_is_there_once() -> None:
+    contract = parse(PAIRS)
+    assert contract.columns == (
+        "id",
+        "at",
+        "value",
+        "card_no",
+        "shop_no",
+        "channel",
+        "till",
+        "distance",
+        "kind",
+        "fraud",
+    )
+    assert contract.key_names == ("card", "shop_no", "channel", "till")
+    assert "visitor_count_7d" in FeatureSet(contract).names
+
+
+def test_another_column_of_a_pair_is_a_change_of_the_contract_and_of_its_features() -> None:
+    before, now = parse(PAIRS), parse(paired('"card_no", "shop_no"', '"card_no", "till"'))
+    assert before.fingerprint != now.fingerprint
+    assert FeatureSet(before).definition != FeatureSet(now).definition
+    assert [line.split()[0] for line in now.changes(before, bound=True)] == ["entity"]
+
+
 def test_an_unknown_name_lists_the_shipped_contracts() -> None:
     with pytest.raises(BadInput, match=r"'nonesuch'.*handbook, sparkov, transactions, ulb"):
         load("nonesuch")
@@ -181,6 +241,31 @@ def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
         (changed("windows_days = [1, 7]\n", ""), r"here \[\[entity\]\]: the key 'windows_days' is missing"),
         (changed('"card_no"', '"value"'), r"here: the column 'value' is named twice"),
         (changed('"distance"', '"card"'), r"here: the entity, extra column or feature 'card' is named twice"),
+        (
+            changed('column = "card_no"', 'column = "card_no"\ncolumns = ["card_no"]'),
+            r"here \[\[entity\]\]: 'card' has both 'column' and 'columns'",
+        ),
+        (changed('column = "card_no"', "columns = []"), r"here \[\[entity\]\]: 'columns' of 'card' is empty"),
+        (
+            changed('column = "card_no"', "columns = [1]"),
+            r"columns has 1, expected a list of texts",
+        ),
+        (changed('column = "card_no"', 'columns = ["a", "a"]'), r"here \[\[entity\]\]: columns has 'a' twice"),
+        (changed('column = "card_no"', ""), r"here \[\[entity\]\]: the key 'column' is missing"),
+        (
+            paired('"shop_no", "channel", "till"', '"shop_no", "card_no"'),
+            r"here: the entities 'visitor' and 'shopper' are both identified by card_no, shop_no; keep one",
+        ),
+        (paired('"card_no", "shop_no"', '"card_no"'), r"'card' and 'visitor' are both identified by card_no; keep one"),
+        (
+            paired('name = "visitor"', 'name = "card"'),
+            r"here: the entity, extra column or feature 'card' is named twice",
+        ),
+        (paired('"till"', '"distance"'), r"here: the column 'distance' is named twice"),
+        (paired('"till"', '"kind"'), r"here: the column 'kind' is named twice"),
+        (paired('"till"', '"card"'), r"here: the entity, extra column or feature 'card' is named twice"),
+        (paired('"till"', '"the till"'), r"'the till' cannot name a feature: .*; or give it an entity of its own"),
+        (paired('"till"', '"Visitor_Count_7d"'), r"would be called 'visitor_count_7d'; rename"),
         (changed('"distance"', '"hour"'), r"here: 'hour' cannot name a feature"),
         (changed('"distance"', '"how far"'), r"here: 'how far' cannot name a feature"),
         (changed('["chip", "online"]', "[]"), r"here: a categorical column lists its known values"),

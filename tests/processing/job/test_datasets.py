@@ -21,6 +21,7 @@ from processing.job.job import run_job
 from processing.job.spark import start_spark
 from processing.storage.local import LocalHome
 from processing.storage.open import open_home
+from processing.store.open import open_store
 from processing.tables.tables import open_tables
 from serving.app import create_app
 
@@ -154,3 +155,43 @@ def test_sparkov_runs_and_scores_with_cards_merchants_and_categories(
     unseen = score(home.folder, last | {"trans_num": "newest", "category": "lottery", "city_pop": None})
     assert usual["score"] < unusual["score"]
     assert 0.0 <= unseen["score"] <= 1.0
+
+
+PAIRS = """
+[[entity]]
+name = "visitor"
+columns = ["cc_num", "merchant"]
+windows_days = [7]
+fraud_windows_days = [7]
+"""
+
+
+def test_cards_at_merchants_that_are_no_entities_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = sparkov_rows()
+    card, _ = contracts.load("sparkov").text.split('[[entity]]\nname = "store"')
+    mine = tmp_path / "mine.toml"
+    mine.write_text(card + PAIRS)
+    home, _ = run(tmp_path / "home", str(mine), written(tmp_path / "first.csv", rows), monkeypatch)
+    contract = contracts.of_home(home)
+    table = open_tables(home, contract).features.scan().to_arrow()
+    assert table.column_names[4:6] == ["card", "merchant"]
+    last = {name: rows[-1][name] for name in contract.columns[:-1]}
+    last |= {"cc_num": str(last["cc_num"]), "trans_num": "new", "unix_time": last["unix_time"] + 60}
+    with TestClient(create_app(settings(home.folder))) as client:
+        assert client.post("/v1/score", json=last).status_code == 200
+        assert client.post("/v1/feedback", json={"transaction_id": "new", "is_fraud": True}).status_code < 300
+        (found,) = client.get("/v1/decisions", params={"merchant": last["merchant"]}).json()["decisions"]
+    (decided,) = open_store(home, contract).decisions(1)
+    assert found["transaction_id"] == decided.event.transaction_id == "new"
+    assert decided.event.keys == (last["cc_num"], last["merchant"])
+    seen = dict(zip(FeatureSet(contract).names, np.frombuffer(decided.features), strict=True))
+    hour = last["unix_time"] // 3600
+    week = [(str(row["cc_num"]), row["merchant"]) for row in rows if row["unix_time"] // 3600 > hour - 7 * 24]
+    assert seen["visitor_count_7d"] == 1 + week.count(decided.event.keys) > 1
+    add_files(home, [written(tmp_path / "second.csv", [rows[-1] | last | {"is_fraud": 0}])], contract)
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as held:
+        run_job(home, contract, "second", Path(scratch), held)
+    features = open_tables(home, contract).features.scan().to_arrow()
+    (new,) = [row for row in features.to_pylist() if row["transaction_id"] == "new"]
+    assert new["is_fraud"] == 1  # as reported
+    assert np.array([new[name] for name in seen]).tobytes() == decided.features

@@ -94,6 +94,22 @@ def test_features_are_computable_if_the_table_has_the_columns_they_need(old: str
     assert FeatureSet(theirs).definition != FeatureSet(OURS).definition
 
 
+PAIR = """
+[[entity]]
+name = "visitor"
+columns = ["customer_id", "terminal_id"]
+windows_days = [7]
+"""
+
+
+def test_a_pair_is_computable_from_any_table_with_its_columns() -> None:
+    pair = parse(TEXT + PAIR)
+    assert not_computable(pair, OURS) == not_computable(OURS, pair) == ""
+    assert FeatureSet(pair).definition != FeatureSet(OURS).definition
+    other = parse(TEXT + PAIR.replace("terminal_id", "shop_id"))
+    assert not_computable(other, OURS) == "its features need the column 'shop_id', which the contract no longer has"
+
+
 @pytest.mark.parametrize(
     ("old", "new"), [("train_days = 60", "train_days = 30"), ("missed_fraud = 1.0", "missed_fraud = 2.0"), ("#", "# ")]
 )

@@ -60,6 +60,11 @@ name = "shop"
 column = "shop_no"
 windows_days = [1, 3]
 fraud_windows_days = [1, 2]
+[[entity]]
+name = "visitor"
+columns = ["card_no", "shop_no"]
+windows_days = [1, 2]
+fraud_windows_days = [2]
 """
 DELAYED, AT_ONCE = (parse(TEXT.replace("DELAY", str(days))) for days in (1, 0))
 
@@ -183,8 +188,10 @@ def kernel_features(contract: Contract, payments: list[Payment]) -> dict[str, by
     time_us, amount, fraud = (np.array([getattr(p, n) for p in payments]) for n in ("time_us", "cents", "fraud"))
     states = []
     for name, windows in features.windows.items():
-        codes = np.unique([getattr(p, name) for p in payments], return_inverse=True)[1]
-        states.append(sawtooth(windows, codes.astype(np.int64), time_us, amount, fraud))
+        keys = [(p.card, p.shop) if name == "visitor" else getattr(p, name) for p in payments]
+        distinct = list(dict.fromkeys(keys))
+        codes = np.array([distinct.index(key) for key in keys], np.int64)
+        states.append(sawtooth(windows, codes, time_us, amount, fraud))
     columns = {name: [getattr(p, name) for p in payments] for name in ("distance", "channel")}
     values = features.compute(amount, time_us, np.hstack(states), features.encode(columns, len(payments)))
     return {payment.id: row.tobytes() for payment, row in zip(payments, values, strict=True)}
@@ -200,8 +207,8 @@ moments = st.builds(
 payments = st.builds(
     Payment,
     time_us=moments,
-    card=st.sampled_from(["a", "b"]),
-    shop=st.sampled_from(["x", "y"]),
+    card=st.sampled_from(["a", "a,b"]),  # a,b,c is the text of two pairs
+    shop=st.sampled_from(["c", "b,c"]),
     cents=st.sampled_from([0, 1, 99, 10_000_000]) | st.integers(0, 10_000_000),
     fraud=st.integers(0, 1),
     in_file=st.booleans(),
@@ -249,7 +256,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory, partitions: int) -> SparkSes
 
 def many_streams(streams: int, length: int, seed: int) -> list[Payment]:
     """Streams without common entities, merged by time, so that Spark computes them all at once."""
-    random = np.random.default_rng(seed)
+    random, quoted = np.random.default_rng(seed), ["", ' "é", ']
     payments = []
     for stream in range(streams):
         hours = random.integers(0, 24, 4)  # each stream has its own hours
@@ -259,8 +266,8 @@ def many_streams(streams: int, length: int, seed: int) -> list[Payment]:
             payments.append(
                 Payment(
                     time_us=int(hour * HOUR_US + inside),
-                    card=f"{stream}-{random.integers(0, 2)}",
-                    shop=f"{stream}-{random.integers(0, 2)}",
+                    card=f"{stream}{random.choice(quoted)}",
+                    shop=f"{random.choice(quoted)}{stream}",
                     cents=int(random.choice([0, 10_000_000, random.integers(0, 10_000), random.integers(0, 10_000)])),
                     fraud=int(random.random() < 0.3),
                     in_file=bool(random.random() < 0.5),

@@ -42,8 +42,14 @@ name = "shop"
 column = "shop_no"
 windows_days = [1]
 fraud_windows_days = [1, 2]
+[[entity]]
+name = "visitor"
+columns = ["card_no", "shop_no"]
+windows_days = [1]
+fraud_windows_days = [1]
 """)
-WINDOWS = list(FeatureSet(CONTRACT).windows.values())
+WINDOWS = FeatureSet(CONTRACT).windows
+CARDS, SHOPS = ("a", "a,b"), ("x", "b,x")  # a,b,x is the text of two pairs
 BEGIN = 490_000  # hours since 1970
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -129,8 +135,10 @@ class Model:
         time_us, amount = (np.array([getattr(e, name) for e in events], np.int64) for name in ("time_us", "amount"))
         fraud = np.array([*self.counted.values(), False], np.int64)
         state: list[int] = []
-        for entity, windows in enumerate(WINDOWS):
-            codes = np.unique([e.keys[entity] for e in events], return_inverse=True)[1].astype(np.int64)
+        keys = {"card": [e.keys[0] for e in events], "shop": [e.keys[1] for e in events]}
+        for name, windows in WINDOWS.items():
+            own: list[object] = [*keys.get(name, [e.keys for e in events])]
+            codes = np.array([own.index(key) for key in own], np.int64)
             state += sawtooth(windows, codes, time_us, amount, fraud)[-1].tolist()
         return state
 
@@ -152,7 +160,7 @@ def follow(store: OnlineStore, steps: list[Step]) -> None:
                 model.run(step)
                 bring_up_to_date(store, model.rows, step.horizon, CONTRACT)
         for hour in (0, 1, 24, 27, 49):
-            for card, shop in (("a", "x"), ("b", "y")):
+            for card, shop in (("a", "b,x"), ("a,b", "x")):
                 probe = Event("probe", (max(model.horizon, BEGIN) + hour) * HOUR_US + 1, 7, (card, shop))
                 assert store.recall(probe)[1] == model.state(probe), (step, hour, card, shop)
 
@@ -165,8 +173,8 @@ events = st.builds(
     hours,
     st.sampled_from([0, 1, HOUR_US - 1]),
     st.sampled_from([1, 100, 10_000_000]),
-    st.sampled_from("ab"),
-    st.sampled_from("xy"),
+    st.sampled_from(CARDS),
+    st.sampled_from(SHOPS),
 )
 runs = st.builds(
     Run,
@@ -195,7 +203,7 @@ def random_steps(seed: int, count: int) -> list[Step]:
     def event() -> Event:
         hour = BEGIN + 24 * random.integers(0, 3) + random.choice([0, 1, 23])
         inside = random.choice([0, 1, HOUR_US - 1])
-        keys = (str(random.choice(["a", "b"])), str(random.choice(["x", "y"])))
+        keys = (str(random.choice(CARDS)), str(random.choice(SHOPS)))
         return Event(key(), int(hour * HOUR_US + inside), int(random.choice([1, 100, 10_000_000])), keys)
 
     def key() -> str:

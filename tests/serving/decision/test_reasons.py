@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pipeline.scorer.contributions import Contributions
 from pipeline.scorer.forest import PackedScorer
 from pipeline.scorer.packers.choose import pack
 from processing.arrays import Floats
-from processing.contract import Contract
+from processing.contract import Contract, Entity
 from processing.contracts import reader as contracts
 from processing.features.feature_set import FeatureSet
 from serving.app import create_app
@@ -198,6 +199,26 @@ class TestWords:
         values = [value if name == feature else 0.0 for name in NAMES]
         (reason,) = Reasons(CONTRACT, NAMES).of(values, [float(name == feature) for name in NAMES])
         assert (reason.text, reason.feature, reason.weight) == (text, feature, 1.0)
+
+    @pytest.mark.parametrize(
+        ("feature", "value", "text"),
+        [
+            ("count_7d", 1.0, "the first transaction of this customer at this terminal in 7 days"),
+            ("count_7d", 3.0, "3 transactions of this customer at this terminal in 7 days"),
+            ("amount_ratio_7d", 9.31, "amount 9.3x the 7-day mean of this customer at this terminal"),
+            ("fraud_count_7d", 2.0, "2 known frauds of this customer at this terminal over 7 days"),
+            ("fraud_rate_7d", 0.5, "the fraud rate 50 % of this customer at this terminal over 7 days"),
+        ],
+    )
+    @pytest.mark.parametrize("alone", [True, False])
+    def test_describe_a_pair_by_what_its_columns_identify(
+        self, feature: str, value: float, text: str, alone: bool
+    ) -> None:
+        """Whether or not the terminal is an entity of its own."""
+        pair = Entity("visitor", ("customer_id", "terminal_id"), (7,), (7,))
+        contract = replace(CONTRACT, entities=(*CONTRACT.entities[: 2 if alone else 1], pair))
+        (reason,) = Reasons(contract, [f"visitor_{feature}"]).of([value], [1.0])
+        assert reason.text == text
 
     @pytest.mark.parametrize("name", contracts.shipped())
     def test_every_feature_and_value_has_a_reason_text(self, name: str) -> None:
