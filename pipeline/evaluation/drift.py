@@ -69,9 +69,8 @@ def measure_drift(home: Home, since: datetime | None = None) -> dict[str, Any]:
     finally:
         store.close()
     names = published.manifest["features"]
-    return drift_of(
-        _of_features(registry, decisions, names), reference, names, latest.version, start, EntityKeys(contract)
-    )
+    comparable = _of_features(registry, decisions, names)
+    return drift_of(comparable, reference, names, latest.version, start, EntityKeys(contract))
 
 
 def _of_features(registry: Registry, decisions: Sequence[Decision], names: Sequence[str]) -> list[Decision]:

@@ -171,7 +171,7 @@ def test_cards_at_merchants_that_are_no_entities_of_their_own(tmp_path: Path, mo
     card, _ = contracts.load("sparkov").text.split('[[entity]]\nname = "store"')
     mine = tmp_path / "mine.toml"
     mine.write_text(card + PAIRS)
-    home, _ = run(tmp_path / "home", str(mine), written(tmp_path / "first.csv", rows), monkeypatch)
+    home, _ = run(tmp_path / "home", str(mine), write_csv(tmp_path / "first.csv", rows), monkeypatch)
     contract = contracts.of_home(home)
     table = open_tables(home, contract).features.scan().to_arrow()
     assert table.column_names[4:6] == ["card", "merchant"]
@@ -188,7 +188,7 @@ def test_cards_at_merchants_that_are_no_entities_of_their_own(tmp_path: Path, mo
     hour = last["unix_time"] // 3600
     week = [(str(row["cc_num"]), row["merchant"]) for row in rows if row["unix_time"] // 3600 > hour - 7 * 24]
     assert seen["visitor_count_7d"] == 1 + week.count(decided.event.keys) > 1
-    add_files(home, [written(tmp_path / "second.csv", [rows[-1] | last | {"is_fraud": 0}])], contract)
+    add_files(home, [write_csv(tmp_path / "second.csv", [rows[-1] | last | {"is_fraud": 0}])], contract)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as held:
         run_job(home, contract, "second", Path(scratch), held)
     features = open_tables(home, contract).features.scan().to_arrow()
