@@ -6,7 +6,7 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from pipeline.registry.registry import Registry
 from processing.contracts import reader as contracts
 from processing.errors import BadInput, Conflict
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import HOUR_US
+from processing.features.windows import HOUR_US, Windows
 from processing.storage.open import open_home
 from processing.store.decisions import Decision, Event
 from processing.store.interface import OnlineStore
@@ -302,8 +302,8 @@ def test_a_decision_made_by_another_task_at_the_same_moment_stands(folder: Path,
     class Late(SqliteStore):
         together = OnlineStore.together  # like a store whose calls are no single transaction
 
-        def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
-            return None, super().recall(event)[1]
+        def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
+            return None, super().recall(event, windows)[1]
 
     late = Decider(FEATURES, Late(tmp_path / "online" / "store.sqlite", CONTRACT))
     answer = late.answer(event, extras, model)
