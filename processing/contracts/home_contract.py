@@ -168,6 +168,14 @@ def former_columns(home: Home, contract: Contract) -> FormerColumns:
     return FormerColumns(tuple(name for name in numeric if name not in categorical), categorical)
 
 
+def added_columns(home: Home, contract: Contract) -> frozenset[str]:
+    """The further columns of a contract that an earlier one of the home lacks. Files of that time lack them too."""
+    present = _read(home)
+    earlier = [*_replaced(home), *([_parsed(home, present)] if present is not None else [])]
+    extras = {*contract.numeric, *contract.categorical}
+    return frozenset(name for name in extras if any(name not in one.columns for one in earlier))
+
+
 def earlier_contracts(home: Home) -> Iterator[Contract]:
     """The contracts that a home had before, and those of its runs, newest first, as far as they can be read."""
     yield from _replaced(home)

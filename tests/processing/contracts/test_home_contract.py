@@ -25,6 +25,7 @@ from processing.contracts.home_contract import (
     EARLIER,
     NO_COLUMNS,
     PENDING_KEY,
+    added_columns,
     adopt,
     adopted,
     contract_for,
@@ -160,6 +161,8 @@ def test_columns_that_were_removed_are_known_as_former_ones(home: LocalHome) -> 
     assert former_columns(home, without) == ((), CONTRACT.categorical)
     adopt(home, CONTRACT)
     assert former_columns(home, CONTRACT) == (("age",), {})
+    assert added_columns(home, without) == {"age"}
+    assert added_columns(home, CONTRACT) == {"channel"}  # files of the time between lack it
 
 
 def test_a_new_contract_replaces_the_old_one_which_is_kept(home: LocalHome, tmp_path: Path) -> None:

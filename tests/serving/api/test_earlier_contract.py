@@ -7,7 +7,9 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pyarrow.csv as pacsv
 import pytest
+from rich.console import Console
 from serving_home import TestClient, begin, explained_home, promote, publish, row, settings, trained
 
 from pipeline.registry.registry import Registry
@@ -20,6 +22,7 @@ from processing.store.decisions import Decision, Event
 from processing.store.open import open_store
 from serving.app import create_app, following_app
 from serving.decision.loaded_model import CannotServe, check_loadable, load_model
+from serving.files.score_file import score_file
 
 BEFORE = load("transactions")
 
@@ -91,6 +94,25 @@ def test_two_models_of_two_contracts_see_the_same_events(tmp_path: Path) -> None
         assert client.post("/v1/score", json=row(AFTER, transaction_id="b", amount=30.0, age=7.0)).status_code == 200
     value = values_of(recorded(home, AFTER)["b"], AFTER)
     assert (value["customer_count_14d"], value["customer_mean_amount_90d"], value["age"]) == (2.0, 20.0, 7.0)
+
+
+def test_a_file_is_scored_with_the_columns_that_the_earlier_model_uses(tmp_path: Path) -> None:
+    home = explained_home(tmp_path / "home")
+    sent = [row(BEFORE, transaction_id=f"r{number}", amount=5.0 * number) for number in range(1, 40)]
+    lines = [",".join(sent[0]), *(",".join(map(str, one.values())) for one in sent)]
+    (tmp_path / "before.csv").write_text("\n".join(lines))
+    (tmp_path / "after.csv").write_text("\n".join(lines))
+    (tmp_path / "bare.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))  # without the channel
+    console = Console(file=io.StringIO())
+    score_file(tmp_path / "before.csv", home, None, None, console)
+    adopt(home, AFTER)
+    for name in ("after.csv", "bare.csv"):  # both lack the age, which the earlier contract did not have
+        assert score_file(tmp_path / name, home, None, None, console).refused == 0
+    scores = {
+        name: pacsv.read_csv(tmp_path / f"{name}.scored.csv")["score"].to_pylist()
+        for name in ("before", "after", "bare")
+    }
+    assert scores["before"] == scores["after"] != scores["bare"]
 
 
 REFUSED = {
