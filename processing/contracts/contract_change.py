@@ -138,7 +138,9 @@ class ContractChange:
         before, after = ({entity.name: entity for entity in one.entities} for one in (self.before, self.after))
         for name, entity in after.items():
             if name not in before:
-                yield f"entity {name!r} is new: rows stored before do not have its key"
+                stored = set(entity.columns) <= set(self.before.key_columns)
+                lacks = "the online store has not counted by its key" if stored else "stored rows do not have its key"
+                yield f"entity {name!r} is new: {lacks}"
             elif before[name].columns != entity.columns:
                 yield (
                     f"entity {name!r} was identified by {before[name].identified_by}, and is by {entity.identified_by} "

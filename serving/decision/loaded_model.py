@@ -152,8 +152,9 @@ def _differs(theirs: Contract, ours: Contract) -> str:
     """What a home never changes and still differs from a model's contract; "" if nothing does."""
     if differ := ours.changes(theirs, LASTING):
         return "; ".join(differ)
-    names, own = ([entity.name for entity in contract.entities] for contract in (theirs, ours))
-    return "" if names == own else f"its entities were {', '.join(names)}, and are {', '.join(own)} now"
+    were, are = ([(entity.name, entity.columns) for entity in contract.entities] for contract in (theirs, ours))
+    names = [", ".join(f"{name} ({', '.join(columns)})" for name, columns in entities) for entities in (were, are)]
+    return "" if were == are else f"its entities were {names[0]}, and are {names[1]} now"
 
 
 def _check_pickle(published: Published, packed_only: bool) -> None:

@@ -104,6 +104,17 @@ def test_what_would_falsify_stored_rows_is_refused_with_the_reason(what: str) ->
     assert [refusal for refusal in change.refusals if what in refusal and ": " in refusal]
 
 
+def test_an_entity_is_refused_for_what_is_not_there_for_it() -> None:
+    for columns, why in (
+        ('["customer_id", "terminal_id"]', "the online store has not counted by its key"),
+        ('["customer_id", "country"]', "stored rows do not have its key"),
+    ):
+        pair = f'[[entity]]\nname = "visitor"\ncolumns = {columns}\nwindows_days = [7]\n\n[split]'
+        change = ContractChange(CONTRACT, edited(("[split]", pair)))
+        assert f"entity 'visitor' is new: {why}" in change.refusals
+        assert ContractChange(change.after, CONTRACT).refusals
+
+
 def test_every_lasting_entry_has_its_refusal() -> None:
     assert set(LASTING) < {field.name for field in fields(Contract)}
     with_origin = parse(CONTRACT.text.replace('"iso"', '"elapsed"\norigin = 2026-01-01T00:00:00Z'))
