@@ -89,7 +89,7 @@ def of_objects(allowed: set[tuple[str, str]], *actions: str) -> set[str]:
 
 def test_the_api_may_read_models_but_no_data(template: Template) -> None:
     allowed = permissions(template, "ApiTaskRole")
-    assert of_objects(allowed, "s3:GetObject") == {"models/*", "contract.toml"}
+    assert of_objects(allowed, "s3:GetObject") == {"models/*", "contract.toml", "contracts/*"}
     assert {action for action, _ in allowed if action.startswith("s3:")} == {"s3:GetObject", "s3:ListBucket"}
     assert all("<OnlineTable" in resource for action, resource in allowed if action.startswith("dynamodb:"))
 
@@ -102,7 +102,7 @@ def test_the_feature_job_reads_manifests_and_cannot_touch_models_or_the_landing_
     allowed = permissions(template, "FeaturesRole")
     of_models = {(action, resource.removeprefix("data/")) for action, resource in allowed if "models" in resource}
     assert of_models == {("s3:GetObject", "models/latest.json"), ("s3:GetObject", "models/*/manifest.json")}
-    assert of_objects(allowed, "s3:GetObject") >= {"incoming/*", "warehouse/*", "runs/*", "contract.toml"}
+    assert of_objects(allowed, "s3:GetObject") >= {"incoming/*", "warehouse/*", "runs/*", "contract.toml", "contracts/*"}
     assert not any("landing" in resource for _, resource in allowed)
     assert not any(action.startswith(("sagemaker:", "iam:", "lambda:")) for action, _ in allowed)
 
