@@ -102,7 +102,8 @@ def test_the_feature_job_reads_manifests_and_cannot_touch_models_or_the_landing_
     allowed = permissions(template, "FeaturesRole")
     of_models = {(action, resource.removeprefix("data/")) for action, resource in allowed if "models" in resource}
     assert of_models == {("s3:GetObject", "models/latest.json"), ("s3:GetObject", "models/*/manifest.json")}
-    assert of_objects(allowed, "s3:GetObject") >= {"incoming/*", "warehouse/*", "runs/*", "contract.toml", "contracts/*"}
+    read = {"incoming/*", "warehouse/*", "runs/*", "contract.toml", "contracts/*"}
+    assert of_objects(allowed, "s3:GetObject") >= read
     assert not any("landing" in resource for _, resource in allowed)
     assert not any(action.startswith(("sagemaker:", "iam:", "lambda:")) for action, _ in allowed)
 
