@@ -184,7 +184,10 @@ def _check(contract: Contract, source: str) -> None:
         if feature.says:
             parse_words(feature.says, feature.name, f"{source}, 'says' of the feature {feature.name!r}")
     features = FeatureSet(contract)
-    features.declared.check()
+    try:
+        features.declared.check()
+    except BadInput as error:
+        raise BadInput(f"{source}: {error}") from None
     # Spark ignores case in column names. The extra columns are among the features already.
     if twice := _twice([name.casefold() for name in (*entities, *shared, *features.names, *features.state_names)]):
         raise BadInput(f"{source}: two columns or features would be called {twice!r}; rename an entity or a column")

@@ -39,10 +39,8 @@ class DeclaredFeatures:
         known = list(self._written)
         compiled = []
         for feature in self.contract.declared:
-            source = f"contract {self.contract.name!r}, feature {feature.name!r}"
-            compiled.append(
-                CompiledExpression(parse(feature.expression, source), tuple(known), self.contract.categorical)
-            )
+            expression = parse(feature.expression, f"feature {feature.name!r}")
+            compiled.append(CompiledExpression(expression, tuple(known), self.contract.categorical))
             known.append(feature.name)
         return compiled
 

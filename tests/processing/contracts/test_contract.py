@@ -309,7 +309,7 @@ def test_values_of_the_wrong_type_are_bad_input(text: str, message: str) -> None
         (SMALL + "[time]\norigin = 2013-09-01\n", r"here \[time\]: origin is .*, expected date and time"),
         (
             declaring("x", "amount / card.cuont_7d"),
-            r"feature 'x', character 10 .*'card.cuont_7d'; did you mean 'card.count_7d'",
+            r"here: feature 'x', character 10 .*'card.cuont_7d'; did you mean 'card.count_7d'",
         ),
         (declaring("x", "y + 1") + declaring("y", "amount"), r"feature 'x', character 1 .*unknown name 'y'"),
         (declaring("card_count_7d", "amount"), r"would be called 'card_count_7d'; rename"),
