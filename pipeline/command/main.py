@@ -9,7 +9,21 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from pipeline.command import benchmark, cloud, contract, cost, data, drift, home, keys, models, run, search, serving
+from pipeline.command import (
+    benchmark,
+    cloud,
+    contract,
+    cost,
+    data,
+    drift,
+    home,
+    keys,
+    models,
+    parity,
+    run,
+    search,
+    serving,
+)
 from pipeline.command.interrupt import stoppable
 from processing.errors import FraudlineError
 
@@ -45,7 +59,7 @@ GROUPS = {
 }
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run.demo, data.synthesize, run.run, search.search, run.watch),
-    *(serving.serve, serving.score, drift.drift),
+    *(serving.serve, serving.score, drift.drift, parity.parity),
     *(cloud.deploy, cloud.destroy, cloud.verify, cost.cost),
 )
 for command in COMMANDS:

@@ -12,6 +12,7 @@ import pytest
 from serving_home import TestClient, settings
 
 import pipeline.runs.local_run
+from pipeline.evaluation.parity import measure_parity
 from pipeline.registry.registry import Registry
 from pipeline.runs.add_files import add_files
 from processing.contracts import reader as contracts
@@ -195,3 +196,5 @@ def test_cards_at_merchants_that_are_no_entities_of_their_own(tmp_path: Path, mo
     (new,) = [row for row in features.to_pylist() if row["transaction_id"] == "new"]
     assert new["is_fraud"] == 1  # as reported
     assert np.array([new[name] for name in seen]).tobytes() == decided.features
+    parity = measure_parity(home)
+    assert (parity["decisions"], parity["compared"], parity["different"], parity["other_features"]) == (1, 1, 0, 0)
