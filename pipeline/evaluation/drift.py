@@ -24,6 +24,7 @@ from pipeline.evaluation.drift_metrics import TOO_FEW, embedded_metrics
 from pipeline.evaluation.feature_strength import CALENDAR
 from pipeline.evaluation.histogram import bin_counts
 from pipeline.evaluation.model_reference import REFERENCE_FILE, SCORE, chance_of
+from pipeline.evaluation.recorded_decisions import latest_decisions
 from pipeline.evaluation.reference_sample import PARTS
 from pipeline.registry.registry import Registry
 from processing.contracts import reader as contracts
@@ -33,13 +34,11 @@ from processing.features.windows import DAY_US
 from processing.storage.home import Home
 from processing.storage.open import open_home
 from processing.store.decisions import Decision
-from processing.store.open import open_store
 
 FEWEST = 50  # decisions needed to say anything
 FEWEST_ALERTS = 200  # decisions needed to state the share of alerts
 FEWEST_UNSAMPLED = 5_000  # decisions needed if the reference, of an earlier version, cannot say what chance does
 PERIOD_US = DAY_US // PARTS
-MOST = 50_000  # of the latest decisions are read
 
 
 def measure_drift(home: Home, since: datetime | None = None) -> dict[str, Any]:
@@ -60,14 +59,8 @@ def measure_drift(home: Home, since: datetime | None = None) -> dict[str, Any]:
             f"model {latest.version} has no {REFERENCE_FILE}; `fraudline run` trains a model that has one"
         ) from None
     contract = contracts.of_home(home)
-    if not contract.entities:
-        raise BadInput(f"the contract {contract.name!r} has no entities, so the API records no decisions to compare")
     start = since or datetime.fromisoformat(latest.promoted_at)
-    store = open_store(home, contract, timeout=30.0)
-    try:
-        decisions = store.decisions(MOST, since=start)
-    finally:
-        store.close()
+    decisions = latest_decisions(home, contract, start)
     names = published.manifest["features"]
     comparable = _of_features(registry, decisions, names)
     return drift_of(comparable, reference, names, latest.version, start, EntityKeys(contract))

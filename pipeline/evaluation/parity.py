@@ -17,37 +17,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.evaluation.recorded_decisions import latest_decisions
 from pipeline.registry.registry import Registry
 from processing.arrays import Floats
 from processing.contract import Contract
 from processing.contracts import reader as contracts
 from processing.contracts.model_contract import training_contract
-from processing.errors import BadInput, FraudlineError
+from processing.errors import FraudlineError
 from processing.features.feature_set import FeatureSet
 from processing.features.windows import DAY_US
 from processing.storage.home import Home
 from processing.store.decisions import Decision, Event
-from processing.store.open import open_store
 from processing.tables.tables import open_tables
-
-MOST = 50_000  # of the latest decisions are compared
 
 
 def measure_parity(home: Home, since: datetime | None = None) -> dict[str, Any]:
-    """Compare the latest decisions, at most MOST and none made before `since`, with the features table; JSON-ready.
+    """Compare the latest decisions, none of them made before `since`, with the features table; JSON-ready.
 
     {"decisions", "compared", "different", "features" ({name: in how many it differs}, most first), "not_in_tables",
     "displaced" (the tables have another transaction under the id), "other_features" (by a model whose features the job
     no longer computes)}. Raises BadInput if the contract records no decisions, Damaged and StoreUnavailable.
     """
     contract = contracts.of_home(home)
-    if not contract.entities:
-        raise BadInput(f"the contract {contract.name!r} has no entities, so the API records no decisions to compare")
-    store = open_store(home, contract, timeout=30.0)
-    try:
-        decisions = store.decisions(MOST, since=since)
-    finally:
-        store.close()
+    decisions = latest_decisions(home, contract, since)
     has_same = _has_features_of(Registry(home), contract)
     same = [decision for decision in decisions if has_same(decision.model_version)]
     tables = open_tables(home, contract)
