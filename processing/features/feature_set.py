@@ -5,34 +5,21 @@ root, which IEEE 754 rounds correctly: the same state gives the same bits on eve
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from processing.arrays import Floats
 from processing.contract import Contract, Entity
+from processing.features.arithmetic import COLUMNS, NUMBERS, Arithmetic
 from processing.features.declared_features import DeclaredFeatures
 from processing.features.windows import HOUR_US, Ints, Windows
 
 OWN = 3  # the first features are of the transaction alone: amount, hour, weekend
-
-
-class Arithmetic(NamedTuple):
-    """Operations that differ for columns and single numbers. Results of division by zero are undefined; mask them."""
-
-    where: Callable[[Any, Any, Any], Any]
-    divide: Callable[[Any, Any], Any]
-    sqrt: Callable[[Any], Any]
-
-
-COLUMNS = Arithmetic(np.where, np.divide, np.sqrt)
-NUMBERS = Arithmetic(
-    lambda condition, yes, no: yes if condition else no, lambda a, b: a / b if b else math.nan, math.sqrt
-)
 
 
 @dataclass(frozen=True)
@@ -120,7 +107,7 @@ class FeatureSet:
         return columns
 
     def _behaviour(self, windows: Windows, spent: Any, values: Any, arithmetic: Arithmetic) -> list[Any]:
-        where, divide, sqrt = arithmetic
+        where, divide, sqrt = arithmetic.where, arithmetic.divide, arithmetic.sqrt
         scale = float(self.contract.minor_units)
         columns: list[Any] = []
         end = 3 * len(windows.hours)

@@ -1,4 +1,4 @@
-"""The words in which a declared feature's value is told to an analyst: `says` in a contract."""
+"""How a declared feature's value reads as a reason: `says` in a contract."""
 
 import math
 import re

@@ -79,7 +79,7 @@ class OnlineStore(ABC):
         """The decision recorded under the event's id, if any, and the event's state for `FeatureSet.compute`.
 
         `windows` are those of the entities in their order, by default the contract's. A model of an earlier contract
-        has others. The store has the hours that they need if the last refresh was told to keep them.
+        has others. The store has the hours that they need if the last refresh kept them.
         """
 
     @abstractmethod
