@@ -108,6 +108,38 @@ def test_a_run_reports_that_its_java_process_was_killed(when: str, tmp_path: Pat
     assert "fewer files at a time" in output
 
 
+KILLED_WHILE_CONNECTING = """
+import os, signal, sys
+from pathlib import Path
+from threading import Timer
+from process_tree import below
+import pyspark.java_gateway
+from processing.job.spark import memory_trouble, start_spark
+
+java_import = pyspark.java_gateway.java_import
+
+def kill_java_during(jvm, name):  # not the first, which fails as a lost connection
+    for pid in below(os.getpid()) if name == "scala.Tuple2" else []:
+        os.kill(pid, signal.SIGSTOP)  # it accepts the call, and does not answer
+        Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
+    java_import(jvm, name)
+
+pyspark.java_gateway.java_import = kill_java_during
+try:
+    start_spark(Path(sys.argv[1]), cores="1")
+except Exception as error:
+    print(memory_trouble(error))
+"""
+
+
+@pytest.mark.spark
+def test_a_java_process_killed_while_the_session_connects_is_reported_as_gone(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])}
+    command = [sys.executable, "-c", KILLED_WHILE_CONNECTING, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert "Spark's Java process is gone" in done.stdout, done.stderr
+
+
 OUT_OF_MEMORY = """
 import sys
 from pathlib import Path
