@@ -6,6 +6,7 @@ Table schemas, features, the API's request and the console's form are all derive
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -50,6 +51,7 @@ ENTRIES = {
     "entities": "entity",
     "numeric": "numeric",
     "categorical": "categorical",
+    "declared": "feature",
     "train_days": "split.train_days",
     "test_days": "split.test_days",
     "missed_fraud_cost": "costs.missed_fraud",
@@ -57,12 +59,9 @@ ENTRIES = {
     "alerts_per_day": "costs.alerts_per_day",
     "refuse_above": "refuse_above",
 }
-# The entries that say how rows and features are used, not how they are read or computed. They can change in a home with
-# data; tables, features, the online store and models depend on all others.
-CHANGEABLE = (
-    *("name", "amount_maximum", "train_days", "test_days", "missed_fraud_cost", "needless_alert_cost"),
-    *("alerts_per_day", "refuse_above"),
-)
+# The entries that say what stored rows mean: they never change in a home with data. What else is refused there is in
+# `processing.contracts.contract_change`.
+LASTING = ("id", "time", "amount", "label", "time_format", "time_origin", "amount_decimals")
 
 
 class Aggregate(NamedTuple):
@@ -96,9 +95,25 @@ class Entity:
     whole_days: bool = False
 
     @property
+    def identified_by(self) -> str:
+        """Its columns as text."""
+        return ", ".join(self.columns)
+
+    @property
     def identifier(self) -> str | tuple[str, ...]:
         """Its column, or all of them if it has several."""
         return self.columns[0] if len(self.columns) == 1 else self.columns
+
+
+class DeclaredFeature(NamedTuple):
+    """A feature by an expression (see `processing.features.expressions`).
+
+    says: how its value reads as a reason, e.g. "{value:.1f}x this customer's mean"; empty to show name and value
+    """
+
+    name: str
+    expression: str
+    says: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +133,7 @@ class Contract:
     entities: tuple[Entity, ...] = ()
     numeric: tuple[str, ...] = ()
     categorical: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    declared: tuple[DeclaredFeature, ...] = ()
     train_days: int = 60
     test_days: int = 7
     missed_fraud_cost: float = 1.0
@@ -133,20 +149,17 @@ class Contract:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the entries that stored data depends on. Contracts with the same one can replace each other."""
-        bound = {
-            entry: value for name, entry in ENTRIES.items() if name not in CHANGEABLE and (value := self._value(name))
-        }
-        return hashlib.sha256(json.dumps(bound).encode()).hexdigest()
+        """SHA-256 of the entries that say what stored rows mean. All contracts that a home ever has share it."""
+        lasting = {ENTRIES[name]: value for name in LASTING if (value := self._value(name))}
+        return hashlib.sha256(json.dumps(lasting).encode()).hexdigest()
 
-    def changes(self, before: "Contract", *, bound: bool = False) -> list[str]:
-        """The entries that differ from another contract's, in words; if `bound`, only those that data depends on."""
-        changes = []
-        for name, entry in ENTRIES.items():
-            old, new = before._value(name), self._value(name)
-            if old != new and not (bound and name in CHANGEABLE):
-                changes.append(f"{entry} (was {_short(old)}, is {_short(new)})")
-        return changes
+    def changes(self, before: "Contract", only: Collection[str] = tuple(ENTRIES)) -> list[str]:
+        """The entries that differ from another contract's, in words; `only` those of some fields."""
+        return [
+            f"{entry} (was {_short(old)}, is {_short(new)})"
+            for name, entry in ENTRIES.items()
+            if name in only and (old := before._value(name)) != (new := self._value(name))
+        ]
 
     def _value(self, name: str) -> Any:
         """The value of a field for JSON; "" for one that is not set."""

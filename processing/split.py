@@ -9,9 +9,9 @@ from processing.contract import Contract
 from processing.errors import BadInput
 
 EPOCH = date(1970, 1, 1)
-SETTLED = 0.9  # of the usual share of labelled rows: only unusually late labels may still be missing
-CHANCE = 2.0  # standard deviations by which a day's share may be lower by chance
-LEAST_ROWS = 0.01  # of the usual number: a smaller test set says nothing
+SETTLED_SHARE = 0.9  # of the usual share of labelled rows; only unusually late labels may still be missing
+TOLERANCE = 2.0  # standard deviations by which a settled day's share may fall short by chance
+MIN_TEST_SHARE = 0.01  # of the usual number of labelled rows; a smaller test set measures nothing
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ def split_days(labelled: Mapping[int, int], rows: Mapping[int, int], contract: C
     The test set is the last `test_days` days up to the newest settled one. The train set is the `train_days` days
     before it, less the label delay: those labels would be known when the model serves.
 
-    A day is settled when the share of its rows that have a label is at least 90 % of the usual share, apart from
-    chance. The usual share is that of the day with the median labelled row: 1 if labels are complete, 0.3 if three rows
-    in ten are ever labelled. Early reports for later days do not change it. A test set with less than 1 % of the usual
-    labelled rows is skipped too. Raises BadInput if there is too little.
+    A day is settled when the share of its rows that have a label is at least 90 % of the usual share, within
+    sampling error. The usual share is that of the day with the median labelled row: 1 if labels are complete, 0.3 if
+    three rows in ten are ever labelled. Early reports for later days do not change it. A test set with less than 1 % of
+    the usual labelled rows is skipped too. Raises BadInput if there are too few days.
     """
     days = sorted(day for day, count in labelled.items() if count)
     needed = contract.test_days + contract.label_delay_days + 1
@@ -61,15 +61,15 @@ def split_days(labelled: Mapping[int, int], rows: Mapping[int, int], contract: C
     train, test = _ranges(days, labelled, rows, contract, contract.test_days)
     last = test[-1]
     if not any(labelled.get(day) for day in train):
-        found = f"found {date_of(days[0])} to {date_of(last)}"
+        available = f"found {date_of(days[0])} to {date_of(last)}"
         if train:
-            found += f", and none from {date_of(train[0])} to {date_of(train[-1])} to train on"
+            available += f", and none from {date_of(train[0])} to {date_of(train[-1])} to train on"
         if last < days[-1]:
-            found += (
-                f". Days up to {date_of(days[-1])} have labels too, but too few to test on (less than {SETTLED:.0%} "
-                "of the usual share of rows)"
+            available += (
+                f". Days up to {date_of(days[-1])} have labels too, but too few to test on (less than "
+                f"{SETTLED_SHARE:.0%} of the usual share of rows)"
             )
-        raise BadInput(f"{problem}; {found}. {_remedy(days, labelled, rows, contract)}")
+        raise BadInput(f"{problem}; {available}. {_remedy(days, labelled, rows, contract)}")
     later = [day for day in days if day > last]
     return DaySplit(train, test, range(later[0], later[-1] + 1) if later else range(0))
 
@@ -77,7 +77,7 @@ def split_days(labelled: Mapping[int, int], rows: Mapping[int, int], contract: C
 def _ranges(
     days: list[int], labelled: Mapping[int, int], rows: Mapping[int, int], contract: Contract, test_days: int
 ) -> tuple[range, range]:
-    """The days to train on and to test on. There may be no days to train on, or none with a label."""
+    """The train and test days. There may be no train days, or none with a label."""
     last = _newest_settled(days, labelled, rows, test_days)
     test = range(last + 1 - test_days, last + 1)
     train_end = test.start - contract.label_delay_days
@@ -85,13 +85,13 @@ def _ranges(
 
 
 def _remedy(days: list[int], labelled: Mapping[int, int], rows: Mapping[int, int], contract: Contract) -> str:
-    """What to do about too little history: test on fewer days, if that leaves as many to train on."""
+    """Advice for too little history: test on fewer days, if that leaves at least as many to train on."""
     possible = 0
     for fewer in range(contract.test_days - 1, 0, -1):
         train, _ = _ranges(days, labelled, rows, contract, fewer)
-        trained_on = sum(bool(labelled.get(day)) for day in train)
-        possible = fewer if trained_on else possible
-        if trained_on >= fewer:
+        labelled_days = sum(bool(labelled.get(day)) for day in train)
+        possible = fewer if labelled_days else possible
+        if labelled_days >= fewer:
             break
     if not possible:
         return "Add older files: there are too few days for any split.test_days"
@@ -109,8 +109,8 @@ def _newest_settled(days: list[int], labelled: Mapping[int, int], rows: Mapping[
 
     def is_settled(day: int) -> bool:
         expected = usual_share * rows[day]
-        chance = CHANCE * sqrt(expected * (1 - usual_share))
-        return labelled[day] >= SETTLED * expected - chance and tested[day] >= LEAST_ROWS * usual_tested
+        tolerance = TOLERANCE * sqrt(expected * (1 - usual_share))
+        return labelled[day] >= SETTLED_SHARE * expected - tolerance and tested[day] >= MIN_TEST_SHARE * usual_tested
 
     return next(day for day in reversed(days) if is_settled(day))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -13,8 +14,10 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from processing.storage.open import open_home
 from serving import logs
 from serving.api.context import ApiContext, open_context
+from serving.api.contract_follower import ContractFollower
 from serving.api.guard import Guard
 from serving.api.middleware import RequestMiddleware
 from serving.api.problems import add_error_handlers
@@ -30,13 +33,22 @@ DESCRIPTION = "Decides whether a card transaction is fraud, and takes feedback o
 SWITCH_SECONDS = 0.0005  # how long a thread that loads a model or parses a batch may hold up the requests
 
 
-def from_environment() -> FastAPI:
+CONTRACT_CHECKS = 10  # checks of the serving model for each of the contract, which changes more rarely
+
+
+def from_environment() -> ContractFollower:
     """The app with the settings of the environment, for `uvicorn --factory serving.app:from_environment`."""
     sys.setswitchinterval(SWITCH_SECONDS)
     if parent := multiprocessing.parent_process():  # this is one of several workers
         threading.Thread(target=_stop_with, args=(parent,), daemon=True).start()
     logs.configure()
-    return create_app(read_settings())
+    return following_app(read_settings())
+
+
+def following_app(settings: Settings) -> ContractFollower:
+    """The API over the home of the settings, which follows the home's contract. Raises as `open_context` does."""
+    every = CONTRACT_CHECKS * settings.follow_seconds
+    return ContractFollower(open_home(settings.home), functools.partial(create_app, settings), every_seconds=every)
 
 
 def _stop_with(parent: Any) -> None:

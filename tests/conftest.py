@@ -19,12 +19,12 @@ from processing.aws_client import client
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# How long an example takes says nothing on a busy machine.
+# The time of an example means nothing on a busy machine.
 settings.register_profile("fraudline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fraudline")
 LONGEST_FIRST = ("notebooks", "spark", "cloud", "slow")
 CHROMIUM = shutil.which("chromium")
-QUIET = (
+CHROMIUM_OPTIONS = (
     "--no-sandbox",
     "--disable-gpu",
     "--no-first-run",
@@ -53,9 +53,9 @@ def partitions(request: pytest.FixtureRequest) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that no worker is left with one when the others are done.
+    """Begin with the files that take longest, so that no worker is still busy when the others are done.
 
-    The tests of a file stay together: what they share is set up once.
+    The tests of a file stay together, so that their shared fixtures are set up once.
     """
     ranks: dict[Path, int] = {}
     for item in items:
@@ -96,7 +96,7 @@ def browser(chromium: str) -> "Iterator[Browser]":
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
         yield browser
         browser.close()
 

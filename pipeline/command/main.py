@@ -9,7 +9,21 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from pipeline.command import benchmark, cloud, cost, data, drift, home, keys, models, run, search, serving
+from pipeline.command import (
+    benchmark,
+    cloud,
+    contract,
+    cost,
+    data,
+    drift,
+    home,
+    keys,
+    models,
+    parity,
+    run,
+    search,
+    serving,
+)
 from pipeline.command.interrupt import stoppable
 from processing.errors import FraudlineError
 
@@ -36,10 +50,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help=HELP,
 )
-GROUPS = {"home": home.app, "models": models.app, "keys": keys.app, "benchmark": benchmark.app}
+GROUPS = {
+    "home": home.app,
+    "contract": contract.app,
+    "models": models.app,
+    "keys": keys.app,
+    "benchmark": benchmark.app,
+}
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run.demo, data.synthesize, run.run, search.search, run.watch),
-    *(serving.serve, serving.score, drift.drift),
+    *(serving.serve, serving.score, drift.drift, parity.parity),
     *(cloud.deploy, cloud.destroy, cloud.verify, cost.cost),
 )
 for command in COMMANDS:

@@ -16,8 +16,8 @@ ContractOption = Annotated[
     str | None,
     typer.Option(
         envvar="FRAUDLINE_CONTRACT",
-        help="Contract: a shipped one's name or a .toml file. In a home with data, only settings that no feature "
-        "depends on can change.",
+        help="Contract: a shipped one's name or a .toml file. In a home with data it replaces the home's, unless that "
+        "would falsify stored rows; see fraudline contract diff.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from pipeline.command.contract import print_change
 from pipeline.command.exec import exec_module
 from pipeline.command.interrupt import stoppable
 from pipeline.command.options import DEFAULT_HOME, ContractOption, HomeOption, JsonOption, local_home, parse_pairs
-from processing.contracts.home_contract import adopt, contract_change, contract_for
+from processing.contracts.home_contract import adopt, change_of, contract_for, propose
 from processing.storage.home import Home
 from processing.storage.local import LocalHome
 from processing.storage.open import open_home
@@ -76,8 +77,9 @@ def _run_here(
     from pipeline.runs.local_run import run_and_report
 
     known = contract_for(home, contract)
-    if change := contract_change(home, known):
-        console.print(f"{change}, as soon as the run commits", highlight=False, markup=False, style="yellow")
+    if change := change_of(home, known):
+        print_change(change, console)
+        console.print("This takes effect as soon as the run commits.", style="yellow")
     add_files(home, files, known)
     with stoppable("The serving model has not changed; uncommitted files wait in incoming/ for the next run."):
         return run_and_report(home, console, parameters | _forced_by(home, force), known if contract else None)
@@ -95,8 +97,10 @@ def _run_on_aws(
     home = open_home(outputs["HomeUrl"])
     if files or contract:
         known = contract_for(home, contract, default_contract(outputs))
-        for change in adopt(home, known) if contract else ():  # the job in AWS reads the home's contract
-            console.print(change, highlight=False, markup=False, style="yellow")
+        if change_of(home, known):
+            print_change(propose(home, known), console)  # the job in AWS reads the pending contract
+        elif contract:
+            adopt(home, known)
         add_files(home, files, known)
     with stoppable("The run continues in AWS; SageMaker Studio shows it and can stop it."):
         return run_on_aws(target, parameters | _forced_by(home, force), console)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from processing.arrays import Floats, Ints
 from processing.contract import Contract
+from processing.durations import DAY_US
 from processing.errors import BadInput, Damaged
 from processing.features.feature_set import FeatureSet
 from processing.features.table_features import entity_codes
-from processing.durations import DAY_US
 from processing.split import date_of
 from processing.tables.parquet import FAULTS, READ, check_footer, first_line
 from processing.tables.schemas import features_schema

@@ -9,6 +9,7 @@ feature in a sample like this one (`pipeline.evaluation.chance`).
 """
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,22 +24,21 @@ from pipeline.evaluation.drift_metrics import TOO_FEW, embedded_metrics
 from pipeline.evaluation.feature_strength import CALENDAR
 from pipeline.evaluation.histogram import bin_counts
 from pipeline.evaluation.model_reference import REFERENCE_FILE, SCORE, chance_of
+from pipeline.evaluation.recorded_decisions import latest_decisions
 from pipeline.evaluation.reference_sample import PARTS
 from pipeline.registry.registry import Registry
 from processing.contracts import reader as contracts
+from processing.durations import DAY_US
 from processing.errors import BadInput, FraudlineError, NotFound, report
 from processing.features.entity_keys import EntityKeys
-from processing.durations import DAY_US
 from processing.storage.home import Home
 from processing.storage.open import open_home
 from processing.store.decisions import Decision
-from processing.store.open import open_store
 
 FEWEST = 50  # decisions needed to say anything
 FEWEST_ALERTS = 200  # decisions needed to state the share of alerts
 FEWEST_UNSAMPLED = 5_000  # decisions needed if the reference, of an earlier version, cannot say what chance does
 PERIOD_US = DAY_US // PARTS
-MOST = 50_000  # of the latest decisions are read
 
 
 def measure_drift(home: Home, since: datetime | None = None) -> dict[str, Any]:
@@ -59,15 +59,24 @@ def measure_drift(home: Home, since: datetime | None = None) -> dict[str, Any]:
             f"model {latest.version} has no {REFERENCE_FILE}; `fraudline run` trains a model that has one"
         ) from None
     contract = contracts.of_home(home)
-    if not contract.entities:
-        raise BadInput(f"the contract {contract.name!r} has no entities, so the API records no decisions to compare")
     start = since or datetime.fromisoformat(latest.promoted_at)
-    store = open_store(home, contract, timeout=30.0)
-    try:
-        decisions = store.decisions(MOST, since=start)
-    finally:
-        store.close()
-    return drift_of(decisions, reference, published.manifest["features"], latest.version, start, EntityKeys(contract))
+    decisions = latest_decisions(home, contract, start)
+    names = published.manifest["features"]
+    comparable = _of_features(registry, decisions, names)
+    return drift_of(comparable, reference, names, latest.version, start, EntityKeys(contract))
+
+
+def _of_features(registry: Registry, decisions: Sequence[Decision], names: Sequence[str]) -> list[Decision]:
+    """The decisions of models with these features. A model of an earlier contract may have others, even as many."""
+
+    @functools.cache
+    def has_them(version: str) -> bool:
+        try:
+            return bool(registry.open(version).manifest["features"] == names)
+        except FraudlineError:  # it is gone; `drift_of` compares how many features there are
+            return True
+
+    return [decision for decision in decisions if has_them(decision.model_version)]
 
 
 def drift_of(

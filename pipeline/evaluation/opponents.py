@@ -31,9 +31,9 @@ from pipeline.scorer.arrays_file import SCORER_FILE
 from pipeline.scorer.forest import PackedScorer
 from processing.arrays import Floats
 from processing.contract import Contract
+from processing.contracts.model_contract import training_contract
 from processing.errors import BadInput, Damaged, NotFound
 from processing.features.feature_set import FeatureSet
-from processing.job.earlier_features import training_contract
 from processing.split import date_of
 
 FIRST = "it is the first model"

@@ -7,9 +7,10 @@ import numpy as np
 from pipeline.data import dataset
 from pipeline.data.dataset import Dataset
 from processing.contract import Contract
+from processing.contracts.model_contract import not_computable
 from processing.errors import Damaged
 from processing.features.feature_set import FeatureSet
-from processing.job.earlier_features import folder_of, not_computable
+from processing.job.earlier_features import folder_of
 from processing.storage.home import Home
 from processing.storage.scratch import scratch_folder
 

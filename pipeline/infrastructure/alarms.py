@@ -44,15 +44,15 @@ class ServiceAlarm:
     service: str = ""
 
 
-REFUSED = "Transactions are refused, or scored without behaviour, because of the online store"
-DRIFTED = "Transactions differ from those that the serving model was tested on: look at `fraudline drift`"
+REFUSED = "Transactions are refused or scored without behaviour because the online store does not work"
+DRIFTED = "Transactions differ from the serving model's test data; see `fraudline drift`"
 SERVICE_ALARMS = (
-    ServiceAlarm("ModelRefused", "A promoted model is damaged or does not fit; the previous one goes on serving"),
+    ServiceAlarm("ModelRefused", "A promoted model is damaged or does not fit; the previous one keeps serving"),
     ServiceAlarm("StoreFailures", "The online store does not answer", "Sum", above=5),
     ServiceAlarm("StoreRefusals", REFUSED, "Sum", above=5),
     # These four are 1 while the trouble lasts. Without traffic there is no metric, and no alarm.
     ServiceAlarm("StoreLost", "The online store is empty although runs have filled it; the API does not rely on it"),
-    ServiceAlarm("RefreshUnfinished", "A run stopped while refreshing the online store, which is half refreshed"),
+    ServiceAlarm("RefreshUnfinished", "A run stopped while it refreshed the online store, which is now incomplete"),
     ServiceAlarm("HorizonOld", "Transactions are scored, but no run has read new ones for a long time"),
     ServiceAlarm("LabelsOld", "Transactions are scored, but no labels have arrived for a long time"),
     ServiceAlarm(FEATURE_DRIFT, DRIFTED, above=LARGE_PSI, service=DRIFT_SERVICE),
@@ -86,9 +86,11 @@ class Alarms(Construct):
         promote_errors = triggers.promote.metric_errors(period=FIVE_MINUTES)
         self._alarm("PromoteFailed", promote_errors, 0, "A model that passed the gate could not be promoted")
         for label, metric in zip(("BalancerErrors", "ApiErrors"), error_metrics(api), strict=True):
-            self._alarm(label, metric, 5, "The API answers with errors of its own (5xx)")
-        self._alarm("Latency", latency_metric(api), 0.25, "One request in a hundred takes too long", periods=3)
-        meaning = "No new model has been promoted for a long time: do runs happen, and do their models pass?"
+            self._alarm(label, metric, 5, "The API or its load balancer returns errors (5xx)")
+        self._alarm("Latency", latency_metric(api), 0.25, "The slowest 1% of requests take too long", periods=3)
+        meaning = (
+            "No new model has been promoted for a long time; check that runs happen and their models pass the gate"
+        )
         self._alarm("ModelAge", MODEL_AGE_METRIC, 45, meaning)  # runs are monthly, and two weeks are left to notice
         for alarm in SERVICE_ALARMS:
             self._alarm(alarm.name, _logged(alarm), alarm.above, alarm.meaning)

@@ -37,15 +37,15 @@ class DriftCheck(Construct):
         parameters: StackParameters,
     ) -> None:
         super().__init__(scope, name)
-        self.role = service_role(self, "Role", "ecs-tasks.amazonaws.com", "The daily look at drift")
+        self.role = service_role(self, "Role", "ecs-tasks.amazonaws.com", "Daily drift check")
         task = self._task(home, api, online, repository, parameters.image_tag)
-        starter = service_role(self, "StarterRole", "events.amazonaws.com", "Starts the daily look at drift")
+        starter = service_role(self, "StarterRole", "events.amazonaws.com", "Starts the daily drift check")
         rule = self._rule(api, task, starter)
         resource = rule.node.default_child
         assert isinstance(resource, events.CfnRule)
         enabled = Fn.condition_if(parameters.has_image.logical_id, "ENABLED", "DISABLED")
         resource.add_property_override("State", enabled)
-        why = "A version's name is known only once it was published."
+        why = "The names of future versions are unknown."
         home.allow_objects(self.role, ["s3:GetObject"], "models/*", why=why)
         home.allow_objects(self.role, ["s3:GetObject"], "contract.toml")
         home.allow_list(self.role, "models/", "contract.toml")
@@ -63,7 +63,7 @@ class DriftCheck(Construct):
             execution_role=api.execution_role,
             volumes=[ecs.Volume(name="scratch")],
         )
-        acknowledge(task, "ECS2", "They are names of resources; nothing in them is secret.")
+        acknowledge(task, "ECS2", "The variables are resource names; none is secret.")
         group = logs.LogGroup(
             self, "Log", retention=logs.RetentionDays.THREE_MONTHS, removal_policy=RemovalPolicy.DESTROY
         )
@@ -84,7 +84,7 @@ class DriftCheck(Construct):
 
     def _rule(self, api: ScoringApi, task: ecs.FargateTaskDefinition, starter: iam.Role) -> events.Rule:
         rule = events.Rule(
-            self, "Daily", schedule=events.Schedule.cron(minute="30", hour="5"), description="A look at drift every day"
+            self, "Daily", schedule=events.Schedule.cron(minute="30", hour="5"), description="Daily drift check"
         )
         rule.add_target(
             targets.EcsTask(
@@ -102,6 +102,6 @@ class DriftCheck(Construct):
         acknowledge(
             starter,
             f"IAM5[Resource::arn:aws:ecs:{stack.region}:*:task/<{cluster}>/*]",
-            "EventBridge tags the tasks that it starts in this cluster; a task has no name before it is started.",
+            "EventBridge tags the tasks it starts in this cluster, and a task's ID is unknown before it starts.",
         )
         return rule

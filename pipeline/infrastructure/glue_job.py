@@ -45,7 +45,7 @@ class GlueFeatureJob(Construct):
             self,
             "Job",
             name=self.name,
-            description="Takes in what waits in incoming/, updates the features, writes the run's sets",
+            description="Reads the files in incoming/, updates the features, writes the run's train and test sets",
             role=self.role.role_arn,
             glue_version="5.1",
             worker_type="G.1X",
@@ -120,9 +120,12 @@ class GlueFeatureJob(Construct):
         everything = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
         home.allow_objects(role, everything, "warehouse/*", "runs/*", "claimed/*", why=files)
         home.allow_objects(role, ["s3:GetObject", "s3:PutObject"], "contract.toml")
+        why = "The contract that waits for the next run, and those that were replaced, named by the time of that."
+        home.allow_objects(role, ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], "contracts/*", why=why)
         why = "Which model serves, and what it was trained under, so that the test rows get its features too."
         home.allow_objects(role, ["s3:GetObject"], "models/latest.json", "models/*/manifest.json", why=why)
-        home.allow_list(role, "incoming/", "claimed/", "archive/", "warehouse/", "runs/", "contract.toml", "models/")
+        listed = ("incoming/", "claimed/", "archive/", "warehouse/", "runs/", "contract.toml", "contracts/", "models/")
+        home.allow_list(role, *listed)
         # Spark writes through S3A in Glue 5.1, which looks for unfinished multipart uploads.
         allow(role, ["s3:ListBucketMultipartUploads"], home.bucket.bucket_arn)
 
@@ -137,7 +140,7 @@ class GlueFeatureJob(Construct):
             catalog("catalog"),
             catalog("database", DATABASE),
             catalog("table", f"{DATABASE}/*"),
-            why="The job makes its tables, and sets those of an older definition aside under a dated name.",
+            why="The job creates its tables and renames those of an older definition to a dated name.",
         )
 
     def _allow_logs_and_metrics(self) -> None:
@@ -145,13 +148,13 @@ class GlueFeatureJob(Construct):
             self.role,
             ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:AssociateKmsKey"],
             Stack.of(self).format_arn(service="logs", resource=f"log-group:{LOG_PREFIX}*"),
-            why="Glue makes its log groups under this prefix, and names their streams by job run.",
+            why="Glue creates its log groups under this prefix and names their streams after job runs.",
         )
         allow(
             self.role,
             ["cloudwatch:PutMetricData"],
             "*",
-            why="PutMetricData has no resource types; the condition limits it to Glue's own namespace.",
+            why="PutMetricData has no resource-level permissions; the condition limits it to Glue's namespace.",
             only={"StringEquals": {"cloudwatch:namespace": "Glue"}},
         )
 

@@ -37,7 +37,9 @@ class HomeBucket(Construct):
             lifecycle_rules=[s3.LifecycleRule(expiration=Duration.days(400))],
             removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
-        acknowledge(self.logs, "S1", "It is where the access logs go; logging its own access would never end.")
+        acknowledge(
+            self.logs, "S1", "This bucket receives the access logs; logging access to it would create an endless loop."
+        )
         self.bucket = s3.Bucket(
             self,
             "Bucket",

@@ -53,7 +53,7 @@ def declare_parameters(stack: Stack) -> StackParameters:
         default=0,
         min_value=int(LEAVE_TASKS),
         max_value=MAX_TASKS,
-        description=f"Number of API tasks to start now; {LEAVE_TASKS} leaves the service at as many as it has",
+        description=f"Number of API tasks to start now; {LEAVE_TASKS} keeps the current number",
     )
     has_tag = Fn.condition_not(Fn.condition_equals(tag, ""))
     has_image = CfnCondition(stack, "HasImage", expression=has_tag)

@@ -78,14 +78,14 @@ class SageMakerPipeline(Construct):
             role,
             [*(f"sagemaker:{verb}{kind}Job" for kind in JOB_KINDS for verb in verbs), "sagemaker:AddTags"],
             *job_arns,
-            why="SageMaker gives the names of a pipeline's jobs.",
+            why="SageMaker chooses the names of a pipeline's jobs.",
         )
         allow(
             role,
             ["sagemaker:CreateModelPackage", "sagemaker:DescribeModelPackage", "sagemaker:AddTags"],
             stack.format_arn(service="sagemaker", resource="model-package-group", resource_name=PIPELINE),
             jobs.package_arns,
-            why="A model package's number is given as it is made.",
+            why="A model package's number is assigned on creation.",
         )
         allow(
             role,
@@ -102,5 +102,5 @@ class SageMakerPipeline(Construct):
             ["s3:GetObject"],
             "runs/*/evaluation/*",
             "runs/*/train-output/*",
-            why="The gate reads the evaluation, and the registry the model, of a run that has not started yet.",
+            why="The gate reads evaluations and registration reads models of runs that have not started yet.",
         )

@@ -46,16 +46,16 @@ class ScoringApi(Construct):
         self.keys = secrets.Secret(
             self,
             "Keys",
-            description="The digests of the API's keys; `fraudline keys add --secret ARN` adds one",
+            description="Digests of the API keys; `fraudline keys add --secret ARN` adds one",
             secret_string_value=SecretValue.unsafe_plain_text(NO_KEYS),  # there is no secret in it yet
         )
         acknowledge(
             self.keys,
             "SMG4",
-            "A key is shared with its callers: changed by a clock, it would lock them out. "
-            "Keys are rotated by adding one, moving callers over, and removing the old one.",
+            "Keys are shared with callers, so automatic rotation would lock them out. "
+            "To rotate a key, add a new one, switch callers over, and revoke the old one.",
         )
-        self.task_role = service_role(self, "TaskRole", "ecs-tasks.amazonaws.com", "The API while it runs")
+        self.task_role = service_role(self, "TaskRole", "ecs-tasks.amazonaws.com", "Running API tasks")
         self.log_group = logs.LogGroup(
             self, "Log", retention=logs.RetentionDays.THREE_MONTHS, removal_policy=RemovalPolicy.DESTROY
         )
@@ -63,10 +63,12 @@ class ScoringApi(Construct):
         self._service(network, parameters)
         self._load_balancer(home, network, certificate_arn, clients)
         self._scaling(parameters.min_tasks)
-        why = "A version's name is known only once it was published."
+        why = "The names of future versions are unknown."
         home.allow_objects(self.task_role, ["s3:GetObject"], "models/*", why=why)
         home.allow_objects(self.task_role, ["s3:GetObject"], "contract.toml")
-        home.allow_list(self.task_role, "models/", "contract.toml")
+        why = "Earlier contracts, named by the time of their replacement, say which columns requests may still have."
+        home.allow_objects(self.task_role, ["s3:GetObject"], "contracts/*", why=why)
+        home.allow_list(self.task_role, "models/", "contract.toml", "contracts/")
         online.allow(self.task_role, *READS, *WRITES)
 
     def _task(
@@ -82,9 +84,13 @@ class ScoringApi(Construct):
             execution_role=self.execution_role,
             volumes=[ecs.Volume(name="scratch")],
         )
-        acknowledge(task, "ECS2", "They are names of resources and a port. The one secret comes from Secrets Manager.")
         acknowledge(
-            self.execution_role, "IAM5[Resource::*]", "A registry's token is asked for without naming a repository."
+            task, "ECS2", "The variables are resource names and a port; the only secret comes from Secrets Manager."
+        )
+        acknowledge(
+            self.execution_role,
+            "IAM5[Resource::*]",
+            "ecr:GetAuthorizationToken does not support resource-level permissions.",
         )
         container = task.add_container(
             "api",

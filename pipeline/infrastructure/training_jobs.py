@@ -44,7 +44,7 @@ class TrainingJobs(Construct):
             self,
             "Models",
             model_package_group_name=PIPELINE,
-            model_package_group_description="Fraud models: what each was measured at, and whether it may serve",
+            model_package_group_description="Fraud models, their metrics, and whether they may serve",
         )
         self.package_arns = stack.format_arn(
             service="sagemaker", resource="model-package", resource_name=f"{PIPELINE}/*"
@@ -64,7 +64,7 @@ class TrainingJobs(Construct):
             self._network_permissions(role)
 
     def _training_permissions(self, home: HomeBucket) -> None:
-        why = "A run's folder is known only once it goes on."
+        why = "The folders of future runs are unknown."
         home.allow_objects(self.role, ["s3:GetObject"], "runs/*/train/*", "runs/*/contract/*", why=why)
         writes = ["s3:PutObject", "s3:AbortMultipartUpload"]
         home.allow_objects(self.role, writes, "runs/*/train-output/*", why=why)
@@ -72,7 +72,7 @@ class TrainingJobs(Construct):
 
     def _evaluation_permissions(self, home: HomeBucket) -> None:
         role = self.evaluation_role
-        why = "A run's folder is known only once it goes on."
+        why = "The folders of future runs are unknown."
         home.allow_objects(role, ["s3:GetObject"], "runs/*", why=why)
         home.allow_objects(role, ["s3:PutObject", "s3:AbortMultipartUpload"], "runs/*/evaluation/*", why=why)
         why = "Evaluation reads the champion's version and publishes the challenger under a new one."
@@ -92,7 +92,7 @@ class TrainingJobs(Construct):
             role,
             ["ecr:GetAuthorizationToken"],
             "*",
-            why="The token is for the whole registry; the call has no resource types.",
+            why="The token is for the whole registry; the call has no resource-level permissions.",
         )
         groups = [
             stack.format_arn(service="logs", resource=f"log-group:/aws/sagemaker/{kind}Jobs*") for kind in JOB_KINDS
@@ -101,13 +101,13 @@ class TrainingJobs(Construct):
             role,
             ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"],
             *groups,
-            why="SageMaker names the streams by job.",
+            why="SageMaker names the streams after jobs.",
         )
         allow(
             role,
             ["cloudwatch:PutMetricData"],
             "*",
-            why="PutMetricData has no resource types; the condition limits it to SageMaker's own namespaces.",
+            why="PutMetricData has no resource-level permissions; the condition limits it to SageMaker's namespaces.",
             only={"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}},
         )
 
@@ -122,13 +122,16 @@ class TrainingJobs(Construct):
             service="ec2", resource="security-group", resource_name=self.security_group.security_group_id
         )
         interfaces = stack.format_arn(service="ec2", resource="network-interface", resource_name="*")
-        why = "An interface has no id before it is created."
+        why = "A network interface's ID is unknown before it is created."
         allow(role, ["ec2:CreateNetworkInterface"], interfaces, group, *subnets, why=why)
         changes = ("CreateNetworkInterfacePermission", "DeleteNetworkInterface", "DeleteNetworkInterfacePermission")
         allow(role, [f"ec2:{action}" for action in changes], interfaces, why=why)
         described = ("NetworkInterfaces", "Vpcs", "DhcpOptions", "Subnets", "SecurityGroups")
         allow(
-            role, [f"ec2:Describe{what}" for what in described], "*", why="EC2's Describe calls have no resource types."
+            role,
+            [f"ec2:Describe{what}" for what in described],
+            "*",
+            why="EC2's Describe calls have no resource-level permissions.",
         )
 
 

@@ -107,9 +107,11 @@ class Triggers(Construct):
         approved = {"ModelPackageGroupName": [PIPELINE], "ModelApprovalStatus": ["Approved"]}
         self._rule("ModelApproved", self.approve, "aws.sagemaker", ["SageMaker Model Package State Change"], approved)
         monthly = events.Schedule.cron(minute="0", hour="3", day="1")
-        self._target(events.Rule(self, "Monthly", schedule=monthly, description="A run every month"), self.start_run)
+        self._target(events.Rule(self, "Monthly", schedule=monthly, description="Monthly run"), self.start_run)
         daily = events.Schedule.cron(minute="0", hour="6")
-        self._target(events.Rule(self, "Daily", schedule=daily, description="The model's age"), self.model_age)
+        self._target(
+            events.Rule(self, "Daily", schedule=daily, description="Daily check of the model's age"), self.model_age
+        )
 
     def _rule(
         self, name: str, reaction: Reaction, source: str, kinds: Sequence[str], detail: Mapping[str, Any]
@@ -179,21 +181,21 @@ class Triggers(Construct):
         allow(self.finish_features.role, ["glue:GetJobRun"], job.arn)
         success, failure = (f"sagemaker:SendPipelineExecutionStep{kind}" for kind in ("Success", "Failure"))
         for reaction, answers in ((self.start_features, [failure]), (self.finish_features, [success, failure])):
-            why = "An execution has no id before it is started."
+            why = "An execution's ID is unknown before it starts."
             allow(reaction.role, answers, pipeline, f"{pipeline}/execution/*", why=why)
-        why = "A run's folder is known only once it goes on."
+        why = "The folders of future runs are unknown."
         home.allow_objects(self.finish_features.role, ["s3:GetObject"], "runs/*/features.json", why=why)
         home.allow_list(self.finish_features.role, "runs/")
 
         for role in (self.promote_role, self.approve.role):
-            why = "A version's name is known only once it was published; its files are verified."
+            why = "The names of future versions are unknown; promotion verifies their files."
             home.allow_objects(role, ["s3:GetObject"], "models/*", "contract.toml", why=why)
             home.allow_objects(role, ["s3:PutObject"], "models/latest.json")
-            why = "Each change of latest.json is recorded under a number of its own."
+            why = "Each change of latest.json is recorded under a new number."
             home.allow_objects(role, ["s3:PutObject"], "models/history/*", why=why)
             home.deny_overwriting(role, "models/history/*")
             home.allow_list(role, "models/", "contract.toml")
-        why = "A model package's number is given as it is made."
+        why = "A model package's number is assigned on creation."
         allow(self.approve.role, ["sagemaker:DescribeModelPackage"], package_arns, why=why)
         home.allow_objects(self.model_age.role, ["s3:GetObject"], "models/latest.json")
         home.allow_list(self.model_age.role, "models/")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from processing.contract import Contract
+from processing.contracts.home_contract import added_columns
 from processing.errors import BadInput
 from processing.intake.file_names import is_readable
 from processing.intake.files import check_file
@@ -22,7 +23,7 @@ def add_files(home: Home, files: Sequence[Path], contract: Contract) -> None:
             raise BadInput(f"there is no file {path}")
         if not is_readable(path.name):
             raise BadInput(f"{path}: only .csv, .csv.gz and .parquet files can be read, and no hidden ones")
-        check_file(path, contract, str(path))
+        check_file(path, contract, str(path), optional=added_columns(home, contract))
     names = [path.name for path in files]
     for name in names:
         if names.count(name) > 1:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.evaluation.parity import measure_parity
 from pipeline.registry.registry import Registry
 from pipeline.runs.background import background_api, background_process
 from pipeline.runs.local_run import AGAIN, run_and_report
@@ -53,7 +54,7 @@ def run_demo(home: LocalHome, console: Console, *, keep_serving: bool) -> dict[s
         second = await_run(home, first["run"], console)
         live.await_version(second["serving"], WAIT_SECONDS)
         console.rule("[bold]Summary")
-        summary = summarise(home, first, second, next_day, live)
+        summary = summarise(home, first, second, next_day, live) | {"parity": measure_parity(home)}
         console.print(as_table(summary))
         report = home.path(f"models/{second['serving']}/report.html")
         console.print(f"Report of the serving model: {report}", highlight=False, soft_wrap=True)
@@ -168,6 +169,8 @@ def as_table(summary: dict[str, Any]) -> Table:
     table.add_row("serving afterwards", summary["serving_before"], summary["serving_after"])
     table.add_row("requests answered", "", f"{summary['requests']:,}")
     table.add_row("requests failed", "", f"{summary['failed_requests']}")
+    parity = summary["parity"]
+    table.add_row("decisions that differ from the job", "", f"{parity['different']} of {parity['compared']:,}")
     return table
 
 

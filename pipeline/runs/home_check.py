@@ -9,6 +9,7 @@ from functools import partial
 
 from pipeline.registry.registry import Registry
 from processing.contract import HOME_KEY, Contract
+from processing.contracts.contract_change import ContractChange
 from processing.contracts.home_contract import has_transactions
 from processing.contracts.reader import parse
 from processing.errors import BadInput, Damaged, FraudlineError, NotFound
@@ -75,7 +76,7 @@ def _contract(home: Home) -> Contract:
 def _differs(contract: Contract, backup: Contract) -> bool:
     """Whether a contract cannot follow the last run's: it is another one, or truncated, which can still be valid."""
     truncated = len(contract.text) < len(backup.text) and backup.text.startswith(contract.text)
-    return truncated or contract.fingerprint != backup.fingerprint
+    return truncated or bool(ContractChange(backup, contract).refusals)
 
 
 def _contract_of_last_run(home: Home) -> Contract | None:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -39,19 +39,38 @@ class Traffic:
         self._stop = threading.Event()
 
     def score(self, rows: pa.Table, console: Console) -> None:
-        """Send all rows over several connections and print the totals."""
+        """Send all rows over several connections and print the totals.
+
+        A payment waits for the earlier ones of its customer and its terminal, as it would at a till.
+        """
         requests = as_requests(rows)
         began = time.monotonic()
         with ThreadPoolExecutor(CALLERS) as callers:
-            responses = callers.map(self.send, requests)
-            for _ in track(responses, "scoring", len(requests), console=console, transient=True):
-                pass
+            for response in track(
+                self._in_order(callers, requests), "scoring", len(requests), console=console, transient=True
+            ):
+                response.result()
         seconds = time.monotonic() - began
         console.print(
             f"{self.answered:,} transactions scored in {seconds:.0f} s, {self.flagged} flagged as fraud, "
             f"{len(self.failed)} requests failed",
             highlight=False,
         )
+
+    def _in_order(self, callers: ThreadPoolExecutor, requests: list[dict[str, Any]]) -> list[Future[None]]:
+        """Submit all requests. Callers take them in this order, so one that waits never waits for a later one."""
+        latest: dict[str, Future[None]] = {}
+        responses = []
+        for request in requests:
+            keys = (request["customer_id"], request["terminal_id"])
+            response = callers.submit(self._send_after, [latest[key] for key in keys if key in latest], request)
+            latest |= dict.fromkeys(keys, response)
+            responses.append(response)
+        return responses
+
+    def _send_after(self, earlier: list[Future[None]], request: dict[str, Any]) -> None:
+        wait(earlier)
+        self.send(request)
 
     @contextmanager
     def background(self, rows: pa.Table) -> Iterator[None]:

@@ -63,7 +63,7 @@ def reported_failures() -> Iterator[None]:
         fail(str(error))
     except Exception as error:
         print(redacted_traceback(error), file=sys.stderr)
-        _report(f"it ended unexpectedly: {error_summary(error)}; its log has the trace")
+        _report(f"it ended unexpectedly: {error_summary(error)}; its log has the traceback")
         raise SystemExit(1) from error
 
 

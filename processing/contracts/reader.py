@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path
 
-from processing.contract import HOME_KEY, LARGEST_MINOR, LONGEST_DAYS, RESERVED, TIME_FORMATS, Contract, Entity
+from processing.contract import HOME_KEY, LARGEST_MINOR, RESERVED, TIME_FORMATS, Contract, DeclaredFeature, Entity
 from processing.contracts.entity_table import entity_of
 from processing.contracts.toml_table import TomlTable
 from processing.errors import BadInput, NotFound
@@ -88,6 +88,7 @@ def parse(text: str, source: str = "contract") -> Contract:
         label_delay_days=label.take("delay_days", int, 7, least=0, most=LONGEST_DAYS),
         entities=tuple(_entity(entry) for entry in table.tables("entity")),
         numeric=table.texts("numeric", []),
+        declared=tuple(_declared(entry) for entry in table.tables("feature")),
         categorical={name: categorical.texts(name, digits=True) for name in categorical.values},
         train_days=split.take("train_days", int, 60, least=1),
         test_days=split.take("test_days", int, 7, least=1),
@@ -103,6 +104,12 @@ def parse(text: str, source: str = "contract") -> Contract:
     return contract
 
 
+def _declared(entry: TomlTable) -> DeclaredFeature:
+    feature = DeclaredFeature(entry.take("name", str), entry.take("is", str), entry.take("says", str, None) or "")
+    entry.finish()
+    return feature
+
+
 def _entity(entry: TomlTable) -> Entity:
     entity = entity_of(entry)
     entry.finish()
@@ -111,6 +118,7 @@ def _entity(entry: TomlTable) -> Entity:
 
 def _check(contract: Contract, source: str) -> None:
     from processing.features.feature_set import FeatureSet  # imports NumPy, which `fraudline --help` does without
+    from processing.features.words import parse_words
 
     if contract.time_format not in TIME_FORMATS:
         allowed = ", ".join(TIME_FORMATS)
@@ -120,14 +128,15 @@ def _check(contract: Contract, source: str) -> None:
     entities = [entity.name for entity in contract.entities]
     alone = {entity.identifier for entity in contract.entities}
     shared = [column for column in contract.key_columns if column not in alone]  # tables have them under their own name
-    named = [*entities, *shared, *contract.numeric, *contract.categorical]
+    declared = [feature.name for feature in contract.declared]
+    named = [*entities, *shared, *contract.numeric, *contract.categorical, *declared]
     for entity, other in combinations(contract.entities, 2):
         if set(entity.columns) == set(other.columns):
             columns = ", ".join(entity.columns)
             raise BadInput(
                 f"{source}: the entities {entity.name!r} and {other.name!r} are both identified by {columns}; keep one"
             )
-    for names, what in ((contract.columns, "column"), (named, "entity or extra column")):
+    for names, what in ((contract.columns, "column"), (named, "entity, extra column or feature")):
         if twice := _twice(names):
             raise BadInput(f"{source}: the {what} {twice!r} is named twice")
     for name in named:
@@ -136,7 +145,14 @@ def _check(contract: Contract, source: str) -> None:
                 f"{source}: {name!r} cannot name a feature: use letters, digits and _, and none of "
                 f"{', '.join(RESERVED)}" + ("; or give it an entity of its own" if name in shared else "")
             )
+    for feature in contract.declared:
+        if feature.says:
+            parse_words(feature.says, feature.name, f"{source}, 'says' of the feature {feature.name!r}")
     features = FeatureSet(contract)
+    try:
+        features.declared.check()
+    except BadInput as error:
+        raise BadInput(f"{source}: {error}") from None
     # Spark ignores case in column names. The extra columns are among the features already.
     if twice := _twice([name.casefold() for name in (*entities, *shared, *features.names, *features.state_names)]):
         raise BadInput(f"{source}: two columns or features would be called {twice!r}; rename an entity or a column")

@@ -9,8 +9,6 @@ from processing.features.aggregates import Aggregate, Amount, Count, Distinct, E
 from processing.features.fraud_windows import FraudWindow
 from processing.features.windows import EntityWindows, Window
 
-MICROSECOND_US = 1
-
 
 def entity_windows(contract: Contract, entity: Entity) -> EntityWindows:
     """The windows of an entity, and what is aggregated over them."""
@@ -19,7 +17,7 @@ def entity_windows(contract: Contract, entity: Entity) -> EntityWindows:
     if entity.whole_days:
         hourly = [(text, parse_duration(text).us, HOUR_US) for text in entity.windows]
         frauds = [FraudWindow(text, parse_duration(text).us, HOUR_US, HOUR_US) for text in entity.fraud_windows]
-        levels: tuple[int, ...] = (MICROSECOND_US, HOUR_US)
+        levels: tuple[int, ...] = (SECOND_US, HOUR_US)
         return EntityWindows(tuple(Window(*each) for each in hourly), tuple(frauds), delay_us, aggregates, levels)
     windows = [(text, us, tile_of(us)) for us, text in map(parse_duration, entity.windows)]
     spans = [parse_duration(text) for text in entity.fraud_windows]
@@ -54,6 +52,7 @@ def fraud_tile(windows: EntityWindows, time_us: Any, known_us: Any | None) -> An
 
     known_us: when it became known; None for the label delay after the transaction
     """
-    if windows.levels[0] == MICROSECOND_US:  # in whole days: known when the hour of the transaction is a delay old
+    if windows.fraud_windows and windows.fraud_windows[-1].edge_us == HOUR_US:
+        # In whole days: known when the hour of the transaction is a delay old.
         return ((time_us + windows.delay_us) // HOUR_US + 1) * (HOUR_US // FIVE_MINUTES_US) - 1
     return (time_us + windows.delay_us if known_us is None else known_us) // FIVE_MINUTES_US

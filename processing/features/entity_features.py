@@ -83,7 +83,7 @@ class EntityFeatures:
 
     def _behaviour(self, moment: Moment, state: dict[str, Any], arithmetic: Arithmetic) -> list[Any]:
         """Counts and amounts, with this transaction as the latest one of each window."""
-        where, divide, sqrt, real, _ = arithmetic
+        where, divide, sqrt, real = arithmetic.where, arithmetic.divide, arithmetic.sqrt, arithmetic.load
         spans = [window.name for window in self.windows.windows]
         counts = [real(state[f"n_{span}"]) + 1.0 for span in spans]
         if not self._has(Amount):
@@ -114,7 +114,7 @@ class EntityFeatures:
         return columns
 
     def _frauds(self, state: dict[str, Any], arithmetic: Arithmetic) -> list[Any]:
-        where, divide, _, real, _ = arithmetic
+        where, divide, real = arithmetic.where, arithmetic.divide, arithmetic.load
         columns: list[Any] = []
         frauds: Any = 0.0
         for window in self.windows.fraud_windows:
@@ -133,7 +133,7 @@ class EntityFeatures:
         return columns
 
     def _others(self, moment: Moment, state: dict[str, Any], arithmetic: Arithmetic) -> Iterator[list[Any]]:
-        where, divide, _, real, from_bits = arithmetic
+        where, divide, real = arithmetic.where, arithmetic.divide, arithmetic.load
         spans = [window.name for window in self.windows.windows]
         counts = {span: real(state[f"n_{span}"]) for span in spans}
         any_before = counts[spans[-1]] > 0.0
@@ -154,4 +154,4 @@ class EntityFeatures:
                 case Distinct(column=column):
                     yield [real(state[f"distinct_{column}_{span}"]) for span in spans]
                 case Last(columns=columns):
-                    yield [from_bits(state[f"last_{column}_{spans[-1]}"]) for column in columns]
+                    yield [arithmetic.from_bits(state[f"last_{column}_{spans[-1]}"]) for column in columns]

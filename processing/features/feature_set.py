@@ -5,6 +5,7 @@ root, which IEEE 754 rounds correctly: the same state gives the same bits on eve
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from processing.contract import Contract, Entity
 from processing.durations import HOUR_US
 from processing.features.arithmetic import COLUMNS, NUMBERS, Arithmetic
 from processing.features.contract_windows import entity_windows
+from processing.features.declared_features import DeclaredFeatures
 from processing.features.entity_features import EntityFeatures, Moment
 from processing.features.windows import EntityWindows
 
@@ -33,8 +35,15 @@ class FeatureSet:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The names, in order. A contract that would repeat one is refused when it is read."""
-        behaviour = (name for entity in self.entities.values() for name in entity.names)
-        return ("amount", "hour", "weekend", *behaviour, *self.contract.numeric, *self.contract.categorical)
+        return (*self.declared.base, *self.declared.names)
+
+    @cached_property
+    def declared(self) -> DeclaredFeatures:
+        """The features that the contract declares; they come last."""
+        names = ["amount", "hour", "weekend"]
+        for entity in self.entities.values():
+            names += entity.names
+        return DeclaredFeatures(self.contract, (*names, *self.contract.numeric, *self.contract.categorical))
 
     @cached_property
     def entities(self) -> dict[str, EntityFeatures]:
@@ -51,7 +60,9 @@ class FeatureSet:
         contract = self.contract
         behaviour = [_definition(entity) for entity in contract.entities]
         delay = contract.label_delay_days if any(e.fraud_windows for e in contract.entities) else 0
-        return (*behaviour, delay, contract.amount_decimals, contract.numeric, tuple(contract.categorical.items()))
+        declared = [(feature.name, feature.expression) for feature in contract.declared]
+        extras = (contract.numeric, tuple(contract.categorical.items()))
+        return (*behaviour, delay, contract.amount_decimals, *extras, *declared)
 
     @property
     def dtypes(self) -> dict[str, str]:
@@ -76,7 +87,7 @@ class FeatureSet:
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             columns = self._columns(Moment(amount, time_us), list(state.T), COLUMNS)
-        return np.column_stack([*columns, extras])
+        return self.declared.of_columns(np.column_stack([*columns, extras]))
 
     def compute_one(self, amount: int, time_us: int, state: Sequence[int] | None, extras: Floats) -> Floats:
         """The features of one transaction, [1, len(names)], with the same bits as from `compute`.
@@ -84,12 +95,10 @@ class FeatureSet:
         `state` in the order of `state_names`, `extras` [1, x]. Without a state, the features computed from it are NaN.
         The arithmetic is the same, on numbers instead of columns: NumPy takes several times as long for columns of one.
         """
-        values = state or [0] * len(self.state_names)
-        columns = self._columns(Moment(amount, time_us), values, NUMBERS)
-        row = np.array([[*columns, *extras[0].tolist()]])
+        columns = self._columns(Moment(amount, time_us), state or [0] * len(self.state_names), NUMBERS)
         if state is None:
-            row[:, OWN : len(columns)] = np.nan
-        return row
+            columns[OWN:] = [math.nan] * (len(columns) - OWN)
+        return np.array([self.declared.of_numbers([*columns, *extras[0].tolist()])])
 
     def _columns(self, moment: Moment, state: Sequence[Any], arithmetic: Arithmetic) -> list[Any]:
         """The features except the extras. Each value is a column or a number, whichever `arithmetic` is for."""
@@ -107,12 +116,15 @@ class FeatureSet:
         """The contract's extra columns as numbers, [rows, x] float64.
 
         Numbers stay as they are; a category becomes its position in the contract's list, compared as text, so that 7 is
-        "7". A missing or unlisted one is NaN.
+        "7". A missing or unlisted one is NaN, as is all of a column that is not there.
         """
         encoded = np.full((rows, len(self.contract.numeric) + len(self.contract.categorical)), np.nan)
         for i, name in enumerate(self.contract.numeric):
-            encoded[:, i] = np.asarray(columns[name], dtype=np.float64)
+            if name in columns:
+                encoded[:, i] = np.asarray(columns[name], dtype=np.float64)
         for i, (name, known) in enumerate(self.contract.categorical.items(), len(self.contract.numeric)):
+            if name not in columns:
+                continue
             positions: dict[str | None, float] = {value: float(position) for position, value in enumerate(known)}
             texts = (value if isinstance(value, str | None) else str(value) for value in columns[name])
             encoded[:, i] = [positions.get(text, np.nan) for text in texts]
@@ -123,7 +135,7 @@ def _definition(entity: Entity) -> tuple[object, ...]:
     """All that the features of an entity depend on."""
     if entity.whole_days:
         days = (tuple(int(text[:-1]) for text in texts) for texts in (entity.windows, entity.fraud_windows))
-        return (entity.name, entity.identifier, *days)
+        return (entity.name, entity.identifier, *days, "1s")
     return dataclasses.astuple(entity)
 
 

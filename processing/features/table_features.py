@@ -64,9 +64,10 @@ def stored_states(features: FeatureSet, rows: Rows) -> Ints:
 
 
 def extra_columns(features: FeatureSet, rows: Rows) -> Floats:
-    """The contract's extra columns, as `FeatureSet.encode` gives them."""
-    columns = {name: numbers(rows.column(name)) for name in features.contract.numeric}
-    columns |= {name: rows.column(name).to_pylist() for name in features.contract.categorical}
+    """The contract's extra columns, as `FeatureSet.encode` gives them. One that the rows lack counts as missing."""
+    has = rows.schema.names
+    columns = {name: numbers(rows.column(name)) for name in features.contract.numeric if name in has}
+    columns |= {name: rows.column(name).to_pylist() for name in features.contract.categorical if name in has}
     return features.encode(columns, len(rows))
 
 

@@ -1,6 +1,7 @@
 """Reads a file of transactions: is it what the contract describes, and which of its rows are accepted."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,33 +23,53 @@ RENAME = (
 SIMILAR = 0.8  # how similar to an expected column's name a name must be to be shown
 
 
-def check_file(path: Path, contract: Contract, name: str, *, labelled: bool = True, remedy: str = RENAME) -> None:
+def check_file(
+    path: Path,
+    contract: Contract,
+    name: str,
+    *,
+    labelled: bool = True,
+    remedy: str = RENAME,
+    optional: Collection[str] = (),
+) -> tuple[str, ...]:
     """Raise BadInput, naming file and column, unless the file can be opened and has the contract's columns.
 
-    Without `labelled` the label may be missing. `remedy`: what to do about columns of other names.
+    Without `labelled` the label may be missing, and the `optional` columns always may; returns those that are.
+    `remedy`: what to do about columns of other names.
     """
-    expected = _expected(contract, labelled)
     try:
         file = _open(path)
+        lacks = tuple(column for column in optional if column not in file.names)
+        expected = _expected(contract, labelled, lacks)
         _check_names(file.names, expected, contract, remedy)
         file.check(expected)
     except BadInput as error:
         raise BadInput(f"{name} {error}") from None
+    return lacks
 
 
 def read_file(
-    path: Path, contract: Contract, name: str, now: datetime, *, labelled: bool = True
+    path: Path,
+    contract: Contract,
+    name: str,
+    now: datetime,
+    *,
+    labelled: bool = True,
+    optional: Collection[str] = (),
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a file, accepted and refused, in `intake_schema`, batch by batch in bounded memory.
 
     `now` bounds the event times. If the file is truncated or damaged, the last row's reason starts with UNREADABLE.
-    Without `labelled` the labels are not read, and are null.
+    Without `labelled` the labels are not read, and are null; so are `optional` columns that the file lacks.
     """
     checks = RowChecks(contract, name, now, labelled=labelled)
     try:
-        for rows in _open(path).raw_rows(_expected(contract, labelled)):
+        file = _open(path)
+        lacks = tuple(column for column in optional if column not in file.names)
+        for rows in file.raw_rows(_expected(contract, labelled, lacks)):
             if len(rows.lines):
-                yield checks.checked(rows)
+                nulls = pa.nulls(len(rows.lines), pa.string())
+                yield checks.checked(replace(rows, columns=rows.columns | dict.fromkeys(lacks, nulls)))
             if rows.malformed:
                 yield checks.refused(rows.malformed)
     except UnreadableRows as error:
@@ -59,8 +80,9 @@ def _open(path: Path) -> CsvFile | ParquetFile:
     return ParquetFile(path) if path.suffix.lower() == ".parquet" else CsvFile(path)
 
 
-def _expected(contract: Contract, labelled: bool) -> tuple[str, ...]:
-    return contract.columns if labelled else contract.columns[:-1]
+def _expected(contract: Contract, labelled: bool, lacks: Collection[str]) -> tuple[str, ...]:
+    columns = contract.columns if labelled else contract.columns[:-1]
+    return tuple(column for column in columns if column not in lacks)
 
 
 def _check_names(names: list[str], expected: tuple[str, ...], contract: Contract, remedy: str) -> None:

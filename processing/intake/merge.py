@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.window import WindowSpec
 
 from processing.contract import Contract
-from processing.errors import BadInput, RunFailed
 from processing.durations import DAY_US
+from processing.errors import BadInput, RunFailed
 from processing.intake.precedence import FilePrecedence
 from processing.intake.spark_reader import ReadRows
 from processing.storage.spark_files import read_parquet
@@ -160,7 +161,7 @@ def _judge(
     judged = (
         rows.join(F.broadcast(reports), F.col("transaction_id") == F.col("id"), "left")
         .join(F.broadcast(of_file), "file", "left")
-        .withColumn("content", F.struct(*[name for name in names if name != "is_fraud"]))
+        .withColumn("content", _content(names, contract, all_of_id))
         .withColumn("same", F.col("content") == F.first("content").over(all_of_id))
         .withColumn("row number", F.row_number().over(in_order))
         .withColumn("label", label)
@@ -170,6 +171,15 @@ def _judge(
         .withColumn("set_aside", first & F.col("reported label").isNotNull() & reported.isNull())
     )
     return judged.where("changed OR clash OR set_aside").withColumn("is_fraud", F.when(first, F.col("label")))
+
+
+def _content(names: Sequence[str], contract: Contract, all_of_id: WindowSpec) -> Column:
+    """What distinguishes a row from others of its id. A further column in which a stored row has no value does not:
+    that row may be from before the contract had the column."""
+    extras = (*contract.numeric, *contract.categorical)
+    stored = F.first("known").over(all_of_id)
+    compared = [F.when(~stored | F.first(name).over(all_of_id).isNotNull(), F.col(name)).alias(name) for name in extras]
+    return F.struct(*[name for name in names if name not in (*extras, "is_fraud")], *compared)
 
 
 def _check_refused(rows: int, refused_rows: int, refused: DataFrame, contract: Contract) -> None:
@@ -190,12 +200,15 @@ def _check_refused(rows: int, refused_rows: int, refused: DataFrame, contract: C
 
 
 def rewritten_days(existing: DataFrame | None, merged: Merged, contract: Contract) -> DataFrame:
-    """All rows of the days that change: the existing ones with their new labels, and the new ones."""
-    names = transaction_schema(contract).names
-    new = merged.changes.where("new").select(*names, "day")
+    """All rows of the days that change: the existing ones with their new labels, and the new ones.
+
+    The existing ones keep the columns that only earlier contracts had.
+    """
+    new = merged.changes.where("new").select(*transaction_schema(contract).names, "day")
     if existing is None:
         return new
     labels = merged.changes.where("NOT new").select("transaction_id", F.col("is_fraud").alias("label"))
     relabelled = existing.join(labels, "transaction_id", "left")
     relabelled = relabelled.withColumn("is_fraud", F.coalesce("label", "is_fraud"))
-    return relabelled.select(*names, day_of(F.col("event_time")).alias("day")).unionByName(new)
+    rows = relabelled.select(*existing.columns, day_of(F.col("event_time")).alias("day"))
+    return rows.unionByName(new, allowMissingColumns=True)  # new rows lack the columns of earlier contracts

@@ -1,6 +1,6 @@
 """Reads a run's files in Spark, one task each, and writes their rows to a scratch folder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,10 +39,16 @@ class ReadRows:
     refused_files: tuple[str, ...]
 
 
-def read_files(spark: SparkSession, files: Sequence[InputFile], contract: Contract, folder: str) -> ReadRows:
+def read_files(
+    spark: SparkSession,
+    files: Sequence[InputFile],
+    contract: Contract,
+    folder: str,
+    optional: Collection[str] = (),
+) -> ReadRows:
     """Read the files and write their rows as Parquet into `folder`, a path that tasks can write to.
 
-    Raises RunFailed, naming the file, if a task fails.
+    `optional` columns that a file lacks are null. Raises RunFailed, naming the file, if a task fails.
     """
     now = datetime.now(UTC)
 
@@ -55,7 +61,7 @@ def read_files(spark: SparkSession, files: Sequence[InputFile], contract: Contra
                 failure = ""
                 try:
                     with local_copy(task["path"]) as path:
-                        for rows in read_file(path, contract, task["name"], now):
+                        for rows in read_file(path, contract, task["name"], now, optional=optional):
                             is_accepted = pc.is_null(rows.column("reason"))
                             accepted.write(rows.filter(is_accepted))
                             refused.write(rows.filter(pc.invert(is_accepted)))

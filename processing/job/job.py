@@ -17,7 +17,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from processing.contract import HOME_KEY, Contract
-from processing.contracts.home_contract import contract_for
+from processing.contracts.home_contract import added_columns, contract_for, pending
 from processing.errors import BadInput, FraudlineError, report
 from processing.features.feature_set import FeatureSet
 from processing.intake.files import check_file
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             if options.input_url and options.input_url.rstrip("/") != home.url_of(FOLDER).rstrip("/"):
                 copied = copy_to_incoming(home, open_home(options.input_url))
                 say(f"{len(copied)} file(s) copied from {options.input_url}")
-            replace = options.contract is not None
+            replace = options.contract is not None or pending(home) is not None
             run_job(home, contract, options.run, scratch, held, lease.check, replace_contract=replace)
     except FraudlineError as error:
         return report(error)
@@ -103,8 +103,10 @@ def run_job(
         raise BadInput(f"there is nothing to read: put CSV, CSV.gz or Parquet files into {home.url_of('incoming')}")
     with Claims(home, run, held) as claims:
         claims.claim(waiting)
+        optional = added_columns(home, contract)
         for file in claims.files:
-            check_file(file.path, contract, file.name)
+            if lacks := check_file(file.path, contract, file.name, optional=optional):
+                say(f"{file.name} lacks {', '.join(lacks)}, which an earlier contract did not have: null in its rows")
         store = open_store(home, contract) if contract.entities else None
         if store:
             held.callback(store.close)

@@ -6,7 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from py4j.protocol import Py4JError, Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
@@ -14,7 +14,7 @@ from processing.job.spark_settings import SHARED
 from processing.processes.memory import REMEDY, memory
 
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData"
-EXIT_SECONDS = 1.0  # that a killed Java process takes to exit
+EXIT_SECONDS = 10.0  # at most, that a killed Java process takes to exit on a busy machine
 MEMORY, DEFAULT_MEMORY = "FRAUDLINE_SPARK_MEMORY", "2g"
 ROWS_OF_A_TASK = 250_000  # at most: with their features they fit into a worker's memory
 ROWS_WORTH_A_TASK = 10_000  # for fewer, starting another task takes longer than the work
@@ -71,7 +71,8 @@ def memory_trouble(error: BaseException) -> str:
                 f"example, to give it more (there is {memory() or 'an unknown amount'}); in AWS Glue use larger "
                 "workers. Or run with fewer files at a time"
             )
-        if disconnected or "JAVA_GATEWAY_EXITED" in str(chain) or (isinstance(chain, Py4JError) and _java_is_gone()):
+        unanswered = isinstance(chain, Py4JError) and not isinstance(chain, Py4JJavaError)
+        if disconnected or "JAVA_GATEWAY_EXITED" in str(chain) or (unanswered and _java_is_gone()):
             return (
                 "Spark's Java process is gone, probably killed because memory ran out (there is "
                 f"{memory() or 'an unknown amount'} now): {REMEDY}"
@@ -81,7 +82,12 @@ def memory_trouble(error: BaseException) -> str:
 
 
 def _java_is_gone() -> bool:
-    """Whether the Java process that this process started has ended."""
+    """Whether the Java process that this process started has ended.
+
+    Without a gateway the failed call was one of those that set the gateway up: only Java's end fails them.
+    """
+    if SparkContext._gateway is None:
+        return True
     process = getattr(SparkContext._gateway, "proc", None)  # there is none under Glue
     if process is None:
         return False

@@ -5,6 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from processing.contract import Contract
 from processing.job.features import compute_features
@@ -35,12 +37,16 @@ class SparkTables:
         self.tables = open_tables(self.tables.home, self.contract)
 
     def transactions(self, files: Files) -> DataFrame | None:
-        """The rows of some files of the transactions table; None if there are no files."""
+        """The rows of some files of the transactions table; None if there are no files.
+
+        They have the columns of the contract and, behind those, columns that only earlier contracts had. Files from
+        before a column was added have null there.
+        """
         if not files:
             return None
         self.tables.check_footers("transactions", keys_of(files))
         paths = self.files.read_paths(keys_of(files))
-        return read_parquet(self.spark, paths, transaction_schema(self.contract))
+        return read_parquet(self.spark, paths, self.tables.stored_schema("transactions"))
 
     def all_transactions(self) -> DataFrame | None:
         """The rows of the transactions table; None if it is empty."""
@@ -56,7 +62,7 @@ class SparkTables:
         needed = {day - back for day in days for back in range(reach + 1)}
         rows = self.transactions({day: names for day, names in files.items() if day in needed})
         assert rows is not None
-        return compute_features(rows.select(*transaction_schema(contract).names), contract, days, self._tasks())
+        return compute_features(_completed(rows, contract), contract, days, self._tasks())
 
     def write(self, rows: DataFrame, folder: str) -> Files:
         """Write rows with a `day` into a folder of the home, one file per day and task; the files' keys."""
@@ -71,3 +77,12 @@ class SparkTables:
 
     def _tasks(self) -> int:
         return tasks_for(sum(self.row_counts().values()) + self.more_rows, self.spark)
+
+
+def _completed(rows: DataFrame, contract: Contract) -> DataFrame:
+    """Rows with the columns of a contract; null in those that they lack."""
+    schema = from_arrow_schema(transaction_schema(contract))
+    has = set(rows.columns)
+    return rows.select(
+        *(F.col(c.name) if c.name in has else F.lit(None).cast(c.dataType).alias(c.name) for c in schema.fields)
+    )

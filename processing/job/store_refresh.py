@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from processing.contract import Contract
+from processing.contracts.model_contract import longest_lookback
 from processing.job.spark import start_spark
 from processing.job.spark_tables import SparkTables
 from processing.job.step_log import say
@@ -19,15 +20,21 @@ from processing.tables.tables import open_tables
 
 
 def refresh(store: OnlineStore, reports: Reports, spark_tables: SparkTables) -> int:
-    """Set the store's hour buckets from the tables; how many."""
+    """Set the store's hour buckets from the tables; how many.
+
+    They reach back as far as the windows of the contract, or of a model of an earlier contract, whichever is longer.
+    """
     files = spark_tables.tables.files_by_day("transactions")
-    first = first_day(spark_tables.row_counts(), spark_tables.contract, datetime.now(UTC))
+    lookback = longest_lookback(spark_tables.tables.home, spark_tables.contract)
+    first = first_day(spark_tables.row_counts(), lookback, datetime.now(UTC))
     rows = spark_tables.transactions({day: names for day, names in files.items() if day >= first})
     everything = spark_tables.transactions(files)
     assert rows is not None
     assert everything is not None
     scratch = spark_tables.files.scratch
-    count = refresh_store(store, rows, spark_tables.contract, reports, scratch, everything=everything)
+    count = refresh_store(
+        store, rows, spark_tables.contract, reports, scratch, everything=everything, lookback_hours=lookback
+    )
     say(f"online store refreshed: {count:,} hour buckets")
     return count
 

@@ -11,6 +11,7 @@ from processing.errors import Damaged, FraudlineError, NotFound
 from processing.job import table_repair
 from processing.storage.home import Home
 from processing.tables.catalog import CATALOG_KEY, REPAIR
+from processing.tables.data_files import columns_in
 from processing.tables.definitions import BY_DAY
 from processing.tables.locations import key_of
 from processing.tables.parquet import fault_of, first_line
@@ -53,7 +54,7 @@ def damaged_tables(home: Home, contract: Contract) -> Iterator[Fault]:
             return
         for task in tasks:
             key = key_of(home, task.file.file_path)
-            if what := _damage(home, key, tables.schemas[name], task.file.record_count):
+            if what := _damage(home, key, columns_in(task, table, tables.stored_schema(name)), task.file.record_count):
                 day = int(task.file.partition[0]) if name in BY_DAY else 0
                 yield Fault(home.url_of(key), what, partial(table_repair.repair_table, home, contract, name, day))
 
@@ -69,7 +70,8 @@ def raise_if_damaged(tables: Tables, failure: Exception) -> None:
             key = key_of(tables.home, task.file.file_path)
             if key.rpartition("/")[2] not in text:
                 continue
-            if what := _damage(tables.home, key, tables.schemas[name], task.file.record_count):
+            columns = columns_in(task, tables.find(name), tables.stored_schema(name))
+            if what := _damage(tables.home, key, columns, task.file.record_count):
                 raise Damaged(f"{tables.home.url_of(key)} is damaged: {what}; {REPAIR}") from failure
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from processing.contract import HOME_KEY, Contract
-from processing.contracts.home_contract import adopt
+from processing.contracts.home_contract import added_columns, adopted
 from processing.errors import BadInput, Conflict
 from processing.intake.incoming import Claims
 from processing.intake.merge import Merged, merge, rewritten_days
@@ -57,7 +57,8 @@ class TableUpdate:
         """Read the claimed files and commit what changes; merge again if another writer has committed meanwhile."""
         spark_tables = self.spark_tables
         files = [InputFile(file.name, spark_tables.files.task_path(file.key, file.path)) for file in self.claims.files]
-        read = read_files(spark_tables.spark, files, self.contract, spark_tables.files.scratch)
+        optional = added_columns(self.home, self.contract)
+        read = read_files(spark_tables.spark, files, self.contract, spark_tables.files.scratch, optional)
         precedence = file_precedence(self.home, self.claims.files)
         while True:
             existing = spark_tables.all_transactions()
@@ -104,11 +105,12 @@ class TableUpdate:
             self._write_changes(merged, changes)
             self.claims.check_unchanged()
             self.check()
-            # Before the rows, which cannot be read without the contract.
-            for change in adopt(self.home, self.contract, replace=self.replace_contract):
+        # Before the rows, which cannot be read without the contract.
+        with adopted(self.home, self.contract, replace=self.replace_contract) as changed_entries:
+            for change in changed_entries:
                 say(change)
-        if commit(self.spark_tables.tables, changes, discard, self.check):
-            self.added += merged.new_rows
+            if commit(self.spark_tables.tables, changes, discard, self.check):
+                self.added += merged.new_rows
         say("committed")
 
     def _write_changes(self, merged: Merged, changes: Changes) -> None:

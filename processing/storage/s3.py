@@ -14,19 +14,19 @@ from processing.storage.home import Entry, Home
 from processing.storage.scratch import scratch_folder
 
 ADDRESS = re.compile(r"s3://([^/]+)(?:/(.*))?", re.DOTALL)
-MISSING = ("NoSuchKey", "404", "NotFound")
-CHANGED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "OperationAborted")
-DELETE_BATCH = 1000  # objects that one call may remove
+MISSING_CODES = ("NoSuchKey", "404", "NotFound")
+CHANGED_CODES = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "OperationAborted")
+DELETE_BATCH = 1000  # the most objects that one call can delete
 
 
 class S3Home(Home):
     """A home in S3. Safe for threads. Every method raises FraudlineError if AWS refuses or does not answer."""
 
     def __init__(self, address: str) -> None:
-        found = ADDRESS.fullmatch(address)
-        if not found:
+        match = ADDRESS.fullmatch(address)
+        if not match:
             raise BadInput(f"{address!r} names no bucket; write s3://bucket/prefix")
-        self.bucket, prefix = found[1], (found[2] or "").strip("/")
+        self.bucket, prefix = match[1], (match[2] or "").strip("/")
         self.prefix = f"{prefix}/" if prefix else ""
         self.url = f"s3://{self.bucket}/{prefix}".rstrip("/")
 
@@ -36,16 +36,16 @@ class S3Home(Home):
 
     def _key(self, key: str) -> str:
         """The key in the bucket. Raises BadInput for a key outside the home."""
-        whole = posixpath.normpath(key) if key else ""
-        if whole.startswith(("/", "../")) or whole == "..":
+        normalized = posixpath.normpath(key) if key else ""
+        if normalized.startswith(("/", "../")) or normalized == "..":
             raise BadInput(f"the key {key!r} points outside the home {self.url}")
-        folder = "/" if key.endswith("/") else ""
-        return self.prefix + ("" if whole == "." else whole + folder)
+        slash = "/" if key.endswith("/") else ""
+        return self.prefix + ("" if normalized == "." else normalized + slash)
 
     def read_tagged(self, key: str) -> tuple[bytes, str]:
         with self._aws_errors("GetObject", key):
-            found = self._s3.get_object(Bucket=self.bucket, Key=self._key(key))
-            return found["Body"].read(), found["ETag"]
+            response = self._s3.get_object(Bucket=self.bucket, Key=self._key(key))
+            return response["Body"].read(), response["ETag"]
 
     def write(self, key: str, data: bytes) -> None:
         with self._aws_errors("PutObject", key):
@@ -59,7 +59,7 @@ class S3Home(Home):
             try:
                 self._s3.put_object(Bucket=self.bucket, Key=self._key(key), Body=data, **condition)
             except ClientError as error:
-                if code_of(error) not in (*CHANGED, *MISSING):
+                if code_of(error) not in (*CHANGED_CODES, *MISSING_CODES):
                     raise
                 # The first writer may have been an attempt of this call whose response was lost.
                 retried = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
@@ -73,19 +73,19 @@ class S3Home(Home):
             return False
 
     def entries(self, prefix: str) -> list[Entry]:
-        found = []
+        entries = []
         for page in self._pages(prefix):
             for item in page.get("Contents", []):
                 if not item["Key"].endswith("/"):  # the AWS console creates these for empty folders
                     key = item["Key"].removeprefix(self.prefix)
-                    found.append(Entry(key, item["Size"], item["LastModified"].timestamp(), item["ETag"]))
-        return sorted(found, key=lambda entry: entry.key)
+                    entries.append(Entry(key, item["Size"], item["LastModified"].timestamp(), item["ETag"]))
+        return sorted(entries, key=lambda entry: entry.key)
 
     def folders(self, prefix: str) -> list[str]:
-        whole = self._key(prefix)
+        full_prefix = self._key(prefix)
         pages = self._pages(prefix, Delimiter="/")
-        found = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
-        return sorted(name.removeprefix(whole).rstrip("/") for name in found)
+        folders = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
+        return sorted(name.removeprefix(full_prefix).rstrip("/") for name in folders)
 
     def _pages(self, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
         pages = self._s3.get_paginator("list_objects_v2")
@@ -106,19 +106,19 @@ class S3Home(Home):
             objects = [{"Key": key} for key in keys[start : start + DELETE_BATCH]]
             with self._aws_errors("DeleteObjects", prefix):
                 response = self._s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
-            for failed in response.get("Errors", []):
+            for failure in response.get("Errors", []):
                 raise FraudlineError(
-                    f"{failed['Key']} in the bucket {self.bucket} was not removed: {failed.get('Message')}"
+                    f"{failure['Key']} in the bucket {self.bucket} was not removed: {failure.get('Message')}"
                 )
 
     def claim(self, entry: Entry, key: str) -> None:
         from botocore.exceptions import ClientError
 
         with self._aws_errors("CopyObject", entry.key):
-            try:  # the original stays until `finish`, so `release` need not return it
+            try:  # the original stays until `finish`, so `release` need not restore it
                 self._copy_if(entry, key)
             except ClientError as error:
-                if code_of(error) in CHANGED:
+                if code_of(error) in CHANGED_CODES:
                     raise Conflict(f"{entry.key} was replaced meanwhile") from error
                 raise
 
@@ -132,7 +132,7 @@ class S3Home(Home):
                 self._s3.head_object(**original)  # for a store without conditional deletes
                 self._s3.delete_object(**original)
             except ClientError as error:
-                if code_of(error) not in (*CHANGED, *MISSING):  # replaced or gone: nothing to remove
+                if code_of(error) not in (*CHANGED_CODES, *MISSING_CODES):  # replaced or gone: nothing to remove
                     raise
 
     def release(self, claimed: str, key: str) -> str:
@@ -149,15 +149,15 @@ class S3Home(Home):
         return address.removeprefix(f"{self.url}/")
 
     def _copy(self, source: str, target: str) -> None:
-        origin = {"Bucket": self.bucket, "Key": self._key(source)}
-        with self._aws_errors("CopyObject", source):  # in parts, if it is too large for one call
-            self._s3.copy(origin, self.bucket, self._key(target))
+        source_object = {"Bucket": self.bucket, "Key": self._key(source)}
+        with self._aws_errors("CopyObject", source):  # copies in parts if it is too large for one call
+            self._s3.copy(source_object, self.bucket, self._key(target))
 
     def _copy_if(self, entry: Entry, target: str) -> None:
-        """Copy an object if it is still the listed one."""
-        origin = {"Bucket": self.bucket, "Key": self._key(entry.key)}
+        """Copy an object if it has not changed since it was listed."""
+        source_object = {"Bucket": self.bucket, "Key": self._key(entry.key)}
         condition = {"CopySourceIfMatch": entry.tag}
-        self._s3.copy(origin, self.bucket, self._key(target), ExtraArgs=condition)
+        self._s3.copy(source_object, self.bucket, self._key(target), ExtraArgs=condition)
 
     def upload(self, path: Path, key: str) -> None:
         with self._aws_errors("PutObject", key):
@@ -184,7 +184,7 @@ class S3Home(Home):
         try:
             yield
         except ClientError as error:
-            if code_of(error) in MISSING:
+            if code_of(error) in MISSING_CODES:
                 raise NotFound(f"{key} does not exist in the home {self.url}") from None
             raise FraudlineError(refusal(error, f"s3:{call}", what, self._grants())) from error
         except (BotoCoreError, Boto3Error) as error:

@@ -4,15 +4,14 @@ from collections.abc import Callable, Iterable
 
 from processing.contract import Contract
 
-FormerDigests = Callable[[], Iterable[str]]  # of contracts this home had before and that the present one may follow
+FormerDigests = Callable[[], Iterable[str]]  # of contracts that this home had before
 
 
 def is_bound_to(contract: Contract, digest: str, fingerprint: str | None, former: FormerDigests) -> bool:
-    """Whether a store that recorded this digest and fingerprint belongs to the contract.
+    """Whether a store that recorded this digest and fingerprint belongs to the home of a contract.
 
-    Stores of earlier versions have no fingerprint, only the digest of the contract's text. That text may have changed
-    since in ways that do not matter to a store, hence the digests of former contracts.
+    A home's contract may change in what a store does not depend on, but never in its fingerprint. Stores of earlier
+    versions have no fingerprint, or one of all entries. They are recognised by the digest of the contract's text, or of
+    one that the home had before.
     """
-    if fingerprint is not None:
-        return fingerprint == contract.fingerprint
-    return digest == contract.digest or digest in former()
+    return fingerprint == contract.fingerprint or digest == contract.digest or digest in former()

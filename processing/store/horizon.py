@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from processing.contract import Contract
-
 FEW_ROWS, FEW_IN = 100, 1_000  # up to so many rows, or one in so many, may have a wrong clock
 DAY_HOURS = 24
 
@@ -24,7 +22,7 @@ def settled_up_to(rows: Mapping[int, int], lookback: int, now: int) -> int:
     return min(*rows, now)
 
 
-def first_day(rows: Mapping[int, int], contract: Contract, now: datetime) -> int:
+def first_day(rows: Mapping[int, int], lookback_hours: int, now: datetime) -> int:
     """The first day whose transactions a refresh needs. `rows` counts the rows of each day."""
-    days = -(-contract.lookback_hours // DAY_HOURS)
+    days = -(-lookback_hours // DAY_HOURS)
     return settled_up_to(rows, days, int(now.timestamp()) // 86_400) - days - 1

@@ -17,9 +17,10 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from processing.errors import FraudlineError
+from processing.features.windows import Windows
 from processing.store.decisions import Decision, Event
 from processing.store.lookup import DecisionPage, Search
-from processing.store.refresh_data import NOT_COMPARED, Comparison, RecordedEvents, Reports, StoredTile
+from processing.store.refresh_data import NOT_COMPARED, Bucket, Comparison, RecordedEvents, Reports
 
 
 class StoreUnavailable(FraudlineError):
@@ -48,7 +49,7 @@ class StoreState(NamedTuple):
 class Ledger(Protocol):
     """Recalls what came before a decision, and records it."""
 
-    def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
+    def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
         """See `OnlineStore.recall`."""
 
     def record(self, decision: Decision) -> Decision:
@@ -74,8 +75,12 @@ class OnlineStore(ABC):
         yield self
 
     @abstractmethod
-    def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
-        """The decision recorded under the event's id, if any, and the event's state for `FeatureSet.compute`."""
+    def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
+        """The decision recorded under the event's id, if any, and the event's state for `FeatureSet.compute`.
+
+        `windows` are those of the entities in their order, by default the contract's. A model of an earlier contract
+        has others. The store has the hours that they need if the last refresh kept them.
+        """
 
     @abstractmethod
     def record(self, decision: Decision) -> Decision:
@@ -116,19 +121,19 @@ class OnlineStore(ABC):
     def refresh(
         self,
         horizon: int,
-        tiles: Iterable[Sequence[StoredTile]],
+        buckets: Iterable[Sequence[Bucket]],
         tail: Sequence[Event],
         mark: int,
         frauds: Collection[Event] = (),
         comparison: Comparison = NOT_COMPARED,
         labelled_us: int = 0,
     ) -> None:
-        """Set all tiles before the hour `horizon` while the API goes on. Tiles there that are not set are dropped.
+        """Set all buckets of the hours before `horizon` while the API goes on. Hours without a bucket are dropped.
 
-        tiles: of five minutes and of hours, for the transactions in the tables and of the decided ones that the tables lack, with all
+        buckets: counters of the transactions in the tables and of the decided ones that the tables lack, with all
             reports up to `mark`; the store adds newer reports itself
         tail: the events of the tables from the hour `horizon` on, which may not be over; each is counted once
-        frauds: the events in `tiles` and `tail` that are fraud, so that a report of one does not count it again
+        frauds: the events in `buckets` and `tail` that are fraud, so that a report of one does not count it again
         labelled_us: the time of the newest transaction in the tables with a known label; 0 if there is none
 
         The horizon may move back. Then the hours after it are counted again, from `tail` and the decisions.
@@ -160,8 +165,8 @@ class Replay(OnlineStore):
         """Count events as the API would: each id once, and none that the store has counted already."""
 
     @abstractmethod
-    def states(self, events: Sequence[Event]) -> list[list[int] | None]:
-        """The state of each event; None if its id was used before for another transaction.
+    def states(self, events: Sequence[Event], windows: Sequence[Windows] | None = None) -> list[list[int] | None]:
+        """The state of each event, as from `recall`; None if its id was used before for another transaction.
 
         Counts events that were not counted yet: a truncated file may yield more rows when it is read again.
         """

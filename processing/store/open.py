@@ -18,10 +18,13 @@ from processing.store.interface import OnlineStore, Replay, StoreUnavailable
 SQLITE, DYNAMODB = "sqlite", "dynamodb"
 STORE_KEY = "online/store.sqlite"  # in a local home
 
-Opener = Callable[[str, Contract, float, FormerDigests], OnlineStore]
+Lookback = Callable[[], int]  # the hours that models of earlier contracts need
+Opener = Callable[[str, Contract, float, FormerDigests, Lookback], OnlineStore]
 
 
-def _open_sqlite(path: str, contract: Contract, timeout: float, former: FormerDigests) -> OnlineStore:
+def _open_sqlite(
+    path: str, contract: Contract, timeout: float, former: FormerDigests, lookback: Lookback
+) -> OnlineStore:
     from processing.store.sqlite.store import SqliteStore
 
     try:
@@ -31,10 +34,12 @@ def _open_sqlite(path: str, contract: Contract, timeout: float, former: FormerDi
     return SqliteStore(Path(path), contract, timeout=timeout, former=former)
 
 
-def _open_dynamo(table: str, contract: Contract, timeout: float, former: FormerDigests) -> OnlineStore:
+def _open_dynamo(
+    table: str, contract: Contract, timeout: float, former: FormerDigests, lookback: Lookback
+) -> OnlineStore:
     from processing.store.dynamo.store import DynamoStore
 
-    return DynamoStore(table, contract, timeout=timeout, former=former)
+    return DynamoStore(table, contract, timeout=timeout, former=former, lookback_hours=lookback())
 
 
 # By the scheme of the store's address. An opener imports its store only when it is called.
@@ -54,10 +59,17 @@ def open_store(home: Home, contract: Contract, *, timeout: float = 2.0) -> Onlin
         with suppress(FraudlineError):  # without access to the runs no former contract is known
             yield from earlier_digests(home, contract)
 
+    def lookback() -> int:
+        from processing.contracts.model_contract import longest_lookback
+
+        with suppress(FraudlineError):  # without access to the models none is known to need more
+            return longest_lookback(home, contract)
+        return contract.lookback_hours
+
     scheme, target = _address(home)
     if scheme not in STORES:
         raise BadInput(f"FRAUDLINE_ONLINE_TABLE names an online store of kind {scheme!r}; known: {', '.join(STORES)}")
-    return STORES[scheme](target, contract, timeout, former)
+    return STORES[scheme](target, contract, timeout, former, lookback)
 
 
 def open_replay(home: LocalHome, contract: Contract, folder: Path) -> Replay:

@@ -25,17 +25,17 @@ class Population:
     seed: int = 7
 
     def __post_init__(self) -> None:
-        for name, least in (("customers", 1), ("terminals", 10), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise BadInput(f"{name} is {getattr(self, name)}, expected {least} or more")
+        for name, minimum in (("customers", 1), ("terminals", 10), ("seed", 0)):
+            if getattr(self, name) < minimum:
+                raise BadInput(f"{name} is {getattr(self, name)}, expected {minimum} or more")
 
     def random(self, *purpose: int) -> np.random.Generator:
-        """The stream of random numbers for one purpose, always the same."""
+        """A generator for one purpose, which gives the same numbers each time."""
         return np.random.default_rng(np.random.SeedSequence([self.seed, *purpose]))
 
 
-# The first number of a stream's purpose.
-HABITS, LEGITIMATE, TRIPS, TERMINALS, STOLEN, TESTING, TAKEOVER, FASHION = range(8)
+# The first number of a generator's purpose.
+HABITS, LEGITIMATE, TRIPS, TERMINALS, STOLEN, TESTING, TAKEOVER, TREND = range(8)
 
 
 class Habits(NamedTuple):
@@ -48,9 +48,9 @@ class Habits(NamedTuple):
     hours: Floats  # [customers, 24] cumulative share of the day's hours
     online: Floats  # log-odds of buying online
     contactless: Floats  # share of contactless at a terminal
-    shops: Ints  # [customers, k] terminals near home, the favourite first
-    sites: Ints  # [customers, k] online shops, likewise
-    price: Floats  # [terminals] what is added to the logarithm of an amount
+    shops: Ints  # [customers, k] terminals near home, favourites first
+    sites: Ints  # [customers, k] online shops, favourites first
+    price: Floats  # [terminals] added to the logarithm of an amount
 
 
 class DayRows(NamedTuple):
@@ -65,9 +65,9 @@ class DayRows(NamedTuple):
 
 
 class Episodes(NamedTuple):
-    """Episodes of several days that include today: whose, how strong (0 to 1), and another customer involved."""
+    """Episodes of several days that include a given day: subject, strength (0 to 1), and another customer involved."""
 
-    who: Ints
+    subject: Ints
     strength: Floats
     other: Ints
 
@@ -100,45 +100,45 @@ def draw_habits(population: Population) -> Habits:
 
 
 def _favourites(
-    random: np.random.Generator, popularity: Floats, many: int, homes: Floats, places: Floats | None, radius: Floats
+    random: np.random.Generator, popularity: Floats, count: int, homes: Floats, places: Floats | None, radius: Floats
 ) -> Ints:
-    """Every customer's favourite places, [customers, many]: by popularity, distance and taste."""
+    """Every customer's favourite places, [customers, count]: by popularity, distance and taste."""
     blocks = []
-    for some in np.array_split(np.arange(len(homes)), -(-len(homes) // 500)):  # bounds the memory
-        liked = popularity + random.gumbel(size=(len(some), len(popularity)))
+    for block in np.array_split(np.arange(len(homes)), -(-len(homes) // 500)):  # bounds the memory
+        appeal = popularity + random.gumbel(size=(len(block), len(popularity)))
         if places is not None:
-            away = homes[some, None, :] - places
-            liked -= np.hypot(away[..., 0], away[..., 1]) / radius[some, None]
-        blocks.append(np.argsort(-liked, axis=1)[:, :many])
+            offset = homes[block, None, :] - places
+            appeal -= np.hypot(offset[..., 0], offset[..., 1]) / radius[block, None]
+        blocks.append(np.argsort(-appeal, axis=1)[:, :count])
     return np.concatenate(blocks).astype(np.int64)
 
 
 def episodes(
-    population: Population, purpose: int, day: int, rate: float, among: int, shortest: int, longest: int
+    population: Population, purpose: int, day: int, rate: float, subjects: int, shortest: int, longest: int
 ) -> Episodes:
-    """The episodes of a kind that go on at `day`; of `among` ones, a share `rate` begin one every day."""
-    found = []
-    for began in range(day - longest + 1, day + 1):
-        random = population.random(purpose, began, 1)  # a 0 would give the stream of the day itself
-        n = random.poisson(rate * among)
-        lasts = random.integers(shortest, longest + 1, n)
-        who, strength = random.integers(0, among, n), random.random(n)
-        other, on = random.integers(0, population.customers, n), began + lasts > day
-        found.append(Episodes(who[on], strength[on], other[on]))
-    return Episodes(*map(np.concatenate, zip(*found, strict=True)))
+    """The episodes of one kind that include `day`. Each day a share `rate` of the `subjects` begins one."""
+    current = []
+    for start in range(day - longest + 1, day + 1):
+        random = population.random(purpose, start, 1)  # with 0 it would be the generator of the day itself
+        n = random.poisson(rate * subjects)
+        length = random.integers(shortest, longest + 1, n)
+        subject, strength = random.integers(0, subjects, n), random.random(n)
+        other, active = random.integers(0, population.customers, n), start + length > day
+        current.append(Episodes(subject[active], strength[active], other[active]))
+    return Episodes(*map(np.concatenate, zip(*current, strict=True)))
 
 
 def pick_terminals(random: np.random.Generator, habits: Habits, customer: Ints, online: NDArray[np.bool_]) -> Ints:
-    """A terminal that the customer likes, favourites more often; now and then any other."""
-    luck, anywhere = random.random(len(customer)) ** 2, random.random(len(customer)) < 0.04
-    who = np.where(anywhere, random.integers(0, len(habits.rate), len(customer)), customer)
-    shop: Ints = habits.shops[who, (luck * habits.shops.shape[1]).astype(np.int64)]
-    site: Ints = habits.sites[who, (luck * habits.sites.shape[1]).astype(np.int64)]
+    """A terminal for each purchase: mostly one of the customer's, favourites more often; sometimes any other."""
+    rank, anywhere = random.random(len(customer)) ** 2, random.random(len(customer)) < 0.04
+    shopper = np.where(anywhere, random.integers(0, len(habits.rate), len(customer)), customer)
+    shop: Ints = habits.shops[shopper, (rank * habits.shops.shape[1]).astype(np.int64)]
+    site: Ints = habits.sites[shopper, (rank * habits.sites.shape[1]).astype(np.int64)]
     return np.where(online, site, shop)
 
 
 def seconds_of_day(random: np.random.Generator, habits: Habits, customer: Ints) -> Ints:
-    """Seconds of the day by the customers' habits."""
+    """Random seconds of the day, at the customers' usual hours."""
     hour: Ints = (random.random(len(customer))[:, None] > habits.hours[customer]).sum(axis=1)
     return np.minimum(hour, 23) * 3600 + random.integers(0, 3600, len(customer))
 

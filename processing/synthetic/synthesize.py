@@ -2,7 +2,7 @@
 
 Customers shop near home, at their usual hours and in their usual channels. They travel, go on sprees and sometimes buy
 something expensive. Fraud overlaps with all of that: terminals that leak cards for weeks, stolen cards, tested cards,
-account takeovers. Both change slowly with the calendar, so that a model ages.
+account takeovers. Both change slowly with the calendar, so models become outdated.
 
 Everything is a function of the seed and the calendar day, not of the first day: a later month can be generated on its
 own, with the same rows as in a longer period.
@@ -57,8 +57,8 @@ def synthesize(
     if start.year < 1970 or start.toordinal() + days > date(2200, 1, 1).toordinal():
         raise BadInput(f"{days} days from {start}: expected days between 1970 and 2199")
     habits = draw_habits(population)
-    names = pa.array([f"C{code:06d}" for code in range(customers)])
-    places = pa.array([f"T{code:06d}" for code in range(terminals)])
+    customer_ids = pa.array([f"C{code:06d}" for code in range(customers)])
+    terminal_ids = pa.array([f"T{code:06d}" for code in range(terminals)])
     channels = pa.array(CHANNELS)
     tables = []
     for day in (start.toordinal() + i for i in range(days)):
@@ -69,8 +69,8 @@ def synthesize(
             "transaction_id": pa.array([f"{prefix}{i:06d}" for i in range(len(rows.customer))], pa.string()),
             "event_time": pa.array((midnight + rows.second) * 1_000_000).cast(pa.timestamp("us", "UTC")),
             "amount": rows.cents / 100.0,
-            "customer_id": names.take(pa.array(rows.customer)),
-            "terminal_id": places.take(pa.array(rows.terminal)),
+            "customer_id": customer_ids.take(pa.array(rows.customer)),
+            "terminal_id": terminal_ids.take(pa.array(rows.terminal)),
             "channel": channels.take(pa.array(rows.channel)),
             "is_fraud": rows.fraud.astype(np.int8),
         }
@@ -84,19 +84,19 @@ def write(table: pa.Table, path: str | Path) -> None:
     The file gets its name only when it is complete, since a folder may be watched. Raises BadInput.
     """
     path = Path(path)
-    kind = next((suffix for suffix in (".csv", ".csv.gz", ".parquet") if path.name.endswith(suffix)), None)
-    if kind is None:
+    suffix = next((end for end in (".csv", ".csv.gz", ".parquet") if path.name.endswith(end)), None)
+    if suffix is None:
         raise BadInput(f"cannot write {path.name!r}: its name should end in .csv, .csv.gz or .parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    if kind == ".parquet":
+    if suffix == ".parquet":
         pyarrow.parquet.write_table(table, part, **WRITE)
     else:
         for i, column in enumerate(table.schema):
             if pa.types.is_timestamp(column.type):
                 seconds = table[i].cast(pa.timestamp("s", "UTC"))
                 table = table.set_column(i, column.name, pc.strftime(seconds, "%Y-%m-%dT%H:%M:%SZ"))
-        with pa.CompressedOutputStream(part, "gzip") if kind == ".csv.gz" else pa.OSFile(str(part), "wb") as sink:
+        with pa.CompressedOutputStream(part, "gzip") if suffix == ".csv.gz" else pa.OSFile(str(part), "wb") as sink:
             pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(quoting_style="none"))
     os.replace(part, path)
 
@@ -119,10 +119,10 @@ def _legitimate_rows(population: Population, habits: Habits, day: int) -> DayRow
     rate = habits.rate * ((1.15, 0.9, 0.92, 0.98, 1.0, 1.15, 1.05)[when.weekday()])
     rate = rate * habits.weekend if when.weekday() >= 5 else rate
     payday = when.day >= 26 or when.day <= 2
-    buys = random.poisson(rate * (1.2 if payday else 0.95))
-    customer = np.repeat(np.arange(population.customers), buys)
+    purchases = random.poisson(rate * (1.2 if payday else 0.95))
+    customer = np.repeat(np.arange(population.customers), purchases)
     second = seconds_of_day(random, habits, customer)
-    # A spree: further purchases within the hour.
+    # A spree: more purchases within the hour.
     spree = np.repeat(np.arange(len(customer)), np.where(random.random(len(customer)) < 0.03, 2, 0))
     customer = np.concatenate((customer, customer[spree]))
     second = np.concatenate((second, np.minimum(second[spree] + random.integers(60, 3600, len(spree)), DAY - 1)))
@@ -133,7 +133,8 @@ def _legitimate_rows(population: Population, habits: Habits, day: int) -> DayRow
     channel = np.where(online, ONLINE, random.random(n) < habits.contactless[customer])
     base, price = np.arange(population.customers), np.zeros(population.customers)
     trips = episodes(population, TRIPS, day, 0.004, population.customers, 3, 12)
-    base[trips.who], price[trips.who] = trips.other, 0.8 * trips.strength  # who travels shops like a local, for more
+    # Travellers shop like locals, but spend more.
+    base[trips.subject], price[trips.subject] = trips.other, 0.8 * trips.strength
     terminal = pick_terminals(random, habits, base[customer], online)
     large = np.where(random.random(n) < 0.02, random.uniform(0.8, 2.2, n), 0.0)
     logarithm = habits.spend[customer] + habits.price[terminal] + price[customer] + large + (0.05 if payday else 0.0)

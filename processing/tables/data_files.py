@@ -37,8 +37,8 @@ def read_rows(
             where = home.url_of(key)
             try:
                 with reading(where), home.local_file(key) as path, pq.ParquetFile(path, **READ) as file:
-                    check_footer(file, schema, task.file.record_count)
-                    parts.append(file.read(columns=nullable.names).select(nullable.names).cast(nullable))
+                    check_footer(file, columns_in(task, table, schema), task.file.record_count)
+                    parts.append(_completed(file.read(columns=nullable.names), nullable))
             except NotFound:
                 raise Damaged(f"{where} is missing; {REPAIR}") from None
     return pa.concat_tables(parts) if parts else nullable.empty_table()
@@ -51,11 +51,33 @@ def check_footers(home: Home, table: Table | None, schema: pa.Schema, keys: Coll
         assert table is not None
         where = home.url_of(key_of(home, task.file.file_path))
         with reading(where), table.io.new_input(task.file.file_path).open() as stream:
-            check_footer(pq.ParquetFile(stream), schema, task.file.record_count)
+            check_footer(pq.ParquetFile(stream), columns_in(task, table, schema), task.file.record_count)
 
     tasks = [task for task in scan_tasks(table) if key_of(home, task.file.file_path) in keys] if keys else []
     with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
         list(pool.map(check, tasks))
+
+
+def columns_in(task: FileScanTask, table: Table | None, schema: pa.Schema) -> pa.Schema:
+    """Those columns of the schema that a data file has. It lacks the ones that were added to the table later.
+
+    The table itself says so: it counts the values of each column that a file has, not the file's footer.
+    """
+    counted = task.file.value_counts
+    if table is None or not counted:
+        return schema
+    present = {field.name for field in table.schema().fields if field.field_id in counted}
+    return pa.schema([field for field in schema if field.name in present or not field.nullable])
+
+
+def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows with the columns of the schema; null in those that they lack."""
+    has = set(rows.schema.names)
+    columns = [
+        rows.column(field.name).cast(field.type) if field.name in has else pa.nulls(len(rows), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def count_rows(table: Table | None, days: Collection[int]) -> int:

@@ -17,6 +17,7 @@ from processing.tables.catalog import REPAIR, namespace
 from processing.tables.locations import key_of, location_of
 from processing.tables.reading import reading
 from processing.tables.schemas import TIME
+from processing.tables.snapshots import definition_of
 
 BY_DAY = ("transactions", "features")
 TYPES: dict[pa.DataType, IcebergType] = {
@@ -47,10 +48,11 @@ def set_aside(home: Home, catalog: Catalog, name: str) -> None:
     catalog.rename_table((space, name), (space, f"{name}_until_{datetime.now(UTC):%Y%m%dt%H%M%S}"))
 
 
-def load_table(home: Home, catalog: Catalog, name: str, schema: pa.Schema) -> Table | None:
+def load_table(home: Home, catalog: Catalog, name: str, schema: pa.Schema, definition: str) -> Table | None:
     """A table from the catalog; None if there is none, if it is empty, or if its features are defined differently.
 
-    Raises Damaged, and BadInput if its columns are not those of the schema.
+    A table may lack columns of the schema, and have others: the contract has changed. `definition` is the digest of the
+    features' definition. Raises Damaged, and BadInput if its columns cannot be those of the contract.
     """
     try:
         with reading(f"the table {name} of the home {home.url}"):
@@ -61,15 +63,40 @@ def load_table(home: Home, catalog: Catalog, name: str, schema: pa.Schema) -> Ta
     key_of(home, table.metadata_location)
     if getattr(table.metadata, "last_sequence_number", 0) and not table.current_snapshot():
         raise Damaged(f"{table.metadata_location} does not say which snapshot of {name} is the newest; {REPAIR}")
-    columns, expected = [field.name for field in table.schema().fields], schema.names
-    if columns == expected:
+    types = {field.name: field.field_type for field in table.schema().fields}
+    if name == "features":
+        fits = list(types) == schema.names and definition_of(table) in (None, definition)
+        return table if fits else None
+    wrong = [field.name for field in schema if types.get(field.name, _addable(field)) != TYPES[field.type]]
+    if not wrong:
         return table
-    if name != "features" and table.current_snapshot():  # an empty one comes from a run that did not commit
+    if table.current_snapshot():  # an empty one comes from a run that did not commit
         raise BadInput(
-            f"the table {name} of the home {home.url} has the columns {', '.join(columns)}; the contract needs "
-            f"{', '.join(expected)}. Use the contract that the home was made with, or another home"
+            f"the table {name} of the home {home.url} has the columns {', '.join(types)}; the contract needs "
+            f"{', '.join(schema.names)}, and {', '.join(wrong)} cannot be added. Use a contract that the home had, or "
+            "another home"
         )
     return None
+
+
+def _addable(field: pa.Field) -> IcebergType | None:
+    """The type of a column that a table with rows may get, where these have no value."""
+    return TYPES[field.type] if field.nullable else None
+
+
+def stored_schema(table: Table | None, schema: pa.Schema) -> pa.Schema:
+    """The columns of the schema, and those that a table has besides, of earlier contracts."""
+    if table is None:
+        return schema
+    arrow = {iceberg: kind for kind, iceberg in TYPES.items()}
+    more = [field for field in table.schema().fields if field.name not in schema.names]
+    return pa.schema([*schema, *(pa.field(field.name, arrow[field.field_type]) for field in more)])
+
+
+def missing_columns(table: Table, schema: pa.Schema) -> dict[str, IcebergType]:
+    """The columns of the schema that a table lacks, and their types."""
+    known = {field.name for field in table.schema().fields}
+    return {field.name: TYPES[field.type] for field in schema if field.name not in known}
 
 
 def raise_if_lost(home: Home, catalog: Catalog | None, name: str) -> None:

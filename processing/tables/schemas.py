@@ -1,5 +1,7 @@
 """The Arrow schemas of a contract's rows, in the tables and during intake."""
 
+import hashlib
+
 import pyarrow as pa
 
 from processing.contract import Contract
@@ -27,6 +29,11 @@ def features_schema(contract: Contract) -> pa.Schema:
     """A row of the features table: the transaction's id, time, amount, label and keys, and its features."""
     fields = list(transaction_schema(contract))[: 4 + len(contract.key_names)]
     return pa.schema([*fields, *(pa.field(name, pa.float64()) for name in FeatureSet(contract).names)])
+
+
+def definition_digest(contract: Contract) -> str:
+    """A digest of all that the values of a contract's features depend on."""
+    return hashlib.sha256(repr(FeatureSet(contract).definition).encode()).hexdigest()[:16]
 
 
 def intake_schema(contract: Contract) -> pa.Schema:

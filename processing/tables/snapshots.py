@@ -4,7 +4,9 @@ from pyiceberg.table import FileScanTask, Table
 
 from processing.tables.reading import reading
 
-MADE_FROM = "fraudline.transactions-snapshot"  # the property of the features table
+# Properties of the features table.
+MADE_FROM = "fraudline.transactions-snapshot"
+DEFINITION = "fraudline.features-definition"
 
 
 def snapshot_id(table: Table | None) -> int | None:
@@ -17,6 +19,11 @@ def made_from(table: Table | None) -> int | None:
     """The snapshot of the transactions that a features table was last computed from."""
     snapshot = table.properties.get(MADE_FROM) if table else None
     return int(snapshot) if snapshot else None
+
+
+def definition_of(table: Table | None) -> str | None:
+    """The digest of the definition that a features table was computed by; None for one of an earlier version."""
+    return table.properties.get(DEFINITION) if table else None
 
 
 def row_counts(table: Table | None, *, labelled: bool = False) -> dict[int, int]:

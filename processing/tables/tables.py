@@ -19,10 +19,25 @@ from processing.errors import Conflict, NotFound
 from processing.storage.home import Home
 from processing.tables.catalog import catalog_errors, create_catalog, namespace, open_catalog
 from processing.tables.data_files import check_footers, count_rows, read_rows
-from processing.tables.definitions import create_table, load_table, raise_if_lost, set_aside
+from processing.tables.definitions import (
+    create_table,
+    load_table,
+    missing_columns,
+    raise_if_lost,
+    set_aside,
+    stored_schema,
+)
 from processing.tables.locations import key_of, location_of
-from processing.tables.schemas import features_schema, quarantine_schema, transaction_schema
-from processing.tables.snapshots import MADE_FROM, day_of, made_from, scan_tasks, snapshot_id
+from processing.tables.schemas import definition_digest, features_schema, quarantine_schema, transaction_schema
+from processing.tables.snapshots import (
+    DEFINITION,
+    MADE_FROM,
+    day_of,
+    definition_of,
+    made_from,
+    scan_tasks,
+    snapshot_id,
+)
 
 
 class Tables:
@@ -39,6 +54,7 @@ class Tables:
             "features": features_schema(contract),
             "quarantine": quarantine_schema(),
         }
+        self._definition = definition_digest(contract)
         self._tables: dict[str, Table] = {}
         self._checked: set[str] = set()
         try:
@@ -69,8 +85,17 @@ class Tables:
 
     @property
     def features_are_current(self) -> bool:
-        """Whether the features were computed from the present transactions. Not so after a crash between the two."""
-        return made_from(self.find("features")) == snapshot_id(self.find("transactions"))
+        """Whether the features were computed from the present transactions, and as the contract defines them.
+
+        Not so after a crash between the two, and after the contract has changed.
+        """
+        features = self.find("features")
+        up_to_date = made_from(features) == snapshot_id(self.find("transactions"))
+        return up_to_date and (features is None or definition_of(features) == self._definition)
+
+    def stored_schema(self, name: str) -> pa.Schema:
+        """The columns of a table: those of the contract, then those that only earlier contracts had."""
+        return stored_schema(self.find(name), self.schemas[name])
 
     def files_by_day(self, name: str) -> dict[int, list[str]]:
         """The keys of a table's files, by day, as of the newest commit."""
@@ -101,7 +126,7 @@ class Tables:
             if keys:
                 change.add_files([location_of(self.home, key) for key in keys])
             if made_from is not None:
-                change.set_properties({MADE_FROM: str(made_from)})
+                change.set_properties({MADE_FROM: str(made_from), DEFINITION: self._definition})
 
     def append(self, name: str, key: str) -> None:
         """Commit the rows of one more file. Raises as `replace_days` does."""
@@ -110,7 +135,9 @@ class Tables:
 
     def read(self, name: str, days: Collection[int] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of some days (None: all), or some of their columns, as of the newest commit. Raises Damaged."""
-        return read_rows(self.home, self.find(name), self.schemas[name], days, columns)
+        return read_rows(
+            self.home, self.find(name), self.stored_schema(name), days, columns or self.schemas[name].names
+        )
 
     def check_footers(self, name: str, keys: Collection[str]) -> None:
         """Check the footers of files, which no checksum covers, before reading them other than by `read`.
@@ -118,7 +145,7 @@ class Tables:
         Skips files that are not committed, and those that were checked before. Raises Damaged.
         """
         unchecked = set(keys) - self._checked
-        check_footers(self.home, self.find(name), self.schemas[name], unchecked)
+        check_footers(self.home, self.find(name), self.stored_schema(name), unchecked)
         self._checked |= unchecked
 
     def rows_read_back(self, name: str, days: Collection[int]) -> int:
@@ -135,6 +162,10 @@ class Tables:
             once = {**table.metadata.properties, TableProperties.COMMIT_NUM_RETRIES: "0"}
             table.metadata = table.metadata.model_copy(update={"properties": once})
             with catalog_errors(self.home), table.transaction() as change:
+                if missing := missing_columns(table, self.schemas[name]):
+                    with change.update_schema() as schema:
+                        for column, kind in missing.items():
+                            schema.add_column(column, kind)
                 yield change
         except (CommitFailedException, ValidationException, TableAlreadyExistsError) as error:
             raise Conflict(f"another run changed the table {name} meanwhile: {error}") from error
@@ -157,7 +188,7 @@ class Tables:
 
     def _load(self, name: str) -> Table | None:
         assert self._catalog is not None
-        return load_table(self.home, self._catalog, name, self.schemas[name])
+        return load_table(self.home, self._catalog, name, self.schemas[name], self._definition)
 
 
 def open_tables(home: Home, contract: Contract) -> Tables:

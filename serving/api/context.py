@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from processing.contract import Contract
+from processing.contracts.home_contract import former_columns
 from processing.storage.open import open_home
 from serving.api import responses
 from serving.api.decision_search import DecisionSearch
@@ -41,7 +42,7 @@ class ApiContext:
         """Decide a validated transaction with the serving model, or the given one; log and measure it."""
         began, service = time.perf_counter(), self.service
         model = (served or service.follower.current()).model
-        event, extras = to_event(transaction, service.features)
+        event, extras = to_event(transaction, self.contract, model.features)
         answer = await service.decisions.answer(DecisionRequest(event, extras, model))
         service.metrics.count_decision(answer)
         service.watch.note_decision(event.time_us)
@@ -73,7 +74,7 @@ def open_context(settings: Settings) -> ApiContext:
     return ApiContext(
         settings,
         service,
-        transaction_model(contract),
+        transaction_model(contract, former_columns(open_home(settings.home), contract)),
         DecisionSearch(contract, service.follower.registry.home.url, service.decider.search),
         KeyRing(keys, keys_file(open_home(settings.home))),
         RateLimiter(settings.requests_per_second),

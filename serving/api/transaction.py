@@ -1,5 +1,6 @@
 """One transaction as a request: the contract's columns as fields, parsed as the feature job parses them in a file."""
 
+import functools
 import math
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,9 @@ from pydantic.json_schema import WithJsonSchema
 from processing.arrays import Floats
 from processing.contract import CLOCK_SKEW, EARLIEST, Contract
 from processing.contracts.example import example_transaction
+from processing.contracts.home_contract import NO_COLUMNS, FormerColumns
 from processing.features.feature_set import FeatureSet
+from processing.features.state_plan import event_columns
 from processing.store.decisions import Event
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,12 +52,13 @@ Category = Annotated[str, Field(max_length=MAX_ID_LENGTH), AfterValidator(_strip
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
-def transaction_model(contract: Contract) -> type[BaseModel]:
+def transaction_model(contract: Contract, former: FormerColumns = NO_COLUMNS) -> type[BaseModel]:
     """The pydantic model of a transaction to score.
 
     The fields' aliases are the dataset's column names, without the label; unknown fields are refused. The attributes
     are transaction_id, time_us, amount, key_0, ..., numeric_0, ..., category_0, ... If the contract has no id
-    column, transaction_id is optional and generated.
+    column, transaction_id is optional and generated. `former` columns, which the home's contract had before, may still
+    be sent: a model of an earlier contract uses them.
     """
     fields: dict[str, Any] = {}
 
@@ -71,27 +75,39 @@ def transaction_model(contract: Contract) -> type[BaseModel]:
     add("amount", contract.amount, Annotated[Number, limit], "The amount in major units")
     for i, (column, name) in enumerate(zip(contract.key_columns, contract.key_names, strict=True)):
         add(f"key_{i}", column, Id, id_description(contract, name))
-    for i, name in enumerate(contract.numeric):
+    for i, name in enumerate((*contract.numeric, *former.numeric)):
         add(f"numeric_{i}", name, Number | None, "A number; null if unknown", default=None)
-    for i, (name, known) in enumerate(contract.categorical.items()):
+    for i, (name, known) in enumerate((contract.categorical | former.categorical).items()):
         description = f"One of {', '.join(known)}; any other value counts as unknown"
         add(f"category_{i}", name, Category | None, description, default=None)
     config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example_transaction(contract)]})
     return create_model("Transaction", __config__=config, **fields)
 
 
-def to_event(request: BaseModel, features: FeatureSet) -> tuple[Event, Floats]:
-    """A validated transaction as an event for the windows, and its other columns from `FeatureSet.encode`, [1, x]."""
-    contract, values = features.contract, request.__dict__
+def to_event(request: BaseModel, contract: Contract, features: FeatureSet) -> tuple[Event, Floats]:
+    """A validated transaction of a contract as an event for the windows, and its further columns, [1, x].
+
+    Those are from `FeatureSet.encode` of a model's features, which may be of an earlier contract.
+    """
+    values, attributes = request.__dict__, _attributes(type(request))
     event = Event(
         values.get("transaction_id") or uuid.uuid4().hex,
         values["time_us"],
         round(values["amount"] * float(contract.minor_units)),  # to the nearest, ties to even, as in a file
         tuple(values[f"key_{i}"] for i in range(len(contract.key_columns))),
+        tuple((name, values[attributes[name]]) for name in event_columns(contract)),
     )
-    columns = {name: [_or_nan(values[f"numeric_{i}"])] for i, name in enumerate(contract.numeric)}
-    columns |= {name: [values[f"category_{i}"]] for i, name in enumerate(contract.categorical)}
+    theirs = features.contract
+    columns = {name: [_or_nan(values[attributes[name]])] for name in theirs.numeric if name in attributes}
+    columns |= {name: [values[attributes[name]]] for name in theirs.categorical if name in attributes}
     return event, features.encode(columns, 1)
+
+
+@functools.lru_cache
+def _attributes(model: type[BaseModel]) -> dict[str, str]:
+    """The attribute of each further column."""
+    further = ("numeric_", "category_")
+    return {str(field.alias): name for name, field in model.model_fields.items() if name.startswith(further)}
 
 
 def id_description(contract: Contract, key_name: str) -> str:

@@ -46,7 +46,7 @@ def measure(home: LocalHome, bodies: list[bytes]) -> dict[str, float]:
     with scratch_folder("parts") as folder:
         store = open_replay(home, contract, folder)  # a copy to write to
         requests = timed("validate the request", request.model_validate_json, sent)
-        events = timed("turn it into an event", lambda value: to_event(value, features), requests)
+        events = timed("turn it into an event", lambda value: to_event(value, contract, features), requests)
         states = timed("read the store", lambda pair: store.recall(pair[0])[1], events)
         inputs = [
             (event.amount, event.time_us, state, extras) for (event, extras), state in zip(events, states, strict=True)

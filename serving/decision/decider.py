@@ -19,7 +19,7 @@ Behaviour = Literal["known", "none", "unavailable"]
 
 
 class DecisionRequest(NamedTuple):
-    """A transaction for a model to decide. `extras` is [1, x], from `FeatureSet.encode`."""
+    """A transaction for a model to decide. `extras` is [1, x], from `FeatureSet.encode` of the model's features."""
 
     event: Event
     extras: Floats
@@ -55,8 +55,8 @@ class Decider:
     def answer(self, event: Event, extras: Floats, model: LoadedModel) -> Answer:
         """Decide a transaction and record it, or recall the earlier decision.
 
-        `extras` is [1, x], from `FeatureSet.encode`. Raises Conflict if the id was used for another transaction, and
-        StoreUnavailable; in both cases nothing is recorded or counted.
+        `extras` is [1, x], from `FeatureSet.encode` of the model's features. Raises Conflict if the id was used for
+        another transaction, and StoreUnavailable; in both cases nothing is recorded or counted.
         """
         (answer,) = self.answer_all([DecisionRequest(event, extras, model)])
         if isinstance(answer, Exception):
@@ -102,7 +102,7 @@ class Decider:
         return self.store.search(search, limit, after, newer=newer) if self.store else DecisionPage([])
 
     def _answer(self, request: DecisionRequest, ledger: Ledger) -> Answer | Exception:
-        known, state = ledger.recall(request.event)
+        known, state = ledger.recall(request.event, request.model.windows)
         answer = self._attempt(request, known, state)
         if not isinstance(answer, Answer) or answer.repeated:
             return answer
@@ -122,7 +122,7 @@ class Decider:
             return error
 
     def _score(self, event: Event, extras: Floats, model: LoadedModel, state: list[int] | None) -> Decision:
-        row = self.features.compute_one(event.amount, event.time_us, state, extras)
+        row = model.features.compute_one(event.amount, event.time_us, state, extras)
         score = model.score(row)
         outcome = decide(event, score, model.threshold)
         reasons = model.reasons_for(row) if outcome == FRAUD else None

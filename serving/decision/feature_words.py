@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from processing.contract import Contract, Entity
+from processing.features.words import parse_words
 
 Words = Callable[[float], str]
 
@@ -48,7 +49,12 @@ def descriptions_of(contract: Contract) -> dict[str, Description]:
     for entity in contract.entities:
         by_name |= _behaviour(Subject(contract, entity), entity, money)
     by_name |= {name: Description(name, _number(name)) for name in contract.numeric}
-    return by_name | {name: Description(name, _category(name, values)) for name, values in contract.categorical.items()}
+    by_name |= {name: Description(name, _category(name, values)) for name, values in contract.categorical.items()}
+    for feature in contract.declared:
+        if feature.says:
+            words = parse_words(feature.says, feature.name, f"feature {feature.name!r}")
+            by_name[feature.name] = Description(feature.name, words.render)
+    return by_name
 
 
 def _behaviour(subject: Subject, entity: Entity, money: Callable[[float], str]) -> dict[str, Description]:

@@ -7,6 +7,7 @@ pins its version and the operator allows it.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from pipeline.scorer.arrays_file import COVER, SCORER_FILE, UnusableScorer, read
 from pipeline.scorer.contributions import Contributions
 from pipeline.scorer.forest import PackedScorer
 from processing.arrays import Floats
-from processing.contract import Contract
-from processing.contracts.reader import parse
+from processing.contract import LASTING, Contract
+from processing.contracts.model_contract import longest_lookback, not_computable, training_contract
 from processing.errors import FraudlineError
 from processing.features.feature_set import FeatureSet
+from processing.features.windows import Windows
 from serving.decision.reasons import Reason, Reasons
 
 Score = Callable[[Floats], Floats]
@@ -34,6 +36,7 @@ class CannotServe(FraudlineError):
 class LoadedModel:
     """A model that can serve.
 
+    contract: the one that it was trained under; features: those of that contract
     predict: from features [n, m], in the order of `features.names`, to scores [n]
     explain: from features [n, m] to their contributions [n, m] (see `pipeline.scorer.contributions`); None for a model
         that is not packed
@@ -52,6 +55,11 @@ class LoadedModel:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reasons", Reasons(self.contract, self.features.names))
+
+    @cached_property
+    def windows(self) -> list[Windows]:
+        """The windows of its entities, in the order of the home's contract."""
+        return list(self.features.windows.values())
 
     def score(self, row: Floats) -> float:
         """The probability of fraud for one row of features, [1, m] float64."""
@@ -72,11 +80,13 @@ def load_model(
     latest: Latest | None = None,
     packed_only: bool = False,
 ) -> LoadedModel:
-    """The registered model of that version, for transactions of a contract.
+    """The registered model of that version, for transactions of a home with this contract.
+
+    Its own contract is the one that it was trained under, by which its features are computed.
 
     `latest` is latest.json if the caller has read it. `packed_only` refuses joblib models.
 
-    A model is only read if its manifest fits the contract and the file has the digest in the manifest. If the version
+    A model is only read if its features can be computed and the file has the digest in the manifest. If the version
     is promoted, the manifest must have the digest in latest.json. Raises CannotServe with the mismatch, and NotFound,
     CorruptModel or Damaged as the registry does.
     """
@@ -86,16 +96,23 @@ def load_model(
 def check_loadable(published: Published, contract: Contract, *, packed_only: bool = False) -> None:
     """Raise what `load_model` would raise if the version were promoted. Call this before promoting it.
 
-    The model is loaded and scores a row. A joblib model therefore runs as code, as it will where it serves.
+    The model is loaded and scores a row. A joblib model therefore runs as code, as it will where it serves. Also raises
+    CannotServe for a model of an earlier contract that reaches further back than the online store.
     """
-    load_published(replace(published, pinned=True), contract, packed_only=packed_only)
+    model = load_published(replace(published, pinned=True), contract, packed_only=packed_only)
+    needs, kept = model.contract.lookback_hours, longest_lookback(published.home, contract)
+    if needs > kept:
+        raise CannotServe(
+            f"model {model.version} needs {needs // 24} days of history, and the online store keeps {kept // 24}: run "
+            "with a contract that has a window as long, then promote it"
+        )
 
 
 def load_published(published: Published, contract: Contract, *, packed_only: bool = False) -> LoadedModel:
     """Like `load_model`, for a version that is open already."""
-    version, manifest, features = published.version, published.manifest, FeatureSet(contract)
+    version, manifest = published.version, published.manifest
     try:
-        _check(version, manifest, features)
+        features = _features(version, manifest, contract)
         threshold = float(manifest["threshold"])
         packed = SCORER_FILE in published.files
         if not packed:
@@ -105,21 +122,22 @@ def load_published(published: Published, contract: Contract, *, packed_only: boo
     except (KeyError, TypeError, ValueError) as error:
         raise CannotServe(f"model {version}: its manifest lacks {error}, or it is invalid") from error
     predict, explain = _packed(published) if packed else (_pickled(published), None)
-    model = LoadedModel(version, threshold, contract, features, predict, manifest, explain, published.digest)
+    model = LoadedModel(version, threshold, features.contract, features, predict, manifest, explain, published.digest)
     _try_out(model)
     return model
 
 
-def _check(version: str, manifest: dict[str, Any], features: FeatureSet) -> None:
-    contract = features.contract
+def _features(version: str, manifest: dict[str, Any], contract: Contract) -> FeatureSet:
+    """The features that a model was trained on, if they can be computed for transactions of a contract."""
+    trained_under = contract
     if manifest["contract"]["digest"] != contract.digest:
-        trained_for = parse(manifest["contract"]["text"], f"the contract of model {version}")
-        if differ := contract.changes(trained_for, bound=True):
+        trained_under = training_contract(manifest, f"model {version}")
+        if why := not_computable(trained_under, contract) or _differs(trained_under, contract):
             raise CannotServe(
-                f"model {version} was trained for the contract {trained_for.name!r}; the home's contract.toml "
-                f"({contract.name!r}) differs in what features are computed from: {'; '.join(differ)}; train a model "
-                "in this home"
+                f"model {version} was trained for the contract {trained_under.name!r}, and does not fit the home's "
+                f"contract.toml ({contract.name!r}): {why}; train a model in this home"
             )
+    features = FeatureSet(trained_under)
     trained, expected = list(manifest["features"]), list(features.names)
     if trained != expected:
         differ = [f"{a!r} for {b!r}" for a, b in zip(trained, expected, strict=False) if a != b]
@@ -127,6 +145,16 @@ def _check(version: str, manifest: dict[str, Any], features: FeatureSet) -> None
         raise CannotServe(
             f"model {version} was trained on different features than this code computes: {what}; train it again"
         )
+    return features
+
+
+def _differs(theirs: Contract, ours: Contract) -> str:
+    """What a home never changes and still differs from a model's contract; "" if nothing does."""
+    if differ := ours.changes(theirs, LASTING):
+        return "; ".join(differ)
+    were, are = ([(entity.name, entity.columns) for entity in contract.entities] for contract in (theirs, ours))
+    names = [", ".join(f"{name} ({', '.join(columns)})" for name, columns in entities) for entities in (were, are)]
+    return "" if were == are else f"its entities were {names[0]}, and are {names[1]} now"
 
 
 def _check_pickle(published: Published, packed_only: bool) -> None:

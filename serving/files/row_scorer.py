@@ -48,7 +48,9 @@ class RowScorer:
         if not len(accepted):
             return
         events = events_of(accepted, self.model.contract)
-        states: Sequence[list[int] | None] = self.replay.states(events) if self.replay else [[]] * len(events)
+        states: Sequence[list[int] | None] = (
+            self.replay.states(events, self.model.windows) if self.replay else [[]] * len(events)
+        )
         conflicts = np.array([state is None for state in states])
         if conflicts.any():
             self._refuse(_id_conflicts(accepted.filter(pa.array(conflicts))))

@@ -11,7 +11,7 @@ column `history` is `partial` for it, and `complete` for all others.
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipeline.registry.registry import Registry, packed_only
 from processing.contract import Contract
+from processing.contracts.home_contract import added_columns, former_columns
 from processing.contracts.reader import of_home
 from processing.errors import BadInput, NotFound, RunFailed
 from processing.intake.files import check_file, read_file
@@ -60,7 +61,8 @@ def score_file(path: Path, home: Home, output: Path | None, version: str | None,
     """
     check_suffix(path)
     contract = of_home(home)
-    check_file(path, contract, path.name, labelled=False, remedy=REMEDY)
+    readable, optional = _with_former_columns(home, contract)
+    check_file(path, readable, path.name, labelled=False, remedy=REMEDY, optional=optional)
     target = output or sibling(path, "scored")
     if target.resolve() == path.resolve():
         raise BadInput(f"{path} would be overwritten by its own scores; choose another --output")
@@ -71,7 +73,7 @@ def score_file(path: Path, home: Home, output: Path | None, version: str | None,
         replay = _open_replay(stack, home, contract)
         if replay is not None and is_store_lost(replay.state(), model.manifest):
             raise BadInput(f"{home.url}: {LOST}")
-        source = _Source(path, contract, datetime.now(UTC))
+        source = _Source(path, readable, optional, datetime.now(UTC))
         rows = source.count(replay, progress)
         scored = stack.enter_context(OutputFile(target, SCORED))
         refused = stack.enter_context(OutputFile(sibling(target, "refused", ".csv"), REFUSED, optional=True))
@@ -93,6 +95,14 @@ def score_file(path: Path, home: Home, output: Path | None, version: str | None,
         str(refused.path) if refused.rows else None,
         scorer.truncated_at,
     )
+
+
+def _with_former_columns(home: Home, contract: Contract) -> tuple[Contract, frozenset[str]]:
+    """The contract with the further columns that a model of an earlier one may use, and those that a file may lack."""
+    former = former_columns(home, contract)
+    numeric, categorical = (*contract.numeric, *former.numeric), contract.categorical | former.categorical
+    optional = added_columns(home, contract) | set(former.numeric) | set(former.categorical)
+    return replace(contract, numeric=numeric, categorical=categorical), optional
 
 
 def _load_model(home: Home, contract: Contract, version: str | None) -> LoadedModel:
@@ -125,10 +135,12 @@ class _Source:
 
     path: Path
     contract: Contract
+    optional: frozenset[str]
     now: datetime
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        for batch in read_file(self.path, self.contract, self.path.name, self.now, labelled=False):
+        batches = read_file(self.path, self.contract, self.path.name, self.now, labelled=False, optional=self.optional)
+        for batch in batches:
             yield from (batch.slice(start, CHUNK) for start in range(0, len(batch), CHUNK))
 
     def count(self, replay: Replay | None, progress: Progress) -> int:

@@ -1,4 +1,4 @@
-"""The days to learn from and to judge on: as labels come in early, late, in part, and with gaps."""
+"""The train and test days: with labels that are early, late, incomplete or missing for whole days."""
 
 import re
 from collections.abc import Mapping
@@ -26,13 +26,13 @@ def up_to_the_newest_label(labelled: Mapping[int, int]) -> tuple[range, range]:
 
 
 def counts(days: int) -> st.SearchStrategy[Counts]:
-    """Rows by day, of so many days at most, some of which have none."""
-    of_a_day = st.one_of(st.just(0), st.integers(100, 1_000))
-    made = st.lists(of_a_day, min_size=6, max_size=days)
-    return made.map(lambda rows: {FIRST + i: count for i, count in enumerate(rows) if count})
+    """Numbers of rows by day, for at most so many days, some of them without rows."""
+    rows_of_a_day = st.one_of(st.just(0), st.integers(100, 1_000))
+    daily = st.lists(rows_of_a_day, min_size=6, max_size=days)
+    return daily.map(lambda rows: {FIRST + i: count for i, count in enumerate(rows) if count})
 
 
-def learnable(labelled: Counts) -> bool:
+def is_trainable(labelled: Counts) -> bool:
     if not labelled:
         return False
     train, _ = up_to_the_newest_label(labelled)
@@ -40,16 +40,16 @@ def learnable(labelled: Counts) -> bool:
 
 
 @given(counts(40))
-def test_complete_labels_count_to_the_last(rows: Counts) -> None:
-    assume(learnable(rows))
+def test_complete_labels_count_up_to_the_last_day(rows: Counts) -> None:
+    assume(is_trainable(rows))
     split = split_days(rows, rows, CONTRACT)
     assert (split.train, split.test) == up_to_the_newest_label(rows)
     assert not split.unsettled
 
 
 @given(counts(40), st.integers(1, 10), st.data())
-def test_steady_labels_of_some_rows_count_as_complete_ones_do(rows: Counts, tenths: int, data: st.DataObject) -> None:
-    assume(learnable(rows))
+def test_a_constant_share_of_labels_counts_like_complete_labels(rows: Counts, tenths: int, data: st.DataObject) -> None:
+    assume(is_trainable(rows))
     share, labelled = tenths / 10, {}
     for day, count in rows.items():
         deviation = (count * share * (1 - share)) ** 0.5
@@ -59,10 +59,10 @@ def test_steady_labels_of_some_rows_count_as_complete_ones_do(rows: Counts, tent
 
 
 @given(counts(30), st.lists(st.tuples(st.integers(20, 1_000), st.integers(0, 5)), max_size=60), st.booleans())
-def test_early_reports_move_nothing(rows: Counts, later: list[tuple[int, int]], in_part: bool) -> None:
-    """On many days, of few rows or none each: what comes after the labelled days is waited for."""
-    assume(learnable(rows))
-    labelled = {day: -(-count // 2) if in_part else count for day, count in rows.items()}
+def test_early_reports_change_neither_set(rows: Counts, later: list[tuple[int, int]], partly: bool) -> None:
+    """Days with few labels, or none, after the labelled days are not settled yet."""
+    assume(is_trainable(rows))
+    labelled = {day: -(-count // 2) if partly else count for day, count in rows.items()}
     before = split_days(labelled, rows, CONTRACT)
     early = {}
     for day, (count, percent) in enumerate(later, max(rows) + 1):
@@ -73,7 +73,7 @@ def test_early_reports_move_nothing(rows: Counts, later: list[tuple[int, int]], 
     assert list(split.unsettled) == (list(range(min(early), max(early) + 1)) if early else [])
 
 
-def test_one_early_report_thirty_days_ahead_leaves_the_test_days_and_is_said() -> None:
+def test_one_early_report_thirty_days_ahead_keeps_the_test_days_and_is_reported_as_unsettled() -> None:
     rows = {FIRST + i: 40 for i in range(60)}
     labelled = {day: 40 for day in rows if day < FIRST + 30} | {FIRST + 59: 1}
     assert split_days(labelled, rows, CONTRACT).dates() == {
@@ -83,14 +83,14 @@ def test_one_early_report_thirty_days_ahead_leaves_the_test_days_and_is_said() -
     }
 
 
-def test_a_lone_labelled_row_after_a_gap_is_no_test_set() -> None:
+def test_a_single_labelled_row_after_a_gap_is_not_a_test_set() -> None:
     rows = {FIRST + i: 40 for i in range(30)} | {FIRST + 59: 1}
     split = split_days(rows, rows, CONTRACT)
     assert split.test == range(FIRST + 27, FIRST + 30)
     assert split.unsettled == range(FIRST + 59, FIRST + 60)
 
 
-def test_labels_that_come_in_little_by_little_count_from_nine_of_ten() -> None:
+def test_a_day_is_settled_once_nine_tenths_of_its_usual_labels_are_there() -> None:
     rows = {FIRST + i: 1_000 for i in range(36)}
     labelled = dict.fromkeys(rows, 1000) | {FIRST + 30 + i: each for i, each in enumerate((950, 900, 899, 500, 3, 0))}
     split = split_days(labelled, rows, CONTRACT)
@@ -98,12 +98,12 @@ def test_labels_that_come_in_little_by_little_count_from_nine_of_ten() -> None:
     assert split.unsettled == range(FIRST + 32, FIRST + 35)
 
 
-def test_nothing_labelled_is_told() -> None:
+def test_the_error_without_labels_says_to_add_labelled_files() -> None:
     with pytest.raises(BadInput, match=r"at least 6 days .*there is no labelled row\. Add files with labels"):
         split_days({FIRST: 0}, {FIRST: 10}, CONTRACT)
 
 
-def test_too_few_days_are_told_with_the_labels_that_do_not_count() -> None:
+def test_the_error_for_too_few_days_names_the_days_with_too_few_labels() -> None:
     rows = {FIRST + i: 40 for i in range(9)}
     labelled = {day: 40 for day in rows if day < FIRST + 5} | {FIRST + 8: 1}
     with pytest.raises(
@@ -112,15 +112,15 @@ def test_too_few_days_are_told_with_the_labels_that_do_not_count() -> None:
         split_days(labelled, rows, CONTRACT)
 
 
-def test_days_to_train_on_need_labels_too() -> None:
-    """A lone row of years ago makes a long time, and nothing to learn from."""
+def test_train_days_need_labels_too() -> None:
+    """A single row from years ago makes the history long, but gives nothing to train on."""
     rows = {FIRST - 2_000: 1} | {FIRST + i: 40 for i in range(5)}
     with pytest.raises(BadInput, match=r"and none from 2026-02-21 to 2026-02-28 to train on"):
         split_days(rows, rows, CONTRACT)
 
 
 @given(counts(12), st.integers(2, 9), st.integers(0, 4))
-def test_what_is_said_about_too_little_history_helps(rows: Counts, test_days: int, delay: int) -> None:
+def test_the_advice_for_too_little_history_works(rows: Counts, test_days: int, delay: int) -> None:
     contract = replace(CONTRACT, test_days=test_days, label_delay_days=delay)
     try:
         split_days(rows, rows, contract)
@@ -133,14 +133,14 @@ def test_what_is_said_about_too_little_history_helps(rows: Counts, test_days: in
                 split_days(rows, rows, replace(contract, test_days=fewer))
 
 
-def test_as_many_days_to_train_on_as_to_test_on_are_advised() -> None:
-    rows = {FIRST + i: 40 for i in range(9)}  # of which two are the delay
+def test_the_advice_leaves_as_many_days_to_train_on_as_to_test_on() -> None:
+    rows = {FIRST + i: 40 for i in range(9)}  # two of them are the delay
     with pytest.raises(BadInput, match=r"set split\.test_days to 3 in a copy"):
         split_days(rows, rows, replace(CONTRACT, test_days=7))
 
 
 @given(st.dictionaries(st.integers(FIRST, FIRST + 50), st.tuples(st.integers(0, 60), st.integers(1, 60)), max_size=50))
-def test_whatever_is_labelled_the_sets_are_apart_and_hold_labels(days: dict[int, tuple[int, int]]) -> None:
+def test_for_any_labels_the_sets_are_separate_and_contain_labels(days: dict[int, tuple[int, int]]) -> None:
     rows = {day: more + count for day, (count, more) in days.items()}
     labelled = {day: count for day, (count, _) in days.items()}
     try:

@@ -1,4 +1,4 @@
-"""Errors that nobody expected are told by type and place: what they say may be somebody's card number."""
+"""Unexpected errors are reported by type and place only: their text may contain a card number."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from serving.logs import configure
 CARD = "4111111111111111"
 
 
-def raised(*, chained: bool) -> Exception:
+def raised_error(*, chained: bool) -> Exception:
     try:
         try:
             int(f"{CARD}x")
@@ -27,8 +27,8 @@ def raised(*, chained: bool) -> Exception:
 
 
 @pytest.mark.parametrize("chained", [False, True])
-def test_type_and_place_are_told_and_no_value(chained: bool) -> None:
-    error = raised(chained=chained)
+def test_an_error_is_summarised_by_type_and_place_without_values(chained: bool) -> None:
+    error = raised_error(chained=chained)
     assert error_summary(error).startswith(
         f"{'KeyError' if chained else 'ValueError'} at tests/processing/test_tracebacks.py:"
     )
@@ -36,23 +36,23 @@ def test_type_and_place_are_told_and_no_value(chained: bool) -> None:
     assert CARD not in error_summary(error) + trace
     assert trace.count("Traceback (most recent call last):") == 1 + chained
     assert "ValueError at tests/processing/test_tracebacks.py:" in trace
-    assert "in raised" in trace
+    assert "in raised_error" in trace
 
 
-def test_our_own_errors_say_what_they_say() -> None:
+def test_the_projects_own_errors_keep_their_text() -> None:
     assert error_summary(BadInput("march.csv has no column 'amount'")) == "march.csv has no column 'amount'"
 
 
-def test_the_log_of_the_api_tells_no_value_either(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_api_log_contains_no_values(capsys: pytest.CaptureFixture[str]) -> None:
     configure()
     try:
-        structlog.get_logger().error("request_failed", exc_info=raised(chained=True))
+        structlog.get_logger().error("request_failed", exc_info=raised_error(chained=True))
     finally:
         structlog.reset_defaults()
-    said, ends = "", time.monotonic() + 30
-    while not said and time.monotonic() < ends:  # it is written by a thread
+    output, ends = "", time.monotonic() + 30
+    while not output and time.monotonic() < ends:  # a thread writes it
         time.sleep(0.01)
-        said = capsys.readouterr().out
-    line = json.loads(said)
+        output = capsys.readouterr().out
+    line = json.loads(output)
     assert "KeyError at tests/processing/test_tracebacks.py:" in line["exception"]
     assert CARD not in json.dumps(line)

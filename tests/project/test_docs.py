@@ -208,8 +208,8 @@ def test_cheap_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monk
         for words in block:
             if "--secret" in words:
                 continue
-            done = CliRunner().invoke(app, words[1:])
-            assert done.exit_code == 0, f"{' '.join(words)}: {done.output}"
+            result = CliRunner().invoke(app, words[1:])
+            assert result.exit_code == 0, f"{' '.join(words)}: {result.output}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -219,8 +219,8 @@ def test_commands_print_the_output_that_the_page_shows(page: Path, monkeypatch: 
     for language, lines in blocks(page):
         if language == "console":
             words = shlex.split(lines[0].removeprefix("$ "))
-            done = CliRunner().invoke(app, words[1:])
-            printed = [line.rstrip() for line in done.output.splitlines()]
+            result = CliRunner().invoke(app, words[1:])
+            printed = [line.rstrip() for line in result.output.splitlines()]
             assert lines[1:] == printed, f"{page.name} shows a different output of {' '.join(words)}"
 
 

@@ -61,7 +61,7 @@ def test_the_image_has_the_locked_versions_with_their_hashes() -> None:
     assert {name: everything[name] for name in image} == image
 
 
-def test_the_image_has_exactly_what_its_dependency_group_needs() -> None:
+def test_the_image_has_exactly_the_packages_its_dependency_group_needs() -> None:
     import tomllib
 
     group = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["serving"]
@@ -110,8 +110,8 @@ from pipeline.scorer.compiled import Shipped
 import joblib, sklearn, matplotlib.figure, boto3
 assert "yaml" in absent and "typer" in absent
 """
-    done = subprocess.run([sys.executable, "-c", program, ",".join(image)], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run([sys.executable, "-c", program, ",".join(image)], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_base_is_pinned_by_digest_and_the_last_stage_installs_nothing() -> None:
@@ -130,8 +130,8 @@ def test_jobs_keep_root_and_the_api_drops_it() -> None:
     assert os.access(script, os.X_OK)
     if os.geteuid() != 0:
         pytest.skip("only root can give root up")
-    done = subprocess.run([script, "sh", "-c", "id -u; id -G"], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["10001", "10001"]
+    result = subprocess.run([script, "sh", "-c", "id -u; id -G"], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["10001", "10001"]
     own = subprocess.run(
         # The script is passed as text, since another user may not be able to read the folder of the tests.
         ["setpriv", "--reuid=65534", "--clear-groups", "sh", "-c", script.read_text(), str(script), "id", "-u"],
@@ -162,7 +162,7 @@ def test_an_image_names_the_code_revision_it_was_built_from(monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_compiled_code_is_found_on_a_read_only_file_system(tmp_path: Path) -> None:
+def test_compiled_code_is_loaded_on_a_read_only_file_system(tmp_path: Path) -> None:
     """As in the image: code is compiled once, then loaded by a process that cannot write files."""
     environment = {
         "PATH": os.environ["PATH"],
@@ -191,10 +191,10 @@ from pipeline.scorer.forest import compiled_walk
 print(*(sum(compiled().stats.cache_hits.values()) for compiled in (compiled_walk, compiled_contributions)))
 """
 
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    assert (done.stdout, done.stderr) == ("1 1\n", "")
+    assert (result.stdout, result.stderr) == ("1 1\n", "")
     assert sorted((path.name, path.stat().st_mtime_ns) for path in cache.iterdir()) == before
 
 
@@ -228,7 +228,7 @@ def not_ignored(ignore: str, paths: Sequence[str]) -> set[str]:
         ("a/*.md\n/c\n# x.py", {"a/x.py", "a/b/x.py", "x.py"}),
     ],
 )
-def test_ignoring_follows_dockers_rules(ignore: str, remaining: set[str]) -> None:
+def test_ignore_patterns_follow_dockers_rules(ignore: str, remaining: set[str]) -> None:
     assert not_ignored(ignore, ["a/x.py", "a/b/x.py", "a/y.md", "x.py", "c"]) == remaining
 
 
@@ -252,7 +252,7 @@ def needed_at_import(path: str) -> set[str]:
     return names
 
 
-def test_the_image_leaves_out_exactly_what_it_could_not_import() -> None:
+def test_the_image_excludes_exactly_the_modules_it_could_not_import() -> None:
     modules = {path for path in sources() if path.endswith(".py") and path.split("/")[0] in PACKAGES}
     names = {path: path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in modules}
     unfit = {path for path in modules if {name.split(".")[0] for name in needed_at_import(path)} & NOT_IN_IMAGE}
@@ -276,8 +276,8 @@ def test_every_command_can_be_imported_from_the_files_of_the_image(tmp_path: Pat
     program += "; import serving.files.__main__, serving.app, pipeline.steps.train, pipeline.steps.evaluate"
     program += "; print(pipeline.command.main.__file__)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-P", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(tmp_path / "pipeline/command/main.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(tmp_path / "pipeline/command/main.py")

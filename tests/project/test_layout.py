@@ -36,18 +36,18 @@ def roots(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names)
 
 
-def test_code_is_in_the_folders_of_the_design_alone() -> None:
+def test_code_is_only_in_the_folders_of_the_design() -> None:
     listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert {name.split("/")[0] for name in listed.stdout.split()} <= set(FOLDERS)
 
 
 @pytest.mark.parametrize("path", modules("processing"), ids=str)
-def test_what_the_glue_job_ships_needs_no_more_than_glue_has(path: Path) -> None:
+def test_the_glue_package_imports_only_what_glue_provides(path: Path) -> None:
     assert roots(path) <= GLUE | ON_A_LAPTOP.get(path, set())
 
 
 @pytest.mark.parametrize("path", modules("serving"), ids=str)
-def test_serving_imports_of_the_pipeline_the_registry_the_packed_scorer_and_the_keys_alone(path: Path) -> None:
+def test_serving_imports_only_the_registry_the_packed_scorer_and_the_keys_from_the_pipeline(path: Path) -> None:
     assert {name for name in imports(path) if name.startswith("pipeline")} <= {
         "pipeline.registry.registry",
         "pipeline.estimators.joblib_file",
@@ -61,7 +61,7 @@ def test_serving_imports_of_the_pipeline_the_registry_the_packed_scorer_and_the_
     assert not roots(path) & {"sagemaker", "pyspark", "pandas", "aws_cdk", "pyiceberg"}
 
 
-def test_the_packed_scorer_needs_no_more_than_numpy_and_numba() -> None:
+def test_the_packed_scorer_needs_only_numpy_and_numba() -> None:
     modules = [Path(f"pipeline/scorer/{name}.py") for name in ("forest", "arrays_file", "machine_code")]
     imported = {name for path in modules for name in imports(path)}
     assert {name for path in modules for name in roots(path)} == {"numpy", "numba", "pipeline", "processing"}
@@ -74,7 +74,7 @@ def test_the_packed_scorer_needs_no_more_than_numpy_and_numba() -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in modules("triggers") if p.name != "watch.py"], ids=str)
-def test_lambda_code_needs_powertools_and_the_registry_alone(path: Path) -> None:
+def test_lambda_code_needs_only_powertools_and_the_registry(path: Path) -> None:
     assert roots(path) - {"processing"} <= LAMBDA
     ours = {name for name in imports(path) if name.split(".")[0] in ("pipeline", "processing")}
     assert ours <= {
@@ -89,7 +89,7 @@ def test_lambda_code_needs_powertools_and_the_registry_alone(path: Path) -> None
     }
 
 
-def test_the_diagram_shows_the_imports_of_today_and_neither_a_cycle_nor_an_arrow_up() -> None:
+def test_the_diagram_is_current_and_has_no_cycle_and_no_upward_arrow() -> None:
     imports = import_diagram.imports_of_parts()
     assert import_diagram.faults(imports) == []
     assert import_diagram.drawn_in(import_diagram.PAGE) == [import_diagram.mermaid(imports)], "run `make diagram`"
@@ -109,7 +109,7 @@ def test_the_diagram_shows_the_imports_of_today_and_neither_a_cycle_nor_an_arrow
         ),
     ],
 )
-def test_a_cycle_or_an_import_of_an_upper_layer_is_found(imports: set[tuple[str, str]], fault: str) -> None:
+def test_a_cycle_or_an_import_of_an_upper_layer_is_detected(imports: set[tuple[str, str]], fault: str) -> None:
     assert fault in import_diagram.faults(imports)
 
 
@@ -132,7 +132,7 @@ print(*sorted({{name.split(".")[0] for name in sys.modules}}))
     ],
 )
 def test_importing_stays_cheap(module: str, unwanted: set[str]) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", LOADED.format(module=module)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert not set(done.stdout.split()) & unwanted
+    assert not set(result.stdout.split()) & unwanted

@@ -52,7 +52,7 @@ def run(path: Path) -> tuple[str, int]:
 @pytest.mark.notebooks
 @pytest.mark.spark
 @pytest.mark.slow
-def test_the_notebooks_run_and_end_with_another_model_and_a_rollback(home: Path) -> None:
+def test_the_notebooks_run_and_end_with_a_new_model_and_a_rollback(home: Path) -> None:
     exploration, charts = run(NOTEBOOKS[0])
     assert "label delay of 3 days" in exploration
     assert charts == 2
@@ -81,7 +81,7 @@ def test_a_notebook_is_committed_without_outputs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_what_a_notebook_uses_of_our_modules_exists(path: Path) -> None:
+def test_everything_a_notebook_uses_of_our_modules_exists(path: Path) -> None:
     code = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     tree, modules = ast.parse("\n".join(code)), dict[str, object]()
     for node in ast.walk(tree):

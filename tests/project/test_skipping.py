@@ -36,8 +36,8 @@ def browser_tests(folder: Path, **variables: str) -> tuple[int, list[str]]:
     environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "200"} | variables
     command = [sys.executable, "-m", "pytest", "-p", "conftest", "-c", str(ROOT / "pyproject.toml")]
     command += ["--rootdir", str(folder), "-p", "no:cacheprovider", str(folder)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    return done.returncode, done.stdout.splitlines()[-3:]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return result.returncode, result.stdout.splitlines()[-3:]
 
 
 def test_the_last_lines_report_skipped_tests(tmp_path: Path) -> None:

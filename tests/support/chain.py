@@ -27,7 +27,7 @@ from processing.storage.home import Home
 from processing.storage.open import open_home
 from processing.synthetic.synthesize import synthesize, write
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 CONTRACT = parse(
     load("transactions")
@@ -40,13 +40,13 @@ FIRST_DAY = date(2026, 3, 1)
 RUN_SECONDS = 300.0
 
 
-def until(found: Callable[[], Found | None], seconds: float, what: str) -> Found:
+def until(poll: Callable[[], Result | None], seconds: float, what: str) -> Result:
     """Call a function until it returns something; fails after that many seconds."""
     ends = time.monotonic() + seconds
     while True:
-        value = found()
-        if value:
-            return value
+        result = poll()
+        if result:
+            return result
         assert time.monotonic() < ends, f"{what}: not within {seconds:.0f} s"
         time.sleep(0.2)
 
@@ -72,18 +72,18 @@ class Chain:
 
     def executions(self) -> list[dict[str, Any]]:
         """The executions of the pipeline, newest first."""
-        answer = client("sagemaker").list_pipeline_executions(PipelineName=self.outputs["PipelineName"])
-        found: list[dict[str, Any]] = answer["PipelineExecutionSummaries"]
-        return found
+        response = client("sagemaker").list_pipeline_executions(PipelineName=self.outputs["PipelineName"])
+        executions: list[dict[str, Any]] = response["PipelineExecutionSummaries"]
+        return executions
 
     def next_run(self, before: int) -> dict[str, Any]:
-        """Wait for the end of the run after the first `before` ones; returns what DescribePipelineExecution does."""
+        """Wait for the end of the run after the first `before` ones; returns its description."""
 
         def ended() -> dict[str, Any] | None:
-            found = self.executions()
-            if len(found) <= before or found[0]["PipelineExecutionStatus"] == "Executing":
+            executions = self.executions()
+            if len(executions) <= before or executions[0]["PipelineExecutionStatus"] == "Executing":
                 return None
-            arn = found[0]["PipelineExecutionArn"]
+            arn = executions[0]["PipelineExecutionArn"]
             described: dict[str, Any] = client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=arn)
             return described
 
@@ -98,7 +98,7 @@ class Chain:
         """The model packages, oldest first, each as DescribeModelPackage returns it."""
         sagemaker, group = client("sagemaker"), self.outputs["ModelPackageGroup"]
         listed = sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"]
-        arns = sorted((found["ModelPackageArn"] for found in listed), key=lambda arn: int(arn.rpartition("/")[2]))
+        arns = sorted((package["ModelPackageArn"] for package in listed), key=lambda arn: int(arn.rpartition("/")[2]))
         return [sagemaker.describe_model_package(ModelPackageName=arn) for arn in arns]
 
     def newest_package(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Chain:
         return self.packages()[-1]
 
     def archived(self) -> list[str]:
-        """The names of the files that were taken in."""
+        """The names of the files that were archived."""
         return [entry.key.rpartition("/")[2] for entry in self.home.entries("archive/")]
 
     def quiet(self, reaction: str) -> bool:
@@ -142,12 +142,12 @@ class Chain:
     def dead(self, reaction: str) -> list[dict[str, Any]]:
         """The bodies of the messages in a reaction's dead-letter queue."""
         sqs, url = client("sqs"), self.outputs[f"{reaction}DeadUrl"]
-        found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0).get("Messages", [])
-        return [json.loads(message["Body"]) for message in found]
+        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0).get("Messages", [])
+        return [json.loads(message["Body"]) for message in messages]
 
     @contextmanager
     def serving(self) -> Iterator["ApiClient"]:
-        """Start the API as ECS does, and give a client with a key of its own.
+        """Start the API as ECS does, and yield a client with its own key.
 
         The environment is the task definition's, the execution role fetches the secret, and the process has the task
         role's credentials.
@@ -162,12 +162,12 @@ class Chain:
         keys = starter.get_secret_value(SecretId=secret)["SecretString"]
         answer = client("ecs").describe_task_definition(taskDefinition=self.outputs["TaskDefinition"])
         [container] = answer["taskDefinition"]["containerDefinitions"]
-        given = {each["name"]: each["value"] for each in container["environment"]}
+        variables = {each["name"]: each["value"] for each in container["environment"]}
         port = free_port()
-        given |= {"FRAUDLINE_PORT": str(port), "FRAUDLINE_STORE_TIMEOUT_SECONDS": "20", "FRAUDLINE_API_KEYS": keys}
-        given["FRAUDLINE_HOST"] = "127.0.0.1"  # the tests stay on this machine
+        variables |= {"FRAUDLINE_PORT": str(port), "FRAUDLINE_STORE_TIMEOUT_SECONDS": "20", "FRAUDLINE_API_KEYS": keys}
+        variables["FRAUDLINE_HOST"] = "127.0.0.1"  # the tests stay on this machine
         with (self.deployment.folder / "api.log").open("ab") as log:
-            environment = {**self.deployment.role("ApiTaskRole"), **given}
+            environment = {**self.deployment.role("ApiTaskRole"), **variables}
             process = subprocess.Popen([sys.executable, "-m", "serving"], env=environment, stdout=log, stderr=log)
             try:
                 api = ApiClient(f"http://127.0.0.1:{port}", token)
@@ -197,9 +197,9 @@ class ApiClient:
         except OSError:
             return False
 
-    def ask(self, path: str, sent: Any = None) -> tuple[int, Any]:
+    def ask(self, path: str, document: Any = None) -> tuple[int, Any]:
         """Send a request; returns status and body."""
-        body = None if sent is None else json.dumps(sent).encode()
+        body = None if document is None else json.dumps(document).encode()
         headers = {"content-type": "application/json", "authorization": f"Bearer {self.token}"}
         request = urllib.request.Request(self.url + path, body, headers)
         try:

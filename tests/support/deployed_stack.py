@@ -93,10 +93,10 @@ def deployed_stack(folder: Path) -> Iterator[DeployedStack]:
 
 def synthesize(folder: Path) -> Path:
     """Synthesize the assembly, as `fraudline deploy` does."""
-    given = {"CDK_DEFAULT_ACCOUNT": ACCOUNT, "CDK_DEFAULT_REGION": REGION}
-    given |= {"FRAUDLINE_ZONES": f"{REGION}a,{REGION}b"}
-    given |= {"FRAUDLINE_EVENT_SOURCES": SOURCE, "FRAUDLINE_SETTLE_SECONDS": "2", **cdk.node_environment()}
-    with patch.dict(os.environ, given):
+    variables = {"CDK_DEFAULT_ACCOUNT": ACCOUNT, "CDK_DEFAULT_REGION": REGION}
+    variables |= {"FRAUDLINE_ZONES": f"{REGION}a,{REGION}b"}
+    variables |= {"FRAUDLINE_EVENT_SOURCES": SOURCE, "FRAUDLINE_SETTLE_SECONDS": "2", **cdk.node_environment()}
+    with patch.dict(os.environ, variables):
         from pipeline.infrastructure.cdk_app import deployment_from_environment
         from pipeline.infrastructure.stack import make_app
 
@@ -112,35 +112,38 @@ def fit_to_emulator(path: Path) -> Counter[str]:
     """
     template: dict[str, Any] = json.loads(path.read_text())
     resources = template["Resources"]
-    removed = {name: found for name, found in resources.items() if found["Type"] in DROPPED}
-    [pipeline] = [found["Properties"] for found in removed.values() if found["Type"] == "AWS::SageMaker::Pipeline"]
+    removed = {name: resource for name, resource in resources.items() if resource["Type"] in DROPPED}
+    [pipeline] = [
+        resource["Properties"] for resource in removed.values() if resource["Type"] == "AWS::SageMaker::Pipeline"
+    ]
     definition = pipeline["PipelineDefinition"]["PipelineDefinitionBody"]
     template["Outputs"] |= {"Definition": {"Value": definition}, "DefinitionRole": {"Value": pipeline["RoleArn"]}}
     for name in removed:
         del resources[name]
-    for found in resources.values():
-        needed = found.pop("DependsOn", [])
-        kept = [name for name in ([needed] if isinstance(needed, str) else needed) if name not in removed]
-        if kept:
-            found["DependsOn"] = kept
-        if found["Type"] == "AWS::IAM::Role":
-            trusted = found["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    for resource in resources.values():
+        needed = resource.pop("DependsOn", [])
+        dependencies = [name for name in ([needed] if isinstance(needed, str) else needed) if name not in removed]
+        if dependencies:
+            resource["DependsOn"] = dependencies
+        if resource["Type"] == "AWS::IAM::Role":
+            trusted = resource["Properties"]["AssumeRolePolicyDocument"]["Statement"]
             root = {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
             trusted.append({"Effect": "Allow", "Principal": root, "Action": "sts:AssumeRole"})
-        if found["Type"] == "AWS::IAM::Policy":
-            for statement in found["Properties"]["PolicyDocument"]["Statement"]:
+        if resource["Type"] == "AWS::IAM::Policy":
+            for statement in resource["Properties"]["PolicyDocument"]["Statement"]:
                 _as_tables(statement)
                 _inert(statement)
-    [service] = [found for found in resources.values() if found["Type"] == "AWS::ECS::Service"]
+    [service] = [resource for resource in resources.values() if resource["Type"] == "AWS::ECS::Service"]
     service["Properties"]["DesiredCount"] = _with_tasks(service["Properties"]["DesiredCount"])
-    [network] = [name for name, found in resources.items() if found["Type"] == "AWS::EC2::VPC"]
+    [network] = [name for name, resource in resources.items() if resource["Type"] == "AWS::EC2::VPC"]
     cidr = resources[network]["Properties"]["CidrBlock"]
     text = json.dumps(template).replace(json.dumps({"Fn::GetAtt": [network, "CidrBlock"]}), json.dumps(cidr))
-    for name, found in resources.items():
-        if found["Type"] == "AWS::SecretsManager::Secret":  # a reference to one is its ARN; the emulator gives its name
+    for name, resource in resources.items():
+        if resource["Type"] == "AWS::SecretsManager::Secret":
+            # A reference to a secret is its ARN, but the emulator returns its name.
             text = text.replace(json.dumps({"Ref": name}), json.dumps({"Fn::GetAtt": [name, "Arn"]}))
     path.write_text(text)
-    return Counter(found["Type"] for found in removed.values())
+    return Counter(resource["Type"] for resource in removed.values())
 
 
 def _with_tasks(count: Any) -> Any:

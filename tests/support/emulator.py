@@ -55,7 +55,7 @@ class Emulator:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": os.devnull,  # not the account of whoever runs the tests
+            "AWS_CONFIG_FILE": os.devnull,  # not the account of the person who runs the tests
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 

@@ -1,4 +1,4 @@
-"""The feature job's part in the online store without Spark, for many small cases: what `store.refresh` does."""
+"""What the feature job does to the online store, without Spark, for many small cases."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -12,9 +12,9 @@ Labels = Mapping[Event, int | None]
 
 
 def with_reports(rows: Labels, reports: Reports) -> dict[Event, int | None]:
-    """The data's labels after the job has taken in what was reported of these very transactions."""
-    told = {report.event: int(report.is_fraud) for report in reports.newest.values()}
-    return {event: told.get(event, label) for event, label in rows.items()}
+    """The labels of the data, including reports about exactly these transactions."""
+    reported = {report.event: int(report.is_fraud) for report in reports.newest.values()}
+    return {event: reported.get(event, label) for event, label in rows.items()}
 
 
 def bring_up_to_date(
@@ -27,7 +27,7 @@ def bring_up_to_date(
     meanwhile: Callable[[], None] = lambda: None,
     between: Callable[[int], None] = lambda batch: None,
 ) -> None:
-    """A run over `rows`, all of the data, which read `reports` (by default those there are).
+    """A run over `rows`, all of the data, which read `reports` (by default all).
 
     Calls `meanwhile` when it has read what it needs of the store, `between` before each batch of buckets it sets.
     """

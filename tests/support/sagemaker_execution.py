@@ -137,9 +137,9 @@ def work(order: Entry) -> None:
 
 def put_log(logs: Any, group: str, stream: str, file: TextIO) -> None:
     """Write a log to CloudWatch."""
-    for make, given in ((logs.create_log_group, {}), (logs.create_log_stream, {"logStreamName": stream})):
+    for make, names in ((logs.create_log_group, {}), (logs.create_log_stream, {"logStreamName": stream})):
         try:
-            make(logGroupName=group, **given)
+            make(logGroupName=group, **names)
         except logs.exceptions.ResourceAlreadyExistsException:
             continue
     at = int(time.time() * 1000)
@@ -149,5 +149,5 @@ def put_log(logs: Any, group: str, stream: str, file: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    given = json.loads(sys.argv[1])
-    work(given) if "kind" in given else execute(given)
+    order = json.loads(sys.argv[1])
+    work(order) if "kind" in order else execute(order)

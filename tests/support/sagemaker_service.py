@@ -72,10 +72,10 @@ class Service:
         pipeline = boto3.client("sagemaker").describe_pipeline(PipelineName=name)
         run = uuid.uuid4().hex[:12]
         arn = f"{pipeline['PipelineArn']}/execution/{run}"
-        given = {each["Name"]: each["Value"] for each in request.get("PipelineParameters", [])}
+        parameters = {each["Name"]: each["Value"] for each in request.get("PipelineParameters", [])}
         order = {
             "definition": json.loads(pipeline["PipelineDefinition"]),
-            "parameters": given,
+            "parameters": parameters,
             "folder": str(self.folder / run),
             "run": run,
             "name": name,
@@ -144,10 +144,11 @@ class Service:
 
     def list_pipeline_executions(self, request: Entry) -> Entry:
         name = f":pipeline/{request['PipelineName']}/"
-        found = [one.described for arn, one in self.executions.items() if name in arn]
+        executions = [one.described for arn, one in self.executions.items() if name in arn]
         return {
             "PipelineExecutionSummaries": [
-                {**one, "StartTime": one["CreationTime"]} for one in reversed(found[-request.get("MaxResults", 100) :])
+                {**one, "StartTime": one["CreationTime"]}
+                for one in reversed(executions[-request.get("MaxResults", 100) :])
             ]
         }
 

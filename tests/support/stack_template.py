@@ -1,4 +1,4 @@
-"""The stack's template, for tests: whom it is made for, and how to read it."""
+"""The stack's template, for tests: the account it is synthesized for, and how to read it."""
 
 import json
 import re
@@ -13,12 +13,14 @@ PREFIX = f"{REGION}:{ACCOUNT}"
 
 def of_type(template: Template, kind: str) -> dict[str, dict[str, Any]]:
     """The properties of the resources of a type, by logical id."""
-    return {name: found["Properties"] for name, found in template["Resources"].items() if found["Type"] == kind}
+    return {
+        name: resource["Properties"] for name, resource in template["Resources"].items() if resource["Type"] == kind
+    }
 
 
 def the(template: Template, kind: str, starts: str = "") -> dict[str, Any]:
-    [found] = [properties for name, properties in of_type(template, kind).items() if name.startswith(starts)]
-    return found
+    [match] = [properties for name, properties in of_type(template, kind).items() if name.startswith(starts)]
+    return match
 
 
 def trigger_rule(template: Template, name: str) -> dict[str, Any]:
@@ -28,13 +30,13 @@ def trigger_rule(template: Template, name: str) -> dict[str, Any]:
 def words(value: Any) -> str:
     """A value of the template as text: references as <Id> and <Id.Attribute>."""
     if isinstance(value, dict) and len(value) == 1:
-        [(function, given)] = value.items()
+        [(function, arguments)] = value.items()
         if function == "Ref":
-            return f"<{given}>"
+            return f"<{arguments}>"
         if function == "Fn::GetAtt":
-            return f"<{'.'.join(given)}>"
+            return f"<{'.'.join(arguments)}>"
         if function == "Fn::Join":
-            return str(given[0]).join(words(part) for part in given[1])
+            return str(arguments[0]).join(words(part) for part in arguments[1])
     return value if isinstance(value, str) else json.dumps(value).replace('"', "'")
 
 

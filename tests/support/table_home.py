@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from processing.contract import Contract
 from processing.contracts.reader import load
 from processing.storage.local import LocalHome
 from processing.storage.open import open_home
@@ -23,9 +24,11 @@ def at(folder: Path) -> LocalHome:
     return home
 
 
-def written(home: LocalHome, tables: Tables, name: str, run: str, days: dict[int, list[str]]) -> dict[int, list[str]]:
-    """Files as a run writes them: the ids of each day."""
-    schema = {"transactions": transaction_schema, "features": features_schema}[name](CONTRACT)
+def written(
+    home: LocalHome, tables: Tables, name: str, run: str, days: dict[int, list[str]], contract: Contract = CONTRACT
+) -> dict[int, list[str]]:
+    """Write files as a run does, with the given ids for each day; returns the files of each day."""
+    schema = {"transactions": transaction_schema, "features": features_schema}[name](contract)
     files = {}
     for day, ids in days.items():
         when = datetime.fromtimestamp(day * 86_400 + 3600, UTC)
@@ -37,6 +40,8 @@ def written(home: LocalHome, tables: Tables, name: str, run: str, days: dict[int
                 "is_fraud": 0,
                 "customer": "C",
                 "terminal": "T",
+                **dict.fromkeys(contract.numeric, 7.0),
+                **({column: known[0] for column, known in contract.categorical.items()} if name != "features" else {}),
             }
             for i in ids
         ]
@@ -47,10 +52,10 @@ def written(home: LocalHome, tables: Tables, name: str, run: str, days: dict[int
     return files
 
 
-def put(home: LocalHome, run: str, ids: list[str], day: int = FIRST) -> None:
+def put(home: LocalHome, run: str, ids: list[str], day: int = FIRST, contract: Contract = CONTRACT) -> None:
     """Commit a day's transactions, as a run does."""
-    tables = open_tables(home, CONTRACT)
-    files = written(home, tables, "transactions", run, {day: ids})
+    tables = open_tables(home, contract)
+    files = written(home, tables, "transactions", run, {day: ids}, contract)
     tables.replace_days("transactions", files, [key for keys in files.values() for key in keys])
 
 

@@ -29,7 +29,7 @@ def event(registry, passed=True, manifest=MANIFEST, files=None, **gate):
     return {"home": registry.home.url, "version": version, "manifest": registry.open(version).digest, "run": "r1"}
 
 
-def test_it_promotes_on_behalf_of_the_run(registry):
+def test_the_function_promotes_on_behalf_of_the_run(registry):
     step_event = event(registry)
     assert handler(step_event, None) == {"promoted": step_event["version"]}
     latest = registry.latest()
@@ -42,15 +42,15 @@ def test_a_retried_step_succeeds_and_changes_nothing(registry):
     assert registry.latest().serial == 1
 
 
-def test_it_never_promotes_a_model_that_the_gate_rejected(registry):
+def test_a_model_rejected_by_the_gate_is_not_promoted(registry):
     with pytest.raises(BadInput, match="did not pass the gate: weak"):
         handler(event(registry, passed=False), None)
     assert registry.latest() is None
 
 
-def test_only_the_evaluated_version_is_promoted_whatever_a_version_says_about_its_gate(registry):
+def test_only_the_evaluated_version_is_promoted_even_if_another_claims_to_have_passed(registry):
     evaluated = event(registry)
-    forged = event(registry)["version"]  # by someone who may write models, with a gate that it passed
+    forged = event(registry)["version"]  # written by someone with access to models, claiming that it passed
     with pytest.raises(CorruptModel, match="is not what was evaluated"):
         handler({**evaluated, "version": forged}, None)
     with pytest.raises(BadInput, match="does not record which manifest was evaluated"):

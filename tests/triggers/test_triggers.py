@@ -49,10 +49,10 @@ def test_a_burst_of_files_and_events_makes_one_run() -> None:
     assert plan.name.startswith("data-")
     assert "2 file(s)" in plan.reason
     assert decide([ARRIVED], [B, A], []).token == plan.token
-    assert 32 <= len(plan.token) <= 128  # what SageMaker takes
+    assert 32 <= len(plan.token) <= 128  # SageMaker's limits
 
 
-def test_an_event_that_arrives_again_starts_nothing() -> None:
+def test_a_repeated_event_starts_nothing() -> None:
     name = decide([ARRIVED], [A], []).name
     assert decide([ARRIVED], [A], [Execution("arn:1", name, going=True)]).name == ""
     assert decide([ARRIVED], [A], [Execution("arn:1", name, going=False)]).name == ""
@@ -62,18 +62,18 @@ def test_an_event_that_arrives_again_starts_nothing() -> None:
 def test_data_that_arrives_during_a_run_makes_one_more_run_when_it_ends() -> None:
     going = [Execution("arn:1", decide([ARRIVED], [A], []).name, going=True)]
     assert "in progress" in decide([ARRIVED], [A, B], going).reason
-    more = decide([ended("arn:1")], [B], going)  # the list may still call it going
+    more = decide([ended("arn:1")], [B], going)  # the list may still show it as executing
     assert more.name
     assert decide([ended("arn:1")], [B], [Execution("arn:2", more.name, going=True), *going]).name == ""
 
 
-def test_a_failed_run_is_started_again_by_its_file_uploaded_again_but_not_by_its_own_end() -> None:
+def test_a_failed_run_is_restarted_by_a_new_upload_but_not_by_its_own_end() -> None:
     failed = [Execution("arn:1", decide([ARRIVED], [A], []).name, going=False)]
     assert decide([ended("arn:1")], [A], failed).name == ""
     assert decide([ARRIVED], [Entry(A.key, A.size, 99.0)], failed).name
 
 
-def test_the_schedule_makes_exactly_one_run_even_if_nothing_waits() -> None:
+def test_the_schedule_makes_exactly_one_run_even_without_new_files() -> None:
     plan = decide([MONTHLY, MONTHLY], [], [])
     assert plan.name.startswith("monthly-")
     assert decide([MONTHLY], [], [Execution("arn:1", plan.name, going=False)]).name == ""
@@ -86,12 +86,12 @@ def test_a_file_counts_as_waiting_if_the_feature_job_reads_it() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["land", "deliver", "repeat", "lose", "end"]), st.integers(0, 99))))
-def test_however_events_arrive_there_is_one_run_at_a_time_and_in_the_end_nothing_waits(
-    story: list[tuple[str, int]],
+def test_in_any_order_of_events_runs_do_not_overlap_and_every_file_is_read(
+    actions: list[tuple[str, int]],
 ) -> None:
     waiting: list[Entry] = []
     executions: list[Execution] = []
-    underway: list[dict[str, Any]] = []  # events on their way, in no order
+    in_transit: list[dict[str, Any]] = []  # events not yet delivered, in any order
     delivered: list[dict[str, Any]] = []
 
     def deliver(event: dict[str, Any]) -> None:
@@ -105,23 +105,23 @@ def test_however_events_arrive_there_is_one_run_at_a_time_and_in_the_end_nothing
             first = executions[0]
             executions[0] = Execution(first.arn, first.name, going=False)
             waiting.clear()
-            underway.append(ended(first.arn))
+            in_transit.append(ended(first.arn))
 
-    for number, (what, which) in enumerate([*story, ("land", 0)]):
+    for number, (what, which) in enumerate([*actions, ("land", 0)]):
         if what == "land":
             waiting.append(Entry(f"incoming/{number}.csv", 1, float(number)))
-            underway.append(ARRIVED)
-        elif what == "deliver" and underway:
-            delivered.append(underway.pop(which % len(underway)))
+            in_transit.append(ARRIVED)
+        elif what == "deliver" and in_transit:
+            delivered.append(in_transit.pop(which % len(in_transit)))
             deliver(delivered[-1])
         elif what == "repeat" and delivered:
             deliver(delivered[which % len(delivered)])
-        elif what == "lose" and underway:
-            underway.pop(which % len(underway))
+        elif what == "lose" and in_transit:
+            in_transit.pop(which % len(in_transit))
         elif what == "end":
             end()
-    while underway:
-        deliver(underway.pop())
+    while in_transit:
+        deliver(in_transit.pop())
         end()
     assert not waiting
     assert not any(execution.going for execution in executions)
@@ -148,7 +148,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Any:
         yield
 
 
-def test_the_function_starts_an_execution_whose_name_says_why(
+def test_the_function_starts_an_execution_named_for_its_cause(
     aws: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRAUDLINE_HOME", str(tmp_path))
@@ -194,8 +194,8 @@ class Services:
         self.responses = CallbackResponses(self.sagemaker_client)
         self.packages = ModelPackages(self.sagemaker_client)
 
-    def list_job_runs(self, *found: dict[str, Any]) -> None:
-        self.glue.add_response("get_job_runs", {"JobRuns": list(found)}, {"JobName": "features", "MaxResults": ANY})
+    def list_job_runs(self, *runs: dict[str, Any]) -> None:
+        self.glue.add_response("get_job_runs", {"JobRuns": list(runs)}, {"JobName": "features", "MaxResults": ANY})
 
     def expect_failure(self, reason: str) -> None:
         expected = {"CallbackToken": TOKEN, "FailureReason": reason, "ClientRequestToken": ANY}
@@ -230,7 +230,7 @@ def test_a_callback_message_starts_the_job_with_its_token(services: Services) ->
     services.assert_all_requested()
 
 
-def test_the_same_message_again_starts_nothing(services: Services) -> None:
+def test_a_repeated_message_starts_nothing(services: Services) -> None:
     services.list_job_runs(JOB_RUN)
     assert "already" in start_features.start(MESSAGE, services.job_runs, services.responses)
     services.assert_all_requested()
@@ -247,7 +247,7 @@ def test_stopping_the_execution_stops_the_job(services: Services) -> None:
 
 
 @pytest.mark.parametrize(("attempt", "fails_step"), [(1, False), (4, True)])
-def test_the_last_attempt_that_fails_tells_the_step_why(
+def test_the_last_failed_attempt_fails_the_step_with_the_reason(
     services: Services, monkeypatch: pytest.MonkeyPatch, attempt: int, fails_step: bool
 ) -> None:
     monkeypatch.setenv("FRAUDLINE_JOB", "features")
@@ -298,7 +298,7 @@ def test_a_job_that_does_not_succeed_fails_the_step_with_its_message(
     services.assert_all_requested()
 
 
-def test_a_long_reason_is_cut_to_the_services_limit(services: Services, tmp_path: Path) -> None:
+def test_a_long_reason_is_truncated_to_the_services_limit(services: Services, tmp_path: Path) -> None:
     described(services, ErrorMessage="x" * 1000)
     start = "the feature job ended as FAILED: "
     services.expect_failure(start + "x" * (255 - len(start)) + "…")
@@ -311,14 +311,14 @@ def test_a_success_without_a_record_is_an_error(services: Services, tmp_path: Pa
         finish_features.finish(end_of("SUCCEEDED"), open_home(tmp_path), services.job_runs, services.responses)
 
 
-def test_a_response_that_no_step_waits_for_is_not_an_error(services: Services, tmp_path: Path) -> None:
+def test_a_response_to_a_step_that_no_longer_waits_is_not_an_error(services: Services, tmp_path: Path) -> None:
     described(services)
     services.sagemaker.add_client_error("send_pipeline_execution_step_failure", "ResourceNotFound", "gone", 400)
     message = finish_features.finish(end_of("FAILED"), open_home(tmp_path), services.job_runs, services.responses)
     assert message == "the step no longer waits"
 
 
-def test_a_job_run_that_was_started_by_hand_is_ignored(services: Services, tmp_path: Path) -> None:
+def test_a_job_run_started_by_hand_is_ignored(services: Services, tmp_path: Path) -> None:
     described(services, Arguments={"--run": "mine"})
     message = finish_features.finish(end_of("SUCCEEDED"), open_home(tmp_path), services.job_runs, services.responses)
     assert "by hand" in message
@@ -404,7 +404,7 @@ def test_a_package_that_is_not_ours_or_no_longer_approved_is_ignored(
     assert registry.latest() is None
 
 
-def test_an_approval_does_not_get_a_model_past_the_gate(services: Services, registry: Registry) -> None:
+def test_an_approval_does_not_override_the_gate(services: Services, registry: Registry) -> None:
     package(services, registry, publish(registry, b"1", passed=False))
     with pytest.raises(BadInput, match="did not pass the gate: too weak"):
         approve.approve(approval(), registry, services.packages)
@@ -459,7 +459,7 @@ def test_a_function_without_its_settings_names_the_missing_ones() -> None:
         read_settings(start_features.StartFeaturesSettings, {"FRAUDLINE_ATTEMPTS": "many"})
 
 
-def test_clients_are_created_where_none_is_given(aws: Any) -> None:
+def test_clients_are_created_by_default(aws: Any) -> None:
     assert PipelineRuns("fraudline").pipeline == "fraudline"
 
 
@@ -477,8 +477,8 @@ for name, module in list(sys.modules.items()):
     if name.split(".")[0] in ours:
         assert Path(module.__file__).is_relative_to(shipped), module
     elif getattr(module, "__file__", None) and "site-packages" in module.__file__:
-        brought = ("boto3", "botocore", "s3transfer", "dateutil", "six", "urllib3", "certifi")
-        assert name.split(".")[0] in brought or name.startswith("_"), name
+        allowed = ("boto3", "botocore", "s3transfer", "dateutil", "six", "urllib3", "certifi")
+        assert name.split(".")[0] in allowed or name.startswith("_"), name
 """
     bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, env=bare)

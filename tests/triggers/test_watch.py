@@ -14,7 +14,7 @@ from triggers import watch as watching
 from triggers.watch import watch
 
 
-class Enough(BaseException):
+class WatchEnded(BaseException):
     """Ends the watcher, as Ctrl-C does."""
 
 
@@ -30,18 +30,20 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalHome:
 def land(home: LocalHome, *names: str) -> None:
     for name in names:
         home.path(f"incoming/{name}").write_text("x")
-        whole = time.time() - 60
-        os.utime(home.path(f"incoming/{name}"), (whole, whole))
+        old = time.time() - 60
+        os.utime(home.path(f"incoming/{name}"), (old, old))
 
 
-def followed(home: LocalHome, run: Callable[[list[str]], None], *, runs: int, seconds: float = 1.5) -> list[list[str]]:
-    """Watch until `runs` runs and some more time have gone by; which files waited when each began."""
-    seen: list[list[str]] = []
+def watch_runs(
+    home: LocalHome, run: Callable[[list[str]], None], *, runs: int, seconds: float = 1.5
+) -> list[list[str]]:
+    """Watch for some seconds and check the number of runs; returns the files that waited when each began."""
+    waiting: list[list[str]] = []
     deadline = time.monotonic() + seconds
 
     def start() -> None:
         names = sorted(path.name for path in home.path("incoming").iterdir())
-        seen.append(names)
+        waiting.append(names)
         run(names)
 
     def stop_in_time() -> None:
@@ -51,17 +53,17 @@ def followed(home: LocalHome, run: Callable[[list[str]], None], *, runs: int, se
 
     def start_or_end() -> None:
         if home.path("incoming/the-end.csv").exists():
-            raise Enough
+            raise WatchEnded
         start()
 
     threading.Thread(target=stop_in_time, daemon=True).start()
-    with pytest.raises(Enough):
+    with pytest.raises(WatchEnded):
         watch(home, start_or_end, lambda error: None)
-    assert len(seen) == runs
-    return seen
+    assert len(waiting) == runs
+    return waiting
 
 
-def take_all(home: LocalHome) -> Callable[[list[str]], None]:
+def remove_files(home: LocalHome) -> Callable[[list[str]], None]:
     def run(names: list[str]) -> None:
         for name in names:
             home.path(f"incoming/{name}").unlink()
@@ -71,24 +73,24 @@ def take_all(home: LocalHome) -> Callable[[list[str]], None]:
 
 def test_files_that_arrive_together_make_one_run(home: LocalHome) -> None:
     land(home, "a.csv", "b.csv", "c.parquet")
-    assert followed(home, take_all(home), runs=1) == [["a.csv", "b.csv", "c.parquet"]]
+    assert watch_runs(home, remove_files(home), runs=1) == [["a.csv", "b.csv", "c.parquet"]]
 
 
 def test_files_that_arrive_during_a_run_make_exactly_one_more(home: LocalHome) -> None:
     land(home, "a.csv")
-    take = take_all(home)
+    remove = remove_files(home)
 
     def run(names: list[str]) -> None:
-        take(names)
+        remove(names)
         if names == ["a.csv"]:
             land(home, "b.csv", "c.csv")
 
-    assert followed(home, run, runs=2) == [["a.csv"], ["b.csv", "c.csv"]]
+    assert watch_runs(home, run, runs=2) == [["a.csv"], ["b.csv", "c.csv"]]
 
 
 def test_a_file_still_being_written_starts_nothing(home: LocalHome) -> None:
     home.path("incoming/growing.csv").write_text("x")  # changed just now
-    assert followed(home, take_all(home), runs=0, seconds=0.8) == []
+    assert watch_runs(home, remove_files(home), runs=0, seconds=0.8) == []
 
 
 def test_a_failed_run_is_retried_only_when_something_has_changed(home: LocalHome) -> None:
@@ -97,7 +99,7 @@ def test_a_failed_run_is_retried_only_when_something_has_changed(home: LocalHome
     def run(names: list[str]) -> None:
         raise BadInput("bad.csv has no column 'amount'")
 
-    assert followed(home, run, runs=1) == [["bad.csv"]]
+    assert watch_runs(home, run, runs=1) == [["bad.csv"]]
 
 
 def test_a_file_that_arrives_during_a_failed_run_starts_another(home: LocalHome) -> None:
@@ -106,11 +108,11 @@ def test_a_file_that_arrives_during_a_failed_run_starts_another(home: LocalHome)
 
     def start() -> None:
         if home.path("incoming/good.csv").exists():
-            raise Enough
+            raise WatchEnded
         land(home, "good.csv")
         raise BadInput("bad.csv has no column 'amount'")
 
-    with pytest.raises(Enough):
+    with pytest.raises(WatchEnded):
         watch(home, start, errors.append)
     assert len(errors) == 1
 
@@ -124,12 +126,12 @@ def test_a_run_that_finds_another_in_progress_is_retried_and_reported_once(home:
         nonlocal tries
         tries += 1
         if tries == 4 or home.path("incoming/the-end.csv").exists():
-            raise Enough
+            raise WatchEnded
         raise Conflict("a run is going on")
 
-    end = threading.Timer(20, lambda: land(home, "the-end.csv"))  # ends one that waits for files to change
+    end = threading.Timer(20, lambda: land(home, "the-end.csv"))  # ends a watcher that waits for files to change
     end.start()
-    with pytest.raises(Enough):
+    with pytest.raises(WatchEnded):
         watch(home, start, errors.append)
     end.cancel()
     assert tries == 4

@@ -20,9 +20,9 @@ from processing.arrays import Floats
 from processing.contract import Contract
 from processing.contracts import reader as contracts
 from processing.contracts.home_contract import adopt
+from processing.durations import HOUR_US
 from processing.features.entity_keys import entity_key, named_keys
 from processing.features.feature_set import FeatureSet, minor_units
-from processing.durations import HOUR_US
 from processing.storage.home import Home
 from processing.storage.open import open_home
 from processing.store.open import open_store

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from processing.features.entity_keys import EntityKeys
-from processing.durations import DAY_US, HOUR_US
-from processing.features.windows import Windows, state_at
+from processing.features.windows import DAY_US, HOUR_US, Windows, state_at
 from processing.store.decisions import Event
 from processing.store.dynamo.attributes import integer
 from processing.store.dynamo.facts import Facts

@@ -9,14 +9,13 @@ from processing.store.dynamo.layout import DAY_HOURS, FRAUD_SHARDS, Item, fraud_
 from processing.store.refresh_data import Bucket
 
 
-def sorted_buckets(db: sqlite3.Connection, tiles: Iterable[Sequence[StoredTile]]) -> Iterator[Bucket]:
-    """The counters of hours by entity, key and hour. They are sorted in a scratch database, as memory may not hold them."""
+def sorted_buckets(db: sqlite3.Connection, buckets: Iterable[Sequence[Bucket]]) -> Iterator[Bucket]:
+    """The buckets by entity, key and hour. They are sorted in a scratch database, as memory may not hold them."""
     db.execute("PRAGMA synchronous = OFF")
     db.execute("PRAGMA journal_mode = OFF")
-    db.execute("CREATE TABLE buckets (entity INTEGER, key TEXT, hour INTEGER, n TEXT, s TEXT, q TEXT)")
-    for batch in tiles:
-        rows = [(each.entity, each.key, each.number, *counters_of_hour(each.tile)) for each in batch]
-        db.executemany("INSERT INTO buckets VALUES (?, ?, ?, ?, ?, ?)", rows)
+    db.execute("CREATE TABLE buckets (entity INTEGER, key TEXT, hour INTEGER, n TEXT, s TEXT, q TEXT, f TEXT, g TEXT)")
+    for batch in buckets:
+        db.executemany("INSERT INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch)
     rows = db.execute("SELECT * FROM buckets ORDER BY entity, key, hour")
     return (Bucket(entity, key, hour, *map(int, sums)) for entity, key, hour, *sums in rows)
 

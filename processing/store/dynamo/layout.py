@@ -42,7 +42,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from processing.durations import DAY_US, HOUR_US
+from processing.features.windows import DAY_US, HOUR_US
 from processing.store.decisions import Event
 
 Item = dict[str, Any]  # attributes as the service has them: {"name": {"N": "1"}}

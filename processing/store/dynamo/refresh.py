@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from processing.errors import BadInput
-from processing.durations import HOUR_US
+from processing.features.windows import HOUR_US
 from processing.storage.scratch import scratch_folder
 from processing.store.decisions import Event
 from processing.store.dynamo.attributes import event_of, number

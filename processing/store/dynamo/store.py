@@ -13,8 +13,9 @@ from datetime import datetime
 
 from processing.contract import Contract
 from processing.errors import BadInput, NotFound
+from processing.features.entity_keys import EntityKeys
 from processing.features.feature_set import FeatureSet
-from processing.durations import HOUR_US
+from processing.features.windows import HOUR_US, Windows
 from processing.store.binding import FormerDigests, is_bound_to
 from processing.store.decisions import Decision, Event
 from processing.store.dynamo.attributes import decision_item, decision_of, digest_of, event_of, expiry, integer, number
@@ -47,13 +48,22 @@ NEW = "attribute_not_exists(#recorded)"
 class DynamoStore(OnlineStore):
     """See OnlineStore. `timeout` in seconds limits every call except a refresh, which waits while it is throttled.
 
-    The latest decisions come from an index that lags by moments. Raises BadInput if the table belongs to another
+    Counters are kept as long as the contract's windows need them, or `lookback_hours` if that is longer. The latest
+    decisions come from an index that lags by moments. Raises BadInput if the table belongs to another
     contract, and StoreUnavailable.
     """
 
-    def __init__(self, table: str, contract: Contract, *, timeout: float = 2.0, former: FormerDigests = tuple) -> None:
+    def __init__(
+        self,
+        table: str,
+        contract: Contract,
+        *,
+        timeout: float = 2.0,
+        former: FormerDigests = tuple,
+        lookback_hours: int = 0,
+    ) -> None:
         self.calls = Calls(table, timeout)
-        self.table = Table(self.calls, contract)
+        self.table = Table(self.calls, EntityKeys(contract), max(contract.lookback_hours, lookback_hours))
         self.windows = list(FeatureSet(contract).windows.values())
         facts = self._create(contract)
         if facts.fingerprint != contract.fingerprint:
@@ -92,16 +102,17 @@ class DynamoStore(OnlineStore):
         if self.table.facts(self.calls.ends()).fingerprint != contract.fingerprint:
             raise StoreBusy(f"the online store (DynamoDB table {self.calls.table}) is being changed; try again")
 
-    def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
+    def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
         ends, own = self.calls.ends(), decision_key(event.transaction_id)
+        windows = windows or self.windows
         while True:
             era = self.table.last_facts.era
-            counters = keys_needed(self.windows, self.table.entity_keys, event, era)
+            counters = keys_needed(windows, self.table.entity_keys, event, era)
             items = self.calls.get([FACTS, own, *counters], ends)
             self.table.last_facts = facts = Facts.of(items[address(FACTS)])
             if facts.era == era:
                 break
-        state = state_of(self.windows, self.table.entity_keys, event, items, facts)
+        state = state_of(windows, self.table.entity_keys, event, items, facts)
         return decision_of(items.get(address(own))), state
 
     def record(self, decision: Decision) -> Decision:

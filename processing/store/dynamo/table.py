@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from processing.contract import Contract
 from processing.errors import NotFound
 from processing.features.entity_keys import EntityKeys
-from processing.durations import DAY_US
+from processing.features.windows import DAY_US
 from processing.store.decisions import Event
 from processing.store.dynamo.attributes import event_of, expiry, integer, number
 from processing.store.dynamo.calls import Calls
@@ -28,13 +27,13 @@ READ_SECONDS = 60.0  # for many pages, which no payment waits for
 
 
 class Table:
-    """The table of a contract's store, reached by `calls`. `last_facts` are the facts as they were read last."""
+    """One table, reached by `calls`. `last_facts` are the facts as they were read last."""
 
     last_facts: Facts
 
-    def __init__(self, calls: Calls, contract: Contract) -> None:
-        self.calls, self.name, self.entity_keys = calls, calls.table, EntityKeys(contract)
-        self._counter_days = -(-contract.lookback_hours // DAY_HOURS) + SPARE_DAYS
+    def __init__(self, calls: Calls, entity_keys: EntityKeys, lookback_hours: int) -> None:
+        self.calls, self.name, self.entity_keys = calls, calls.table, entity_keys
+        self._counter_days = -(-lookback_hours // DAY_HOURS) + SPARE_DAYS
 
     def facts(self, ends: float) -> Facts:
         """The facts as they are now. Raises NotFound in a new table."""

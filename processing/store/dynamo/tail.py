@@ -8,7 +8,7 @@ is read again.
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from processing.durations import HOUR_US
+from processing.features.windows import HOUR_US
 from processing.store.decisions import Event
 from processing.store.dynamo.attributes import digest_of, event_of, integer, number, unchanged
 from processing.store.dynamo.calls import Refused

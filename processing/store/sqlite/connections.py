@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from processing.store.interface import StoreBusy, StoreUnavailable
-from processing.store.sqlite.tiles import add_functions
 
 LOG_PAGES = 4_000  # of the write-ahead log; beyond this a commit copies them into the database itself
 
@@ -92,7 +91,6 @@ class Connections:
         db = sqlite3.connect(address, timeout=timeout, isolation_level=None, check_same_thread=False, uri=True)
         db.execute(self._pragma)
         db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
-        add_functions(db)
         return db
 
     def switch_to_wal(self, db: sqlite3.Connection) -> None:

@@ -1,18 +1,11 @@
-"""Which events the SQLite store counts. Each function works within a transaction of `db`."""
+"""Event counters of the SQLite store. Each function works within a transaction of `db`."""
 
+import functools
 import sqlite3
-from collections.abc import Iterable
 
-from processing.durations import HOUR_US
-from processing.features.state_plan import EntityEvent, StatePlan
+from processing.features.entity_keys import EntityKeys
 from processing.store.decisions import Event
-from processing.store.sqlite.rows import EVENT, event_of, extras_of, tail_event_of
-from processing.store.sqlite.tiles import add_event, stored_levels, table_of
-
-
-def seen_by(plan: StatePlan, event: Event) -> list[EntityEvent]:
-    """An event as each entity of the plan sees it."""
-    return plan.of(event.time_us, event.amount, event.keys, dict(event.extras))
+from processing.store.sqlite.labels import forget_label
 
 
 def is_uncounted(db: sqlite3.Connection, event: Event) -> bool:
@@ -24,45 +17,34 @@ def is_uncounted(db: sqlite3.Connection, event: Event) -> bool:
     return bool(db.execute(uncounted, (event.hour, event.transaction_id)).fetchone()[0])
 
 
-def count_event(db: sqlite3.Connection, plan: StatePlan, event: Event) -> None:
-    """Add an event to the tiles of its entities."""
-    for each in seen_by(plan, event):
-        add_event(db, plan.entities[each.entity], each)
+def count_event(db: sqlite3.Connection, entity_keys: EntityKeys, event: Event) -> None:
+    """Add an event to its buckets and ticks."""
+    keys = entity_keys.of(event.keys)
+    for statement in _additions(len(keys)):
+        db.execute(statement, (event.time_us, event.hour, event.amount, event.amount * event.amount, *keys))
 
 
-def note_tail(db: sqlite3.Connection, event: Event, content: str) -> None:
-    """Note that an event of the tables is counted from the horizon on."""
-    row = (event.transaction_id, content, extras_of(event))
-    db.execute("INSERT OR REPLACE INTO tail (transaction_id, content, extras) VALUES (?, ?, ?)", row)
+def uncount_event(db: sqlite3.Connection, entity_keys: EntityKeys, event: Event) -> None:
+    """Remove an event that was counted from the horizon on."""
+    forget_label(db, entity_keys, event)
+    for table, column, at in (("buckets", "hour", event.hour), ("ticks", "time_us", event.time_us)):
+        for entity, key in enumerate(entity_keys.of(event.keys)):
+            db.execute(
+                f"UPDATE {table} SET n = n - 1, s = s - ?, q = q - ? WHERE entity = ? AND key = ? AND {column} = ?",
+                (event.amount, event.amount * event.amount, entity, key, at),
+            )
 
 
-def count_again(db: sqlite3.Connection, plan: StatePlan, horizon: int, events: Iterable[Event]) -> None:
-    """Count the entities of some events anew, from the horizon on: without those events that no longer count.
+@functools.cache
+def _additions(entities: int) -> tuple[str, str]:
+    """The statements that add an event to the buckets and ticks of so many entities.
 
-    A tile cannot give up an event, because it may hold the smallest amount or the last time.
+    ?1 time, ?2 hour, ?3 amount, ?4 its square, then the keys.
     """
-    affected = {(each.entity, each.key) for event in events for each in seen_by(plan, event)}
-    if not affected:
-        return
-    for entity, key in affected:
-        windows, table = plan.windows[entity], table_of(plan.entities[entity])
-        for level in stored_levels(windows):
-            first = horizon * HOUR_US // windows.levels[level]
-            db.execute(f"DELETE FROM {table} WHERE key = ? AND level = ? AND number >= ?", (key, level, first))
-    for event in live_events(db, horizon):
-        for each in seen_by(plan, event):
-            if (each.entity, each.key) in affected:
-                add_event(db, plan.entities[each.entity], each)
-
-
-def live_events(db: sqlite3.Connection, horizon: int) -> list[Event]:
-    """The events that count from the horizon on: those of the tables, and decided ones that the tables lack."""
-    decided = (
-        f"SELECT {EVENT} FROM decisions WHERE number >= ? AND time_us >= ?"
-        " AND transaction_id NOT IN (SELECT transaction_id FROM displaced)"
-        " AND transaction_id NOT IN (SELECT transaction_id FROM tail)"
+    keys = [f"({entity}, ?{entity + 5}" for entity in range(entities)]
+    buckets, ticks = (
+        ", ".join(f"{key}, ?2, 1, ?3, ?4, 0, 0, 0)" for key in keys),
+        ", ".join(f"{key}, ?1, 1, ?3, ?4)" for key in keys),
     )
-    (pending,) = db.execute("SELECT value FROM facts WHERE name = 'pending'").fetchone()
-    tail = db.execute("SELECT transaction_id, content, extras FROM tail").fetchall()
-    rows = db.execute(decided, (pending, horizon * HOUR_US)).fetchall()
-    return [*map(tail_event_of, tail), *map(event_of, rows)]
+    added = "ON CONFLICT DO UPDATE SET n = n + 1, s = s + excluded.s, q = q + excluded.q"
+    return f"INSERT INTO buckets VALUES {buckets} {added}", f"INSERT INTO ticks VALUES {ticks} {added}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from processing.contract import Contract
 from processing.errors import FraudlineError
+from processing.features.windows import Windows
 from processing.store.decisions import Event
 from processing.store.interface import Replay
 from processing.store.sqlite.connections import Connections
@@ -46,20 +47,20 @@ class SqliteReplay(SqliteStore, Replay):
                 content = content_of(known.event if known else event)
                 new = db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (event.transaction_id, content)).rowcount
                 if new and not known and is_uncounted(db, event):
-                    count_event(db, self.plan, event)
+                    count_event(db, self.entity_keys, event)
 
-    def states(self, events: Sequence[Event]) -> list[list[int] | None]:
+    def states(self, events: Sequence[Event], windows: Sequence[Windows] | None = None) -> list[list[int] | None]:
         ids = json.dumps([event.transaction_id for event in events])
         with self.connections.reading() as db:
             (unseen,) = db.execute(UNSEEN, [ids]).fetchone()
         if unseen:
             self.count(events)
         with self.connections.snapshot() as db:
-            return [self._state_of(db, event) for event in events]
+            return [self._state_of(db, event, windows or self.windows) for event in events]
 
-    def _state_of(self, db: sqlite3.Connection, event: Event) -> list[int] | None:
+    def _state_of(self, db: sqlite3.Connection, event: Event, windows: Sequence[Windows]) -> list[int] | None:
         (content,) = db.execute("SELECT content FROM seen WHERE transaction_id = ?", [event.transaction_id]).fetchone()
-        return SqliteLedger(self.plan, db).state(event) if content == content_of(event) else None
+        return SqliteLedger(windows, self.entity_keys, db).state(event) if content == content_of(event) else None
 
 
 def _copy(store: Path, path: Path) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 from processing.store.decisions import Decision, Event
 
-EVENT = "transaction_id, time_us, amount, keys, extras"
-DECISION = f"{EVENT}, decision, score, threshold, model_version, features, decided_at, is_fraud, reasons"
+DECISION = (
+    "transaction_id, time_us, amount, keys, decision, score, threshold, model_version, features, decided_at, is_fraud,"
+    " reasons"
+)
 
 
 def content_of(event: Event) -> str:
@@ -18,25 +20,9 @@ def content_of(event: Event) -> str:
 
 
 def event_of(row: Sequence[Any]) -> Event:
-    """The event of a row with the columns EVENT."""
-    transaction_id, time_us, amount, keys, extras = row
-    return Event(transaction_id, time_us, amount, tuple(json.loads(keys)), _extras(extras))
-
-
-def tail_event_of(row: Sequence[Any]) -> Event:
-    """The event of a row of id, content and extras."""
-    transaction_id, content, extras = row
-    time_us, amount, *keys = json.loads(content)
-    return Event(transaction_id, time_us, amount, tuple(keys), _extras(extras))
-
-
-def extras_of(event: Event) -> str | None:
-    """An event's extras as text; None without any."""
-    return json.dumps(dict(event.extras)) if event.extras else None
-
-
-def _extras(text: str | None) -> tuple[tuple[str, Any], ...]:
-    return tuple(json.loads(text).items()) if text else ()
+    """The event of a row of id, time, amount and keys."""
+    transaction_id, time_us, amount, keys = row
+    return Event(transaction_id, time_us, amount, tuple(json.loads(keys)))
 
 
 def decision_of(row: tuple[Any, ...]) -> Decision:
@@ -63,7 +49,6 @@ def row_of(decision: Decision) -> tuple[Any, ...]:
         event.time_us,
         event.amount,
         json.dumps(event.keys),
-        extras_of(event),
         decision.decision,
         decision.score,
         decision.threshold,

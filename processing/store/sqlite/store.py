@@ -7,21 +7,22 @@ from datetime import datetime
 from pathlib import Path
 
 from processing.contract import Contract
-from processing.durations import HOUR_US
 from processing.errors import BadInput, NotFound
-from processing.features.state_plan import StatePlan
+from processing.features.entity_keys import EntityKeys
+from processing.features.feature_set import FeatureSet
+from processing.features.windows import HOUR_US, Windows
 from processing.store.binding import FormerDigests, is_bound_to
 from processing.store.decisions import Decision, Event
 from processing.store.interface import Ledger, OnlineStore, StoreState
 from processing.store.lookup import DecisionPage, Search, page_of
 from processing.store.refresh_data import (
     NOT_COMPARED,
+    Bucket,
     Comparison,
     RecordedEvent,
     RecordedEvents,
     Report,
     Reports,
-    StoredTile,
 )
 from processing.store.sqlite.connections import Connections
 from processing.store.sqlite.indexes import create_missing_indexes
@@ -30,7 +31,7 @@ from processing.store.sqlite.ledger import SqliteLedger
 from processing.store.sqlite.lookup import walk
 from processing.store.sqlite.migration import migrate
 from processing.store.sqlite.refresh import refresh
-from processing.store.sqlite.rows import DECISION, EVENT, decision_of, event_of, known_decision
+from processing.store.sqlite.rows import DECISION, decision_of, event_of, known_decision
 from processing.store.sqlite.schema import (
     create_tables,
     fact,
@@ -39,7 +40,6 @@ from processing.store.sqlite.schema import (
     is_finished,
     note_labelled,
 )
-from processing.store.sqlite.tiles import table_of
 
 READ_AT_ONCE = 5_000
 
@@ -51,7 +51,7 @@ class SqliteStore(OnlineStore):
 
     def __init__(self, path: Path, contract: Contract, *, timeout: float = 2.0, former: FormerDigests = tuple) -> None:
         self.connections = self._connections(path, timeout)
-        self.plan = StatePlan(contract)
+        self.windows, self.entity_keys = list(FeatureSet(contract).windows.values()), EntityKeys(contract)
         self._create(contract)
         self.connections.pin()
         with self.connections.reading() as db:
@@ -72,15 +72,12 @@ class SqliteStore(OnlineStore):
         with self.connections.reading() as db:
             if has_table(db, "facts"):
                 self._check_columns(db)
-                if has_table(db, "labels") and not has_table(db, "buckets") and self._has_tiles(db):
+                if has_table(db, "labels"):
                     return  # opening an existing store must not wait for a writer
             self.connections.switch_to_wal(db)
         with self.connections.writing() as db:
-            create_tables(db, contract, self.plan)
-            migrate(db, self.plan)
-
-    def _has_tiles(self, db: sqlite3.Connection) -> bool:
-        return all(has_table(db, table_of(entity)) for entity in self.plan.entities)
+            create_tables(db, contract)
+            migrate(db)
 
     def _check_columns(self, db: sqlite3.Connection) -> None:
         if not has_known_columns(db):
@@ -105,15 +102,15 @@ class SqliteStore(OnlineStore):
     @contextmanager
     def together(self, *, wait: bool = True) -> Iterator[Ledger]:
         with self.connections.writing(wait) as db:
-            yield SqliteLedger(self.plan, db)
+            yield SqliteLedger(self.windows, self.entity_keys, db)
 
-    def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
+    def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
         with self.connections.snapshot() as db:
-            return SqliteLedger(self.plan, db).recall(event)
+            return SqliteLedger(self.windows, self.entity_keys, db).recall(event, windows)
 
     def record(self, decision: Decision) -> Decision:
         with self.connections.writing() as db:
-            return SqliteLedger(self.plan, db).record(decision)
+            return SqliteLedger(self.windows, self.entity_keys, db).record(decision)
 
     def report(self, transaction_id: str, is_fraud: bool) -> None:
         with self.connections.writing() as db:
@@ -122,7 +119,7 @@ class SqliteStore(OnlineStore):
                 raise NotFound(f"no decision is recorded for transaction {transaction_id!r}; check the id")
             db.execute("INSERT INTO reports VALUES (NULL, ?, ?)", (transaction_id, is_fraud))
             db.execute("UPDATE decisions SET is_fraud = ? WHERE transaction_id = ?", (is_fraud, transaction_id))
-            count_report(db, self.plan, known.event, is_fraud)
+            count_report(db, self.entity_keys, known.event, is_fraud)
             note_labelled(db, known.event.time_us)
 
     def decisions(self, limit: int, since: datetime | None = None) -> list[Decision]:
@@ -138,7 +135,7 @@ class SqliteStore(OnlineStore):
     def reports(self) -> Reports:
         with self.connections.reading() as db:
             rows = db.execute(
-                f"SELECT reports.number, reports.is_fraud, {EVENT}"
+                "SELECT reports.number, reports.is_fraud, transaction_id, time_us, amount, keys"
                 " FROM reports JOIN decisions USING (transaction_id) ORDER BY reports.number"
             ).fetchall()
         newest = {row[2]: Report(event_of(row[2:]), bool(row[1])) for row in rows}
@@ -151,7 +148,7 @@ class SqliteStore(OnlineStore):
         return RecordedEvents(self._recorded_batches(pending, last, since_us), last)
 
     def _recorded_batches(self, first: int, last: int, since_us: int) -> Iterator[list[RecordedEvent]]:
-        page = f"SELECT number, {EVENT} FROM decisions WHERE number >= ? AND number < ?"
+        page = "SELECT number, transaction_id, time_us, amount, keys FROM decisions WHERE number >= ? AND number < ?"
         for start in range(first, last + 1, READ_AT_ONCE):
             with self.connections.reading() as db:
                 rows = db.execute(page, (start, min(start + READ_AT_ONCE, last + 1))).fetchall()
@@ -160,14 +157,15 @@ class SqliteStore(OnlineStore):
     def refresh(
         self,
         horizon: int,
-        tiles: Iterable[Sequence[StoredTile]],
+        buckets: Iterable[Sequence[Bucket]],
         tail: Sequence[Event],
         mark: int,
         frauds: Collection[Event] = (),
         comparison: Comparison = NOT_COMPARED,
         labelled_us: int = 0,
     ) -> None:
-        refresh(self.connections.writing, self.plan, horizon, tiles, tail, mark, frauds, comparison, labelled_us)
+        transaction, keys = self.connections.writing, self.entity_keys
+        refresh(transaction, keys, horizon, buckets, tail, mark, frauds, comparison, labelled_us)
 
     def state(self) -> StoreState:
         with self.connections.reading() as db:

@@ -1,4 +1,4 @@
-"""The benchmark's tools: loads that account for every request, servers that are started, measured and stopped."""
+"""The benchmark's tools: loads account for every request; servers are started, measured and stopped."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def bare(folder: Path) -> Iterator[Running]:
         yield server
 
 
-def test_a_load_ends_after_its_number_of_requests_and_costs_cpu_time(bare: Running, folder: Path) -> None:
+def test_a_load_stops_after_its_number_of_requests_and_takes_cpu_time(bare: Running, folder: Path) -> None:
     before = bare.cpu_seconds()
     for callers in (1, 5):
         load = drive(bare, folder / "bodies", prefix="x", callers=callers, seconds=60)
@@ -42,7 +42,7 @@ def test_a_load_ends_after_its_number_of_requests_and_costs_cpu_time(bare: Runni
     assert 10 < bare.peak_mib() < 10_000
 
 
-def test_a_load_at_a_rate_ends_after_its_duration(bare: Running, folder: Path) -> None:
+def test_a_load_at_a_fixed_rate_stops_after_its_duration(bare: Running, folder: Path) -> None:
     load = drive(bare, folder / "bodies", prefix="x", callers=2, seconds=0.5, rate=40)
     assert len(load["latencies_us"]) == 20
     assert load["seconds"] > 0.4
@@ -76,7 +76,7 @@ def test_peers_are_selected_by_name() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != SPARK])
-def test_peers_requirements_are_pinned(name: str) -> None:
+def test_the_requirements_of_peers_are_pinned(name: str) -> None:
     lines = (FOLDER / f"{name}.txt").read_text().split()
     assert any(line.startswith(f"{name}==") for line in lines)
     assert all("==" in line for line in lines)
@@ -86,12 +86,12 @@ def test_the_parts_of_a_request_are_measured(tmp_path: Path) -> None:
     explained_home(tmp_path / "home")
     request = row(contracts.load("transactions"), transaction_id="@ID@")
     (tmp_path / "bodies").write_text((json.dumps(request) + "\n") * 30)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "serving.benchmark.parts", str(tmp_path / "home"), str(tmp_path / "bodies")],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    parts = json.loads(done.stdout)
+    assert process.returncode == 0, process.stderr
+    parts = json.loads(process.stdout)
     assert {"read the store", "compute the features", "score", "write to the store"} <= set(parts)

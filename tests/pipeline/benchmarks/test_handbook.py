@@ -1,4 +1,4 @@
-"""The Fraud Detection Handbook's protocol: its folds, their training rows, the cards they leave out."""
+"""The Fraud Detection Handbook's protocol: its folds, their training rows, the cards they exclude."""
 
 import json
 import os
@@ -50,14 +50,14 @@ def transactions(first: date = FIRST, last: date = LAST, per_day: int = 60) -> p
     )
 
 
-def written(folder: Path, table: pa.Table) -> Path:
+def write_file(folder: Path, table: pa.Table) -> Path:
     pq.write_table(table, folder / "handbook.parquet")
     return folder / "handbook.parquet"
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory.mktemp("handbook"), transactions())
+    return write_file(tmp_path_factory.mktemp("handbook"), transactions())
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def rows(file: Path) -> Dataset:
 ALL = [*validation_folds(), *(book_fold(start) for start in handbook._STARTS["test"])]
 
 
-def test_the_folds_are_those_of_the_book() -> None:
+def test_the_folds_match_the_book() -> None:
     weeks = [(date_of(fold.test[0]).isoformat(), date_of(fold.test[-1]).isoformat()) for fold in ALL]
     assert weeks[:4] == [
         ("2018-07-04", "2018-07-10"),
@@ -85,7 +85,9 @@ def test_the_folds_are_those_of_the_book() -> None:
 
 
 @pytest.mark.parametrize("fold", ALL)
-def test_training_ends_a_delay_before_the_test_and_a_longer_history_starts_earlier(rows: Dataset, fold: Fold) -> None:
+def test_training_ends_a_label_delay_before_the_test_and_a_longer_history_starts_earlier(
+    rows: Dataset, fold: Fold
+) -> None:
     for history in (7, 60):
         train = fold.train(rows, history)
         assert train.day[-1] == fold.test[0] - 7 - 1
@@ -94,17 +96,17 @@ def test_training_ends_a_delay_before_the_test_and_a_longer_history_starts_earli
 
 
 @pytest.mark.parametrize("fold", ALL)
-def test_cards_are_left_out_exactly_as_in_the_book(rows: Dataset, fold: Fold) -> None:
+def test_cards_are_excluded_exactly_as_in_the_book(rows: Dataset, fold: Fold) -> None:
     cards, day, fraud = rows.entities[CARD], rows.day, rows.y == 1
     start = fold.test[0] - 14
-    known = set(cards[(day >= start) & (day < start + 7) & fraud])
+    compromised = set(cards[(day >= start) & (day < start + 7) & fraud])
     expected: list[int] = []
     for number in range(7):
-        known |= set(cards[(day == start + 7 + number - 1) & fraud])
-        expected += [int(i) for i in np.flatnonzero(day == start + 14 + number) if cards[i] not in known]
+        compromised |= set(cards[(day == start + 7 + number - 1) & fraud])
+        expected += [int(i) for i in np.flatnonzero(day == start + 14 + number) if cards[i] not in compromised]
     assert fold.test_rows(rows, CARD).tolist() == expected
-    left_out = np.count_nonzero(np.isin(day, fold.test)) - len(expected)
-    assert 0 < left_out < len(expected)  # otherwise the comparison would prove little
+    excluded = np.count_nonzero(np.isin(day, fold.test)) - len(expected)
+    assert 0 < excluded < len(expected)  # otherwise the comparison would prove little
 
 
 def test_validation_rows_end_before_the_first_test_week(file: Path, rows: Dataset) -> None:
@@ -122,7 +124,7 @@ def test_the_test_week_and_the_delay_do_not_change_the_training_rows(rows: Datas
     for name, new in (("TX_FRAUD", random.integers(0, 2, len(table))), ("TX_AMOUNT", random.uniform(1, 9, len(table)))):
         values = np.where(late, new, table[name].to_numpy()).astype(table[name].to_numpy().dtype)
         table = table.set_column(table.column_names.index(name), name, pa.array(values))
-    other = handbook._rows(written(tmp_path, table))
+    other = handbook._rows(write_file(tmp_path, table))
     assert not np.array_equal(other.y, rows.y)
     before, after = fold.train(rows, 60), fold.train(other, 60)
     assert np.array_equal(before.X, after.X, equal_nan=True)
@@ -157,14 +159,14 @@ def test_the_table_has_every_figure(file: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_file_with_missing_days_is_refused_with_the_days_needed(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="2018-05-01 to 2018-09-04; the protocol needs 2018-04-28 to 2018-09-04"):
-        handbook._rows(written(tmp_path, transactions(first=date(2018, 5, 1), per_day=20)))
+        handbook._rows(write_file(tmp_path, transactions(first=date(2018, 5, 1), per_day=20)))
 
 
 REAL = os.environ.get("FRAUDLINE_HANDBOOK", "")
 
 
 @pytest.mark.skipif(not REAL, reason="FRAUDLINE_HANDBOOK does not name the handbook's transactions")
-def test_a_small_model_with_seven_days_reaches_its_earlier_figures_on_the_real_file() -> None:
+def test_a_small_model_on_seven_days_reaches_its_known_figures_on_the_real_file() -> None:
     rows = validation_rows(Path(REAL))
     figures = handbook.measure_folds(
         rows, validation_folds()[-1:], DAYS, Hyperparameters(max_iterations=60, learning_rate=0.2)

@@ -1,4 +1,4 @@
-"""The command for its users: help, errors, exit codes."""
+"""The command as users see it: help, errors, exit codes."""
 
 import getpass
 import json
@@ -49,10 +49,10 @@ ROOT_COMMAND = typer.main.get_command(app)
 
 
 @pytest.mark.parametrize("names", list(names_of(ROOT_COMMAND)), ids=" ".join)
-def test_every_help_has_an_example_that_the_command_accepts(names: tuple[str, ...]) -> None:
-    shown = CliRunner().invoke(app, [*names, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
-    assert shown.exit_code == 0
-    [example] = re.findall(r"Example: (fraudline .*?) *(?:│|$)", shown.stdout, re.MULTILINE)
+def test_every_help_text_has_an_example_that_the_command_accepts(names: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*names, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == 0
+    [example] = re.findall(r"Example: (fraudline .*?) *(?:│|$)", result.stdout, re.MULTILINE)
     words = shlex.split(example)[1:]
     assert tuple(words[: len(names)]) == names
     command: Any = ROOT_COMMAND
@@ -62,13 +62,13 @@ def test_every_help_has_an_example_that_the_command_accepts(names: tuple[str, ..
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"),
+    ("line", "completions"),
     [("fraudline mod", ["models"]), ("fraudline models ro", ["rollback"]), ("fraudline run --fo", ["--force"])],
 )
-def test_the_shell_completes(typed: str, offered: list[str]) -> None:
-    words = {"_FRAUDLINE_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
-    done = CliRunner().invoke(app, [], prog_name="fraudline", env=words)
-    assert done.stdout.split() == offered
+def test_the_shell_completes_commands_and_options(line: str, completions: list[str]) -> None:
+    words = {"_FRAUDLINE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    result = CliRunner().invoke(app, [], prog_name="fraudline", env=words)
+    assert result.stdout.split() == completions
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,9 @@ def test_the_shell_completes(typed: str, offered: list[str]) -> None:
     ],
 )
 def test_a_typo_in_a_command_or_an_option_gets_a_suggestion(arguments: list[str], suggestion: str) -> None:
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 2
-    assert suggestion in done.stderr
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert suggestion in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -96,15 +96,15 @@ def test_a_typo_in_a_command_or_an_option_gets_a_suggestion(arguments: list[str]
     ],
 )
 def test_a_typo_in_a_value_gets_a_suggestion(arguments: list[str], suggestion: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, arguments, env={"FRAUDLINE_HOME": str(tmp_path / "home")})
-    assert isinstance(done.exception, BadInput)
-    assert suggestion in str(done.exception)
+    result = CliRunner().invoke(app, arguments, env={"FRAUDLINE_HOME": str(tmp_path / "home")})
+    assert isinstance(result.exception, BadInput)
+    assert suggestion in str(result.exception)
 
 
-def test_there_are_no_colours_without_a_terminal() -> None:
+def test_output_has_no_colours_without_a_terminal() -> None:
     for arguments in ([], ["--help"], ["modles"], ["models", "list"]):
-        done = fraudline(*arguments)
-        assert "\x1b" not in done.stdout + done.stderr
+        result = fraudline(*arguments)
+        assert "\x1b" not in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("no_color", [False, True])
@@ -114,11 +114,11 @@ def test_colours_on_a_terminal_can_be_turned_off(no_color: bool, tmp_path: Path)
     environment |= {"TERM": "xterm-256color", "FRAUDLINE_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     environment |= {"NO_COLOR": "1"} if no_color else {}
     command = [sys.executable, "-m", "pipeline.command.main", "models", "list"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, stderr=child_end, timeout=60)
+    result = subprocess.run(command, cwd=ROOT, env=environment, stderr=child_end, timeout=60)
     output = os.read(terminal, 4096)
     os.close(child_end)
     os.close(terminal)
-    assert done.returncode == 2
+    assert result.returncode == 2
     assert (b"\x1b[31m" in output) is not no_color
 
 
@@ -140,7 +140,7 @@ def interrupt(arguments: list[str], home: Path, when: Callable[[], bool]) -> tup
     return process.returncode, stderr
 
 
-def test_ctrl_c_while_watching_says_what_happens_to_the_files(tmp_path: Path) -> None:
+def test_ctrl_c_while_watching_explains_what_happens_to_the_files(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     code, stderr = interrupt(["watch"], home, lambda: (home / "runs/lease.json").exists() and not time.sleep(1.5))
@@ -150,7 +150,7 @@ def test_ctrl_c_while_watching_says_what_happens_to_the_files(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_a_run_leaves_the_files_waiting_and_records_the_run(tmp_path: Path) -> None:
+def test_ctrl_c_during_a_run_keeps_the_files_waiting_and_records_the_run(tmp_path: Path) -> None:
     home, file = tmp_path / "home", tmp_path / "transactions.parquet"
     write(synthesize(date(2026, 3, 1), 2, customers=50, terminals=20, seed=3), file)
 
@@ -180,23 +180,23 @@ def test_ctrl_c_in_a_run_leaves_the_files_waiting_and_records_the_run(tmp_path: 
     ],
 )
 def test_bad_input_gets_one_message_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = fraudline(*arguments, home=tmp_path / "home")
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    result = fraudline(*arguments, home=tmp_path / "home")
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.slow
 def test_an_unknown_parameter_is_reported_when_files_are_waiting(tmp_path: Path) -> None:
     (tmp_path / "home/incoming").mkdir(parents=True)
     (tmp_path / "home/incoming/rows.csv").write_text("x\n1\n")
-    done = fraudline("run", "--set", "MaxIteration=3", home=tmp_path / "home")
-    assert done.returncode == 2
-    assert "MaxIterations" in done.stderr
-    assert "Traceback" not in done.stderr
+    result = fraudline("run", "--set", "MaxIteration=3", home=tmp_path / "home")
+    assert result.returncode == 2
+    assert "MaxIterations" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_a_run_without_files_ends_before_the_definition_is_built(
+def test_a_run_without_files_is_refused_before_the_definition_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Building it takes seconds, since it imports the SDK."""
@@ -211,15 +211,15 @@ def test_a_run_without_files_ends_before_the_definition_is_built(
 
 
 @pytest.mark.parametrize("names", [[], ["glue_job", "iam_roles"]])
-def test_a_need_of_every_check_of_the_deployed_system_is_reported_once(names: list[str], tmp_path: Path) -> None:
+def test_verify_reports_a_missing_region_once_for_all_checks(names: list[str], tmp_path: Path) -> None:
     nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "AWS_EC2_METADATA_DISABLED": "true", **nowhere}
     command = [sys.executable, "-m", "pipeline.command.main", "verify", *names]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    assert done.stderr.count("no AWS region is set") == 1
-    assert done.stdout == ""
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert result.stderr.count("no AWS region is set") == 1
+    assert result.stdout == ""
 
 
 def test_verify_fails_if_one_of_its_checks_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,10 +247,10 @@ def test_a_check_that_is_interrupted_does_not_count_as_passed(
     monkeypatch.setattr(glue_job, "check", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_check("glue_job", outputs={"HomeUrl": "s3://bucket"})
-    assert "the job exists" in capsys.readouterr().out  # what was found until then is shown
+    assert "the job exists" in capsys.readouterr().out  # what was checked until then is printed
 
 
-def test_an_answer_of_aws_that_nobody_expected_is_a_check_that_fails(
+def test_an_unexpected_aws_response_fails_the_check(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from pipeline.infrastructure.verify import glue_job
@@ -261,30 +261,30 @@ def test_an_answer_of_aws_that_nobody_expected_is_a_check_that_fails(
     assert "KeyError: 'Job'" in capsys.readouterr().out
 
 
-def test_a_file_that_does_not_match_the_contract_is_named_and_not_copied(tmp_path: Path) -> None:
+def test_a_file_that_does_not_match_the_contract_is_reported_and_not_copied(tmp_path: Path) -> None:
     path = tmp_path / "wrong.parquet"
     pq.write_table(pa.table({"id": [1], "value": [2.0]}), path)
-    done = fraudline("run", "--data", str(path), home=tmp_path / "home")
-    assert done.returncode == 2
-    assert all(word in done.stderr for word in ("wrong.parquet", "'transaction_id'", "--contract"))
-    assert "value" not in done.stderr  # without a header line it would be card data
+    result = fraudline("run", "--data", str(path), home=tmp_path / "home")
+    assert result.returncode == 2
+    assert all(word in result.stderr for word in ("wrong.parquet", "'transaction_id'", "--contract"))
+    assert "value" not in result.stderr  # in a file without a header, this would be card data
     assert not list((tmp_path / "home").glob("incoming/*"))
 
 
 def test_an_empty_incoming_folder_is_reported_with_where_to_put_files(tmp_path: Path) -> None:
-    done = fraudline("run", home=tmp_path / "home")
-    assert done.returncode == 2
-    assert str(tmp_path / "home" / "incoming") in done.stderr
-    assert "Traceback" not in done.stderr
+    result = fraudline("run", home=tmp_path / "home")
+    assert result.returncode == 2
+    assert str(tmp_path / "home" / "incoming") in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.spark
-def test_a_forced_run_from_a_file_to_a_serving_model_and_its_record(tmp_path: Path) -> None:
+def test_a_forced_run_turns_a_file_into_a_serving_model_and_records_who_forced_it(tmp_path: Path) -> None:
     home, file = tmp_path / "home", tmp_path / "transactions.csv.gz"
     write(synthesize(date(2026, 3, 1), 45, customers=400, terminals=150, seed=3), file)
-    done = fraudline("run", "--data", str(file), *SMALL, "--force", "--json", home=home)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    process = fraudline("run", "--data", str(file), *SMALL, "--force", "--json", home=home)
+    assert process.returncode == 0, process.stderr
+    result = json.loads(process.stdout)
     assert file.exists()  # the user's own file stays
     versions = json.loads(fraudline("models", "list", "--json", home=home).stdout)
     assert [(item["version"], item["status"]) for item in versions] == [(result["version"], "serving")]
@@ -301,7 +301,7 @@ def test_a_forced_run_from_a_file_to_a_serving_model_and_its_record(tmp_path: Pa
     assert manifest["run"] == result["run"]
     assert manifest["hyperparameters"]["max_iterations"] == 40
 
-    user = getpass.getuser()  # no model reaches a floor of 1, so this one was forced, and by whom is recorded
+    user = getpass.getuser()  # no model reaches a floor of 1, so this one had to be forced
     assert (result["gate"]["verdict"], result["gate"]["forced_by"]) == ("forced", user)
     [promoted] = json.loads(fraudline("models", "history", "--json", home=home).stdout)
     assert promoted["forced"]

@@ -12,8 +12,8 @@ from places import ROOT
 from serving_home import serving_home
 
 FRAUDLINE = [sys.executable, "-P", "-c", "from pipeline.command.entry import main; main()"]  # as the installed script
-# Presses Ctrl-C when a module is imported, or when Python starts the program that the command turns into.
-PRESSED = """
+# Presses Ctrl-C when a given module is imported, or when Python starts the program that replaces the command.
+PRESSER_MODULE = """
 import os, signal, sys
 
 class Presser:
@@ -52,24 +52,26 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["serve"], "serving.app"),
     ],
 )
-def test_ctrl_c_while_a_command_is_imported(words: list[str], at: str, home: Path, tmp_path: Path) -> None:
+def test_ctrl_c_while_a_command_is_imported_exits_with_130(
+    words: list[str], at: str, home: Path, tmp_path: Path
+) -> None:
     (tmp_path / "rows.csv").write_text("transaction_id\n1\n")
     (tmp_path / "modules").mkdir()
-    (tmp_path / "modules/sitecustomize.py").write_text(PRESSED)
+    (tmp_path / "modules/sitecustomize.py").write_text(PRESSER_MODULE)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path / "modules"), str(ROOT)))}
     environment |= {"PRESS_AT": at, "FRAUDLINE_HOME": str(home), "FRAUDLINE_PORT": "0"}
-    done = subprocess.run(
+    result = subprocess.run(
         [*FRAUDLINE, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 130, done.stderr
-    assert done.stderr.strip() == "stopped."
-    assert done.stdout == ""
+    assert result.returncode == 130, result.stderr
+    assert result.stderr.strip() == "stopped."
+    assert result.stdout == ""
 
 
 @pytest.mark.parametrize("command", [["score", "rows.csv"], ["models", "list"], ["serve"]], ids=" ".join)
 @pytest.mark.parametrize("after", [0.15, 0.3, 0.45, 0.6, 0.9])
-def test_ctrl_c_at_any_time(command: list[str], after: float, home: Path, tmp_path: Path) -> None:
-    """After some time; before 0.15 s Python itself may still be starting."""
+def test_ctrl_c_at_any_time_prints_no_traceback(command: list[str], after: float, home: Path, tmp_path: Path) -> None:
+    """Press it after a delay; before 0.15 s, Python itself may still be starting."""
     (tmp_path / "rows.csv").write_text("transaction_id\n1\n")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FRAUDLINE_HOME": str(home), "FRAUDLINE_PORT": "0"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -84,5 +86,5 @@ def test_ctrl_c_at_any_time(command: list[str], after: float, home: Path, tmp_pa
         finally:
             process.kill()
     assert "Traceback" not in stderr
-    # The command may already be done, or Python not yet ready for signals, which a shell reports as 130 too.
+    # The command may have finished, or died of the signal before Python handles it, which a shell reports as 130 too.
     assert process.returncode in (0, 2, 130, -signal.SIGINT)

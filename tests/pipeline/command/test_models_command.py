@@ -12,7 +12,10 @@ from pipeline.registry.registry import POINTER, Registry
 from processing.errors import Damaged
 from processing.storage.open import open_home
 
-MEASURED = {"metrics": {"average_precision": 0.7}, "gate": {"passed": True}}  # no recall, as from other software
+MEASURED = {
+    "metrics": {"average_precision": 0.7},
+    "gate": {"passed": True},
+}  # without recall, as other software might publish it
 
 
 @pytest.fixture
@@ -33,13 +36,13 @@ def cut(registry: Registry, key: str) -> None:
 def test_a_damaged_version_is_listed_as_damaged(registry: Registry, tmp_path: Path, file: str) -> None:
     first, damaged, last = registry.names()
     cut(registry, f"models/{damaged}/{file}")
-    done = CliRunner().invoke(app, ["list", "--home", str(tmp_path)])
-    assert done.exit_code == 0, done.exception
+    result = CliRunner().invoke(app, ["list", "--home", str(tmp_path)])
+    assert result.exit_code == 0, result.exception
     for text in (first, last, "serving", "candidate", "0.700", "damaged"):
-        assert text in done.output
-    assert f"{damaged} is damaged: " in done.output
-    listed = json.loads(CliRunner().invoke(app, ["list", "--json", "--home", str(tmp_path)]).stdout)
-    assert {one["version"]: one["status"] for one in listed} == {
+        assert text in result.output
+    assert f"{damaged} is damaged: " in result.output
+    versions = json.loads(CliRunner().invoke(app, ["list", "--json", "--home", str(tmp_path)]).stdout)
+    assert {one["version"]: one["status"] for one in versions} == {
         first: "serving",
         damaged: "damaged",
         last: "candidate",
@@ -49,7 +52,7 @@ def test_a_damaged_version_is_listed_as_damaged(registry: Registry, tmp_path: Pa
 @pytest.mark.parametrize("words", [["list"], ["history"], ["rollback"]])
 def test_a_damaged_pointer_is_reported_with_its_remedy(registry: Registry, tmp_path: Path, words: list[str]) -> None:
     cut(registry, POINTER)
-    done = CliRunner().invoke(app, [*words, "--home", str(tmp_path)])
-    assert isinstance(done.exception, Damaged)  # which the command prints as one line
-    assert "`fraudline home repair` restores it" in str(done.exception)
-    assert all(version in done.output for version in registry.names()) == (words == ["list"])
+    result = CliRunner().invoke(app, [*words, "--home", str(tmp_path)])
+    assert isinstance(result.exception, Damaged)  # printed as one line
+    assert "`fraudline home repair` restores it" in str(result.exception)
+    assert all(version in result.output for version in registry.names()) == (words == ["list"])

@@ -1,4 +1,4 @@
-"""A command started in a folder with files named like modules runs none of them, in any of its processes."""
+"""A command started in a folder with files named like modules runs none of them in any of its processes."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
-    """A folder with such files, to start commands in."""
+    """A folder with such files."""
     folder = tmp_path / "hostile"
     for name in NAMES:
         (folder / name).mkdir(parents=True)
@@ -43,7 +43,7 @@ def start(folder: Path, home: Path, *words: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_serve(hostile: Path, home: Path, workers: str) -> None:
+def test_serve_does_not_import_from_the_working_folder(hostile: Path, home: Path, workers: str) -> None:
     with start(hostile, home, "serve", "--workers", workers) as process:
         assert process.stderr is not None
         greeting = process.stderr.readline()
@@ -55,7 +55,7 @@ def test_serve(hostile: Path, home: Path, workers: str) -> None:
     assert not (hostile.parent / "imported").exists()
 
 
-def test_score(hostile: Path, home: Path) -> None:
+def test_score_does_not_import_from_the_working_folder(hostile: Path, home: Path) -> None:
     with start(hostile, home, "score", "rows.csv") as process:
         _, stderr = process.communicate(timeout=120)
     assert process.returncode == 2

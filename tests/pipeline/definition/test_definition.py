@@ -51,12 +51,12 @@ def steps_of(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield from steps_of(entry["Arguments"]["IfSteps"] + entry["Arguments"]["ElseSteps"])
 
 
-def named(definition: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def steps_by_name(definition: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {step["Name"]: step for step in steps_of(definition["Steps"])}
 
 
 def with_placeholders(value: Any, types: dict[str, str]) -> Any:
-    """A value of the right type for every pipeline variable, as SageMaker will insert one."""
+    """Replace every pipeline variable with a value of its type, as SageMaker will."""
     if isinstance(value, list):
         return [with_placeholders(item, types) for item in value]
     if not isinstance(value, dict):
@@ -69,7 +69,7 @@ def with_placeholders(value: Any, types: dict[str, str]) -> Any:
 
 
 def refusal(kind: str, arguments: dict[str, Any]) -> str:
-    """Why the service would refuse a request, by its own model; empty if it would not."""
+    """Why the service would refuse a request according to its model; empty if it would not."""
     operation, name = OPERATIONS[kind]
     model = botocore.session.get_session().get_service_model("sagemaker").operation_model(operation)
     unknown = arguments.keys() - model.input_shape.members.keys()
@@ -93,13 +93,13 @@ def test_sagemaker_accepts_every_request(definition: dict[str, Any]) -> None:
 
 def test_the_check_of_requests_detects_a_number_in_place_of_text(definition: dict[str, Any]) -> None:
     arguments = with_placeholders(
-        named(definition)["Train"]["Arguments"], {"TrainingInstanceType": "String", "Estimator": "String"}
+        steps_by_name(definition)["Train"]["Arguments"], {"TrainingInstanceType": "String", "Estimator": "String"}
     )
     arguments["HyperParameters"]["random_seed"] = 0
     assert "HyperParameters.random_seed" in refusal("Training", arguments)
 
 
-def test_parameters_have_their_names_types_and_defaults(definition: dict[str, Any]) -> None:
+def test_parameters_have_the_expected_names_types_and_defaults(definition: dict[str, Any]) -> None:
     parameters = {p["Name"]: (p["Type"], p.get("DefaultValue")) for p in definition["Parameters"]}
     assert parameters == {
         "HomeUrl": ("String", "s3://bucket/home"),
@@ -126,7 +126,7 @@ def test_parameters_have_their_names_types_and_defaults(definition: dict[str, An
 
 
 def test_the_definition_uses_the_deployments_addresses(definition: dict[str, Any]) -> None:
-    steps = named(definition)
+    steps = steps_by_name(definition)
     assert steps["Features"]["SqsQueueUrl"] == ADDRESSES.features_queue_url
     assert steps["Promote"]["FunctionArn"] == ADDRESSES.promote_function_arn
     assert steps["Register"]["Arguments"]["ModelPackageGroupName"] == "fraud-models"
@@ -138,10 +138,10 @@ def test_the_definition_uses_the_deployments_addresses(definition: dict[str, Any
             assert json.dumps(address) in text
 
 
-def test_the_promoted_and_registered_model_is_named_by_the_digest_from_evaluation(
+def test_the_model_is_promoted_and_registered_with_the_manifest_digest_of_evaluation(
     definition: dict[str, Any],
 ) -> None:
-    steps = named(definition)
+    steps = steps_by_name(definition)
     manifest = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Evaluate.PropertyFiles.evaluation"}, "Path": "manifest"}}
     assert steps["Promote"]["Arguments"]["manifest"] == manifest
     for name in ("Register", "RegisterWaiting", "RegisterRejected"):
@@ -167,7 +167,7 @@ def test_jobs_are_retried_after_service_faults_and_nothing_is_cached(
 
 
 @pytest.mark.slow
-def test_building_a_definition_needs_no_credentials_or_network_and_has_no_side_effects() -> None:
+def test_building_the_definition_needs_no_credentials_or_network_and_has_no_side_effects() -> None:
     script = """
 import logging, os, socket
 def refuse(*_): raise SystemExit("the network was used")
@@ -295,5 +295,5 @@ def test_the_definition_runs_on_this_machine_unchanged(
         assert refusal(kind, json.loads((folder / name / "arguments.json").read_text())) == ""
 
 
-def test_local_addresses_leave_the_home_open() -> None:
+def test_local_addresses_have_no_home() -> None:
     assert LOCAL_ADDRESSES.home_url is None

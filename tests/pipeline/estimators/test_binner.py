@@ -23,11 +23,11 @@ columns = arrays(np.float64, st.tuples(st.integers(1, 60), st.just(1)), elements
 
 
 @parametrize_with_checks([TailBinner()])
-def test_it_is_a_scikit_learn_transformer(estimator, check):
+def test_tail_binner_passes_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
 
-def test_the_example_in_its_documentation_is_true():
+def test_the_documented_example_works():
     outcome = doctest.testmod(binner)
     assert outcome.attempted
     assert not outcome.failed
@@ -47,10 +47,10 @@ def test_codes_keep_the_order_and_thresholds_fold_back(x, max_cuts, tail_share):
 
 
 @given(columns)
-def test_few_distinct_values_are_all_told_apart(x):
+def test_few_distinct_values_all_get_codes_of_their_own(x):
     codes = TailBinner().fit_transform(x)
-    known = ~np.isnan(x)
-    assert len(np.unique(codes[known])) == len(np.unique(x[known]))
+    present = ~np.isnan(x)
+    assert len(np.unique(codes[present])) == len(np.unique(x[present]))
 
 
 def test_both_tails_are_resolved_to_single_rows():
@@ -67,14 +67,14 @@ def test_parameters_out_of_range_are_refused(wrong):
         TailBinner(**wrong).fit([[1.0], [2.0]])
 
 
-def test_hyperparameters_come_as_text():
-    given = Hyperparameters.from_strings({"learning_rate": "0.1", "max_iterations": "20", "sagemaker_region": "x"})
-    assert given == Hyperparameters(learning_rate=0.1, max_iterations=20)
-    assert build_estimator(given).named_steps["trees"].max_iter == 20
+def test_hyperparameters_are_parsed_from_text():
+    parsed = Hyperparameters.from_strings({"learning_rate": "0.1", "max_iterations": "20", "sagemaker_region": "x"})
+    assert parsed == Hyperparameters(learning_rate=0.1, max_iterations=20)
+    assert build_estimator(parsed).named_steps["trees"].max_iter == 20
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("learning_rat", "0.1", "did you mean 'learning_rate'"),
         ("max_iterations", "many", "max_iterations is 'many'"),
@@ -83,12 +83,12 @@ def test_hyperparameters_come_as_text():
         ("learning_rate", "nan", "learning_rate is 'nan'"),
     ],
 )
-def test_a_wrong_hyperparameter_is_named(name, text, said):
-    with pytest.raises(BadInput, match=said):
+def test_an_invalid_hyperparameter_is_reported_by_name(name, text, message):
+    with pytest.raises(BadInput, match=message):
         Hyperparameters.from_strings({name: text})
 
 
-def test_a_feature_without_any_value_in_training_is_no_obstacle() -> None:
+def test_a_feature_without_values_in_training_is_accepted() -> None:
     X = np.column_stack([np.full(200, np.nan), np.arange(200.0)])  # noqa: N806 (scikit-learn's name)
     binner = TailBinner().fit(X)
     assert (binner.transform(X)[:, 0] == 0.0).all()
@@ -97,7 +97,7 @@ def test_a_feature_without_any_value_in_training_is_no_obstacle() -> None:
     assert pack_and_prove(model, X).scorer is not None
 
 
-def test_what_is_missing_or_unlisted_goes_where_training_says_or_else_with_the_many() -> None:
+def test_missing_and_unknown_categories_follow_training_or_else_the_most_frequent_category() -> None:
     features, random, n = FeatureSet(load("transactions")), np.random.default_rng(3), 2_000
     channel = random.choice(["chip", "contactless", "online"], n, p=[0.2, 0.7, 0.1])
     risky = channel == "online"

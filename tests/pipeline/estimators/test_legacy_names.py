@@ -1,4 +1,4 @@
-"""Models and parameters that name modules as earlier versions of Fraudline called them still work."""
+"""Models and parameters that use the module names of earlier versions of Fraudline still work."""
 
 import io
 import sys
@@ -19,7 +19,7 @@ ROWS = np.random.default_rng(0).normal(size=(200, 3))
 
 @pytest.fixture
 def earlier_file(monkeypatch):
-    """Dumps a model as an earlier version did, whose classes were in `pipeline.binner` and `pipeline.model`."""
+    """Dump a model as an earlier version did, with its classes in `pipeline.binner` and `pipeline.model`."""
 
     def dump(model, **options):
         with monkeypatch.context() as patch:
@@ -71,7 +71,7 @@ def test_the_estimator_parameter_of_an_earlier_run_is_accepted():
     ]
 
 
-def test_no_module_stands_at_an_earlier_name():
+def test_earlier_module_names_do_not_exist():
     for name in LEGACY_MODULES:
         with pytest.raises(ModuleNotFoundError):
             __import__(name)

@@ -1,4 +1,4 @@
-"""Calibration: true probabilities are measured as calibrated, others are not."""
+"""Calibration: the figures tell true probabilities from others."""
 
 import numpy as np
 import pytest
@@ -20,13 +20,13 @@ def test_every_row_is_in_one_bin_and_equal_scores_share_it(rows, bins):
     assert binned.rows.sum() == len(y)
     assert np.isclose((binned.rows * binned.fraud).sum(), y.sum())
     assert np.all(np.diff(binned.score) > 0)
-    ends = np.cumsum(binned.rows)[:-1]
+    edges = np.cumsum(binned.rows)[:-1]
     ordered = np.sort(score)
-    assert np.all(ordered[ends - 1] < ordered[ends])
+    assert np.all(ordered[edges - 1] < ordered[edges])
 
 
 @given(scored)
-def test_the_figures_are_within_their_limits(rows):
+def test_calibration_figures_are_within_their_limits(rows):
     y, score = (np.array(column, float) for column in zip(*rows, strict=True))
     figures = calibration(y, score)
     assert figures["brier"] == pytest.approx(brier_score_loss(y, score))
@@ -34,7 +34,7 @@ def test_the_figures_are_within_their_limits(rows):
     assert figures["frauds_expected"] == pytest.approx(score.sum())
 
 
-def test_true_probabilities_are_calibrated_and_halved_or_sharpened_ones_are_not():
+def test_true_probabilities_are_calibrated_but_halved_or_sharpened_ones_are_not():
     random = np.random.default_rng(2)
     truth = random.beta(0.3, 12, 200_000)
     y = (random.random(len(truth)) < truth).astype(np.int8)

@@ -1,11 +1,11 @@
-"""The checks before the gate: each planted fault is found, and healthy data passes."""
+"""The checks before the gate: each planted fault is detected, and healthy data passes."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from run_sets import CONTRACT, FIRST_DAY, rows_table, write_set
-from run_sets import STRONG as TELLING
+from run_sets import STRONG as STRONG_NAME
 
 from pipeline.data import dataset
 from pipeline.evaluation.checks import FAILED, PASSED, WARNING, run_checks
@@ -16,13 +16,13 @@ from pipeline.evaluation.model_reference import feature_psi, reference_of
 from processing.features.feature_set import FeatureSet
 
 NAMES = FeatureSet(CONTRACT).names
-STRONG, WEAK = NAMES.index(TELLING), NAMES.index("customer_count_1d")
+STRONG, WEAK = NAMES.index(STRONG_NAME), NAMES.index("customer_count_1d")
 AMOUNT = NAMES.index("amount")
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """Training rows, the rows a champion was tested on, and those of its challenger."""
+    """Training rows, the test rows of a champion, and those of its challenger."""
     periods = {"train": (0, 20, 200), "champion": (22, 7, 300), "test": (50, 7, 300)}
     return {
         name: dataset.read(
@@ -49,9 +49,9 @@ def findings_of(sets, test=None, train=None, champion=True):
     def reference(rows):
         return reference_of(rows, np.zeros(rows.rows), 0.5, NAMES)
 
-    known = {"frauds": train.frauds, "features": strengths(train, NAMES)}
+    training = {"frauds": train.frauds, "features": strengths(train, NAMES)}
     champions = reference(sets["champion"]) if champion else None
-    return run_checks(test, NAMES, reference(test), known, champions)
+    return run_checks(test, NAMES, reference(test), training, champions)
 
 
 def of_status(findings, status):
@@ -65,12 +65,14 @@ def test_healthy_data_passes_every_check(sets, champion):
     assert {one.status for one in findings} == {PASSED}
 
 
-def test_a_few_frauds_do_not_make_a_relation_lost(sets):
+def test_too_few_frauds_do_not_count_as_a_lost_relation(sets):
     test = sets["test"]
     few = np.flatnonzero(test.y == 1)[20:]
     rare = changed(test, STRONG, shuffled(STRONG), y=np.where(np.isin(np.arange(test.rows), few), 0, test.y))
-    lost = [finding for finding in findings_of(sets, rare, champion=False) if finding.check == "lost relation"]
-    assert not of_status(lost, "failed")
+    lost_relations = [
+        finding for finding in findings_of(sets, rare, champion=False) if finding.check == "lost relation"
+    ]
+    assert not of_status(lost_relations, "failed")
 
 
 def shuffled(column):
@@ -90,7 +92,7 @@ def shuffled(column):
         (WEAK, lambda rows: -1.0 * rows.y, "label leak"),
     ],
 )
-def test_a_broken_feature_of_the_test_rows_is_findings_of(sets, champion, column, values, fault):
+def test_a_broken_feature_in_the_test_rows_fails_a_check(sets, champion, column, values, fault):
     findings = findings_of(sets, changed(sets["test"], column, values), champion=champion)
     assert (fault, NAMES[column]) in of_status(findings, FAILED)
     assert {feature for _, feature in of_status(findings, FAILED)} == {NAMES[column]}
@@ -100,18 +102,18 @@ def test_a_broken_feature_of_the_test_rows_is_findings_of(sets, champion, column
     ("column", "values", "fault"),
     [(STRONG, shuffled(STRONG), "lost relation"), (WEAK, 3.0, "constant feature")],
 )
-def test_a_feature_also_broken_in_training_is_found_by_the_champions_reference(sets, column, values, fault):
+def test_the_champions_reference_reveals_a_feature_that_is_also_broken_in_training(sets, column, values, fault):
     train, test = (changed(sets[name], column, values) for name in ("train", "test"))
     assert (fault, NAMES[column]) in of_status(findings_of(sets, test, train), FAILED)
     assert not of_status(findings_of(sets, test, train, champion=False), FAILED)
 
 
-def test_a_leak_in_the_training_rows_alone_is_findings_of(sets):
+def test_a_leak_in_the_training_rows_alone_fails_a_check(sets):
     train = changed(sets["train"], WEAK, lambda rows: rows.y)
     assert ("label leak", NAMES[WEAK]) in of_status(findings_of(sets, train=train), FAILED)
 
 
-def test_a_feature_that_always_was_constant_is_a_warning(sets):
+def test_a_feature_that_was_always_constant_is_a_warning(sets):
     train, test = (changed(sets[name], WEAK, 0.0) for name in ("train", "test"))
     findings = findings_of(sets, test, train, champion=False)
     assert of_status(findings, WARNING) == [("constant feature", NAMES[WEAK])]
@@ -141,19 +143,19 @@ def test_the_label_rate_is_compared_with_the_champions(sets, share, status):
     ("values", "status"),
     [
         (lambda rows: rows.X[:, WEAK] + 0.1, PASSED),
-        (lambda rows: rows.X[:, WEAK] + 0.6, WARNING),  # time passes, which is no failure
+        (lambda rows: rows.X[:, WEAK] + 0.6, WARNING),  # the drift of time is no failure
         (lambda rows: rows.X[:, WEAK] * 100 + 300, FAILED),  # another unit
         (lambda rows: np.where(np.arange(rows.rows) % 5 < 2, np.nan, rows.X[:, WEAK]), FAILED),
     ],
 )
-def test_drift_is_a_warning_and_another_quantity_a_failure(sets, values, status):
+def test_drift_is_a_warning_and_a_changed_quantity_is_a_failure(sets, values, status):
     [finding] = [one for one in findings_of(sets, changed(sets["test"], WEAK, values)) if one.check == "feature drift"]
     assert finding.status == status
     if status == FAILED and "missing" in finding.says:
         assert "40% of its values are missing, up from 0%" in finding.says
 
 
-def test_the_calendar_is_not_checked(sets):
+def test_calendar_features_are_not_checked(sets):
     for name in CALENDAR:
         findings = findings_of(sets, changed(sets["test"], NAMES.index(name), 0.0))
         assert {one.status for one in findings} == {PASSED}
@@ -165,11 +167,11 @@ def test_a_histogram_counts_every_value_once_and_gives_frequent_ones_their_own_b
     assert sum(bins["counts"]) == 100
     assert bins["counts"][-1] == 5
     assert {60, 25}.issubset(bins["counts"])
-    assert bin_counts(np.array([-1.0]), bins["edges"])[0] == 1  # below every value seen
+    assert bin_counts(np.array([-1.0]), bins["edges"])[0] == 1  # below all values of the histogram
     assert bin_counts(np.array([99.0]), bins["edges"])[-2] == 1
 
 
-def test_the_distances():
+def test_the_distances_are_zero_for_equal_histograms_and_finite_for_disjoint_ones():
     one, other = [50, 30, 20], [20, 30, 50]
     assert divergence(one, one) == kolmogorov_smirnov(one, one) == 0.0
     assert divergence(one, other) == pytest.approx(2 * 0.3 * np.log(2.5), rel=0.05)
@@ -179,11 +181,11 @@ def test_the_distances():
 
 
 @pytest.mark.parametrize("fraud", [5, 10, 15])
-def test_chance_in_few_rows_is_not_drift(sets, fraud):
+def test_chance_differences_in_few_rows_are_not_drift(sets, fraud):
     first = np.flatnonzero(sets["test"].y)[fraud] - 20
     few = sets["test"].part(slice(first, first + 40))
     champions = reference_of(sets["champion"], np.zeros(sets["champion"].rows), 0.5, NAMES)
-    assert max(feature_psi(few, NAMES, champions).values()) >= LARGE_PSI  # which without chance would be a warning
+    assert max(feature_psi(few, NAMES, champions).values()) >= LARGE_PSI  # a warning, if chance were ignored
     ours, training = reference_of(few, np.zeros(few.rows), 0.5, NAMES), {"frauds": 0, "features": {}}
     statuses = [one.status for one in run_checks(few, NAMES, ours, training, champions) if one.check == "feature drift"]
     assert statuses == [PASSED]

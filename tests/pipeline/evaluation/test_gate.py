@@ -33,37 +33,39 @@ def scored(rows, noise, seed=0, threshold=0.5):
     return ModelScores(np.round(1 / (1 + np.exp(-(4 * rows.y - 2 + random.normal(0, noise, rows.rows)))), 2), threshold)
 
 
-def test_every_draw_measures_both_models_on_the_days_it_drew(rows, monkeypatch):
+def test_every_draw_measures_both_models_on_the_days_drawn(rows, monkeypatch):
     monkeypatch.setattr(bootstrap, "DRAWS", 20)
     one, other = scored(rows, 2), scored(rows, 3, threshold=0.8)
-    found = paired_differences(rows, one, other, CONTRACT)
-    drawn = np.random.default_rng(0).multinomial(7, np.full(7, 1 / 7), 20)
-    for draw, times in enumerate(drawn):
-        places = np.concatenate([np.flatnonzero(rows.day == day) for day in np.repeat(np.unique(rows.day), times)])
-        precision = [average_precision_score(rows.y[places], each.score[places]) for each in (one, other)]
-        assert found["average_precision"].draws[draw] == pytest.approx(precision[0] - precision[1])
-        y, amount = rows.y[places], rows.amount[places]
-        cost = [expected_cost(y, amount, each.score[places], each.threshold, CONTRACT) / 7 for each in (one, other)]
-        assert found["cost_per_day"].draws[draw] == pytest.approx(cost[0] - cost[1])
+    differences = paired_differences(rows, one, other, CONTRACT)
+    day_counts = np.random.default_rng(0).multinomial(7, np.full(7, 1 / 7), 20)
+    for draw, times in enumerate(day_counts):
+        row_numbers = np.concatenate([np.flatnonzero(rows.day == day) for day in np.repeat(np.unique(rows.day), times)])
+        precision = [average_precision_score(rows.y[row_numbers], each.score[row_numbers]) for each in (one, other)]
+        assert differences["average_precision"].draws[draw] == pytest.approx(precision[0] - precision[1])
+        y, amount = rows.y[row_numbers], rows.amount[row_numbers]
+        cost = [
+            expected_cost(y, amount, each.score[row_numbers], each.threshold, CONTRACT) / 7 for each in (one, other)
+        ]
+        assert differences["cost_per_day"].draws[draw] == pytest.approx(cost[0] - cost[1])
     whole = average_precision_score(rows.y, one.score) - average_precision_score(rows.y, other.score)
-    assert found["average_precision"].measured == pytest.approx(whole)
+    assert differences["average_precision"].measured == pytest.approx(whole)
 
 
-def test_a_model_differs_from_itself_by_nothing(rows):
+def test_a_model_does_not_differ_from_itself(rows):
     one = scored(rows, 2)
     for difference in paired_differences(rows, one, one, CONTRACT).values():
         assert difference.measured == 0.0
         assert difference.bounds(0.99) == (0.0, 0.0)
 
 
-def test_more_confidence_makes_wider_bounds(rows):
-    found = paired_differences(rows, scored(rows, 2), scored(rows, 2, seed=1), CONTRACT)["average_precision"]
-    (low, high), (lower, higher) = found.bounds(0.8), found.bounds(0.99)
+def test_higher_confidence_gives_wider_bounds(rows):
+    difference = paired_differences(rows, scored(rows, 2), scored(rows, 2, seed=1), CONTRACT)["average_precision"]
+    (low, high), (lower, higher) = difference.bounds(0.8), difference.bounds(0.99)
     assert lower < low < high < higher
 
 
 @pytest.mark.parametrize(("days", "expected"), [(1, 10), (4, 12), (5, 5), (9, 9)])
-def test_units_are_days_or_parts_of_them_if_there_are_few(tmp_path, days, expected):
+def test_units_are_days_or_parts_of_days_if_there_are_few_days(tmp_path, days, expected):
     rows = dataset.read(write_set(tmp_path, rows_table(days=days, per_day=101)), CONTRACT)
     unit = units(rows)
     assert list(np.unique(unit)) == list(range(expected))
@@ -72,25 +74,25 @@ def test_units_are_days_or_parts_of_them_if_there_are_few(tmp_path, days, expect
     assert np.ptp(np.bincount(unit)) <= 1 or days >= 4  # equally many rows
 
 
-def judged(rows, ours, theirs, **rules):
+def comparison_of(rows, ours, theirs, **rules):
     loss = float(rows.amount[rows.y == 1].sum()) / 7
     return compare_models(rows, ours, theirs, CONTRACT, loss, GateRules(**rules))
 
 
-def test_a_better_model_is_no_worse_and_a_worse_one_is_not(rows):
+def test_only_a_better_model_is_non_inferior(rows):
     good, bad = scored(rows, 1.5), scored(rows, 4)
-    better, worse = judged(rows, good, bad), judged(rows, bad, good)
+    better, worse = comparison_of(rows, good, bad), comparison_of(rows, bad, good)
     assert better["average_precision"]["no_worse"]
     assert better["cost_per_day"]["no_worse"]
     assert not worse["average_precision"]["no_worse"]
     assert not worse["cost_per_day"]["no_worse"]
-    assert judged(rows, bad, good, margin=1.0)["average_precision"]["no_worse"]
+    assert comparison_of(rows, bad, good, margin=1.0)["average_precision"]["no_worse"]
 
 
 def test_a_model_that_only_costs_more_is_rejected(rows):
     champion = scored(rows, 2)
-    costlier = ModelScores(champion.score, np.inf)  # alerts on nobody
-    comparison = judged(rows, costlier, champion)
+    costlier = ModelScores(champion.score, np.inf)  # never flags anything
+    comparison = comparison_of(rows, costlier, champion)
     assert comparison["average_precision"]["no_worse"]
     decision = verdict(0.7, comparison, "v1", [], GateRules())
     assert decision["verdict"] == "rejected"
@@ -103,7 +105,7 @@ FAIL = CheckFinding("label leak", FAILED, "amount", "amount may contain the labe
 
 
 @pytest.mark.parametrize(
-    ("precision", "findings", "forced_by", "outcome", "said"),
+    ("precision", "findings", "forced_by", "outcome", "message"),
     [
         (0.4, [], "", "passed", "reaches the floor 0.3"),
         (0.4, [WARN], "", "passed", "reaches the floor 0.3"),
@@ -114,14 +116,14 @@ FAIL = CheckFinding("label leak", FAILED, "amount", "amount may contain the labe
         (0.4, [], "ann", "passed", "it is the first model"),
     ],
 )
-def test_checks_and_floor_decide_without_a_champion(precision, findings, forced_by, outcome, said):
+def test_checks_and_floor_decide_without_a_champion(precision, findings, forced_by, outcome, message):
     decision = verdict(
         precision, None, None, findings, GateRules(floor=0.3, forced_by=forced_by), "it is the first model"
     )
     assert decision["verdict"] == outcome
     assert decision["passed"] == (outcome == "passed")
     assert decision["forced_by"] == (forced_by if outcome == "forced" else None)
-    assert said in decision["reason"]
+    assert message in decision["reason"]
     assert decision["reason"].count(". ") == 0  # one sentence
     assert decision["reason"].endswith(".")
 
@@ -138,15 +140,15 @@ def test_a_model_that_cannot_be_compared_waits_unless_it_fails_otherwise():
     assert verdict(0.4, None, None, [], GateRules(), "it is the first model")["verdict"] == "passed"
 
 
-def test_each_measure_is_compared_with_the_version_that_is_best_in_it(rows):
+def test_each_metric_is_compared_with_the_version_that_is_best_in_it(rows):
     precise, cheap = ModelScores(scored(rows, 1.5).score, np.inf), scored(rows, 2.5)
     with_metrics = {
         name: (one, {"average_precision": average_precision_score(rows.y, one.score), "cost": cost(rows, one)})
         for name, one in {"precise": precise, "cheap": cheap}.items()
     }
-    found = compare_with_best(rows, scored(rows, 2), with_metrics, CONTRACT, loss_of(rows), GateRules(lookback_days=90))
-    assert (found["average_precision"]["version"], found["cost_per_day"]["version"]) == ("precise", "cheap")
-    assert found["lookback_days"] == 90
+    best = compare_with_best(rows, scored(rows, 2), with_metrics, CONTRACT, loss_of(rows), GateRules(lookback_days=90))
+    assert (best["average_precision"]["version"], best["cost_per_day"]["version"]) == ("precise", "cheap")
+    assert best["lookback_days"] == 90
     assert compare_with_best(rows, scored(rows, 2), {}, CONTRACT, loss_of(rows), GateRules()) is None
 
 
@@ -154,7 +156,7 @@ def test_each_measure_is_compared_with_the_version_that_is_best_in_it(rows):
 @settings(max_examples=8, deadline=None)
 @given(st.floats(0.02, 0.2), st.sampled_from([0.01, 0.03, 0.08]), st.integers(0, 3))
 def test_many_small_losses_are_stopped_within_one_margin(step, margin, seed):
-    """Each challenger is slightly worse than the model before it, and is compared with all that served."""
+    """Each challenger is slightly worse than its predecessor and is compared with every version that served."""
     test, rules = rows_of(), GateRules(margin=margin)
     served, rejected = [scored(test, 1.0, seed)], 0
     for number in range(1, 40):
@@ -176,13 +178,13 @@ def test_many_small_losses_are_stopped_within_one_margin(step, margin, seed):
         assert costs[later] <= min(costs[:later]) + margin * loss_of(test)
 
 
-def test_a_model_worse_than_an_earlier_best_is_rejected_with_its_version(rows):
+def test_a_model_worse_than_the_best_earlier_version_is_rejected(rows):
     ours, best = scored(rows, 4), {"v0": (scored(rows, 1.5), measured(rows, scored(rows, 1.5)))}
     compared = compare_with_best(rows, ours, best, CONTRACT, loss_of(rows), GateRules())
-    decision = verdict(0.7, judged(rows, ours, ours), "v1", [], GateRules(), best=compared)
+    decision = verdict(0.7, comparison_of(rows, ours, ours), "v1", [], GateRules(), best=compared)
     assert decision["verdict"] == "rejected"
     assert "than the best model of the last 180 days: average precision -" in decision["reason"]
-    assert verdict(0.7, judged(rows, ours, ours), "v1", [], GateRules())["passed"]
+    assert verdict(0.7, comparison_of(rows, ours, ours), "v1", [], GateRules())["passed"]
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The metrics equal their definitions, followed word by word."""
+"""The metrics equal literal implementations of their definitions."""
 
 import json
 
@@ -16,7 +16,7 @@ samples = st.lists(row, min_size=1, max_size=40)
 
 def arrays(rows):
     y, amount, day, cards = zip(*sorted(rows, key=lambda row: row[2]), strict=True)
-    score = np.random.default_rng(len(rows)).permutation(len(rows)) / len(rows)  # all different: one right answer
+    score = np.random.default_rng(len(rows)).permutation(len(rows)) / len(rows)  # no ties, so there is one right answer
     return np.array(y), np.array(amount, float), score, np.array(day), np.array(cards)
 
 
@@ -37,20 +37,20 @@ def handbook_card_precision(y, score, day, cards, k):
 
 @settings(max_examples=200)
 @given(samples, st.integers(1, 5))
-def test_card_precision_is_as_the_handbook_defines_it(rows, k):
+def test_card_precision_follows_the_handbooks_definition(rows, k):
     y, _, score, day, cards = arrays(rows)
     assert card_precision(y, score, day, cards, k) == handbook_card_precision(y, score, day, cards, k)
 
 
 @given(samples, st.integers(1, 5))
-def test_without_cards_it_is_the_precision_among_a_days_transactions(rows, k):
+def test_card_precision_without_cards_is_the_daily_precision_of_transactions(rows, k):
     y, _, score, day, _ = arrays(rows)
     by_day = [y[day == d][np.argsort(-score[day == d])][:k].sum() / k for d in np.unique(day)]
     assert card_precision(y, score, day, None, k) == np.mean(by_day)
 
 
 @given(samples, st.integers(1, 5))
-def test_recall_grows_with_the_budget_until_it_is_complete(rows, k):
+def test_recall_grows_with_the_budget_and_reaches_one(rows, k):
     y, amount, score, day, _ = arrays(rows)
     few, more = (recall_at_budget(y, amount, score, day, budget) for budget in (k, k + 1))
     assert few[0] <= more[0]
@@ -59,7 +59,7 @@ def test_recall_grows_with_the_budget_until_it_is_complete(rows, k):
     assert everything == ((1.0, 1.0) if y.any() else (0.0, 0.0))
 
 
-def test_the_plain_numbers_at_a_threshold():
+def test_the_figures_at_a_threshold_match_a_count_by_hand():
     y = np.array([1, 0, 0, 0, 1, 0])
     amount = np.array([30.0, 5.0, 5.0, 5.0, 10.0, 5.0])
     score = np.array([0.9, 0.9, 0.8, 0.8, 0.1, 0.1])

@@ -74,8 +74,8 @@ def report(evaluated, champion):
         "scorer": "packed",
         "scorer_reason": "alike",
     }
-    shown = ReportInput(what.contract, what.rows, what.score, what.ours, theirs)
-    return model_report(VERSION, shown, manifest, results).decode()
+    inputs = ReportInput(what.contract, what.rows, what.score, what.ours, theirs)
+    return model_report(VERSION, inputs, manifest, results).decode()
 
 
 class Page(HTMLParser):
@@ -104,7 +104,7 @@ def rendered(request, evaluated):
     return text, Page(text), request.param
 
 
-def test_it_is_one_file_without_scripts(rendered):
+def test_the_report_is_one_file_without_scripts(rendered):
     text, page, _ = rendered
     assert len(text) < 500_000
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "img", "iframe", "object")]
@@ -133,34 +133,34 @@ def test_ids_are_unique_and_every_reference_has_its_target(rendered):
     }
 
 
-def test_charts_take_the_colours_of_the_page(rendered):
+def test_charts_use_the_colours_of_the_page(rendered):
     text, _, _ = rendered
-    drawn = " ".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
-    assert "var(--ours)" in drawn
-    assert not re.search(r"(fill|stroke): #(?!ffffff)", drawn)
+    charts = " ".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
+    assert "var(--ours)" in charts
+    assert not re.search(r"(fill|stroke): #(?!ffffff)", charts)
     defined = set(re.findall(r"--(\w+):", text))
     assert set(re.findall(r"var\(--(\w+)\)", text)) <= defined
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
 
 
-def test_it_states_the_verdict_the_checks_and_the_facts(rendered, evaluated):
+def test_the_report_states_the_verdict_the_checks_and_the_facts(rendered, evaluated):
     _, page, champion = rendered
-    read = " ".join(" ".join(page.texts).split())
-    assert f"Model {VERSION}" in read
-    assert "Rejected. The model was rejected: the check for a label leak failed" in read
-    assert "amount <b>may</b> contain the label" in read  # escaped in the file, so read as text
-    assert "of 100 alerts" in read
-    assert "cost on the validation rows" in read
+    visible = " ".join(" ".join(page.texts).split())
+    assert f"Model {VERSION}" in visible
+    assert "Rejected. The model was rejected: the check for a label leak failed" in visible
+    assert "amount <b>may</b> contain the label" in visible  # escaped in the file, so read as text
+    assert "of 100 alerts" in visible
+    assert "cost on the validation rows" in visible
     predicted, actual = evaluated[0].ours.score.sum(), evaluated[0].rows.frauds
-    assert f"Predicted frauds: {predicted:,.0f}, actual frauds: {actual}." in read
-    assert ("There was no champion to compare with." in read) != champion
-    assert ("Drift since the champion was tested" in read) == champion
-    assert ("the best of the versions that served in the last 180 days" in read) == champion
-    assert "It gives no <i>reasons</i>" in read
+    assert f"Predicted frauds: {predicted:,.0f}, actual frauds: {actual}." in visible
+    assert ("There was no champion to compare with." in visible) != champion
+    assert ("Drift since the champion was tested" in visible) == champion
+    assert ("the best of the versions that served in the last 180 days" in visible) == champion
+    assert "It gives no <i>reasons</i>" in visible
 
 
-def test_the_confusion_counts_every_row(evaluated):
+def test_the_confusion_matrix_counts_every_row(evaluated):
     what, _ = evaluated
     parts = confusion(what.rows, what.ours)
     assert sum(count for count, _ in parts.values()) == what.rows.rows
@@ -168,7 +168,7 @@ def test_the_confusion_counts_every_row(evaluated):
     assert parts["caught"][0] + parts["missed"][0] == what.rows.frauds
 
 
-def test_the_features_that_drive_fraud_are_the_important_ones(evaluated):
+def test_the_features_that_drive_fraud_are_the_most_important(evaluated):
     what, _ = evaluated
     important = importances(what.score, what.rows, NAMES)
     assert {each.feature for each in important} == set(NAMES)

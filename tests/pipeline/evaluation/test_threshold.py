@@ -1,4 +1,4 @@
-"""The chosen threshold is the cheapest of all."""
+"""The chosen threshold is the cheapest one."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def arrays(rows):
 
 
 @given(samples)
-def test_no_other_threshold_is_cheaper_and_among_equals_it_is_the_highest(rows):
+def test_the_highest_of_the_cheapest_thresholds_is_chosen(rows):
     y, amount, score = arrays(rows)
     choice = cheapest(y, amount, score, CONTRACT)
     candidates = [*np.unique(score), np.inf]
@@ -46,7 +46,7 @@ def test_the_order_of_the_rows_does_not_matter(rows, random):
 
 
 @given(samples)
-def test_no_other_threshold_has_a_lower_expected_cost_by_the_scores(rows):
+def test_no_other_threshold_has_a_lower_expected_cost_according_to_the_scores(rows):
     y, amount, score = arrays(rows)
 
     def risk(threshold):
@@ -59,7 +59,7 @@ def test_no_other_threshold_has_a_lower_expected_cost_by_the_scores(rows):
     assert choice.cost == expected_cost(y, amount, score, choice.threshold, CONTRACT)
 
 
-def test_a_missed_fraud_costs_its_amount_and_a_false_positive_its_price():
+def test_a_missed_fraud_costs_its_amount_and_a_false_positive_a_fixed_price():
     y, amount, score = np.array([1, 1, 0, 0]), np.array([10.0, 30.0, 7.0, 7.0]), np.array([0.2, 0.9, 0.5, 0.1])
     assert expected_cost(y, amount, score, 0.5, CONTRACT) == 10.0 + 2.0
     assert expected_cost(y, amount, score, 0.0, CONTRACT) == 2 * 2.0
@@ -67,7 +67,7 @@ def test_a_missed_fraud_costs_its_amount_and_a_false_positive_its_price():
 
 
 @given(samples, st.integers(1, 5), st.integers(1, 3))
-def test_a_budget_is_kept_and_the_next_lower_threshold_would_exceed_it(rows, days, alerts_per_day):
+def test_the_chosen_threshold_is_the_lowest_that_stays_within_the_budget(rows, days, alerts_per_day):
     y, amount, score = arrays(rows)
     choice = within_budget(y, amount, score, days, alerts_per_day, CONTRACT)
     alerts = score >= choice.threshold
@@ -84,7 +84,7 @@ def test_the_costs_of_the_rows_add_up_to_the_expected_cost(rows, threshold):
     assert costs_of(y, amount, score, threshold, CONTRACT).sum() == pytest.approx(total)
 
 
-def test_the_choice_says_how_it_was_made():
+def test_the_choice_states_its_method():
     y, amount, score, day = (
         np.array([1, 0, 1]),
         np.array([9.0, 9.0, 1.0]),

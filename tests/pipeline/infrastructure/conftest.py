@@ -29,7 +29,7 @@ def template(synthesized: Path) -> Template:
 
 @pytest.fixture(scope="session")
 def emulated(tmp_path_factory: pytest.TempPathFactory) -> Template:
-    """With a certificate, a further event source, and joblib models allowed."""
+    """The template with a certificate, another event source, and joblib models allowed."""
     certificate = f"arn:aws:acm:{PREFIX}:certificate/1"
     deployment = replace(DEPLOYMENT, certificate_arn=certificate, event_sources=("test",), contract="handbook")
     folder = synthesize_once(tmp_path_factory, "emulated", replace(deployment, allow_joblib=True))
@@ -38,12 +38,12 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Template:
 
 
 def synthesize_once(factory: pytest.TempPathFactory, name: str, deployment: Deployment) -> Path:
-    """The assembly of a deployment, which the first process to need it synthesizes."""
+    """The assembly of a deployment; the first process that needs it synthesizes it."""
     os.environ.update(cdk.node_environment())  # before the CDK's library is imported
     from pipeline.infrastructure.stack import make_app
 
-    own = factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder = shared / f"synthesized-{name}"
     with (shared / f"synthesized-{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
-"""The deployed system, end to end: the stack in an emulator with IAM on, each part real and under its own role.
+"""The deployed system, end to end: the stack in an emulator with IAM enforced, each part real and in its own role.
 
-A file lands in S3; what follows is the product's doing: EventBridge, SQS, Lambda, the SageMaker pipeline, the Glue job,
-training, evaluation, the registry, and an API that scores through DynamoDB and swaps.
+A file lands in S3 and the product does the rest: EventBridge, SQS, Lambda, the SageMaker pipeline, the Glue job,
+training, evaluation, the registry, and an API that scores through DynamoDB and follows promotions.
 """
 
 import json
@@ -41,7 +41,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         yield Chain(deployment)
 
 
-def test_what_the_emulator_lacks_is_left_out_and_no_more(chain: Chain) -> None:
+def test_only_resources_that_the_emulator_lacks_are_left_out(chain: Chain) -> None:
     assert chain.deployment.dropped == Counter(
         {
             "AWS::ApplicationAutoScaling::ScalableTarget": 1,
@@ -57,7 +57,7 @@ def test_what_the_emulator_lacks_is_left_out_and_no_more(chain: Chain) -> None:
     )
 
 
-def test_files_become_a_model_that_serves_and_swaps_when_more_land(chain: Chain, tmp_path: Path) -> None:
+def test_files_become_a_serving_model_and_more_files_replace_it(chain: Chain, tmp_path: Path) -> None:
     chain.home.write("contract.toml", CONTRACT.text.encode())
     chain.land("first.parquet", days=DAYS - 2, folder=tmp_path)
     chain.land("rest.csv.gz", first=NEXT_DAY - timedelta(days=2), days=2, folder=tmp_path)
@@ -72,10 +72,10 @@ def test_files_become_a_model_that_serves_and_swaps_when_more_land(chain: Chain,
     assert sorted(chain.archived()) == ["first.parquet", "rest.csv.gz"]
 
     with chain.serving() as api:
-        sent = payment(CONTRACT, 1, NEXT_DAY)
-        status, answer = api.ask("/v1/score", sent)
+        transaction = payment(CONTRACT, 1, NEXT_DAY)
+        status, answer = api.ask("/v1/score", transaction)
         assert (status, answer["model_version"], answer["repeated"]) == (200, first.version, False)
-        assert api.ask("/v1/score", sent)[1] == answer | {"repeated": True}
+        assert api.ask("/v1/score", transaction)[1] == answer | {"repeated": True}
         stored = client("dynamodb").scan(TableName=chain.outputs["OnlineTable"], Select="COUNT")
         assert stored["Count"] > 100  # the hour buckets that the job wrote, and this decision
 
@@ -85,62 +85,62 @@ def test_files_become_a_model_that_serves_and_swaps_when_more_land(chain: Chain,
         second = chain.file("second.parquet", first=NEXT_DAY, days=3, folder=tmp_path)
         verified = chain.verify("end_to_end", str(second))
         assert verified.returncode == 0, verified.stdout + verified.stderr
-        assert len(chain.executions()) == 2  # the burst made one run, and a run's own commits and files make none
+        assert len(chain.executions()) == 2  # the two files started one run; its own commits and files started none
         latest = chain.registry.latest()
         assert latest
-        until(lambda: api.ask("/v1/model")[1]["version"] == latest.version, 20, "the swap")
+        until(lambda: api.ask("/v1/model")[1]["version"] == latest.version, 20, "the new model")
         other = api.ask("/v1/score", payment(CONTRACT, 2, NEXT_DAY + timedelta(days=3)))[1]
         assert other["model_version"] == latest.version
-    assert chain.verify("ecs_api", "--url", api.url).returncode == 1  # nobody answers
+    assert chain.verify("ecs_api", "--url", api.url).returncode == 1  # no server answers
 
 
-def test_the_job_the_functions_and_the_roles_are_as_they_must_be(chain: Chain) -> None:
+def test_the_deployed_job_functions_and_roles_pass_their_checks(chain: Chain) -> None:
     for name, words in VERIFIED.items():
         verified = chain.verify(name, *words)
         assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def test_verifying_notices_what_is_broken(chain: Chain) -> None:
+def test_verify_detects_broken_parts(chain: Chain) -> None:
     extra = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "*"}
     with chain.policy("ApiTaskRole", extra):
-        found = chain.verify("iam_roles", *VERIFIED["iam_roles"])
-    assert found.returncode == 1
-    assert "s3:PutObject on models/latest.json" in found.stdout
+        checked = chain.verify("iam_roles", *VERIFIED["iam_roles"])
+    assert checked.returncode == 1
+    assert "s3:PutObject on models/latest.json" in checked.stdout
     with chain.policy("FinishFeaturesRole", {"Effect": "Deny", "Action": "glue:GetJobRun", "Resource": "*"}):
-        found = chain.verify("iam_roles", *VERIFIED["iam_roles"])
-    assert "denied: glue:GetJobRun on job" in found.stdout
+        checked = chain.verify("iam_roles", *VERIFIED["iam_roles"])
+    assert "denied: glue:GetJobRun on job" in checked.stdout
 
     glue, job = client("glue"), chain.outputs["GlueJobName"]
     whole = glue.get_job(JobName=job)["Job"]
     update = {key: whole[key] for key in ("Role", "Command", "DefaultArguments", "SecurityConfiguration")}
     glue.update_job(JobName=job, JobUpdate={**update, "GlueVersion": "4.0"})
-    found = chain.verify("glue_job", *VERIFIED["glue_job"])
+    checked = chain.verify("glue_job", *VERIFIED["glue_job"])
     glue.update_job(JobName=job, JobUpdate={**update, "GlueVersion": "5.1"})
-    assert found.returncode == 1
-    assert "4.0" in found.stdout
+    assert checked.returncode == 1
+    assert "4.0" in checked.stdout
 
     functions = client("lambda")
     [mapping] = functions.list_event_source_mappings(FunctionName=chain.outputs["StartRunFunction"])[
         "EventSourceMappings"
     ]
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
-    found = chain.verify("lambda_function")
-    assert found.returncode == 1
-    assert "Disabl" in found.stdout
-    found = chain.verify("end_to_end", "--start-seconds", "3")
-    assert found.returncode == 1
-    assert "none within the time" in found.stdout
+    checked = chain.verify("lambda_function")
+    assert checked.returncode == 1
+    assert "Disabl" in checked.stdout
+    checked = chain.verify("end_to_end", "--start-seconds", "3")
+    assert checked.returncode == 1
+    assert "none within the time" in checked.stdout
     chain.home.remove("incoming/")
     client("sqs").purge_queue(QueueUrl=chain.outputs["StartRunQueueUrl"])
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
 
-def test_the_same_event_again_starts_nothing(chain: Chain) -> None:
+def test_a_repeated_event_starts_no_run(chain: Chain) -> None:
     before = len(chain.executions())
     detail = {"bucket": {"name": chain.home.url.removeprefix("s3://")}, "object": {"key": "incoming/second.parquet"}}
     for _ in range(3):
         put_event("Object Created", detail)
-    until(lambda: chain.quiet("StartRun"), 30, "the queue's end")
+    until(lambda: chain.quiet("StartRun"), 30, "an empty queue")
     assert len(chain.executions()) == before
 
 
@@ -156,7 +156,7 @@ def test_a_model_approved_in_studio_serves(chain: Chain) -> None:
     until(lambda: (latest := chain.registry.latest()) and latest.version == version, 30, "the promotion")
 
 
-def test_a_job_that_fails_fails_the_run_and_says_why(chain: Chain, tmp_path: Path) -> None:
+def test_a_failing_feature_job_fails_the_run_with_its_reason(chain: Chain, tmp_path: Path) -> None:
     before, served = len(chain.executions()), chain.registry.latest()
     chain.home.write("incoming/broken.csv", b"transaction_id,amount\nx,1\n")
     run = chain.next_run(before)
@@ -169,28 +169,28 @@ def test_a_job_that_fails_fails_the_run_and_says_why(chain: Chain, tmp_path: Pat
     chain.home.remove("incoming/broken.csv")
 
 
-def test_training_that_fails_fails_the_run_and_says_why(chain: Chain) -> None:
+def test_failing_training_fails_the_run_with_its_reason(chain: Chain) -> None:
     served = chain.registry.latest()
-    done = chain.command("run", "--on", "aws", "--set", "LearningRate=-1")
-    assert done.returncode == 1
-    assert "Train" in done.stderr
-    assert "learning_rate" in done.stderr
+    result = chain.command("run", "--on", "aws", "--set", "LearningRate=-1")
+    assert result.returncode == 1
+    assert "Train" in result.stderr
+    assert "learning_rate" in result.stderr
     assert chain.registry.latest() == served
 
 
 def test_a_challenger_that_loses_is_registered_as_rejected_and_the_run_succeeds(chain: Chain) -> None:
     served = chain.registry.latest()
     worse = [word for setting in ("MaxIterations=1", "MinAveragePrecision=1") for word in ("--set", setting)]
-    done = chain.command("run", "--on", "aws", *worse, "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["status"] == "Succeeded"
+    result = chain.command("run", "--on", "aws", *worse, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["status"] == "Succeeded"
     package = chain.newest_package()
     assert package["ModelApprovalStatus"] == "Rejected"
     assert "average precision" in package["ModelPackageDescription"]
     assert chain.registry.latest() == served
 
 
-def test_a_function_that_lost_a_permission_ends_in_the_dead_letter_queue_and_fails_the_run(
+def test_a_message_that_a_function_may_not_handle_reaches_the_dead_letter_queue_and_fails_the_run(
     chain: Chain, tmp_path: Path
 ) -> None:
     before, served = len(chain.executions()), chain.registry.latest()
@@ -209,7 +209,7 @@ def test_a_function_that_lost_a_permission_ends_in_the_dead_letter_queue_and_fai
     assert chain.registry.latest() == served
 
 
-def test_deploying_again_leaves_settings_and_tasks_as_they_are(chain: Chain) -> None:
+def test_redeploying_keeps_settings_and_the_number_of_tasks(chain: Chain) -> None:
     target, lines, outputs = find_target(), list[str](), chain.outputs
     assembly = chain.deployment.folder / "assembly"
     quiet: dict[str, Any] = {"confirm": lambda question: True, "say": lines.append, "shown": False}
@@ -220,14 +220,14 @@ def test_deploying_again_leaves_settings_and_tasks_as_they_are(chain: Chain) -> 
     client("ecr").put_image(repositoryName=repository, imageManifest=manifest, imageTag="pushed")
     deploy(target, assembly=assembly, image_tag="pushed", **quiet)
     service = {"cluster": outputs["ClusterName"], "service": outputs["ServiceName"]}
-    assert desired_tasks(client, outputs) == 2  # a model and an image are there
-    client("ecs").update_service(**service, desiredCount=5)  # as scaling does
+    assert desired_tasks(client, outputs) == 2  # there are a model and an image
+    client("ecs").update_service(**service, desiredCount=5)  # as autoscaling does
     deploy(target, assembly=assembly, **quiet)
-    assert any("FRAUDLINE_SETTLE_SECONDS=2" in line for line in lines)  # not given this time
+    assert any("FRAUDLINE_SETTLE_SECONDS=2" in line for line in lines)  # the setting was omitted this time
     assert desired_tasks(client, outputs) == 5
 
 
-def test_what_is_taken_down_leaves_the_data(chain: Chain) -> None:
+def test_destroying_the_stack_keeps_the_data(chain: Chain) -> None:
     target, served, lines = find_target(), chain.registry.latest(), list[str]()
     assembly = chain.deployment.folder / "assembly"
     assert not destroy(target, confirm=lambda question: False, say=lines.append)
@@ -235,8 +235,8 @@ def test_what_is_taken_down_leaves_the_data(chain: Chain) -> None:
     assert client("lambda").list_functions()["Functions"]
 
     assert destroy(target, confirm=lambda question: True, say=lines.append, assembly=assembly, shown=False)
-    for kept in ("HomeUrl", "OnlineTable", "KeyArn"):
-        assert chain.outputs[kept] in lines[-1]
+    for output in ("HomeUrl", "OnlineTable", "KeyArn"):
+        assert chain.outputs[output] in lines[-1]
     with pytest.raises(FraudlineError, match="there is no stack"):
         deployed_outputs(target)
     assert not client("lambda").list_functions()["Functions"]

@@ -26,17 +26,17 @@ NAMES = ("transactions", "runs", "tasks", "data_gb", "feature_minutes", "trainin
 
 
 @given(volumes, st.sampled_from(NAMES), amounts)
-def test_more_of_anything_never_costs_less(given_volumes: Volumes, name: str, more: float) -> None:
-    larger = replace(given_volumes, **{name: getattr(given_volumes, name) + more})
-    small, large = monthly_bill(given_volumes), monthly_bill(larger)
+def test_more_of_anything_never_costs_less(base: Volumes, name: str, more: float) -> None:
+    larger = replace(base, **{name: getattr(base, name) + more})
+    small, large = monthly_bill(base), monthly_bill(larger)
     for before, after in zip(small.lines, large.lines, strict=True):
         assert after.usd >= before.usd >= 0
     assert large.total() >= small.total() * (1 - 1e-12)
 
 
 @given(volumes)
-def test_kinds_services_and_lines_add_up_to_the_same_bill(given_volumes: Volumes) -> None:
-    bill = monthly_bill(given_volumes)
+def test_kinds_services_and_lines_add_up_to_the_same_total(base: Volumes) -> None:
+    bill = monthly_bill(base)
     document = bill_document(bill)
     total = pytest.approx(bill.total())
     assert sum(document[kind] for kind in ("standing", "runs", "transactions")) == total
@@ -45,7 +45,7 @@ def test_kinds_services_and_lines_add_up_to_the_same_bill(given_volumes: Volumes
 
 
 def test_an_idle_system_has_standing_costs_only() -> None:
-    """No run, no transaction: nothing for Glue, SageMaker or a decision; without a task, nothing for tasks."""
+    """Without runs and transactions, Glue, SageMaker and decisions cost nothing; without tasks, Fargate does not."""
     idle = monthly_bill(Volumes(transactions=0, runs=0))
     assert idle.total("runs") == idle.total("transactions") == 0
     assert idle.total(service="Glue") == idle.total(service="SageMaker") == 0
@@ -56,7 +56,7 @@ def test_an_idle_system_has_standing_costs_only() -> None:
 STACK_SERVICES = {"Fargate", "Load balancer", "VPC endpoints", "CloudWatch", "KMS", "Secrets Manager", "S3", "ECR"}
 
 
-def test_two_known_months() -> None:
+def test_the_bill_matches_figures_computed_by_hand() -> None:
     """Computed by hand from the price list."""
     bill = monthly_bill(Volumes(transactions=0, runs=4, tasks=2, feature_minutes=30, training_minutes=15))
     assert bill.total(service="Fargate") == pytest.approx(2 * 730 * (0.04656 + 2 * 0.00511))
@@ -66,13 +66,13 @@ def test_two_known_months() -> None:
     assert training.usd == pytest.approx(4 * 2 * 0.25 * 0.276)
 
 
-def test_alternatives_are_compared_with_what_they_would_replace() -> None:
+def test_each_alternative_is_compared_with_what_it_would_replace() -> None:
     bill = monthly_bill(Volumes(runs=2, tasks=3))
-    beside = {other.name: other for other in bill.alternatives()}
-    assert beside["EMR, 3 x m5.xlarge left on"].ours_usd == pytest.approx(bill.total(service="Glue"))
-    assert beside["EMR, 3 x m5.xlarge left on"].usd > 100 * beside["EMR, 3 x m5.xlarge left on"].ours_usd
-    assert beside["SageMaker endpoint, 3 x ml.m5.large"].usd == pytest.approx(3 * 730 * 0.138)
-    assert beside["EKS, 3 pods on Fargate"].usd - beside["EKS, 3 pods on Fargate"].ours_usd == pytest.approx(73)
+    by_name = {other.name: other for other in bill.alternatives()}
+    assert by_name["EMR, 3 x m5.xlarge left on"].ours_usd == pytest.approx(bill.total(service="Glue"))
+    assert by_name["EMR, 3 x m5.xlarge left on"].usd > 100 * by_name["EMR, 3 x m5.xlarge left on"].ours_usd
+    assert by_name["SageMaker endpoint, 3 x ml.m5.large"].usd == pytest.approx(3 * 730 * 0.138)
+    assert by_name["EKS, 3 pods on Fargate"].usd - by_name["EKS, 3 pods on Fargate"].ours_usd == pytest.approx(73)
 
 
 def test_every_price_is_used_and_has_a_date_and_a_source() -> None:
@@ -95,23 +95,23 @@ def test_a_region_without_prices_is_refused() -> None:
 
 
 @pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
-def test_an_impossible_volume_is_refused_and_its_option_named(wrong: float) -> None:
+def test_an_impossible_volume_is_refused_with_the_name_of_its_option(wrong: float) -> None:
     with pytest.raises(BadInput, match="--feature-minutes is"):
         Volumes(feature_minutes=wrong)
 
 
 def test_the_command_prints_the_bill_and_its_json() -> None:
-    shown = CliRunner().invoke(app, ["cost", "--runs", "0"])
-    assert shown.exit_code == 0
-    assert "A run costs" not in shown.output
-    assert "at list prices of" in " ".join(shown.output.split())
+    result = CliRunner().invoke(app, ["cost", "--runs", "0"])
+    assert result.exit_code == 0
+    assert "A run costs" not in result.output
+    assert "at list prices of" in " ".join(result.output.split())
     printed = CliRunner().invoke(app, ["cost", "--transactions", "3e6", "--json"])
     document: dict[str, Any] = json.loads(printed.output)
     assert document == bill_document(monthly_bill(Volumes(transactions=3e6)))
 
 
 @pytest.mark.cloud
-def test_a_decision_takes_as_many_store_units_as_the_bill_assumes(online_table: str) -> None:
+def test_a_decision_uses_as_many_store_units_as_the_bill_assumes(online_table: str) -> None:
     from datetime import UTC, datetime
 
     from processing.store.decisions import Decision, Event
@@ -134,7 +134,7 @@ def test_a_decision_takes_as_many_store_units_as_the_bill_assumes(online_table: 
         store.recall(event)
         store.record(Decision(event, "legit", 0.1, 0.5, "v", b"", when))
     assert sum(reads) / 24 == pytest.approx(ASSUMED.read_units, abs=2)
-    assert {2 * items + 1 for items in writes} == {ASSUMED.write_units}  # two units each, and the index
+    assert {2 * items + 1 for items in writes} == {ASSUMED.write_units}  # two units each, plus one for the index
 
 
 def test_a_task_polls_for_a_new_model_as_often_as_the_bill_assumes() -> None:

@@ -1,4 +1,4 @@
-"""Deploying: what an account must offer, which settings a later deployment keeps, and what errors say."""
+"""Deploying: what an account must offer, which settings a redeployment keeps, and what the errors say."""
 
 import json
 import os
@@ -25,7 +25,7 @@ KEYS = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": R
 
 
 class Answers:
-    """Clients of AWS that answer in a given order, and check requests by the service models."""
+    """AWS clients that answer in a given order and check requests against the service models."""
 
     def __init__(self) -> None:
         self.clients: dict[str, Any] = {}
@@ -53,20 +53,20 @@ def aws() -> Answers:
 
 
 def offer(aws: Answers, zones: dict[str, str], endpoints: dict[str, list[str]] | None = None) -> None:
-    """The account has these zones, by their ids, and these endpoints; by default each of them in every zone."""
-    listed = [{"ZoneName": f"{REGION}{letter}", "ZoneId": number} for letter, number in zones.items()]
+    """Give the account these zones (letter to zone id) and these endpoints, by default each one in every zone."""
+    availability_zones = [{"ZoneName": f"{REGION}{letter}", "ZoneId": number} for letter, number in zones.items()]
     local = {"ZoneName": f"{REGION}-tpe-1a", "ZoneId": "apne1-tpe1-az1", "ZoneType": "local-zone"}
-    aws.answers("ec2", "describe_availability_zones", {"AvailabilityZones": [local, *listed]})
-    found = endpoints or {name: list(zones) for name in account.ENDPOINTS}
+    aws.answers("ec2", "describe_availability_zones", {"AvailabilityZones": [local, *availability_zones]})
+    offered = endpoints or {name: list(zones) for name in account.ENDPOINTS}
     services = [
         {"ServiceName": f"com.amazonaws.{REGION}.{name}", "AvailabilityZones": [f"{REGION}{one}" for one in letters]}
-        for name, letters in found.items()
+        for name, letters in offered.items()
     ]
     aws.answers("ec2", "describe_vpc_endpoint_services", {"ServiceDetails": services})
 
 
-def test_zones_are_chosen_that_have_everything_the_stack_needs(aws: Answers) -> None:
-    offer(aws, {"a": "apne1-az4", "c": "apne1-az1", "d": "apne1-az2"})  # Tokyo shows no b to most accounts
+def test_the_chosen_zones_have_everything_the_stack_needs(aws: Answers) -> None:
+    offer(aws, {"a": "apne1-az4", "c": "apne1-az1", "d": "apne1-az2"})  # most accounts do not see zone b in Tokyo
     assert account.choose_zones(aws, REGION) == (f"{REGION}a", f"{REGION}c")
     offer(aws, {"a": "apne1-az3", "c": "apne1-az1", "d": "apne1-az2"})  # Fargate is not in az3
     assert account.choose_zones(aws, REGION) == (f"{REGION}c", f"{REGION}d")
@@ -88,15 +88,15 @@ def test_service_linked_roles_are_created_before_the_first_deployment(aws: Answe
     lines: list[str] = []
     role = {"Role": dict.fromkeys(("Path", "RoleName", "RoleId", "Arn"), "x" * 20) | {"CreateDate": "2026-01-01"}}
     aws.answers("iam", "create_service_linked_role", role)
-    taken = "Service role name AWSServiceRoleForApplicationAutoScaling_ECSService has been taken in this account"
-    aws.refuses("iam", "create_service_linked_role", "InvalidInput", taken)
+    exists = "Service role name AWSServiceRoleForApplicationAutoScaling_ECSService has been taken in this account"
+    aws.refuses("iam", "create_service_linked_role", "InvalidInput", exists)
     aws.refuses("iam", "create_service_linked_role", "AccessDenied")
     assert account.create_linked_roles(aws, lines.append, settle_seconds=0) == ["ecs.amazonaws.com"]
-    assert "--aws-service-name elasticloadbalancing.amazonaws.com" in lines[0]  # whoever deploys may not do this
+    assert "--aws-service-name elasticloadbalancing.amazonaws.com" in lines[0]  # not permitted
     assert "ecs.amazonaws.com" in lines[1]
 
 
-def test_a_database_of_an_earlier_stack_is_named_before_anything_is_deployed(aws: Answers) -> None:
+def test_an_existing_database_of_an_earlier_stack_is_reported_before_deploying(aws: Answers) -> None:
     aws.refuses("glue", "get_database", "EntityNotFoundException")
     aws.answers("glue", "get_database", {"Database": {"Name": "fraudline_landing", "LocationUri": "s3://old/incoming"}})
     with pytest.raises(BadInput, match="'fraudline_landing', of s3://old/incoming, already exists"):
@@ -129,14 +129,12 @@ deployments = st.builds(
 
 
 @given(deployments, st.sets(st.sampled_from([name for name in NAMES if name != "ZONES"])), deployments)
-def test_settings_that_are_not_given_stay_as_they_are_deployed(
-    before: Deployment, named: set[str], other: Deployment
-) -> None:
+def test_omitted_settings_keep_their_deployed_values(before: Deployment, changed: set[str], other: Deployment) -> None:
     assert from_settings(ACCOUNT, REGION, before.settings()) == before
-    given = {PREFIX + name: other.settings().get(PREFIX + name, NONE) for name in named}  # none: back to the default
-    after = from_settings(ACCOUNT, REGION, merged(given, {SETTINGS_OUTPUT: json.dumps(before.settings())}))
+    changes = {PREFIX + name: other.settings().get(PREFIX + name, NONE) for name in changed}  # NONE: the default
+    after = from_settings(ACCOUNT, REGION, merged(changes, {SETTINGS_OUTPUT: json.dumps(before.settings())}))
     for name in NAMES:
-        source = other if name in named else before
+        source = other if name in changed else before
         assert after.settings().get(PREFIX + name) == source.settings().get(PREFIX + name)
 
 
@@ -145,25 +143,25 @@ def test_a_stack_without_recorded_settings_requires_those_that_could_lock_caller
     with pytest.raises(BadInput, match=r"--certificate .* --clients .* --email") as refused:
         merged({}, outputs)
     assert "`none`" in str(refused.value)
-    given = {f"{PREFIX}CERTIFICATE_ARN": "arn", f"{PREFIX}CLIENTS": NONE, f"{PREFIX}ALARM_EMAIL": NONE}
-    assert merged(given, outputs) == given
+    settings = {f"{PREFIX}CERTIFICATE_ARN": "arn", f"{PREFIX}CLIENTS": NONE, f"{PREFIX}ALARM_EMAIL": NONE}
+    assert merged(settings, outputs) == settings
     assert merged({}, {}) == {}  # the first deployment
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "says"),
+    ("name", "value", "message"),
     [
         ("SETTLE_SECONDS", "1e3", "a whole number of seconds"),
         ("ALLOW_JOBLIB", "yes", "expected true or false"),
         ("ZONES", f"{REGION}a", "name two availability zones of ap-northeast-1"),
     ],
 )
-def test_a_wrong_setting_is_named(name: str, value: str, says: str) -> None:
-    with pytest.raises(BadInput, match=f"FRAUDLINE_{name} is '{value}'.*{says}"):
+def test_an_invalid_setting_is_reported_by_name(name: str, value: str, message: str) -> None:
+    with pytest.raises(BadInput, match=f"FRAUDLINE_{name} is '{value}'.*{message}"):
         from_settings(ACCOUNT, REGION, {f"{PREFIX}ZONES": ",".join(ZONES), PREFIX + name: value})
 
 
-def test_the_number_of_desired_tasks_is_read_from_the_service(aws: Answers) -> None:
+def test_the_desired_number_of_tasks_is_read_from_the_service(aws: Answers) -> None:
     outputs = {"ClusterName": "c", "ServiceName": "s"}
     aws.answers("ecs", "describe_services", {"services": [{"desiredCount": 7, "status": "ACTIVE"}]})
     assert deploy.desired_tasks(aws, outputs) == 7
@@ -172,7 +170,7 @@ def test_the_number_of_desired_tasks_is_read_from_the_service(aws: Answers) -> N
     assert deploy.desired_tasks(aws, {}) == 0
 
 
-def test_an_unexpected_refusal_is_an_error(aws: Answers) -> None:
+def test_an_unexpected_access_denial_is_an_error(aws: Answers) -> None:
     aws.refuses("glue", "get_database", "AccessDeniedException", "not authorized to perform: glue:GetDatabase")
     with pytest.raises(FraudlineError, match="lack a permission"):
         aws_errors.call_aws(account.check_databases, clients=aws, names=DATABASES)
@@ -187,7 +185,7 @@ def test_an_unexpected_refusal_is_an_error(aws: Answers) -> None:
         ("Fraudline: The maximum number of VPCs has been reached. (VpcLimitExceeded)", "Service Quotas"),
         ("User: arn:aws:iam::1:user/x is not authorized to perform: cloudformation:X", "lack a permission"),
         ("npm error code ENOTFOUND", "network"),
-        ("\x1b[31mwhat nobody knew\x1b[0m", "failed.\nwhat nobody knew"),
+        ("\x1b[31man unknown error\x1b[0m", "failed.\nan unknown error"),
     ],
 )
 def test_a_failed_deployment_explains_the_cause(output: str, explanation: str) -> None:

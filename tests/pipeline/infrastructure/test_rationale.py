@@ -1,4 +1,4 @@
-"""The rationale: its figures come from the code only, and the same input makes the same document."""
+"""The rationale: its figures come only from the code, and the same input gives the same document."""
 
 import io
 import re
@@ -31,13 +31,13 @@ Table: Numbers
 """
 
 
-def test_no_number_is_written_by_hand() -> None:
-    """Every figure has a name. What is left are names of services."""
+def test_the_text_contains_no_handwritten_numbers() -> None:
+    """Every figure is a placeholder. The only digits in the text are those in names of services."""
     by_hand = re.sub(r"\{\w+\}", "", TEXT.read_text(encoding="utf-8"))
     assert set(re.findall(r"\w*\d\w*", by_hand)) <= {"S3", "EC2"}
 
 
-def test_the_same_input_makes_the_same_bytes() -> None:
+def test_the_same_input_gives_the_same_bytes() -> None:
     figures: dict[str, str] = defaultdict(str, much="7")
     assert make_document(SMALL, figures, draw()) == make_document(SMALL, figures, draw())
 
@@ -63,7 +63,7 @@ def test_a_document_has_headings_tables_with_headers_and_a_described_diagram() -
     assert "2026-01-01T00:00:00Z</dcterms:created>" in properties
 
 
-def test_a_figure_that_is_missing_or_unused_is_named() -> None:
+def test_a_missing_or_unused_figure_is_reported_by_name() -> None:
     with pytest.raises(KeyError, match="much"):
         make_document(SMALL, {}, draw())
     with pytest.raises(ValueError, match="does not use more"):

@@ -1,4 +1,4 @@
-"""The whole stack: static checks, its size and outputs, and the files that are made from its template."""
+"""The whole stack: static checks, its size and outputs, and the files generated from its template."""
 
 import io
 import json
@@ -28,13 +28,13 @@ pytestmark = pytest.mark.cloud
 
 def test_cfn_lint_finds_no_errors(synthesized: Path) -> None:
     lint = Path(sys.executable).parent / "cfn-lint"
-    found = subprocess.run(
+    result = subprocess.run(
         [str(lint), "--regions", REGION, "--ignore-checks", "W", "--", str(synthesized / "Fraudline.template.json")],
         capture_output=True,
         text=True,
     )
-    assert found.stdout == ""
-    assert found.returncode == 0
+    assert result.stdout == ""
+    assert result.returncode == 0
 
 
 def test_cdk_nag_reports_a_loose_permission(synthesized: Path, tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_cdk_nag_reports_a_loose_permission(synthesized: Path, tmp_path: Path) -
         app.synth()
 
 
-def test_each_acknowledgement_is_for_one_resource_and_has_a_reason(synthesized: Path) -> None:
+def test_each_acknowledgement_covers_one_resource_and_has_a_reason(synthesized: Path) -> None:
     metadata = json.loads((synthesized / "Fraudline.metadata.json").read_text())
     acknowledged = [
         (path, rule, reason)
@@ -64,14 +64,14 @@ def test_each_acknowledgement_is_for_one_resource_and_has_a_reason(synthesized: 
     rules = {re.sub(r".*AwsSolutions-(\w+).*", r"\1", rule) for _, rule, _ in acknowledged}
     assert rules == {"ECS2", "IAM5", "S1", "SMG4"}
     for path, rule, reason in acknowledged:
-        assert path.count("/") >= 3, path  # a resource's construct, not the stack or a part of it
+        assert path.count("/") >= 3, path  # the construct of a resource, not the stack or one of its parts
         assert "IAM5" not in rule or "[Resource::" in rule, rule
         assert len(reason) > 25, (path, rule, reason)
 
 
-def test_the_size_of_the_stack_and_its_outputs(template: Template) -> None:
+def test_the_stack_has_the_expected_size_and_outputs(template: Template) -> None:
     assert len(template["Resources"]) == 145
-    custom = [found["Type"] for found in template["Resources"].values() if "Custom" in found["Type"]]
+    custom = [resource["Type"] for resource in template["Resources"].values() if "Custom" in resource["Type"]]
     assert custom == []
     outputs = {*Output, *(output.of(reaction) for reaction in REACTIONS for output in ReactionOutput)}
     assert set(template["Outputs"]) == {*outputs, SETTINGS_OUTPUT}
@@ -79,8 +79,8 @@ def test_the_size_of_the_stack_and_its_outputs(template: Template) -> None:
     assert settings == {"FRAUDLINE_ALARM_EMAIL": "team@example.com", "FRAUDLINE_ZONES": ",".join(ZONES)}
 
 
-def test_the_sizes_that_the_bill_is_computed_from_are_up_to_date(template: Template) -> None:
-    """stack_sizes.json is what `make rationale` writes now."""
+def test_the_sizes_behind_the_bill_are_up_to_date(template: Template) -> None:
+    """stack_sizes.json is what `make rationale` would write."""
     assert the(template, "AWS::Glue::Job")["WorkerType"] == "G.1X"  # one DPU each
     assert of_type(template, "AWS::EC2::NatGateway") == {}
     assert read_sizes() == sizes_of(template)
@@ -93,15 +93,15 @@ def parts(document: bytes) -> dict[str, bytes]:
 
 
 def test_the_rationale_is_up_to_date(template: Template) -> None:
-    """service_rationale.docx is what `make rationale` writes now."""
+    """service_rationale.docx is what `make rationale` would write."""
     from matplotlib.image import imread
 
     from pipeline.infrastructure.rationale.__main__ import FILE, rationale
 
-    written, now = parts(FILE.read_bytes()), parts(rationale(template))
-    assert set(written) == set(now)
-    for name, content in now.items():
-        if name.endswith(".png"):  # compressed otherwise elsewhere
-            assert np.array_equal(imread(io.BytesIO(written[name])), imread(io.BytesIO(content)))
+    committed, current = parts(FILE.read_bytes()), parts(rationale(template))
+    assert set(committed) == set(current)
+    for name, content in current.items():
+        if name.endswith(".png"):  # compression differs between machines
+            assert np.array_equal(imread(io.BytesIO(committed[name])), imread(io.BytesIO(content)))
         else:
-            assert written[name] == content, f"{name} has changed: run `make rationale`"
+            assert committed[name] == content, f"{name} has changed: run `make rationale`"

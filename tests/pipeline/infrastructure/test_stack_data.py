@@ -19,7 +19,7 @@ from stack_template import (
 pytestmark = pytest.mark.cloud
 
 
-def test_the_data_bucket_is_closed_encrypted_versioned_and_logged(template: Template) -> None:
+def test_the_data_bucket_is_private_encrypted_versioned_and_logged(template: Template) -> None:
     bucket = the(template, "AWS::S3::Bucket", "DataBucket")
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
@@ -34,7 +34,7 @@ def test_the_data_bucket_is_closed_encrypted_versioned_and_logged(template: Temp
     assert the(template, "AWS::KMS::Key")["EnableKeyRotation"] is True
 
 
-def test_buckets_queues_and_topic_refuse_what_does_not_come_over_tls(template: Template) -> None:
+def test_buckets_queues_and_the_topic_refuse_requests_without_tls(template: Template) -> None:
     policies = [
         *of_type(template, "AWS::S3::BucketPolicy").values(),
         *of_type(template, "AWS::SQS::QueuePolicy").values(),
@@ -46,16 +46,16 @@ def test_buckets_queues_and_topic_refuse_what_does_not_come_over_tls(template: T
         assert any(one["Condition"] == {"Bool": {"aws:SecureTransport": "false"}} for one in denied)
 
 
-def test_what_holds_data_outlives_the_stack(template: Template) -> None:
-    policies = {name: found.get("DeletionPolicy") for name, found in template["Resources"].items()}
-    kept = {name for name, policy in policies.items() if policy == "RetainExceptOnCreate"}
+def test_resources_that_hold_data_outlive_the_stack(template: Template) -> None:
+    policies = {name: resource.get("DeletionPolicy") for name, resource in template["Resources"].items()}
+    retained = {name for name, policy in policies.items() if policy == "RetainExceptOnCreate"}
     starts = ("DataBucket", "DataKey", "DataLogs", "FeaturesDatabase", "FeaturesLanding", "OnlineTable")
-    assert {name for name in kept if not name.startswith(starts)} == set()
-    assert len([name for name in kept if "Policy" not in name]) == 6
-    assert "Retain" not in policies.values()  # which a first deployment that is rolled back would leave behind
+    assert {name for name in retained if not name.startswith(starts)} == set()
+    assert len([name for name in retained if "Policy" not in name]) == 6
+    assert "Retain" not in policies.values()  # a rolled-back first deployment would leave such resources behind
 
 
-def test_every_access_to_an_object_is_recorded(template: Template) -> None:
+def test_every_object_access_is_recorded(template: Template) -> None:
     trail = the(template, "AWS::CloudTrail::Trail")
     [selector] = trail["EventSelectors"]
     [objects] = selector["DataResources"]
@@ -65,7 +65,7 @@ def test_every_access_to_an_object_is_recorded(template: Template) -> None:
     assert trail["EnableLogFileValidation"] is True
 
 
-def test_the_feature_job(template: Template, synthesized: Path) -> None:
+def test_the_feature_job_has_pinned_modules_and_its_package(template: Template, synthesized: Path) -> None:
     from pipeline.infrastructure.names import DATABASES
 
     job = the(template, "AWS::Glue::Job")
@@ -90,7 +90,7 @@ def test_the_feature_job(template: Template, synthesized: Path) -> None:
     assert not (package / "job" / "glue_script.py").exists()
 
 
-def test_an_error_in_the_glue_script_becomes_the_job_runs_message(
+def test_an_error_in_the_glue_script_becomes_the_message_of_the_job_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from processing.job import glue_script
@@ -105,7 +105,7 @@ def test_an_error_in_the_glue_script_becomes_the_job_runs_message(
     assert os.environ["FRAUDLINE_ONLINE_TABLE"] == "online"
 
 
-def test_the_package_works_from_the_zip_file_of_glue(synthesized: Path, tmp_path: Path) -> None:
+def test_the_package_works_when_glue_ships_it_as_a_zip_file(synthesized: Path, tmp_path: Path) -> None:
     [folder] = [path.parent for path in synthesized.glob("asset.*/processing") if (path / "job" / "job.py").exists()]
     archive = shutil.make_archive(str(tmp_path / "package"), "zip", folder)
     script = tmp_path / "glue_script.py"
@@ -135,7 +135,7 @@ def test_the_online_table(template: Template) -> None:
     )
 
 
-def test_flow_logs_may_be_delivered_to_the_bucket_of_logs(template: Template) -> None:
+def test_flow_logs_may_be_delivered_to_the_log_bucket(template: Template) -> None:
     [policy] = [
         one["PolicyDocument"]["Statement"]
         for one in of_type(template, "AWS::S3::BucketPolicy").values()

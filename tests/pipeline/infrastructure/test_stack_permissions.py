@@ -18,7 +18,7 @@ from stack_template import (
 pytestmark = pytest.mark.cloud
 
 
-NO_RESOURCE = {  # actions for which the service knows no resources, and what narrows them
+NO_RESOURCE = {  # actions that support no resource-level permissions, and the condition that narrows them
     "cloudwatch:PutMetricData": "namespace",
     "ecr:GetAuthorizationToken": "",
     "ec2:DescribeNetworkInterfaces": "",
@@ -29,7 +29,7 @@ NO_RESOURCE = {  # actions for which the service knows no resources, and what na
 }
 
 
-def test_no_role_may_do_any_action_or_use_any_resource_unless_the_service_knows_none(template: Template) -> None:
+def test_roles_use_wildcard_resources_only_for_actions_that_support_nothing_narrower(template: Template) -> None:
     for name, statement in statements(template):
         for action in listed(statement["Action"]):
             assert "*" not in action, (name, action)
@@ -39,7 +39,7 @@ def test_no_role_may_do_any_action_or_use_any_resource_unless_the_service_knows_
                 assert NO_RESOURCE[action] in json.dumps(statement.get("Condition", "")), (name, action)
 
 
-def test_there_are_no_managed_policies_and_each_role_is_one_parts_own(template: Template) -> None:
+def test_roles_are_not_shared_and_have_no_managed_policies(template: Template) -> None:
     from pipeline.infrastructure.permissions import PASSES_ACCOUNT
 
     roles = of_type(template, "AWS::IAM::Role")
@@ -47,10 +47,10 @@ def test_there_are_no_managed_policies_and_each_role_is_one_parts_own(template: 
         assert "ManagedPolicyArns" not in role
         [statement] = role["AssumeRolePolicyDocument"]["Statement"]
         service = statement["Principal"]["Service"]
-        # Only where AWS shows that the service says so: a role that asks in vain cannot be assumed.
+        # Only for services that are known to pass their account: otherwise the role could not be assumed.
         assert service in (*PASSES_ACCOUNT, "glue.amazonaws.com")
-        asked = {"StringEquals": {"aws:SourceAccount": ACCOUNT}} if service in PASSES_ACCOUNT else None
-        assert statement.get("Condition") == asked, service
+        expected = {"StringEquals": {"aws:SourceAccount": ACCOUNT}} if service in PASSES_ACCOUNT else None
+        assert statement.get("Condition") == expected, service
     used = [words(one["Role"]) for one in of_type(template, "AWS::Lambda::Function").values()]
     used += [words(one["Role"]) for one in of_type(template, "AWS::Glue::Job").values()]
     task = the(template, "AWS::ECS::TaskDefinition", "Api")
@@ -76,7 +76,7 @@ def test_only_promotion_can_change_which_model_serves(template: Template) -> Non
 
 
 @pytest.mark.parametrize("name", ["Promote", "Approve"])
-def test_promotion_knows_which_models_the_api_loads_and_reads_the_contract(template: Template, name: str) -> None:
+def test_promotion_may_read_the_contract_and_knows_which_models_the_api_loads(template: Template, name: str) -> None:
     assert "contract.toml" in of_objects(permissions(template, f"Triggers{name}Role"), "s3:GetObject")
     functions = of_type(template, "AWS::Lambda::Function").items()
     [function] = [one for key, one in functions if re.fullmatch(rf"Triggers{name}\w{{8}}", key)]
@@ -87,9 +87,9 @@ def of_objects(allowed: set[tuple[str, str]], *actions: str) -> set[str]:
     return {resource.removeprefix("data/") for action, resource in allowed if action in actions}
 
 
-def test_the_api_reads_models_and_no_data(template: Template) -> None:
+def test_the_api_may_read_models_but_no_data(template: Template) -> None:
     allowed = permissions(template, "ApiTaskRole")
-    assert of_objects(allowed, "s3:GetObject") == {"models/*", "contract.toml"}
+    assert of_objects(allowed, "s3:GetObject") == {"models/*", "contract.toml", "contracts/*"}
     assert {action for action, _ in allowed if action.startswith("s3:")} == {"s3:GetObject", "s3:ListBucket"}
     assert all("<OnlineTable" in resource for action, resource in allowed if action.startswith("dynamodb:"))
 
@@ -102,19 +102,20 @@ def test_the_feature_job_reads_manifests_and_cannot_touch_models_or_the_landing_
     allowed = permissions(template, "FeaturesRole")
     of_models = {(action, resource.removeprefix("data/")) for action, resource in allowed if "models" in resource}
     assert of_models == {("s3:GetObject", "models/latest.json"), ("s3:GetObject", "models/*/manifest.json")}
-    assert of_objects(allowed, "s3:GetObject") >= {"incoming/*", "warehouse/*", "runs/*", "contract.toml"}
+    read = {"incoming/*", "warehouse/*", "runs/*", "contract.toml", "contracts/*"}
+    assert of_objects(allowed, "s3:GetObject") >= read
     assert not any("landing" in resource for _, resource in allowed)
     assert not any(action.startswith(("sagemaker:", "iam:", "lambda:")) for action, _ in allowed)
 
 
-def test_training_reads_its_data_and_writes_its_output_only(template: Template) -> None:
+def test_training_may_only_read_its_data_and_write_its_output(template: Template) -> None:
     allowed = permissions(template, "TrainingJobRole")
     assert of_objects(allowed, "s3:GetObject") == {"runs/*/train/*", "runs/*/contract/*"}
     assert of_objects(allowed, "s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion") == {"runs/*/train-output/*"}
     assert not any("models/" in resource for _, resource in allowed)
 
 
-def test_evaluation_publishes_versions_and_changes_nothing_else(template: Template) -> None:
+def test_evaluation_may_publish_versions_and_change_nothing_else(template: Template) -> None:
     allowed = permissions(template, "TrainingEvaluationRole")
     assert of_objects(allowed, "s3:GetObject") == {"runs/*", "models/*"}
     assert of_objects(allowed, "s3:PutObject") == {"runs/*/evaluation/*", "models/*"}
@@ -125,23 +126,23 @@ def test_evaluation_publishes_versions_and_changes_nothing_else(template: Templa
 
 
 def writers_over(template: Template, key: str) -> set[str]:
-    """The roles that may put an object under a key, even where there is one."""
-    found = set()
+    """The roles that may put an object under a key even if it exists."""
+    writers = set()
     for name in of_type(template, "AWS::IAM::Role"):
         allowed, denied = False, False
         for _, one in statements(template, name):
             resources = [re.sub(r"<DataBucket\w+\.Arn>/?", "", words(resource)) for resource in listed(one["Resource"])]
             fits = any(re.fullmatch(re.escape(resource).replace(r"\*", ".*"), key) for resource in resources)
             if fits and "s3:PutObject" in listed(one["Action"]):
-                # What is denied to requests without `If-None-Match` is denied to all that would write over another.
+                # Denying requests without `If-None-Match` denies every request that would overwrite an object.
                 allowed |= one["Effect"] == "Allow"
                 denied |= one["Effect"] == "Deny" and one.get("Condition") in (
                     None,
                     {"Null": {"s3:if-none-match": "true"}},
                 )
         if allowed and not denied:
-            found.add(name)
-    return found
+            writers.add(name)
+    return writers
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_no_role_may_overwrite_a_published_file_or_a_record(template: Template, 
 
 
 def test_joblib_models_are_loaded_only_where_the_deployment_allows_it(template: Template, emulated: Template) -> None:
-    """In the API, and in evaluation."""
+    """Both in the API and in evaluation."""
     for one, models in ((template, "packed"), (emulated, "any")):
         [container] = the(one, "AWS::ECS::TaskDefinition", "Api")["ContainerDefinitions"]
         assert {"Name": "FRAUDLINE_MODELS", "Value": models} in container["Environment"]
@@ -170,13 +171,13 @@ def test_joblib_models_are_loaded_only_where_the_deployment_allows_it(template: 
         assert (evaluate["Environment"].get("FRAUDLINE_MODELS") == "packed") == (models == "packed")
 
 
-def test_the_pipeline_may_pass_its_jobs_role_and_no_other(template: Template) -> None:
+def test_the_pipeline_may_pass_only_the_roles_of_its_jobs(template: Template) -> None:
     passes = [(who, one) for who, one in statements(template) if "iam:PassRole" in listed(one["Action"])]
-    for who, one in passes:  # whoever starts a task hands it its roles; nobody else passes any on
+    for who, one in passes:  # starting a task requires passing its roles; nothing else may pass any
         if who.startswith("DriftStarterRole"):
             roles = [words(resource) for resource in listed(one["Resource"])]
             assert all(role.startswith(("<ApiExecutionRole", "<DriftRole")) for role in roles)
     [statement] = [one for who, one in passes if not who.startswith("DriftStarterRole")]
-    passed = sorted(re.sub(r"\w{8}\.Arn>", "", words(resource)) for resource in listed(statement["Resource"]))
-    assert passed == ["<TrainingEvaluationRole", "<TrainingJobRole"]
+    roles_passed = sorted(re.sub(r"\w{8}\.Arn>", "", words(resource)) for resource in listed(statement["Resource"]))
+    assert roles_passed == ["<TrainingEvaluationRole", "<TrainingJobRole"]
     assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}

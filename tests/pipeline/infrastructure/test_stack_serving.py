@@ -15,11 +15,11 @@ from stack_template import (
 pytestmark = pytest.mark.cloud
 
 
-def test_two_tasks_in_two_zones_with_a_deployment_that_rolls_back(template: Template) -> None:
+def test_the_service_runs_two_tasks_in_two_zones_and_rolls_back_failed_deployments(template: Template) -> None:
     service = the(template, "AWS::ECS::Service")
     assert template["Parameters"]["ServingTasks"]["Default"] == 2
-    asked = {"Fn::If": ["HasImage", {"Ref": "StartTasks"}, 0]}
-    assert service["DesiredCount"] == {"Fn::If": ["LeaveTasks", {"Ref": "AWS::NoValue"}, asked]}
+    start_count = {"Fn::If": ["HasImage", {"Ref": "StartTasks"}, 0]}
+    assert service["DesiredCount"] == {"Fn::If": ["LeaveTasks", {"Ref": "AWS::NoValue"}, start_count]}
     assert template["Parameters"]["StartTasks"]["Default"] == 0
     assert service["LaunchType"] == "FARGATE"
     assert service["DeploymentConfiguration"]["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
@@ -30,7 +30,7 @@ def test_two_tasks_in_two_zones_with_a_deployment_that_rolls_back(template: Temp
     assert len(network["Subnets"]) == 2
 
 
-def test_the_container_is_read_only_not_root_and_logged(template: Template) -> None:
+def test_the_container_is_read_only_logged_and_not_root(template: Template) -> None:
     [container] = the(template, "AWS::ECS::TaskDefinition", "Api")["ContainerDefinitions"]
     assert container["ReadonlyRootFilesystem"] is True
     assert container["User"] == "10001"
@@ -48,18 +48,18 @@ def test_the_container_is_read_only_not_root_and_logged(template: Template) -> N
     }
 
 
-def test_the_server_keeps_connections_longer_than_the_load_balancer(template: Template) -> None:
+def test_the_server_keeps_idle_connections_longer_than_the_load_balancer(template: Template) -> None:
     from serving.settings import Settings
 
     balancer = the(template, "AWS::ElasticLoadBalancingV2::LoadBalancer")
-    told = {one["Key"]: one["Value"] for one in balancer["LoadBalancerAttributes"]}
+    attributes = {one["Key"]: one["Value"] for one in balancer["LoadBalancerAttributes"]}
     [container] = the(template, "AWS::ECS::TaskDefinition", "Api")["ContainerDefinitions"]
     assert "FRAUDLINE_IDLE_SECONDS" not in {variable["Name"] for variable in container["Environment"]}
-    # The balancer would otherwise send a request into a connection that is just being closed: a 502.
-    assert Settings.model_fields["idle_seconds"].default > float(told["idle_timeout.timeout_seconds"])
+    # Otherwise the balancer may send a request on a connection that is just closing, which gives a 502.
+    assert Settings.model_fields["idle_seconds"].default > float(attributes["idle_timeout.timeout_seconds"])
 
 
-def test_tasks_are_added_for_cpu_and_for_requests(template: Template) -> None:
+def test_the_service_scales_with_cpu_and_requests(template: Template) -> None:
     target = the(template, "AWS::ApplicationAutoScaling::ScalableTarget")
     assert (target["MinCapacity"], target["MaxCapacity"]) == ({"Fn::If": ["HasImage", {"Ref": "ServingTasks"}, 0]}, 10)
     metrics = {
@@ -69,7 +69,7 @@ def test_tasks_are_added_for_cpu_and_for_requests(template: Template) -> None:
     assert metrics == {"ECSServiceAverageCPUUtilization", "ALBRequestCountPerTarget"}
 
 
-def test_the_load_balancer_is_internal_and_speaks_tls_when_given_a_certificate(
+def test_the_load_balancer_is_internal_and_uses_tls_if_there_is_a_certificate(
     template: Template, emulated: Template
 ) -> None:
     for one in (template, emulated):
@@ -82,8 +82,8 @@ def test_the_load_balancer_is_internal_and_speaks_tls_when_given_a_certificate(
     assert "TLS13" in secure["SslPolicy"]
 
 
-def test_there_is_no_way_out_of_the_network(template: Template) -> None:
-    kinds = {found["Type"] for found in template["Resources"].values()}
+def test_the_network_has_no_way_out(template: Template) -> None:
+    kinds = {resource["Type"] for resource in template["Resources"].values()}
     assert not kinds & {"AWS::EC2::InternetGateway", "AWS::EC2::NatGateway", "AWS::EC2::Route", "AWS::EC2::EIP"}
     endpoints = {words(one["ServiceName"]) for one in of_type(template, "AWS::EC2::VPCEndpoint").values()}
     services = {re.sub(r"com\.amazonaws\.(eu-west-1|<AWS::Region>)\.", "", name) for name in endpoints}

@@ -15,7 +15,7 @@ from stack_template import (
 pytestmark = pytest.mark.cloud
 
 
-def test_the_pipeline_is_the_definition_with_this_deployments_addresses(template: Template) -> None:
+def test_the_deployed_pipeline_is_the_definition_with_the_addresses_of_this_deployment(template: Template) -> None:
     from pipeline.definition.pipeline import build_definition
     from pipeline.definition.requests import Addresses
 
@@ -63,10 +63,10 @@ def test_one_image_trains_evaluates_and_serves(template: Template) -> None:
     assert repository["ImageTagMutability"] == "IMMUTABLE"
     assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
     for one in json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]:
-        assert one["selection"]["tagStatus"] == "untagged"  # a tagged one may be in use, however old it is
+        assert one["selection"]["tagStatus"] == "untagged"  # a tagged image may be in use, however old
 
 
-def test_jobs_know_their_region_and_may_encrypt_their_output(template: Template) -> None:
+def test_jobs_get_their_region_and_may_encrypt_their_output(template: Template) -> None:
     body = json.loads(words(the(template, "AWS::SageMaker::Pipeline")["PipelineDefinition"]["PipelineDefinitionBody"]))
     steps = {step["Name"]: step["Arguments"] for step in body["Steps"]}
     for name in ("Train", "Evaluate"):

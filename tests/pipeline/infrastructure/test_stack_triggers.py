@@ -16,17 +16,17 @@ from stack_template import (
 pytestmark = pytest.mark.cloud
 
 
-def test_the_rules_watch_exactly_what_may_start_or_answer_a_run(template: Template) -> None:
+def test_the_rules_match_exactly_the_events_that_concern_a_run(template: Template) -> None:
     patterns = {}
-    for name, found in of_type(template, "AWS::Events::Rule").items():
-        if name.startswith("DriftDaily"):  # starts a task, no run
-            assert found["State"] == {"Fn::If": ["HasImage", "ENABLED", "DISABLED"]}
+    for name, rule in of_type(template, "AWS::Events::Rule").items():
+        if name.startswith("DriftDaily"):  # starts a task, not a run
+            assert rule["State"] == {"Fn::If": ["HasImage", "ENABLED", "DISABLED"]}
             continue
-        [target] = found["Targets"]
+        [target] = rule["Targets"]
         queue = re.sub(r"<Triggers(\w+)Queue\w+\.Arn>", r"\1", words(target["Arn"]))
         group = target.get("SqsParameters", {}).get("MessageGroupId")
         patterns[re.sub(r"Triggers(\w+)\w{8}", r"\1", name)] = (
-            found.get("EventPattern", found.get("ScheduleExpression")),
+            rule.get("EventPattern", rule.get("ScheduleExpression")),
             queue,
             group,
         )
@@ -94,14 +94,14 @@ def test_the_rules_watch_exactly_what_may_start_or_answer_a_run(template: Templa
 def test_our_own_tables_are_never_watched(template: Template) -> None:
     from pipeline.infrastructure.names import DATABASE
 
-    for found in of_type(template, "AWS::Events::Rule").values():
-        watched = found.get("EventPattern", {}).get("detail", {}).get("databaseName", [])
-        assert DATABASE not in watched
-        if any("Data Catalog" in kind for kind in found.get("EventPattern", {}).get("detail-type", [])):
-            assert watched
+    for rule in of_type(template, "AWS::Events::Rule").values():
+        databases = rule.get("EventPattern", {}).get("detail", {}).get("databaseName", [])
+        assert DATABASE not in databases
+        if any("Data Catalog" in kind for kind in rule.get("EventPattern", {}).get("detail-type", [])):
+            assert databases
 
 
-def test_events_of_other_sources_count_only_where_the_deployment_says_so(
+def test_events_of_other_sources_count_only_if_the_deployment_allows_them(
     template: Template, emulated: Template
 ) -> None:
     assert trigger_rule(template, "FeaturesEnded")["EventPattern"]["source"] == ["aws.glue"]
@@ -124,7 +124,7 @@ def test_every_queue_that_feeds_a_function_has_a_dead_letter_queue_with_an_alarm
     assert alarmed == dead
 
 
-def test_events_that_start_runs_are_handled_one_at_a_time(template: Template) -> None:
+def test_events_that_start_runs_are_handled_one_by_one(template: Template) -> None:
     queue = the(template, "AWS::SQS::Queue", "TriggersStartRunQueue")
     assert queue["FifoQueue"] is True
     assert queue["ContentBasedDeduplication"] is True
@@ -133,7 +133,7 @@ def test_events_that_start_runs_are_handled_one_at_a_time(template: Template) ->
     assert queue["VisibilityTimeout"] == 6 * function["Timeout"]
 
 
-def test_the_alarms_all_reach_the_topic(template: Template) -> None:
+def test_every_alarm_notifies_the_topic(template: Template) -> None:
     alarms = of_type(template, "AWS::CloudWatch::Alarm")
     metrics = {alarm["MetricName"] for alarm in alarms.values()}
     assert metrics == {
@@ -163,7 +163,7 @@ def test_the_alarms_all_reach_the_topic(template: Template) -> None:
     assert len(of_type(template, "AWS::CloudWatch::Dashboard")) == 1
 
 
-def test_every_alarm_is_explained(template: Template) -> None:
+def test_the_documentation_explains_every_alarm(template: Template) -> None:
     page = (ROOT / "triggers" / "README.md").read_text()
     alarms = of_type(template, "AWS::CloudWatch::Alarm")
     names = {re.sub(r"^Alarms(\w+)[0-9A-F]{8}$", r"\1", logical_id) for logical_id in alarms}
@@ -173,14 +173,14 @@ def test_every_alarm_is_explained(template: Template) -> None:
     assert thresholds <= set(re.findall(r"[\d.]*\d", table))
 
 
-def test_each_function_gets_the_variables_that_it_reads(template: Template) -> None:
+def test_each_function_gets_exactly_the_variables_it_reads(template: Template) -> None:
     from dataclasses import fields
     from importlib import import_module
 
-    for found in of_type(template, "AWS::Lambda::Function").values():
-        module = import_module(found["Handler"].removesuffix(".handler"))
+    for function in of_type(template, "AWS::Lambda::Function").values():
+        module = import_module(function["Handler"].removesuffix(".handler"))
         settings = [value for name, value in vars(module).items() if name.endswith("Settings")]
-        wanted = {f"FRAUDLINE_{field.name.upper()}" for kind in settings for field in fields(kind)}
-        wanted |= {"FRAUDLINE_MODELS"} if hasattr(module, "packed_only") else set()
-        assert set(found.get("Environment", {}).get("Variables", {})) == wanted
+        expected = {f"FRAUDLINE_{field.name.upper()}" for kind in settings for field in fields(kind)}
+        expected |= {"FRAUDLINE_MODELS"} if hasattr(module, "packed_only") else set()
+        assert set(function.get("Environment", {}).get("Variables", {})) == expected
         assert callable(module.handler)

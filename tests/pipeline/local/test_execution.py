@@ -39,7 +39,7 @@ def test_references_reach_parameters_the_execution_and_other_steps(tmp_path: Pat
 # Order and branches
 
 
-def test_steps_run_after_the_steps_they_need_and_otherwise_as_written(tmp_path: Path) -> None:
+def test_steps_run_after_their_dependencies_and_otherwise_in_the_given_order(tmp_path: Path) -> None:
     order: list[str] = []
     definition = document(
         callback("C", ["B"]), callback("A", x="1"), callback("B", y=get("Steps.A.OutputParameters['x']"))
@@ -61,7 +61,7 @@ def test_steps_run_after_the_steps_they_need_and_otherwise_as_written(tmp_path: 
         ([callback("A"), callback("B", [{"Step": "A", "Trigger": "Failed"}])], "Failed"),
     ],
 )
-def test_a_definition_that_cannot_work_is_refused(tmp_path: Path, steps: list[Entry], complaint: str) -> None:
+def test_an_invalid_definition_is_refused(tmp_path: Path, steps: list[Entry], complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint):
         LocalExecution(document(*steps), {}, tmp_path, "r1", ECHO)
 
@@ -101,9 +101,9 @@ def test_a_failing_step_fails_the_run_and_later_steps_do_not_run(tmp_path: Path)
     assert outcome.failure.log.read_text() == "line one\nno fraud in the train set\n"
     with pytest.raises(RunFailed, match=r"step Train of run r1[\s\S]*exit code 1[\s\S]*Its log: .*log.txt"):
         outcome.require_success()
-    written = json.loads((tmp_path / "runs/r1/outcome.json").read_text())
-    assert written["status"] == "Failed"
-    assert written["steps"] == outcome.steps
+    recorded = json.loads((tmp_path / "runs/r1/outcome.json").read_text())
+    assert recorded["status"] == "Failed"
+    assert recorded["steps"] == outcome.steps
 
 
 def test_a_fail_step_fails_the_run_with_its_message(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_fail_step_fails_the_run_with_its_message(tmp_path: Path) -> None:
 # The run record
 
 
-def test_the_folder_holds_the_run_record(tmp_path: Path) -> None:
+def test_the_runs_folder_holds_its_record(tmp_path: Path) -> None:
     events: list[StepEvent] = []
     definition = document(callback("A", x="1"))
     LocalExecution(definition, {}, tmp_path / "r1", "r1", ECHO).execute(events.append)
@@ -132,15 +132,15 @@ def test_the_folder_holds_the_run_record(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_is_recorded_as_executing_with_the_steps_so_far(tmp_path: Path) -> None:
-    seen: list[Entry] = []
+    records: list[Entry] = []
 
     def look(message: Entry, log: Any) -> Entry:
-        seen.append(json.loads((tmp_path / "runs/r1/outcome.json").read_text()))
+        records.append(json.loads((tmp_path / "runs/r1/outcome.json").read_text()))
         return {}
 
     run(tmp_path, document(callback("A"), callback("B")), Bindings(callbacks={QUEUE: look}))
-    assert [each["status"] for each in seen] == ["Executing", "Executing"]
-    assert {name: step["status"] for name, step in seen[1]["steps"].items()} == {
+    assert [each["status"] for each in records] == ["Executing", "Executing"]
+    assert {name: step["status"] for name, step in records[1]["steps"].items()} == {
         "A": "Succeeded",
         "B": "Executing",
     }

@@ -40,7 +40,7 @@ def is_gone(process: int) -> bool:
     return False
 
 
-def test_stop_ends_the_job_and_the_run(tmp_path: Path) -> None:
+def test_stopping_a_run_ends_its_job(tmp_path: Path) -> None:
     program = script(tmp_path, WAITING)
     definition = document(training("Train", program, tmp_path / "out"), callback("Last"))
     execution = LocalExecution(definition, {}, tmp_path / "runs/r1", "r1", ECHO)
@@ -59,7 +59,7 @@ def test_stop_ends_the_job_and_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_termination_leave_no_child_behind(tmp_path: Path, number: signal.Signals) -> None:
+def test_ctrl_c_and_termination_leave_no_child_process(tmp_path: Path, number: signal.Signals) -> None:
     program = script(tmp_path, WAITING)
     definition = tmp_path / "definition.json"
     definition.write_text(json.dumps(document(training("Train", program, tmp_path / "out"))))
@@ -79,7 +79,7 @@ LocalExecution(definition, {{}}, Path({str(tmp_path / "r1")!r}), "r1", Bindings(
     assert (outcome["status"], outcome["steps"]["Train"]["status"]) == ("Stopped", "Stopped")
 
 
-def test_an_interruption_is_recorded_and_propagates(tmp_path: Path) -> None:
+def test_an_interruption_is_recorded_and_propagated(tmp_path: Path) -> None:
     def interrupt(event: StepEvent) -> None:
         raise KeyboardInterrupt
 

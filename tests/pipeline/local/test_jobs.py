@@ -1,4 +1,4 @@
-"""Training and processing jobs as real processes: what they see, what they leave, how they fail."""
+"""Training and processing jobs as real processes: what they see, what they write, how they fail."""
 
 import json
 import tarfile
@@ -94,7 +94,7 @@ def processing_step(name: str, program: Path, source: str | Path, output: str | 
     return {"Name": name, "Type": "Processing", "Arguments": arguments, "PropertyFiles": files}
 
 
-def test_a_processing_job_leaves_outputs_and_a_property_file(tmp_path: Path) -> None:
+def test_a_processing_job_writes_outputs_and_a_property_file(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("1,2")
     program = script(
         tmp_path,
@@ -152,27 +152,27 @@ def test_a_jobs_inputs_and_outputs_can_be_in_s3(bucket: str, tmp_path: Path) -> 
 # Failures
 
 
-def test_the_failure_file_gives_the_reason(tmp_path: Path) -> None:
+def test_the_reason_comes_from_the_failure_file(tmp_path: Path) -> None:
     program = script(tmp_path, "from pipeline.steps.container import fail\nprint('noise')\nfail('no rows')")
     outcome = run(tmp_path, document(training("Train", program, tmp_path / "out")))
     assert outcome.failure
     assert outcome.failure.reason == "no rows"
 
 
-def test_a_killed_job_names_the_signal(tmp_path: Path) -> None:
+def test_the_reason_for_a_killed_job_names_the_signal(tmp_path: Path) -> None:
     program = script(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     outcome = run(tmp_path, document(training("Train", program, tmp_path / "out")))
     assert outcome.failure
     assert (outcome.failure.exit_code, "signal 9" in outcome.failure.reason) == (-9, True)
 
 
-def test_a_jobs_exit_code_is_not_the_commands(tmp_path: Path) -> None:
-    """Otherwise a training script's code 3 would look like one of `fraudline`, and -9 like 247."""
+def test_the_command_does_not_exit_with_the_jobs_exit_code(tmp_path: Path) -> None:
+    """Otherwise exit code 3 of a training script would look like one of `fraudline`'s own, and -9 would become 247."""
     for code in (3, -9):
         assert (JobFailed("no rows", code).exit_code, JobFailed("no rows", code).code) == (RunFailed.exit_code, code)
 
 
-def test_a_missing_input_names_the_channel(tmp_path: Path) -> None:
+def test_the_reason_for_a_missing_input_names_the_channel(tmp_path: Path) -> None:
     inputs = [channel("train", str(tmp_path / "gone"))]
     step = training("Train", tmp_path, tmp_path / "out", InputDataConfig=inputs)
     assert "the channel train: there is no data at" in str(run(tmp_path, document(step)).reason)
@@ -183,7 +183,7 @@ def test_a_missing_input_names_the_channel(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_scripts_modules_and_the_projects_do_not_shadow_each_other(tmp_path: Path) -> None:
-    """A script imports the modules beside it, even when this project has modules with the same names."""
+    """A script can import the modules next to it even if this project has modules of the same names."""
     names = ("model", "metrics", "threshold", "run", "home", "errors", "app", "schema")
     for name in names:
         (tmp_path / f"{name}.py").write_text(f"WHOSE = 'mine: {name}'\n")

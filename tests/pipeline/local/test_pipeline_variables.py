@@ -21,7 +21,7 @@ from processing.errors import BadInput
     ("kind", "text", "value"),
     [("Integer", "300", 300), ("Float", "0.5", 0.5), ("Float", 2, 2.0), ("Boolean", "true", True)],
 )
-def test_parameters_are_read_as_their_type(tmp_path: Path, kind: str, text: Any, value: Any) -> None:
+def test_parameters_are_parsed_by_their_type(tmp_path: Path, kind: str, text: Any, value: Any) -> None:
     definition = document(parameters=[{"Name": "P", "Type": kind}])
     execution = LocalExecution(definition, {"P": text}, tmp_path, "r1", Bindings())
     assert execution.parameters == {"P": value}
@@ -40,7 +40,7 @@ def test_parameters_are_read_as_their_type(tmp_path: Path, kind: str, text: Any,
         ({"LearningRate": 0.1, "Status": "Maybe"}, "must be one of Approved, Pending"),
     ],
 )
-def test_a_wrong_parameter_is_refused_before_anything_runs(
+def test_an_invalid_parameter_is_refused_before_anything_runs(
     tmp_path: Path, values: dict[str, Any], complaint: str
 ) -> None:
     status = {"Name": "Status", "Type": "String", "DefaultValue": "Approved"}
@@ -72,7 +72,7 @@ def test_join_is_pythons_join(on: str, values: list[Any]) -> None:
 
 
 @given(documents)
-def test_plain_data_is_unchanged(value: Any) -> None:
+def test_data_without_variables_stays_unchanged(value: Any) -> None:
     assert resolve(value, Scope(), "S") == value
 
 
@@ -128,7 +128,7 @@ numbers = st.integers() | st.floats(allow_nan=False)
 
 
 @given(st.tuples(numbers, numbers) | st.tuples(st.text(), st.text()))
-def test_comparisons_agree_with_each_other(pair: tuple[Any, Any]) -> None:
+def test_comparisons_are_consistent(pair: tuple[Any, Any]) -> None:
     left, right = pair
     less, equals, greater = (compare(kind, left, right) for kind in ("LessThan", "Equals", "GreaterThan"))
     assert [less, equals, greater].count(True) == 1
@@ -138,7 +138,7 @@ def test_comparisons_agree_with_each_other(pair: tuple[Any, Any]) -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1))
-def test_and_or_not_and_in_are_logic(values: list[bool]) -> None:
+def test_and_or_not_and_in_follow_boolean_logic(values: list[bool]) -> None:
     conditions = [equal(value, True) for value in values]
     assert is_met({"Type": "And", "Conditions": conditions}, lambda v: v) == all(values)
     assert is_met({"Type": "Or", "Conditions": conditions}, lambda v: v) == any(values)

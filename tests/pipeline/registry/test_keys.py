@@ -1,4 +1,4 @@
-"""Who may ask: keys, their scopes and rates, and the command that keeps them."""
+"""API keys: their scopes and rates, and the command that manages them."""
 
 import json
 import os
@@ -49,17 +49,17 @@ CONTRACT = contracts.load("transactions")
 SOON = datetime.now(UTC) + timedelta(days=1)
 
 
-def shown(token: str) -> dict[str, str]:
+def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
 def fresh() -> dict[str, object]:
-    """A transaction that was not sent before."""
+    """A transaction with a new id."""
     return row(CONTRACT, transaction_id=uuid.uuid4().hex)
 
 
 class TestDocument:
-    def test_a_key_is_found_by_its_token_alone(self) -> None:
+    def test_a_key_is_found_only_by_its_token(self) -> None:
         keys, till = keys_with_new((), "till", ["score"])
         keys, office = keys_with_new(keys, "office", ["feedback", "admin"], expires=SOON, per_second=2.5)
         assert parse_keys(render_keys(keys), "test") == keys
@@ -70,14 +70,14 @@ class TestDocument:
         assert find_key(keys, office, SOON) is None
         assert find_key(keys_without(keys, "till"), till, now) is None
 
-    def test_holds_no_key(self) -> None:
+    def test_the_document_contains_no_token(self) -> None:
         keys, token = keys_with_new((), "till", ["score"])
         assert token not in render_keys(keys)
         assert token.removeprefix("fraudline_") not in render_keys(keys)
         assert len({keys_with_new((), "till", ["score"])[1] for _ in range(100)}) == 100
 
     @pytest.mark.parametrize(
-        ("name", "scopes", "expires", "says"),
+        ("name", "scopes", "expires", "message"),
         [
             ("Till 1", ["score"], None, "not a valid key name"),
             ("till", ["score"], None, "already|there is a key named"),
@@ -86,9 +86,11 @@ class TestDocument:
             ("new", ["score"], datetime(2020, 1, 1, tzinfo=UTC), "already have expired"),
         ],
     )
-    def test_a_wrong_key_is_not_made(self, name: str, scopes: list[str], expires: datetime | None, says: str) -> None:
+    def test_an_invalid_key_is_not_created(
+        self, name: str, scopes: list[str], expires: datetime | None, message: str
+    ) -> None:
         keys, _ = keys_with_new((), "till", ["score"])
-        with pytest.raises(BadInput, match=says):
+        with pytest.raises(BadInput, match=message):
             keys_with_new(keys, name, scopes, expires=expires)
 
     @pytest.mark.parametrize(
@@ -105,22 +107,22 @@ class TestDocument:
         ],
         ids=str,
     )
-    def test_a_garbled_document_is_refused_whole(self, entry: dict[str, object]) -> None:
+    def test_a_document_with_an_invalid_entry_is_refused(self, entry: dict[str, object]) -> None:
         (key,), _ = keys_with_new((), "till", ["score"])
         whole = json.loads(render_keys([key]))["keys"][0]
         with pytest.raises(BadInput, match="test is not a keys document"):
             parse_keys(json.dumps({"keys": [whole | entry]}), "test")
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"keys": 1}', '{"keys": [[]]}'])
-    def test_another_text_is_no_document(self, text: str) -> None:
+    def test_other_text_is_refused_as_a_keys_document(self, text: str) -> None:
         with pytest.raises(BadInput, match="not a keys document"):
             parse_keys(text, "test")
 
-    def test_the_cloud_begins_with_one_that_lets_nobody_in(self) -> None:
+    def test_a_deployment_starts_with_a_document_without_keys(self) -> None:
         assert parse_keys(NO_KEYS, "test") == ()
 
 
-def test_changes_at_the_same_time_do_not_undo_each_other(tmp_path: Path) -> None:
+def test_concurrent_changes_do_not_overwrite_each_other(tmp_path: Path) -> None:
     place = HomeKeys(open_home(tmp_path))
     first, tag = place.read()
     place.write(keys_with_new(first, "a", ["score"])[0], tag)
@@ -129,7 +131,7 @@ def test_changes_at_the_same_time_do_not_undo_each_other(tmp_path: Path) -> None
     assert [key.name for key in place.read()[0]] == ["a"]
 
 
-def test_a_rate_is_an_average_with_a_second_of_burst() -> None:
+def test_a_rate_is_an_average_that_allows_a_burst_of_one_second() -> None:
     rates, key = RateLimiter(10.0), Key("till", "0" * 64, ("score",), "")
     assert [rates.wait(key, 0.0) for _ in range(10)] == [0.0] * 10
     assert 0.0 < rates.wait(key, 0.0) <= 0.1
@@ -141,7 +143,7 @@ def test_a_rate_is_an_average_with_a_second_of_burst() -> None:
     assert rates.wait(slow, 0.0) == pytest.approx(2.0)
 
 
-def test_what_is_not_named_is_for_admin() -> None:
+def test_unlisted_paths_need_the_admin_scope() -> None:
     assert {path: scope_of(path) for path in ("/v1/score", "/v1/score/batch", "/v1/feedback")} == {
         "/v1/score": "score",
         "/v1/score/batch": "score",
@@ -161,7 +163,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestApi:
     @pytest.fixture
     def tokens(self, folder: Path) -> dict[str, str]:
-        """A key for each scope, one that has expired, and one that may ask once in ten seconds."""
+        """A key for each scope, one that has expired, and one limited to a request every ten seconds."""
         keys: tuple[Key, ...] = ()
         tokens = {}
         for name in ("score", "feedback", "admin"):
@@ -177,14 +179,14 @@ class TestApi:
         with TestClient(create_app(settings(folder))) as client:
             yield client
 
-    def test_each_scope_opens_its_routes_alone(self, client: TestClient, tokens: dict[str, str]) -> None:
-        sent = row(CONTRACT, transaction_id="k1")
+    def test_each_scope_grants_only_its_own_routes(self, client: TestClient, tokens: dict[str, str]) -> None:
+        transaction = row(CONTRACT, transaction_id="k1")
         routes = {
-            "score": lambda key: client.post("/v1/score", json=sent, headers=shown(key)),
+            "score": lambda key: client.post("/v1/score", json=transaction, headers=bearer(key)),
             "feedback": lambda key: client.post(
-                "/v1/feedback", json={"transaction_id": "k1", "is_fraud": True}, headers=shown(key)
+                "/v1/feedback", json={"transaction_id": "k1", "is_fraud": True}, headers=bearer(key)
             ),
-            "admin": lambda key: client.get("/v1/decisions", headers=shown(key)),
+            "admin": lambda key: client.get("/v1/decisions", headers=bearer(key)),
         }
         for needed, ask in routes.items():
             for scope in routes:
@@ -195,7 +197,7 @@ class TestApi:
     @pytest.mark.parametrize(
         "header", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic dXNlcjpwdw==", "Bearer fraudline_old"]
     )
-    def test_without_a_valid_key_only_health_is_shown(self, client: TestClient, header: str | None) -> None:
+    def test_only_health_answers_without_a_valid_key(self, client: TestClient, header: str | None) -> None:
         headers = {} if header is None else {"Authorization": header}
         for path in ("/", "/v1/model", "/docs", "/openapi.json", "/nothing", "/health"):
             reply = client.get(path, headers=headers)
@@ -204,13 +206,13 @@ class TestApi:
         assert client.post("/v1/score", json=fresh(), headers=headers).status_code == 401
         assert client.get("/health/ready").status_code == 200
 
-    def test_a_key_that_asks_too_often_waits(self, client: TestClient, tokens: dict[str, str]) -> None:
-        replies = [client.post("/v1/score", json=fresh(), headers=shown(tokens["slow"])) for _ in range(2)]
+    def test_a_key_that_exceeds_its_rate_has_to_wait(self, client: TestClient, tokens: dict[str, str]) -> None:
+        replies = [client.post("/v1/score", json=fresh(), headers=bearer(tokens["slow"])) for _ in range(2)]
         assert [reply.status_code for reply in replies] == [200, 429]
         assert replies[1].headers["Retry-After"] == "10"
-        assert client.post("/v1/score", json=fresh(), headers=shown(tokens["score"])).status_code == 200
+        assert client.post("/v1/score", json=fresh(), headers=bearer(tokens["score"])).status_code == 200
 
-    def test_changes_are_followed_and_slips_let_nobody_in_or_out(
+    def test_key_changes_apply_and_a_damaged_file_changes_nothing(
         self, client: TestClient, folder: Path, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(key_ring, "LOOK_SECONDS", 0.01)
@@ -218,22 +220,22 @@ class TestApi:
         keys = parse_keys(file.read_text(), "test")
 
         def status(token: str) -> int:
-            return client.post("/v1/score", json=fresh(), headers=shown(token)).status_code
+            return client.post("/v1/score", json=fresh(), headers=bearer(token)).status_code
 
         def follows(*expected: tuple[str, int]) -> bool:
-            """Whether these answers come, within looks at the file, and stay."""
-            ends = time.monotonic() + 20
+            """Whether these status codes are reached soon and then stay."""
+            deadline = time.monotonic() + 20
             while [status(token) for token, _ in expected] != [code for _, code in expected]:
-                if time.monotonic() > ends:
+                if time.monotonic() > deadline:
                     return False
                 time.sleep(0.02)
-            time.sleep(0.1)  # looks that must not change it
+            time.sleep(0.1)  # more looks at the file, which must change nothing
             return [status(token) for token, _ in expected] == [code for _, code in expected]
 
         more, new = keys_with_new(keys, "new", ["score"])
         assert status(new) == 401
         file.write_text(render_keys(more))
-        assert follows((new, 200), (tokens["score"], 200))  # both, while callers move over
+        assert follows((new, 200), (tokens["score"], 200))  # both work while callers switch over
         file.write_text(render_keys(keys_without(more, "score")))
         assert follows((new, 200), (tokens["score"], 401))
         file.write_text("{")
@@ -243,15 +245,15 @@ class TestApi:
         file.write_text(render_keys(()))
         assert follows((new, 401))
 
-    def test_no_key_is_in_a_log_and_its_name_is(self, client: TestClient, tokens: dict[str, str]) -> None:
+    def test_the_log_contains_key_names_but_no_tokens(self, client: TestClient, tokens: dict[str, str]) -> None:
         with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
             for token in (*tokens.values(), "wrong-key"):
-                client.post("/v1/score", json=fresh(), headers=shown(token))
+                client.post("/v1/score", json=fresh(), headers=bearer(token))
         assert {line.get("key") for line in lines if line["event"] == "decision"} == {"score", "slow"}
         assert not [token for token in (*tokens.values(), "wrong-key") if token in str(lines)]
 
-    def test_every_answer_has_headers_of_caution(self, client: TestClient, tokens: dict[str, str]) -> None:
-        admin = shown(tokens["admin"])
+    def test_every_response_has_security_headers(self, client: TestClient, tokens: dict[str, str]) -> None:
+        admin = bearer(tokens["admin"])
         for reply in (client.get("/v1/model"), client.get("/v1/model", headers=admin), client.get("/health/live")):
             assert reply.headers["X-Content-Type-Options"] == "nosniff"
             assert reply.headers["Cache-Control"] == "no-store"
@@ -261,7 +263,7 @@ class TestApi:
 
 
 class TestHost:
-    """A page of a stranger whose name leads to this machine reaches nothing."""
+    """DNS rebinding: a foreign host name that resolves to this machine gets no answer."""
 
     @pytest.fixture
     def client(self, tmp_path: Path) -> Iterator[TestClient]:
@@ -270,7 +272,7 @@ class TestHost:
             yield client
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8080", "127.9.8.7", "[::1]", "[::1]:80", "LocalHost:1"])
-    def test_this_machine_is_answered_without_keys(self, client: TestClient, host: str) -> None:
+    def test_requests_to_this_machine_are_answered_without_keys(self, client: TestClient, host: str) -> None:
         assert client.get("/v1/decisions", headers={"Host": host}).status_code == 200
 
     @pytest.mark.parametrize(
@@ -291,32 +293,32 @@ class TestHost:
             "",
         ],
     )
-    def test_another_host_is_not(self, client: TestClient, host: str) -> None:
-        told = {"Host": host, "HX-Request": "true", "Origin": f"http://{host}"}
-        said = client.get("/v1/model", headers=told)
-        assert (said.status_code, "fraudline keys add" in said.json()["error"]["message"]) == (421, True)
+    def test_requests_to_another_host_are_refused(self, client: TestClient, host: str) -> None:
+        headers = {"Host": host, "HX-Request": "true", "Origin": f"http://{host}"}
+        response = client.get("/v1/model", headers=headers)
+        assert (response.status_code, "fraudline keys add" in response.json()["error"]["message"]) == (421, True)
         for path in ("/", "/health/live", "/v1/decisions", "/metrics", "/nothing", "/console/sign-in"):
-            assert client.get(path, headers=told).status_code == 421
+            assert client.get(path, headers=headers).status_code == 421
         feedback = {"transaction_id": "x", "is_fraud": True}
-        assert client.post("/v1/feedback", json=feedback, headers=told).status_code == 421
-        assert client.post("/console/versions/x/promote", headers=told).status_code == 421
+        assert client.post("/v1/feedback", json=feedback, headers=headers).status_code == 421
+        assert client.post("/console/versions/x/promote", headers=headers).status_code == 421
 
     @given(st.lists(st.sampled_from([b"127.0.0.1", b"localhost:80", b"[::1]", b"evil.example", b""]), max_size=3))
-    def test_there_is_one_host(self, hosts: list[bytes]) -> None:
+    def test_exactly_one_host_header_is_accepted(self, hosts: list[bytes]) -> None:
         headers = [(b"accept", b"*/*"), *((b"host", host) for host in hosts), (b"x-host", b"localhost")]
         ours = {b"127.0.0.1", b"localhost:80", b"[::1]"}
         assert guard.names_this_machine(headers) == (len(hosts) == 1 and hosts[0] in ours)
 
-    def test_with_keys_any_host_is_answered(self, client: TestClient, tmp_path: Path) -> None:
+    def test_any_host_is_accepted_if_there_are_keys(self, client: TestClient, tmp_path: Path) -> None:
         keys, token = keys_with_new((), "office", ["admin"])
         (tmp_path / "keys.json").write_text(render_keys(keys))
         with TestClient(create_app(settings(tmp_path)), base_url="http://api.example") as client:
-            assert client.get("/v1/model", headers=shown(token)).status_code == 200
+            assert client.get("/v1/model", headers=bearer(token)).status_code == 200
             assert client.get("/health/ready").status_code == 200
 
 
 class TestSettings:
-    def test_with_keys_others_than_this_machine_are_served(self, tmp_path: Path) -> None:
+    def test_other_machines_are_served_only_if_there_are_keys(self, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="fraudline keys add"):
             read_settings(home=str(tmp_path), host="0.0.0.0")
         (tmp_path / "keys.json").write_text(NO_KEYS)
@@ -325,26 +327,26 @@ class TestSettings:
         with pytest.raises(BadInput, match="fraudline keys add"):
             read_settings(home="s3://bucket/home", host="0.0.0.0")
 
-    def test_a_garbled_document_ends_the_start_without_being_shown(self, tmp_path: Path) -> None:
-        with pytest.raises(BadInput, match="FRAUDLINE_API_KEYS is not a keys document") as told:
+    def test_an_invalid_document_stops_the_start_and_is_not_printed(self, tmp_path: Path) -> None:
+        with pytest.raises(BadInput, match="FRAUDLINE_API_KEYS is not a keys document") as error:
             KeyRing('{"keys": "hunter2"}', None)
-        assert "hunter2" not in str(told.value)
+        assert "hunter2" not in str(error.value)
 
-    def test_keys_reach_a_worker(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_workers_get_the_keys(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FRAUDLINE_API_KEYS", NO_KEYS)
         monkeypatch.setenv("FRAUDLINE_HOST", "0.0.0.0")
-        told = read_settings()
-        assert NO_KEYS not in repr(told)
+        configured = read_settings()
+        assert NO_KEYS not in repr(configured)
         for name in ("FRAUDLINE_API_KEYS", "FRAUDLINE_HOST"):
-            assert told.variables()[name] == os.environ[name]
+            assert configured.variables()[name] == os.environ[name]
 
 
 class TestAddress:
-    """A home has its keys however it is addressed."""
+    """A home requires its keys however its address is spelled."""
 
     @pytest.fixture
     def home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """A home with keys in the user's own folder, which is the current one too."""
+        """A home with keys, in a folder that is both HOME and the working folder."""
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.chdir(tmp_path)
         home = tmp_path / "a home"
@@ -357,12 +359,12 @@ class TestAddress:
         "address",
         ["{home}", "~/a home", "a home", "./link/../a home", "link", "~/link", "file://{url}", "FILE://localhost{url}"],
     )
-    def test_keys_are_asked_for(self, home: Path, address: str) -> None:
+    def test_keys_are_required_for_every_spelling_of_the_address(self, home: Path, address: str) -> None:
         address = address.format(home=home, url=quote(str(home)))
-        told = read_settings(home=address, port=0)
-        assert told.home == home.as_uri()
-        assert read_settings(home=told.home, port=0) == told  # as a worker has it
-        for one in (told, Settings(home=address, port=0, host="0.0.0.0")):
+        configured = read_settings(home=address, port=0)
+        assert configured.home == home.as_uri()
+        assert read_settings(home=configured.home, port=0) == configured  # as in a worker
+        for one in (configured, Settings(home=address, port=0, host="0.0.0.0")):
             with TestClient(create_app(one)) as client:
                 assert client.get("/v1/decisions").status_code == 401
 
@@ -370,7 +372,7 @@ class TestAddress:
     @pytest.mark.parametrize(
         "command", [["-m", "serving"], ["-m", "pipeline.command.main", "serve", "--home=~/a home"]]
     )
-    def test_a_process_asks_for_them_too(self, home: Path, command: list[str]) -> None:
+    def test_a_server_process_requires_keys_too(self, home: Path, command: list[str]) -> None:
         variables = {"FRAUDLINE_HOME": "~/a home", "FRAUDLINE_PORT": "0", "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
             [sys.executable, *command], env=os.environ | variables, stderr=subprocess.PIPE, text=True
@@ -383,20 +385,20 @@ class TestAddress:
             process.kill()
             process.communicate(timeout=20)
 
-    def test_the_address_is_that_of_the_start(self, home: Path, tmp_path: Path) -> None:
-        told = read_settings(home="link", port=0)
+    def test_the_address_is_resolved_once_at_the_start(self, home: Path, tmp_path: Path) -> None:
+        configured = read_settings(home="link", port=0)
         (tmp_path / "link").unlink()
         (tmp_path / "link").mkdir()  # has no keys
-        with TestClient(create_app(told)) as client:
+        with TestClient(create_app(configured)) as client:
             assert client.get("/v1/decisions").status_code == 401
 
-    def test_keys_that_cannot_be_read_are_not_no_keys(self, home: Path) -> None:
+    def test_unreadable_keys_are_an_error_and_not_an_open_api(self, home: Path) -> None:
         (home / "keys.json").unlink()
         (home / "keys.json").symlink_to(home / "nothing")
         with pytest.raises(FileNotFoundError):
             create_app(read_settings(home=str(home), port=0))
 
-    def test_a_user_unknown_here_is_reported(self) -> None:
+    def test_an_unknown_user_in_the_address_is_reported(self) -> None:
         with pytest.raises(BadInput, match="write the whole path"):
             read_settings(home="~no-such-user/home")
 
@@ -409,21 +411,21 @@ class TestCommand:
         assert result.exit_code == 0, result.output
         return result.stdout
 
-    def test_adds_lists_and_revokes(self, tmp_path: Path) -> None:
+    def test_the_command_adds_lists_and_revokes_keys(self, tmp_path: Path) -> None:
         home = ("--home", str(tmp_path))
         token = self.run("add", "till", "--scope", "score", "--expires", "2099-01-01", *home).strip()
         keys = HomeKeys(open_home(tmp_path)).read()[0]
         assert find_key(keys, token, datetime.now(UTC)) == keys[0]
-        (told,) = json.loads(self.run("list", "--json", *home))
-        assert (told["name"], told["scopes"], told["expires"]) == ("till", ["score"], "2099-01-01T00:00:00+00:00")
-        assert "sha256" not in told
+        (key,) = json.loads(self.run("list", "--json", *home))
+        assert (key["name"], key["scopes"], key["expires"]) == ("till", ["score"], "2099-01-01T00:00:00+00:00")
+        assert "sha256" not in key
         assert "till" in self.run("list", *home)
         self.run("revoke", "till", *home)
         assert json.loads(self.run("list", "--json", *home)) == []
-        assert (tmp_path / "keys.json").exists()  # an API that had keys is not open again without
+        assert (tmp_path / "keys.json").exists()  # an API that had keys must not become open
         assert (tmp_path / "keys.json").stat().st_mode & 0o077 == 0
 
-    def test_says_what_is_wrong(self, tmp_path: Path) -> None:
+    def test_the_command_reports_invalid_input(self, tmp_path: Path) -> None:
         with pytest.raises(NotFound, match="no key named 'till'"):
             self.run("revoke", "till", "--home", str(tmp_path))
         with pytest.raises(BadInput, match="--expires soon"):
@@ -432,7 +434,7 @@ class TestCommand:
             self.run("list", "--home", "s3://bucket/home")
 
     @pytest.mark.parametrize("kind", ["home", pytest.param("secret", marks=pytest.mark.cloud)])
-    def test_of_two_who_add_at_once_neither_is_lost(
+    def test_keys_added_concurrently_are_both_kept(
         self, kind: str, tmp_path: Path, request: pytest.FixtureRequest
     ) -> None:
         place: HomeKeys | SecretKeys = HomeKeys(open_home(tmp_path))
@@ -442,7 +444,7 @@ class TestCommand:
             place = SecretKeys(aws_client("secretsmanager").create_secret(Name=name, SecretString=NO_KEYS)["ARN"])
 
         def quicker(keys: tuple[Key, ...]) -> tuple[Key, ...]:
-            if not keys:  # somebody adds a key after this one has read
+            if not keys:  # another key is added after this writer has read
                 edit_keys(place, lambda none: keys_with_new(none, "quicker", ["score"])[0])
             return keys_with_new(keys, "slower", ["admin"])[0]
 
@@ -458,11 +460,11 @@ class TestCommand:
             labels = sorted(label for version in versions for label in version["VersionStages"])
             assert labels == ["AWSCURRENT", "AWSPREVIOUS"]
 
-    def test_a_writer_that_always_loses_is_told_and_loses_nobodys_change(self, tmp_path: Path) -> None:
+    def test_a_writer_that_always_loses_gets_an_error_and_overwrites_no_change(self, tmp_path: Path) -> None:
         place = HomeKeys(open_home(tmp_path))
 
         def too_late(keys: tuple[Key, ...]) -> tuple[Key, ...]:
-            edit_keys(place, lambda found: keys_with_new(found, f"other-{len(found)}", ["score"])[0])
+            edit_keys(place, lambda current: keys_with_new(current, f"other-{len(current)}", ["score"])[0])
             return keys_with_new(keys, "slow", ["score"])[0]
 
         with pytest.raises(Conflict, match="another writer"):
@@ -471,7 +473,7 @@ class TestCommand:
 
     @pytest.mark.cloud
     @pytest.mark.usefixtures("aws")
-    def test_edits_a_secret(self) -> None:
+    def test_the_command_edits_a_secret(self) -> None:
         service = aws_client("secretsmanager")
         name = f"keys-{time.time_ns()}"
         arn = service.create_secret(Name=name, SecretString=NO_KEYS)["ARN"]

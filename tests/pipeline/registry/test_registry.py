@@ -1,4 +1,4 @@
-"""The registry: versions never change, the pointer changes in one step, and a damaged file is noticed."""
+"""The registry: versions never change, the pointer changes in one step, and a damaged file is detected."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ def test_an_invalid_version_name_is_refused(name):
         Version.parse(name)
 
 
-def test_a_published_version_carries_its_time_content_and_digests(registry):
+def test_a_published_version_has_its_time_content_and_digests(registry):
     name = publish(registry)
     assert name == "20261122T120000Z-" + hashlib.sha256(b"model 0").hexdigest()[:5]
     manifest = registry.manifest(name)
@@ -59,13 +59,13 @@ def test_a_published_version_carries_its_time_content_and_digests(registry):
     assert registry.metrics(name) == PASSED
 
 
-def test_nothing_published_is_ever_overwritten(registry):
+def test_a_published_version_is_never_overwritten(registry):
     first, second = publish(registry), publish(registry, metrics=REFUSED)
     assert first < second
     assert registry.metrics(first) == PASSED
 
 
-def test_without_its_manifest_a_version_does_not_exist(registry):
+def test_a_version_without_a_manifest_does_not_exist(registry):
     name = publish(registry)
     registry.home.move(f"models/{name}/manifest.json", "elsewhere.json")
     assert registry.versions() == []
@@ -73,19 +73,19 @@ def test_without_its_manifest_a_version_does_not_exist(registry):
         registry.manifest(name)
 
 
-def test_a_changed_file_is_noticed_and_cannot_be_promoted(registry):
+def test_a_version_with_a_changed_file_cannot_be_read_or_promoted(registry):
     name = publish(registry)
     registry.home.write(f"models/{name}/report.html", b"<b>")
-    with pytest.raises(CorruptModel) as noticed:
+    with pytest.raises(CorruptModel) as error:
         registry.read_file(name, "report.html")
     for part in ("report.html", hashlib.sha256(b"<p>").hexdigest(), hashlib.sha256(b"<b>").hexdigest()):
-        assert part in str(noticed.value)
+        assert part in str(error.value)
     with pytest.raises(CorruptModel):
         registry.promote(name, "me", "try")
     assert registry.latest() is None
 
 
-def test_promotions_and_rollbacks(registry):
+def test_promotions_and_rollbacks_change_the_serving_version(registry):
     a, b, c = (publish(registry, number) for number in range(3))
     assert registry.latest() is None
     for number, version in enumerate((a, b, c, a), 1):
@@ -152,20 +152,20 @@ def test_a_version_that_fails_its_check_changes_nothing(registry, change):
     a, b, c = (publish(registry, number) for number in range(3))
     registry.promote(a, "me", "first")
     registry.promote(b, "me", "second")
-    before, asked = registry.home.read(POINTER), []
+    before, checked = registry.home.read(POINTER), []
 
-    def refuse(found):
-        asked.append(found.version)
+    def refuse(candidate):
+        checked.append(candidate.version)
         raise BadInput("it would not serve")
 
-    given = (c, "me", "third") if change == "promote" else ("me",)
+    arguments = (c, "me", "third") if change == "promote" else ("me",)
     with pytest.raises(BadInput, match="it would not serve"):
-        getattr(registry, change)(*given, check=refuse)
-    assert asked == [c if change == "promote" else a]
+        getattr(registry, change)(*arguments, check=refuse)
+    assert checked == [c if change == "promote" else a]
     assert registry.home.read(POINTER) == before
 
 
-def test_the_history_says_until_when_a_version_served(registry):
+def test_the_history_records_until_when_a_version_served(registry):
     a, b, c = (publish(registry, number) for number in range(3))
     for version in (a, b, c):
         registry.promote(version, "me", "better")
@@ -175,13 +175,13 @@ def test_the_history_says_until_when_a_version_served(registry):
     assert latest.served_until("20200101T000000Z-00000") is None
 
 
-def test_a_file_may_be_made_from_the_versions_name(registry):
+def test_a_file_can_be_generated_from_the_versions_name(registry):
     files = {"model.joblib": b"m", "report.html": lambda name: f"<h1>{name}".encode()}
     name = registry.publish(files, {}, PASSED, NOON)
     assert registry.read_file(name, "report.html") == f"<h1>{name}".encode()
 
 
-def test_the_beginning_of_a_name_is_enough_if_it_is_unique(registry):
+def test_a_unique_prefix_identifies_a_version(registry):
     a, b = publish(registry), publish(registry, 1)
     assert registry.promote("20261122T13", "me", "short").version == b
     assert registry.manifest(a[:13])["version"] == a
@@ -207,7 +207,7 @@ def test_a_rollback_does_not_undo_a_concurrent_promotion(tmp_path):
     a, b, c = (publish(registry, number) for number in range(3))
     registry.promote(a, "me", "first")
     home.meanwhile = b
-    assert registry.promote(c, "me", "slower").previous == (b, a)  # on top of the one that came first
+    assert registry.promote(c, "me", "slower").previous == (b, a)  # on top of the promotion that came first
     home.meanwhile = a
     with pytest.raises(Conflict, match=f"{a} was promoted in the meantime"):
         registry.rollback("me")
@@ -216,34 +216,34 @@ def test_a_rollback_does_not_undo_a_concurrent_promotion(tmp_path):
         registry.promote(b, "me", "the same at once")
 
 
-def promote_all(address, versions, start, done):
+def promote_all(address, versions, start, results):
     registry = Registry(open_home(address))
     start.wait(60)
     for version in versions:
-        done.put((version, registry.promote(version, "a process", "race").serial))
+        results.put((version, registry.promote(version, "a process", "race").serial))
 
 
 @pytest.mark.slow
 def test_concurrent_promotions_are_all_recorded(registry):
     versions = [publish(registry, number) for number in range(21)]
     context = multiprocessing.get_context("spawn")
-    start, done = context.Barrier(3), context.Queue()
+    start, results = context.Barrier(3), context.Queue()
     processes = [
-        context.Process(target=promote_all, args=(registry.home.url, versions[i::3], start, done)) for i in range(3)
+        context.Process(target=promote_all, args=(registry.home.url, versions[i::3], start, results)) for i in range(3)
     ]
     for process in processes:
         process.start()
-    outcomes = dict(done.get(timeout=60) for _ in versions)
+    outcomes = dict(results.get(timeout=60) for _ in versions)
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
     by_serial = sorted(versions, key=outcomes.get, reverse=True)
     assert sorted(outcomes.values()) == list(range(1, 22))
     latest = registry.latest()
-    assert [latest.version, *latest.previous] == by_serial  # so many are remembered
+    assert [latest.version, *latest.previous] == by_serial  # all of them are remembered
 
 
-def test_it_imports_nothing_beyond_the_standard_library_and_the_home():
+def test_the_registry_imports_only_the_standard_library_and_the_home():
     code = (
         "import json, sys, pipeline.registry.registry; "
         "print(json.dumps([n for n in ('numpy', 'sklearn', 'joblib', 'pyarrow') if n in sys.modules]))"
@@ -252,7 +252,7 @@ def test_it_imports_nothing_beyond_the_standard_library_and_the_home():
     assert json.loads(out) == []
 
 
-# What is damaged, and how it is repaired
+# Damage and repair
 
 
 def cut(home, key, end=-20):
@@ -260,59 +260,62 @@ def cut(home, key, end=-20):
 
 
 def test_the_list_marks_a_damaged_version_and_lists_the_rest(registry):
-    manifest, metrics, bare, gone, sound = (publish(registry, number) for number in range(5))
-    registry.promote(gone, "me", "first")
+    manifest, metrics, bare, removed, sound = (publish(registry, number) for number in range(5))
+    registry.promote(removed, "me", "first")
     registry.promote(sound, "me", "second")
     cut(registry.home, f"models/{manifest}/manifest.json")
     cut(registry.home, f"models/{metrics}/metrics.json")
     registry.home.write(f"models/{bare}/manifest.json", b'{"files": 3}')
-    registry.home.remove(f"models/{gone}/")
-    listed = {one.version: one for one in registry.versions()}
-    assert {name: one.status for name, one in listed.items()} == {
+    registry.home.remove(f"models/{removed}/")
+    versions = {one.version: one for one in registry.versions()}
+    assert {name: one.status for name, one in versions.items()} == {
         manifest: "damaged",
         metrics: "damaged",
         bare: "damaged",
-        gone: "damaged",
+        removed: "damaged",
         sound: "serving",
     }
-    for name, says in (
+    for name, message in (
         (manifest, "manifest.json is damaged: "),
         (metrics, "metrics.json is not the published file"),
         (bare, "lacks the version's name or the files' digests"),
-        (gone, "manifest.json is missing"),
+        (removed, "manifest.json is missing"),
     ):
-        assert says in listed[name].reason
-        assert "restore the file" in listed[name].reason
-        assert sum(name in problem and says in problem for problem in registry.problems()) == 1
+        assert message in versions[name].reason
+        assert "restore the file" in versions[name].reason
+        assert sum(name in problem and message in problem for problem in registry.problems()) == 1
     assert registry.find(sound[:-2]) == sound
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2000), st.sampled_from(["cut", "flip"]))
-def test_a_damaged_pointer_is_noticed_wherever_it_is_damaged(at, how):
+def test_damage_anywhere_in_the_pointer_is_detected(position, damage):
     with tempfile.TemporaryDirectory() as folder:
         registry = Registry(open_home(folder))
         a, b = publish(registry), publish(registry, 1)
         registry.promote(a, "me", "first")
         expected = registry.promote(b, "me", "second")
         whole = registry.home.read(POINTER)
-        at %= len(whole)
-        registry.home.write(POINTER, whole[:at] + (b"" if how == "cut" else bytes([whole[at] ^ 1]) + whole[at + 1 :]))
+        position %= len(whole)
+        registry.home.write(
+            POINTER,
+            whole[:position] + (b"" if damage == "cut" else bytes([whole[position] ^ 1]) + whole[position + 1 :]),
+        )
         try:
-            found = registry.latest()
+            latest = registry.latest()
         except Damaged as error:
-            found, told = None, str(error)
-        if found is None:
-            assert ("latest.json is damaged" in told, "`fraudline home repair`" in told) == (True, True)
+            latest, message = None, str(error)
+        if latest is None:
+            assert ("latest.json is damaged" in message, "`fraudline home repair`" in message) == (True, True)
             assert len(registry.versions()) == 2
             registry.repair_pointer()
             assert registry.latest() == expected
-        else:  # an entry that says something else, or none that matters
-            assert found == expected or any("latest.json" in problem for problem in registry.problems())
+        else:  # the damage changed an entry or is harmless
+            assert latest == expected or any("latest.json" in problem for problem in registry.problems())
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_a_lost_pointer_is_noticed_and_restored_from_its_records(registry, damage):
+def test_a_lost_pointer_is_reported_and_restored_from_its_records(registry, damage):
     a, b = publish(registry), publish(registry, 1)
     registry.promote(a, "me", "first")
     expected = registry.promote(b, "me", "second")
@@ -322,13 +325,13 @@ def test_a_lost_pointer_is_noticed_and_restored_from_its_records(registry, damag
         cut(registry.home, POINTER)
     else:
         registry.home.move(POINTER, "elsewhere.json")
-    for asked in (registry.latest, lambda: registry.promote(a, "me", "x"), lambda: registry.rollback("me")):
+    for call in (registry.latest, lambda: registry.promote(a, "me", "x"), lambda: registry.rollback("me")):
         with pytest.raises(Damaged, match=r"latest\.json is .*`fraudline home repair` restores it"):
-            asked()
+            call()
     [problem] = registry.problems()
     assert "latest.json" in problem
-    [done] = registry.repair_pointer()
-    assert f"{b} serves" in done
+    [repair] = registry.repair_pointer()
+    assert f"{b} serves" in repair
     assert (registry.latest(), registry.home.read(POINTER)) == (expected, whole)
     assert registry.problems() == []
     assert registry.rollback("me").version == a
@@ -341,22 +344,22 @@ def test_a_damaged_record_is_skipped_and_its_number_not_reused(registry):
     cut(registry.home, POINTER)
     cut(registry.home, "models/history/00000002.json")
     assert sum("00000002.json" in problem for problem in registry.problems()) == 1
-    done = registry.repair_pointer()
-    assert "set" in done[0]
-    assert f"{a} serves" in done[1]
+    repairs = registry.repair_pointer()
+    assert "set" in repairs[0]
+    assert f"{a} serves" in repairs[1]
     latest = registry.latest()
     assert (latest.version, latest.serial) == (a, 2)
     assert registry.problems() == []
     assert registry.promote(b, "me", "again").serial == 3
 
 
-def test_without_any_record_a_damaged_pointer_is_set_aside_so_that_one_can_be_promoted(registry):
+def test_a_damaged_pointer_without_records_is_set_aside_so_that_a_version_can_be_promoted(registry):
     a = publish(registry)
     registry.home.write(POINTER, b'{"version": ')
     with pytest.raises(Damaged):
         registry.promote(a, "me", "x")
-    [done] = registry.repair_pointer()
-    assert "no version serves" in done
+    [repair] = registry.repair_pointer()
+    assert "no version serves" in repair
     assert registry.home.read(f"{POINTER}.damaged") == b'{"version": '
     assert registry.promote(a, "me", "x").serial == 1
 
@@ -375,7 +378,7 @@ def test_a_writer_that_dies_before_its_record_leaves_no_gap(tmp_path):
     home.alive = False
     with pytest.raises(KeyboardInterrupt):
         registry.promote(a, "me", "first")
-    assert registry.latest().version == a  # the pointer's write is the change
+    assert registry.latest().version == a  # writing the pointer is the promotion
     home.alive = True
     [problem] = registry.problems()
     assert "00000001.json is missing" in problem
@@ -389,7 +392,7 @@ def test_a_writer_that_dies_before_its_record_leaves_no_gap(tmp_path):
     ]
 
 
-def test_a_pointer_changed_by_hand_is_noticed(registry):
+def test_a_pointer_changed_by_hand_is_detected(registry):
     a, b = publish(registry), publish(registry, 1)
     registry.promote(a, "me", "first")
     registry.home.write(POINTER, registry.home.read(POINTER).replace(a.encode(), b.encode()))
@@ -433,7 +436,7 @@ def test_a_pointer_without_pins_is_read_reported_and_pinned_by_a_promotion_or_a_
         registry.promote(a, "me", "again")
 
 
-def test_a_publication_never_writes_over_what_is_there(tmp_path):
+def test_publishing_never_overwrites_existing_files(tmp_path):
     class Watched(LocalHome):
         def write(self, key, data):
             assert not self.path(key).exists()

@@ -40,7 +40,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of version: how it is published, and a word of why this home's API refuses it; empty if it serves it."""
+    """A kind of version: how to publish it, and part of the reason why this home's API refuses it, or empty."""
 
     publish: Callable[[Home], str]
     refused: str
@@ -65,7 +65,7 @@ KINDS = {
     ),
     "no model": Kind(lambda home: publish(home, file=b"no pickle"), "cannot be loaded"),
     "a damaged scorer": Kind(lambda home: publish(home, more={"scorer.npz": b"none"}), "scorer.npz"),
-    "needing what is not here": Kind(
+    "with a missing library": Kind(
         lambda home: joblib_of(home, **{REQUIREMENTS: {"lightgbm": "4.5.0"}}), "lightgbm==4.5.0"
     ),
     "without a threshold": Kind(lambda home: packed_of(home, threshold=None), "manifest"),
@@ -77,7 +77,7 @@ def command(home: Home, *words: str) -> Any:
 
 
 def serves(home: Home) -> bool:
-    """Whether a server that starts now has the promoted model."""
+    """Whether a server that starts now serves the promoted model."""
     latest = Registry(home).latest()
     with TestClient(create_app(server_settings(home.folder))) as client:
         ready = client.get("/health/ready")
@@ -90,16 +90,16 @@ def serves(home: Home) -> bool:
 
 
 def assert_serves_if_it_can(home: Home, kind: Kind, version: str, *words: str) -> None:
-    """A command lets a version serve, or refuses it with the reason and changes nothing; a new API serves then."""
+    """The command promotes a version, or refuses it with a reason; a new API can serve either way."""
     before = home.read(POINTER)
-    done = command(home, *words)
+    result = command(home, *words)
     if kind.refused:
-        assert isinstance(done.exception, WouldNotServe)
-        assert kind.refused in str(done.exception)
+        assert isinstance(result.exception, WouldNotServe)
+        assert kind.refused in str(result.exception)
         assert home.read(POINTER) == before
     else:
-        assert done.exit_code == 0, done.exception
-        assert f"{version} is now serving" in done.output
+        assert result.exit_code == 0, result.exception
+        assert f"{version} is now serving" in result.output
     assert serves(home)
 
 
@@ -113,43 +113,43 @@ def test_the_command_promotes_only_what_the_homes_api_can_serve(tmp_path: Path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["joblib", "of another contract", "needing what is not here"])
+@pytest.mark.parametrize("kind", ["joblib", "of another contract", "with a missing library"])
 def test_the_command_rolls_back_only_to_what_can_serve(tmp_path: Path, kind: str) -> None:
     home = begin(tmp_path)
-    version = promote(home, KINDS[kind].publish(home))  # by another hand, or before the home was what it is
+    version = promote(home, KINDS[kind].publish(home))  # bypassing the check, as an earlier version would
     promote(home, packed_of(home))
     assert_serves_if_it_can(home, KINDS[kind], version, "rollback")
 
 
-def test_no_joblib_model_is_promoted_where_only_packed_models_are_loaded(
+def test_a_joblib_model_cannot_be_promoted_where_only_packed_models_are_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = begin(tmp_path)
     monkeypatch.setenv("FRAUDLINE_MODELS", "packed")
-    done = command(home, "promote", joblib_of(home))
-    assert "loads packed models only" in str(done.exception)
+    result = command(home, "promote", joblib_of(home))
+    assert "loads packed models only" in str(result.exception)
     assert Registry(home).latest() is None
     assert command(home, "promote", packed_of(home)).exit_code == 0
     assert serves(home)
 
 
-def test_the_approver_of_a_model_sees_what_could_not_be_compared(tmp_path: Path) -> None:
+def test_the_approver_of_a_model_sees_why_it_could_not_be_compared(tmp_path: Path) -> None:
     home = begin(tmp_path)
     version = packed_of(home)
     waiting(home, version)
-    listed = command(home, "list")
-    assert "waits for approval" in " ".join(listed.output.split())
-    assert "other columns" in " ".join(listed.output.split())
-    done = command(home, "promote", version, "--reason", "compared by hand")
-    assert done.exit_code == 0, done.exception
-    assert "could not be compared with the champion: other columns" in done.output
+    listing = command(home, "list")
+    assert "waits for approval" in " ".join(listing.output.split())
+    assert "other columns" in " ".join(listing.output.split())
+    result = command(home, "promote", version, "--reason", "compared by hand")
+    assert result.exit_code == 0, result.exception
+    assert "could not be compared with the champion: other columns" in result.output
     latest = Registry(home).latest()
     assert latest is not None
     assert (latest.reason, latest.forced) == ("compared by hand", False)
 
 
 def waiting(home: Home, version: str) -> None:
-    """Make the gate's verdict on a published version one that waits."""
+    """Change the gate's verdict on a published version to waiting."""
     gate = {
         "passed": False,
         "verdict": "waiting",
@@ -168,7 +168,7 @@ HTMX = {"HX-Request": "true", "Origin": "http://127.0.0.1"}
 @pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(list(KINDS)), st.booleans()), min_size=1, max_size=5))
-def test_whatever_is_clicked_in_the_console_a_server_can_start(
+def test_a_server_can_start_after_any_clicks_in_the_console(
     tmp_path_factory: pytest.TempPathFactory, clicks: list[tuple[str, bool]]
 ) -> None:
     home = begin(tmp_path_factory.mktemp("clicked"))
@@ -176,11 +176,11 @@ def test_whatever_is_clicked_in_the_console_a_server_can_start(
     with TestClient(create_app(server_settings(home.folder))) as client:
         for kind, back in clicks:
             version, before = KINDS[kind].publish(home), home.read(POINTER)
-            sent = {"version": version, "reason": "a try"}
-            answered = client.post("/console/promote", data=sent, headers=HTMX)
-            assert answered.status_code == (409 if KINDS[kind].refused else 200)
+            form = {"version": version, "reason": "a try"}
+            response = client.post("/console/promote", data=form, headers=HTMX)
+            assert response.status_code == (409 if KINDS[kind].refused else 200)
             if KINDS[kind].refused:
-                assert "Nothing was changed" in answered.text
+                assert "Nothing was changed" in response.text
                 assert home.read(POINTER) == before
             elif back:
                 assert client.post("/console/rollback", data={"serving": version}, headers=HTMX).status_code == 200
@@ -208,7 +208,7 @@ def boosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(name, None)
 
 
-def test_a_models_distributions_are_found_by_its_modules(boosted: Path) -> None:
+def test_the_distributions_a_model_requires_are_derived_from_its_modules(boosted: Path) -> None:
     import madeup
     import notinstalled
     from sklearn.pipeline import Pipeline
@@ -240,7 +240,7 @@ def test_a_missing_or_different_distribution_is_an_unmet_requirement(boosted: Pa
 
 
 @pytest.mark.slow
-def test_a_model_serves_only_where_its_library_is_installed_and_else_names_it(
+def test_a_model_can_be_promoted_only_where_its_library_is_installed(
     boosted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import madeup
@@ -252,10 +252,10 @@ def test_a_model_serves_only_where_its_library_is_installed_and_else_names_it(
         joblib.dump(model, file)
         files.append(file.getvalue())
     version = publish(home, file=files[0], **requirements_of(madeup.Model()))
-    old = publish(home, file=files[0])  # without these entries, as earlier versions wrote it
+    old = publish(home, file=files[0])  # without these entries, as published by earlier versions
     own = publish(home, file=files[1], **requirements_of(notinstalled.Model()))
-    done = command(home, "promote", version)
-    assert "made with made-up-boosting 4.5.0, this server does not have it" in str(done.exception)
+    result = command(home, "promote", version)
+    assert "made with made-up-boosting 4.5.0, this server does not have it" in str(result.exception)
     for name, module in ((old, "madeup"), (own, "notinstalled")):
         assert f"needs the module '{module}', which this server does not have" in str(
             command(home, "promote", name).exception
@@ -274,8 +274,8 @@ def test_a_server_that_starts_without_the_library_names_it(tmp_path: Path) -> No
     assert "install made-up-boosting==4.5.0" in reply
 
 
-def test_reading_a_models_requirements_loads_nothing() -> None:
+def test_reading_a_models_requirements_imports_no_libraries() -> None:
     code = "import sys, pipeline.registry.servable, pipeline.registry.requirements"
     code += "; print([n for n in ('numpy', 'sklearn') if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""`fraudline home check` and `repair`: all damage is found, reported in one line each, and repaired where possible."""
+"""`fraudline home check` and `repair`: every damage is detected, reported in one line, and repaired where possible."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from processing.store.open import open_store
 
 @pytest.fixture
 def home(tmp_path: Path) -> LocalHome:
-    """A home with transactions, two models, the second of which serves, and the records of a run."""
+    """A home with transactions, a previous and a serving model, and the records of a run."""
     home = at(tmp_path / "home")
     serving_home(home.folder)
     promote(home, publish(home, 1))
@@ -32,9 +32,9 @@ def home(tmp_path: Path) -> LocalHome:
 
 
 def command(home: LocalHome, *words: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["home", *words, "--home", str(home.folder)], env={"COLUMNS": "400"})
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.output
+    result = CliRunner().invoke(app, ["home", *words, "--home", str(home.folder)], env={"COLUMNS": "400"})
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
 
 
 def content(home: LocalHome) -> dict[str, bytes]:
@@ -42,7 +42,7 @@ def content(home: LocalHome) -> dict[str, bytes]:
     return {key: home.read(key) for key in keys}
 
 
-def test_a_sound_home_has_no_damage_and_is_not_changed(home: LocalHome) -> None:
+def test_a_healthy_home_has_no_damage_and_is_not_changed(home: LocalHome) -> None:
     before = content(home)
     assert command(home, "check") == (0, "✓ no damage found\n")
     assert content(home) == before
@@ -52,7 +52,7 @@ def cut(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
 
-def test_a_missing_store_is_found(home: LocalHome) -> None:
+def test_a_missing_store_is_detected(home: LocalHome) -> None:
     for path in home.path("online").iterdir():
         path.unlink()
     code, output = command(home, "check")
@@ -72,7 +72,7 @@ def test_a_missing_store_is_found(home: LocalHome) -> None:
         ("runs/one/features.json", False),
     ],
 )
-def test_damage_is_found_and_repaired_where_possible(
+def test_damage_is_detected_and_repaired_where_possible(
     home: LocalHome, key: str, repairable: bool, damage: Callable[[bytes], bytes]
 ) -> None:
     serving = Registry(home).latest()
@@ -93,7 +93,7 @@ def test_damage_is_found_and_repaired_where_possible(
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "metrics.json", "model.joblib"])
-def test_a_damaged_model_is_found_and_the_others_are_listed(home: LocalHome, name: str) -> None:
+def test_a_damaged_model_is_detected_and_the_others_are_still_listed(home: LocalHome, name: str) -> None:
     version = Registry(home).names()[0]
     key = f"models/{version}/{name}"
     home.write(key, cut(home.read(key)))
@@ -112,9 +112,9 @@ def test_problems_can_be_printed_as_json(home: LocalHome) -> None:
     assert problem["repairable"]
 
 
-def test_repair_asks_first(home: LocalHome) -> None:
+def test_repair_asks_for_confirmation(home: LocalHome) -> None:
     home.write("contract.toml", b"")
     before = content(home)
-    done = CliRunner().invoke(app, ["home", "repair", "--home", str(home.folder)], input="n\n")
-    assert done.exit_code == 1
+    result = CliRunner().invoke(app, ["home", "repair", "--home", str(home.folder)], input="n\n")
+    assert result.exit_code == 1
     assert content(home) == before

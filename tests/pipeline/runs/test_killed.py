@@ -30,7 +30,7 @@ def outcome(home: Path) -> dict[str, Any]:
 
 
 @pytest.mark.spark
-def test_a_command_killed_in_the_feature_job_leaves_no_process_and_the_next_command_closes_its_run(
+def test_the_processes_of_a_killed_command_end_and_the_next_command_closes_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, scratch, elsewhere = tmp_path / "home", tmp_path / "scratch", tmp_path / "elsewhere"
@@ -83,14 +83,14 @@ def test_a_command_killed_in_the_feature_job_leaves_no_process_and_the_next_comm
 
 
 def write_abandoned(home: LocalHome, run: str, **owner: Any) -> None:
-    """The record of a run in progress, owned by this process except for `owner`; without it, by nobody."""
+    """Write the record of a run in progress, owned by this process with `owner` changed; without `owner`, by nobody."""
     record = RunRecord(home.path(f"runs/{run}"), run, [("Features", "Callback"), ("Train", "Training")])
     record.start("Features")
     record.outcome["owner"] = Process.current().document() | owner if owner else None
     record.write("outcome.json", record.outcome)
 
 
-def test_only_runs_without_a_process_are_closed(tmp_path: Path) -> None:
+def test_only_runs_without_a_living_process_are_closed(tmp_path: Path) -> None:
     home = LocalHome(tmp_path)
     write_abandoned(home, "alive", machine="here")
     write_abandoned(home, "dead", started="1")

@@ -1,4 +1,4 @@
-"""Every status in the AWS services' own models is known, and shown or skipped on purpose."""
+"""Every status in the models of the AWS services is known, and shown or skipped on purpose."""
 
 import re
 from collections.abc import Iterator
@@ -36,22 +36,22 @@ def values_of(service: str, kind: str) -> list[str]:
 STEP, EXECUTION = values_of("sagemaker", "StepStatus"), values_of("sagemaker", "PipelineExecutionStatus")
 
 
-def test_each_status_of_a_step_is_known_as_in_progress_or_ended() -> None:
+def test_each_step_status_is_known_as_in_progress_or_ended() -> None:
     assert sorted(STEP) == sorted((*sagemaker_statuses.GOING, *sagemaker_statuses.ENDED))
     assert set(MARKS) == set(sagemaker_statuses.ENDED)
 
 
-def test_each_status_of_an_execution_is_known_as_in_progress_or_ended() -> None:
+def test_each_execution_status_is_known_as_in_progress_or_ended() -> None:
     assert sorted(EXECUTION) == sorted((*sagemaker_runs.GOING, *sagemaker_statuses.ENDED))
 
 
-def test_each_status_of_a_glue_job_is_known_as_in_progress_or_ended() -> None:
+def test_each_glue_job_status_is_known_as_in_progress_or_ended() -> None:
     assert sorted(values_of("glue", "JobRunState")) == sorted((*glue_statuses.GOING, *glue_statuses.ENDED))
 
 
 @pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize("status", [*STEP, "NotRun", "SomethingNew"])
-def test_each_status_of_a_step_is_shown_or_skipped(status: str, terminal: bool, tmp_path: Path) -> None:
+def test_each_step_status_is_shown_or_skipped(status: str, terminal: bool, tmp_path: Path) -> None:
     printed = StringIO()
     with shown(Console(file=printed, force_terminal=terminal, width=120)) as progress:
         progress(StepEvent("Train", "Training", status, tmp_path / "log"))
@@ -63,7 +63,7 @@ def test_each_status_of_a_step_is_shown_or_skipped(status: str, terminal: bool, 
 @given(
     st.lists(st.tuples(st.sampled_from(["A", "B"]), st.sampled_from([*STEP, "NotRun", "SomethingNew"])), max_size=20)
 )
-def test_each_end_of_a_step_is_shown_once_in_any_order(events: list[tuple[str, str]]) -> None:
+def test_each_finished_step_is_shown_once_in_any_order(events: list[tuple[str, str]]) -> None:
     printed = StringIO()
     with shown(Console(file=printed, width=120)) as progress:
         for step, status in events:
@@ -109,7 +109,7 @@ def test_a_run_is_followed_through_every_status(sagemaker: Stubber, tmp_path: Pa
 
 
 @pytest.mark.parametrize("status", [each for each in STEP if each != "Failed"])
-def test_the_failed_step_is_named_whatever_the_status_of_the_others(status: str) -> None:
+def test_the_failed_step_is_named_regardless_of_the_status_of_the_others(status: str) -> None:
     run = AwsRun(ARN, {})
     run.steps = {name: {"StepName": name, "StepStatus": status} for name in ("One", "Two")}
     run.steps["Train"] = {"StepName": "Train", "StepStatus": "Failed", "FailureReason": "no rows"}

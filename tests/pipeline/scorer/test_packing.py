@@ -50,25 +50,25 @@ WIDTH = len(FeatureSet(CONTRACT).names)
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Threads that wait for each other make the fit of a small model a hundred times slower on busy cores."""
+    """On busy cores, threads that wait for each other make fitting a small model a hundred times slower."""
     with threadpool_limits(1):
         yield
 
 
 def fitted(
-    seed: int = 0, rows: int = 200, *, binned: bool = True, missing: float = 0.1, steps: int = 0, **chosen: Any
+    seed: int = 0, rows: int = 200, *, binned: bool = True, missing: float = 0.1, steps: int = 0, **options: Any
 ) -> tuple[Any, Floats]:
-    """A small model and the rows it was fitted to. `steps` rounds values, so that many are equal."""
+    """A small model and the rows it was fitted to. `steps` rounds the values so that many are equal."""
     random = np.random.default_rng(seed)
     x = random.lognormal(0.0, 2.0, (rows, 3)) * random.choice([-1.0, 1.0], (rows, 3))
     x = np.round(x * steps) / steps if steps else x
     y = (x[:, 0] + random.normal(size=rows) > np.median(x[:, 0])).astype(int)
     y[:2] = (0, 1)
-    gone = random.random(x.shape) < missing
-    gone[0] = False  # scikit-learn cannot fit a feature without a single value
-    x[gone] = np.nan
+    missing_cells = random.random(x.shape) < missing
+    missing_cells[0] = False  # scikit-learn cannot fit a feature without a single value
+    x[missing_cells] = np.nan
     defaults = {"max_iter": 5, "min_samples_leaf": 1, "early_stopping": False, "random_state": seed}
-    trees = HistGradientBoostingClassifier(**{**defaults, **chosen})
+    trees = HistGradientBoostingClassifier(**{**defaults, **options})
     model = Pipeline([("bins", TailBinner()), ("trees", trees)]) if binned else trees
     return model.fit(x, y), x
 
@@ -113,8 +113,10 @@ any_numbers = arrays(np.float64, st.tuples(st.integers(1, 20), st.just(3)), elem
 @pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(models, any_numbers)
-def test_the_score_is_that_of_scikit_learn_to_the_last_bit(made: tuple[Any, Floats], more: Floats) -> None:
-    model, rows = made
+def test_packed_scores_equal_those_of_scikit_learn_to_the_last_bit(
+    model_and_rows: tuple[Any, Floats], more: Floats
+) -> None:
+    model, rows = model_and_rows
     scorer = packed(model)
     assert difference(scorer, model, rows) == ""
     with np.errstate(all="ignore"):
@@ -122,7 +124,7 @@ def test_the_score_is_that_of_scikit_learn_to_the_last_bit(made: tuple[Any, Floa
 
 
 @pytest.mark.parametrize("binned", [False, True])
-def test_infinities_are_scored_or_refused_as_by_scikit_learn(binned: bool) -> None:
+def test_infinities_are_scored_or_refused_as_scikit_learn_does(binned: bool) -> None:
     model, _ = fitted(binned=binned)
     scorer, rows = packed(model), np.array([[0.0, 1.0, 2.0], [np.inf, -np.inf, 0.0], [-np.inf, np.nan, np.inf]])
     if not binned:
@@ -134,7 +136,7 @@ def test_infinities_are_scored_or_refused_as_by_scikit_learn(binned: bool) -> No
     assert scorer.scores(rows[:1]) == model.predict_proba(rows[:1])[0, 1]
 
 
-def test_the_split_between_numbers_and_missing_values_is_kept() -> None:
+def test_a_split_between_numbers_and_missing_values_survives_packing() -> None:
     x = np.array([[1.0], [2.0], [3.0], [np.nan], [np.nan], [np.nan]] * 20)
     for binned in (False, True):
         trees = HistGradientBoostingClassifier(max_iter=3, min_samples_leaf=1, max_leaf_nodes=2)
@@ -145,19 +147,19 @@ def test_the_split_between_numbers_and_missing_values_is_kept() -> None:
         assert low < missing
 
 
-def test_the_edge_cases_hold_every_threshold_and_its_neighbours() -> None:
+def test_the_edge_cases_contain_every_threshold_and_its_neighbours() -> None:
     model, rows = fitted(binned=False)
     scorer = packed(model)
     cases = edge_cases(scorer, rows, with_infinities=True)
     for j in range(3):
         own = scorer.thresholds(j)
         assert len(own)
-        wanted = {*own, *np.nextafter(own, np.inf), *np.nextafter(own, -np.inf), np.inf, -np.inf, 0.0}
-        assert wanted <= set(cases[:, j])
+        expected = {*own, *np.nextafter(own, np.inf), *np.nextafter(own, -np.inf), np.inf, -np.inf, 0.0}
+        assert expected <= set(cases[:, j])
         assert np.isnan(cases[:, j]).any()
 
 
-def test_a_difference_of_one_bit_is_found_and_named() -> None:
+def test_a_difference_of_one_bit_is_reported_with_its_row() -> None:
     model, rows = fitted()
     arrays = pack(model)
     assert arrays is not None
@@ -168,7 +170,7 @@ def test_a_difference_of_one_bit_is_found_and_named() -> None:
     )
 
 
-def test_a_threshold_off_by_one_bit_is_found_without_any_row() -> None:
+def test_a_threshold_off_by_one_bit_is_detected_without_any_rows() -> None:
     model, _ = fitted(binned=False)
     arrays = pack(model)
     assert arrays is not None
@@ -177,7 +179,7 @@ def test_a_threshold_off_by_one_bit_is_found_without_any_row() -> None:
     assert "edge case" in difference(PackedScorer(arrays), model, np.zeros((0, 3)))
 
 
-def test_a_model_that_scores_in_another_way_is_not_packed() -> None:
+def test_a_model_with_another_loss_is_not_packed() -> None:
     model, rows = fitted()
     model[-1]._loss = type("Other", (type(model[-1]._loss),), {})()
     assert pack(model) is None
@@ -195,18 +197,18 @@ def unsupported() -> dict[str, Any]:
         "a random forest": RandomForestClassifier(3).fit(x, two),
         "three classes": HistGradientBoostingClassifier(max_iter=2).fit(x, y),
         "categorical features": HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]).fit(whole, two),
-        "another step before": Pipeline([("scale", StandardScaler()), ("trees", boosted)]).fit(x, two),
-        "no model at all": {"trees": 3},
+        "a preceding scaler": Pipeline([("scale", StandardScaler()), ("trees", boosted)]).fit(x, two),
+        "not a model": {"trees": 3},
     }
 
 
 @pytest.mark.parametrize(("what", "model"), unsupported().items())
-def test_any_other_model_gives_none(what: str, model: Any) -> None:
+def test_an_unsupported_model_is_not_packed(what: str, model: Any) -> None:
     assert pack(model) is None, what
 
 
 def test_another_library_is_packed_by_its_own_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a packer for another library takes: its module, and a line in the table."""
+    """A packer for another library takes one module and one line in the table."""
     module = ModuleType("packs_other")
     expected = {"format": np.array(1)}
     module.pack = lambda model: expected  # type: ignore[attr-defined]
@@ -250,17 +252,17 @@ DAMAGES = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "says"), DAMAGES)
-def test_damaged_arrays_are_refused(damage: Callable[[Arrays], None], says: str) -> None:
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+def test_damaged_arrays_are_refused(damage: Callable[[Arrays], None], message: str) -> None:
     arrays = read_arrays(small())
     damage(arrays)
-    with pytest.raises(UnusableScorer, match=says):
+    with pytest.raises(UnusableScorer, match=message):
         PackedScorer.from_bytes(write_arrays(arrays))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_whatever_the_indices_are_the_walk_stays_inside_the_arrays_and_ends(data: st.DataObject) -> None:
+def test_the_walk_ends_and_stays_inside_the_arrays_for_any_indices(data: st.DataObject) -> None:
     arrays = read_arrays(small())
     for name in data.draw(st.lists(st.sampled_from(["roots", "feature", "left"]), min_size=1, max_size=3)):
         place = data.draw(st.integers(0, len(arrays[name]) - 1))
@@ -285,7 +287,7 @@ def compressed() -> bytes:
 
 
 def huge() -> bytes:
-    """A small file whose header promises a petabyte."""
+    """A small file whose header claims a petabyte of data."""
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (125000000000000,), }"
     header = header.ljust(117) + b"\n"
     file = io.BytesIO()
@@ -314,7 +316,7 @@ def test_a_file_with_damaged_bytes_is_refused_or_scores(data: st.DataObject) -> 
         scorer.scores(np.zeros((2, scorer.features)))
 
 
-def test_the_file_is_the_same_for_the_same_model() -> None:
+def test_packing_the_same_model_twice_writes_the_same_file() -> None:
     first, second = (pack(fitted(3)[0]) for _ in range(2))
     assert first is not None
     assert second is not None
@@ -324,7 +326,7 @@ def test_the_file_is_the_same_for_the_same_model() -> None:
     }
 
 
-def test_rows_of_another_shape_are_refused_and_an_empty_batch_is_scored() -> None:
+def test_rows_of_the_wrong_shape_are_refused_and_an_empty_batch_is_scored() -> None:
     scorer = packed(fitted()[0])
     for shape in ((3,), (1, 2), (1, 4), (1, 3, 1)):
         with pytest.raises(ValueError, match="expected"):
@@ -342,7 +344,7 @@ def test_rows_in_any_memory_layout_have_the_same_scores() -> None:
         assert np.array_equal(scorer.scores(same), expected)
 
 
-def test_what_was_checked_cannot_be_changed_afterwards() -> None:
+def test_changing_the_arrays_afterwards_does_not_change_the_scorer() -> None:
     model, rows = fitted()
     arrays = pack(model)
     assert arrays is not None
@@ -354,17 +356,17 @@ def test_what_was_checked_cannot_be_changed_afterwards() -> None:
 def test_threads_can_score_concurrently() -> None:
     model, rows = fitted(rows=2_000, max_iter=50)
     scorer, expected = packed(model), model.predict_proba(rows)[:, 1]
-    found: list[bool] = []
+    agreements: list[bool] = []
 
     def score() -> None:
-        found.extend(np.array_equal(scorer.scores(rows), expected) for _ in range(20))
+        agreements.extend(np.array_equal(scorer.scores(rows), expected) for _ in range(20))
 
     threads = [threading.Thread(target=score) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [True] * 80
+    assert agreements == [True] * 80
 
 
 def test_numba_compiles_without_a_folder_for_its_cache(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,7 +390,7 @@ def published(folder: Path, **manifest: Any) -> tuple[Registry, str]:
 
 @pytest.mark.slow
 def test_serving_prefers_packed_trees_and_needs_no_scikit_learn_for_them(tmp_path: Path) -> None:
-    published(tmp_path, libraries={"scikit-learn": "0.24.2"})  # another one's pickle could not be read
+    published(tmp_path, libraries={"scikit-learn": "0.24.2"})  # the pickle of another version could not be loaded
     script = """
 import json, sys
 from fastapi.testclient import TestClient
@@ -400,20 +402,20 @@ with TestClient(create_app(read_settings(home=sys.argv[1], port=0)), base_url="h
 loaded = [name for name in ("sklearn", "joblib") if name in sys.modules]
 print(json.dumps({"status": reply.status_code, "score": reply.json()["score"], "loaded": loaded}))
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path), json.dumps(row(CONTRACT))],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert (told["status"], told["loaded"]) == (200, [])
-    assert 0.0 <= told["score"] <= 1.0
+    assert process.returncode == 0, process.stderr
+    output = json.loads(process.stdout.splitlines()[-1])
+    assert (output["status"], output["loaded"]) == (200, [])
+    assert 0.0 <= output["score"] <= 1.0
 
 
-def test_the_served_score_is_the_same_packed_or_not(tmp_path: Path) -> None:
+def test_packed_and_joblib_models_serve_the_same_scores(tmp_path: Path) -> None:
     registry, version = published(tmp_path)
     quick = load_model(registry, version, CONTRACT)
     slow = load_model(registry, promote(registry.home, publish(registry.home)), CONTRACT)
@@ -421,7 +423,7 @@ def test_the_served_score_is_the_same_packed_or_not(tmp_path: Path) -> None:
     assert [quick.score(r.reshape(1, -1)) for r in rows] == [slow.score(r.reshape(1, -1)) for r in rows]
 
 
-def test_damaged_packed_trees_are_refused_before_they_are_read(tmp_path: Path) -> None:
+def test_damaged_packed_trees_are_refused_before_they_are_parsed(tmp_path: Path) -> None:
     registry, version = published(tmp_path)
     registry.home.write(f"models/{version}/scorer.npz", b"other")
     with pytest.raises(CorruptModel, match=r"scorer\.npz is not the published file"):
@@ -429,14 +431,14 @@ def test_damaged_packed_trees_are_refused_before_they_are_read(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("other_features", [True, False])
-def test_packed_trees_that_do_not_fit_are_refused(tmp_path: Path, other_features: bool) -> None:
+def test_unusable_packed_trees_are_refused(tmp_path: Path, other_features: bool) -> None:
     home = begin(tmp_path)
     version = publish(home, more={"scorer.npz": small() if other_features else b"published damaged"})
     with pytest.raises(CannotServe, match=version):
         load_model(Registry(home), version, CONTRACT)
 
 
-def test_a_version_without_packed_trees_still_serves(tmp_path: Path) -> None:
+def test_a_version_without_packed_trees_can_serve(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(100, WIDTH))
     forest = RandomForestClassifier(5, random_state=0).fit(x, x[:, 0] > 0)
@@ -451,7 +453,7 @@ def test_a_version_without_packed_trees_still_serves(tmp_path: Path) -> None:
 def test_the_benchmark_finds_no_difference() -> None:
     result = benchmark_scorer(days=3, customers=2_000, repetitions=1)
     assert result["maximum_difference"] == 0.0
-    assert [found["rows"] for found in result["results"]] == [1, 1_000, 100_000]
+    assert [each["rows"] for each in result["results"]] == [1, 1_000, 100_000]
     assert result["results"][0]["ratio"] > 20
     assert "difference" in scorer_table(result)
     assert json.loads(json.dumps(result)) == result

@@ -34,7 +34,7 @@ TEST_SET = {"days": 4, "first_day": FIRST_DAY + 22, "per_day": 200, "seed": 1}
 
 
 def model_archive(path, model, training, rows):
-    """The model as SageMaker delivers it from a training job."""
+    """The model archive as a SageMaker training job delivers it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, tarfile.open(path, "w:gz") as tar:
         ModelBundle.of_model(model, training, rows.X).write(Path(folder))
@@ -51,7 +51,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def step(tmp_path, monkeypatch, trained):
-    """Runs the step on a challenger with that many trees and gives evaluation.json."""
+    """Run the step on a challenger with the given number of trees; returns evaluation.json."""
     monkeypatch.setenv("ML_ROOT", str(tmp_path / "ml"))
     # Drawing takes seconds; the report has tests of its own.
     monkeypatch.setattr(evaluation, "model_report", lambda version, *_: f"about {version}".encode())
@@ -108,7 +108,7 @@ def test_the_first_model_is_evaluated_and_published(step, registry, trained, tmp
     assert np.array_equal(packed.scores(test.X), served)
 
 
-def test_a_model_that_cannot_be_packed_is_published_without(step, registry, trained, tmp_path):
+def test_a_model_that_cannot_be_packed_is_published_as_joblib_alone(step, registry, trained, tmp_path):
     test = dataset.read(tmp_path / "ml/processing/test", CONTRACT)
     forest = RandomForestClassifier(3, random_state=0).fit(test.X, test.y)
     outcome = step("forest", models={"forest": (forest, *trained[1][1:])})
@@ -119,7 +119,7 @@ def test_a_model_that_cannot_be_packed_is_published_without(step, registry, trai
 
 
 class Trap:
-    """Leaves a mark when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -197,10 +197,10 @@ def test_a_worse_challenger_does_not_pass_and_a_better_one_does(step, registry):
     assert "may be worse, by more than the margin, than the champion" in worse["gate"]["reason"]
     assert {one.version: one.status for one in registry.versions()}[worse["version"]] == "rejected"
     assert registry.latest().version == better["version"]
-    assert step(30)["gate"]["passed"]  # no worse is enough
+    assert step(30)["gate"]["passed"]  # being non-inferior is enough
 
 
-def test_who_forces_a_rejected_model_is_recorded(step, registry):
+def test_the_record_names_who_forced_a_rejected_model(step, registry):
     registry.promote(step(30)["version"], "test", "first")
     forced = step(1, "--forced-by=ann")
     assert forced["gate"]["verdict"] == "forced"
@@ -237,16 +237,16 @@ def test_report_and_reference_are_published_with_the_model(step, registry):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [(["--confidence", "95"], "ConfidenceLevel is 95"), (["--margin", "-0.1"], "NonInferiorityMargin is -0.1")],
 )
-def test_rules_out_of_range_fail_the_step_with_the_parameters_name(step, tmp_path, arguments, said):
+def test_rules_out_of_range_fail_the_step_with_the_parameters_name(step, tmp_path, arguments, message):
     with pytest.raises(SystemExit):
         step(30, *arguments)
-    assert said in (tmp_path / "ml/output/failure").read_text()
+    assert message in (tmp_path / "ml/output/failure").read_text()
 
 
-def test_below_the_floor_nothing_passes(step):
+def test_a_model_below_the_floor_does_not_pass(step):
     outcome = step(30, floor=0.999)
     assert not outcome["gate"]["passed"]
     assert "below the floor 0.999" in outcome["gate"]["reason"]
@@ -298,7 +298,7 @@ def test_a_champion_with_other_features_is_compared_on_the_same_rows(step, regis
     worse = step(1, contract=WIDER, models=models)
     assert worse["champion"]["version"] == first["version"]
     assert worse["champion"]["average_precision"] == first["metrics"]["average_precision"]
-    assert worse["gate"]["verdict"] == "rejected"  # it would pass with nothing to compare with
+    assert worse["gate"]["verdict"] == "rejected"  # it would pass if it were not compared
     shared = set(worse["drift"])
     assert "amount" in shared
     assert "customer_count_7d" not in shared  # same name, other values
@@ -338,7 +338,9 @@ def test_a_champion_that_cannot_be_compared_makes_the_challenger_wait(step, regi
         (CONTRACT, {"window": None}, "has a missing or invalid entry"),
     ],
 )
-def test_the_reason_says_why_a_champion_cannot_be_compared(step, registry, trained, tmp_path, contract, training, why):
+def test_the_reason_explains_why_a_champion_cannot_be_compared(
+    step, registry, trained, tmp_path, contract, training, why
+):
     registry.promote(step(30, **training)["version"], "test", "first")
     models = other_models(trained, tmp_path, contract)
     outcome = step(30, contract=contract, models=models)
@@ -371,7 +373,7 @@ def test_the_challenger_is_compared_with_the_best_earlier_version_too(step, regi
 
 
 @pytest.mark.slow
-def test_an_earlier_version_that_cannot_be_measured_is_named(step, registry):
+def test_an_earlier_version_that_cannot_be_measured_is_reported(step, registry):
     damaged, serving = step(30)["version"], step(30)["version"]
     for version in (damaged, serving):
         registry.promote(version, "test", "better")
@@ -383,7 +385,7 @@ def test_an_earlier_version_that_cannot_be_measured_is_named(step, registry):
 
 
 @pytest.mark.slow
-def test_versions_rolled_back_from_or_forced_are_not_compared_with(step, registry):
+def test_rolled_back_and_forced_versions_are_excluded_from_the_comparison(step, registry):
     weak, good = step(1)["version"], step(30)["version"]
     registry.promote(weak, "test", "first")
     registry.promote(good, "test", "better")
@@ -397,7 +399,7 @@ def test_versions_rolled_back_from_or_forced_are_not_compared_with(step, registr
     assert outcome["passed_over"] == {forced: "it served although the gate had rejected it"}
 
 
-def test_a_model_without_reasons_is_noted_at_the_gate(step, registry, trained, tmp_path):
+def test_the_gate_notes_a_model_that_gives_no_reasons(step, registry, trained, tmp_path):
     test = dataset.read(tmp_path / "ml/processing/test", CONTRACT)
     forest = RandomForestClassifier(3, random_state=0).fit(test.X, test.y)
     outcome = step("forest", models={"forest": (forest, *trained[1][1:])})

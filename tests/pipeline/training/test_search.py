@@ -1,4 +1,4 @@
-"""The search for hyperparameters: it sees validation weeks alone, and ends with a line that a run takes."""
+"""The search for hyperparameters: it only sees validation weeks, and ends with a command that uses the result."""
 
 import json
 import shlex
@@ -27,7 +27,7 @@ from processing.storage.open import open_home
 from processing.tables import tables
 from processing.tables.schemas import features_schema
 
-TRIED: list[dict[str, str]] = [{}, {"MaxIterations": "2", "LearningRate": "0.001"}, {"MaxIterations": "20"}]
+TRIALS: list[dict[str, str]] = [{}, {"MaxIterations": "2", "LearningRate": "0.001"}, {"MaxIterations": "20"}]
 
 
 def test_every_hyperparameter_is_a_parameter_of_the_pipeline_with_the_same_default() -> None:
@@ -51,9 +51,9 @@ def home_with(folder: Path, table: pa.Table) -> Home:
     files = {}
     for number in np.unique(day).tolist():
         files[number] = f"{opened.folder('features')}/data/made-up/{number}.parquet"
-        made = folder / "made.parquet"
-        pq.write_table(table.filter(day == number).select(schema.names).cast(schema), made)
-        home.upload(made, files[number])
+        file = folder / "made.parquet"
+        pq.write_table(table.filter(day == number).select(schema.names).cast(schema), file)
+        home.upload(file, files[number])
     opened.replace_days("features", files, list(files.values()))
     return home
 
@@ -72,7 +72,7 @@ def test_a_search_never_sees_the_test_week(home: Home) -> None:
         assert fold.train(rows, CONTRACT.train_days).day[-1] == fold.test.start - CONTRACT.label_delay_days - 1
 
 
-def test_too_short_a_history_is_an_error(tmp_path: Path) -> None:
+def test_a_history_too_short_for_a_fold_is_an_error(tmp_path: Path) -> None:
     home = home_with(tmp_path, rows_table(days=8))
     with pytest.raises(BadInput, match="make no validation fold"):
         search.validation_weeks(home, CONTRACT, 3)
@@ -81,40 +81,40 @@ def test_too_short_a_history_is_an_error(tmp_path: Path) -> None:
 def test_trials_are_listed_best_first_and_repeat_exactly() -> None:
     rows = dataset.of_table(rows_table(days=30), CONTRACT, "the rows")
     folds = list(last_weeks(FIRST_DAY + 30, CONTRACT, 2))
-    found = search.search(rows, folds, CONTRACT, TRIED)
-    assert found == sorted(found, key=lambda trial: -np.mean(trial.average_precision))
-    assert found[-1].settings == TRIED[1]  # two steps of a thousandth learn next to nothing
-    again = search.search(rows, folds, CONTRACT, TRIED)
-    assert [trial.average_precision for trial in again] == [trial.average_precision for trial in found]
+    trials = search.search(rows, folds, CONTRACT, TRIALS)
+    assert trials == sorted(trials, key=lambda trial: -np.mean(trial.average_precision))
+    assert trials[-1].settings == TRIALS[1]  # two steps at a learning rate of 0.001 learn almost nothing
+    again = search.search(rows, folds, CONTRACT, TRIALS)
+    assert [trial.average_precision for trial in again] == [trial.average_precision for trial in trials]
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("candidates", "message"),
     [
         ({"MaxLeaves": ["3"]}, "'MaxLeaves'; did you mean 'MaxLeafNodes'"),
         ({"MaxLeafNodes": ["3", "few"]}, "max_leaf_nodes is 'few'"),
     ],
 )
-def test_what_a_run_would_refuse_is_refused_before_anything_is_fitted(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(BadInput, match=said):
-        search.combinations(given, 5, 0)
+def test_settings_that_a_run_would_refuse_are_refused_before_fitting(candidates: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        search.combinations(candidates, 5, 0)
 
 
 def test_combinations_are_the_defaults_and_the_requested_number_of_others() -> None:
-    drawn = search.combinations({}, 10, 3)
-    assert drawn[0] == {}
-    assert len(drawn) == 11
-    assert len({search.as_hyperparameters(settings) for settings in drawn}) == 11
-    assert drawn == search.combinations({}, 10, 3)
+    combinations = search.combinations({}, 10, 3)
+    assert combinations[0] == {}
+    assert len(combinations) == 11
+    assert len({search.as_hyperparameters(settings) for settings in combinations}) == 11
+    assert combinations == search.combinations({}, 10, 3)
     assert search.combinations({"MaxLeafNodes": ["4", "8"], "MaxFeatures": ["0.5"]}, 10, 0)[1:] != []
 
 
-def test_the_command_ends_with_the_command_that_uses_the_best(home: Home) -> None:
+def test_the_command_prints_a_run_command_with_the_best_settings(home: Home) -> None:
     values = ["--try", "MaxIterations=4,30", "--try", "LearningRate=0.3"]
     arguments = ["search", "--home", home.url, "--folds", "2", *values]
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0, done.output
-    line = done.stdout.splitlines()[-1]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    line = result.stdout.splitlines()[-1]
     document = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     best = max(document["trials"], key=lambda trial: trial["mean"])["settings"]
     assert len(document["trials"]) == 3
@@ -123,10 +123,10 @@ def test_the_command_ends_with_the_command_that_uses_the_best(home: Home) -> Non
     assert words[words.index("fraudline") + 1] == "run"
 
 
-def test_one_fold_has_no_error_of_the_mean(home: Home) -> None:
+def test_a_single_fold_has_no_standard_error(home: Home) -> None:
     arguments = ["search", "--home", home.url, "--folds", "1", "--try", "MaxIterations=4"]
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0, done.output
-    other = next(line for line in done.stdout.splitlines() if line.endswith("MaxIterations=4"))
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    other = next(line for line in result.stdout.splitlines() if line.endswith("MaxIterations=4"))
     assert "nan" not in other
     assert other.count("±") == 1  # the deviation over the folds

@@ -1,4 +1,4 @@
-"""Sets are read strictly and split by time, and the Train step leaves a model with the record of its training."""
+"""Sets are read strictly and split by time, and the Train step writes a model with the record of its training."""
 
 import json
 
@@ -27,11 +27,11 @@ from processing.features.feature_set import FeatureSet
 QUICK = Hyperparameters(max_iterations=20)
 
 
-def read(folder, **made):
-    return dataset.read(write_set(folder, rows_table(**made)), CONTRACT)
+def read(folder, **options):
+    return dataset.read(write_set(folder, rows_table(**options)), CONTRACT)
 
 
-def test_a_set_is_the_same_however_its_rows_are_spread_over_files(tmp_path):
+def test_a_set_does_not_depend_on_how_its_rows_are_spread_over_files(tmp_path):
     table = rows_table()
     whole = dataset.read(write_set(tmp_path / "whole", table), CONTRACT)
     shuffled = table.take(np.random.default_rng(1).permutation(len(table)))
@@ -51,7 +51,7 @@ def test_a_set_is_the_same_however_its_rows_are_spread_over_files(tmp_path):
 
 
 @pytest.mark.parametrize("column", ["is_fraud", "amount_minor", "customer", "customer_count_7d"])
-def test_another_value_gives_another_digest(tmp_path, column):
+def test_a_changed_value_changes_the_digest(tmp_path, column):
     table = rows_table()
     values = table[column].to_pylist()
     values[7] = {"is_fraud": 1 - values[7] if column == "is_fraud" else 0, "customer": "cx"}.get(column, 12345)
@@ -66,7 +66,7 @@ def with_column(table, name, values):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("damage", "message"),
     [
         (lambda t: t.drop_columns(["customer"]), "part-0.parquet lacks the column customer"),
         (lambda t: with_column(t, "amount_minor", t["amount"]), "amount_minor is double, expected int64"),
@@ -87,9 +87,9 @@ def with_column(table, name, values):
         ),
     ],
 )
-def test_an_invalid_set_is_refused_with_the_fault_and_the_file(tmp_path, spoil, said):
-    write_set(tmp_path, spoil(rows_table()))
-    with pytest.raises(BadInput, match=said) as refused:
+def test_an_invalid_set_is_refused_with_the_fault_and_the_file(tmp_path, damage, message):
+    write_set(tmp_path, damage(rows_table()))
+    with pytest.raises(BadInput, match=message) as refused:
         dataset.read(tmp_path, CONTRACT)
     assert str(tmp_path) in str(refused.value)
 
@@ -147,11 +147,11 @@ def test_the_threshold_is_chosen_on_validation_rows_the_first_model_never_saw(tm
     assert training["threshold"] == choice.threshold
     assert training["threshold_choice"]["method"] == method
     assert training["validation"]["cost"] == pytest.approx(choice.cost)
-    kept = build_estimator(QUICK).fit(rows.X, rows.y)
-    assert np.array_equal(scores(model, rows.X), scores(kept, rows.X))
+    refitted = build_estimator(QUICK).fit(rows.X, rows.y)
+    assert np.array_equal(scores(model, rows.X), scores(refitted, rows.X))
 
 
-def test_the_step_leaves_model_and_record(tmp_path, monkeypatch, capsys):
+def test_the_step_writes_the_model_and_its_training_record(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ML_ROOT", str(tmp_path))
     write_set(tmp_path / "input/data/train", rows_table())
     write_contract(tmp_path / "input/data/contract")
@@ -176,13 +176,13 @@ def forest(hyperparameters):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_another_estimator_is_trained_recorded_and_served_as_it_is(tmp_path):
+def test_another_estimator_is_trained_recorded_and_served_unchanged(tmp_path):
     rows = read(tmp_path)
-    named = f"{__name__}:forest"
-    other = Hyperparameters.from_strings({"max_iterations": "20", "estimator": named})
+    estimator = f"{__name__}:forest"
+    other = Hyperparameters.from_strings({"max_iterations": "20", "estimator": estimator})
     model, training = train(rows, CONTRACT, other)
     assert type(model) is RandomForestClassifier
-    assert training["hyperparameters"]["estimator"] == named
+    assert training["hyperparameters"]["estimator"] == estimator
     assert training["validation"]["average_precision"] > 0.3
     packing = pack_and_prove(model, rows.X)
     assert packing.scorer is None
@@ -202,7 +202,7 @@ def without_probabilities(hyperparameters):
 
 
 @pytest.mark.parametrize(
-    ("named", "said"),
+    ("estimator", "message"),
     [
         ("forest", "give it as module:factory"),
         ("nowhere.at_all:forest", "No module named 'nowhere'"),
@@ -214,12 +214,12 @@ def without_probabilities(hyperparameters):
         (f"{__name__}:without_probabilities", "returned a LinearSVC, expected a classifier with predict_proba"),
     ],
 )
-def test_a_factory_that_does_not_return_a_classifier_is_refused(named, said):
-    with pytest.raises(BadInput, match=said):
-        build_estimator(Hyperparameters(estimator=named))
+def test_a_factory_that_does_not_return_a_classifier_is_refused(estimator, message):
+    with pytest.raises(BadInput, match=message):
+        build_estimator(Hyperparameters(estimator=estimator))
 
 
-def test_a_failure_of_the_step_says_why(tmp_path, monkeypatch):
+def test_a_failing_step_reports_the_reason(tmp_path, monkeypatch):
     monkeypatch.setenv("ML_ROOT", str(tmp_path))
     (tmp_path / "input/data/train").mkdir(parents=True)
     write_contract(tmp_path / "input/data/contract")

@@ -1,5 +1,6 @@
-"""The dataset contract: what the shipped ones say, and errors that teach."""
+"""Contracts: the shipped ones, the file format, and errors that say what to change."""
 
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -9,6 +10,7 @@ from textwrap import dedent
 import pytest
 
 from processing.contract import Contract
+from processing.contracts.contract_change import ContractChange
 from processing.contracts.reader import SHIPPED, load, parse, shipped
 from processing.errors import BadInput
 from processing.features.feature_set import FeatureSet
@@ -32,13 +34,40 @@ fraud_windows_days = [7]
 """
 
 
+PAIRS = (
+    SMALL.replace("channel =", "kind =")
+    + """
+[[entity]]
+name = "visitor"
+columns = ["card_no", "shop_no"]
+windows_days = [7]
+
+[[entity]]
+name = "shopper"
+columns = ["shop_no", "channel", "till"]
+windows_days = [7]
+"""
+)
+
+
+def paired(old: str, new: str) -> str:
+    assert old in PAIRS
+    return PAIRS.replace(old, new)
+
+
 def changed(old: str, new: str) -> str:
     assert old in SMALL
     return SMALL.replace(old, new)
 
 
-def test_ships_the_four_contracts() -> None:
+def test_four_contracts_are_shipped() -> None:
     assert shipped() == ["handbook", "sparkov", "transactions", "ulb"]
+
+
+def declaring(name: str, expression: str, says: str = "{value}") -> str:
+    """A contract that declares a feature, or an entry to append to one."""
+    entry = f'[[feature]]\nname = "{name}"\nis = "{expression}"\nsays = "{says}"\n'
+    return entry if name == "y" else SMALL + entry
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -82,7 +111,7 @@ def test_contracts_with_entities_follow_behaviour_and_delayed_frauds(
     assert contract.lookback_hours == reach * 24
 
 
-def test_ulb_has_no_entities_and_so_no_windows() -> None:
+def test_ulb_has_neither_entities_nor_windows() -> None:
     contract = load("ulb")
     assert contract.id is None
     assert contract.entities == ()
@@ -95,7 +124,7 @@ def test_ulb_has_no_entities_and_so_no_windows() -> None:
     assert features.names == ("amount", "hour", "weekend", *contract.numeric)
 
 
-def test_what_is_left_out_has_its_default() -> None:
+def test_omitted_keys_have_their_defaults() -> None:
     contract = parse(SMALL)
     assert contract == Contract(
         name="small",
@@ -128,10 +157,36 @@ def test_an_origin_without_zone_is_utc_and_one_with_a_zone_is_converted() -> Non
         assert contract.time_origin == datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def test_the_digest_changes_with_the_text_and_only_with_it() -> None:
+def test_the_digest_depends_on_the_text_alone() -> None:
     assert parse(SMALL).digest == parse(SMALL, "elsewhere").digest
     assert parse(SMALL).digest != parse(SMALL + "# a remark\n").digest
     assert len(parse(SMALL).digest) == 64
+
+
+def test_features_are_defined_as_they_were_before_entities_could_have_several_columns() -> None:
+    contract = parse(SMALL)
+    definition = repr(FeatureSet(contract).definition).encode()
+    assert hashlib.sha256(definition).hexdigest().startswith("a80f8f94f4f070a9")
+
+
+def test_a_list_of_one_column_says_the_same_as_the_column() -> None:
+    one, other = parse(SMALL), parse(changed('column = "card_no"', 'columns = ["card_no"]'))
+    assert (one.entities, one.fingerprint, one.columns) == (other.entities, other.fingerprint, other.columns)
+    assert other.changes(one) == []
+
+
+def test_a_column_of_several_entities_is_there_once() -> None:
+    contract = parse(PAIRS)
+    assert " ".join(contract.columns) == "id at value card_no shop_no channel till distance kind fraud"
+    assert contract.key_names == ("card", "shop_no", "channel", "till")
+    assert "visitor_count_7d" in FeatureSet(contract).names
+
+
+def test_another_column_of_a_pair_is_a_change_of_the_contract_and_of_its_features() -> None:
+    before, now = parse(PAIRS), parse(paired('"card_no", "shop_no"', '"card_no", "till"'))
+    assert FeatureSet(before).definition != FeatureSet(now).definition
+    assert [line.split()[0] for line in now.changes(before)] == ["entity"]
+    assert any("visitor" in line and "card_no, till" in line for line in ContractChange(before, now).refusals)
 
 
 def test_an_unknown_name_lists_the_shipped_contracts() -> None:
@@ -174,13 +229,38 @@ def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
         (changed("[1, 7]", "[1, '7']"), r"windows are whole days from 1 to 366, found '7'"),
         (changed("windows_days = [1, 7]\n", ""), r"here \[\[entity\]\]: the key 'windows_days' is missing"),
         (changed('"card_no"', '"value"'), r"here: the column 'value' is named twice"),
-        (changed('"distance"', '"card"'), r"here: the entity or extra column 'card' is named twice"),
+        (changed('"distance"', '"card"'), r"here: the entity, extra column or feature 'card' is named twice"),
+        (
+            changed('column = "card_no"', 'column = "card_no"\ncolumns = ["card_no"]'),
+            r"here \[\[entity\]\]: 'card' has both 'column' and 'columns'",
+        ),
+        (changed('column = "card_no"', "columns = []"), r"here \[\[entity\]\]: 'columns' of 'card' is empty"),
+        (
+            changed('column = "card_no"', "columns = [1]"),
+            r"columns has 1, expected a list of texts",
+        ),
+        (changed('column = "card_no"', 'columns = ["a", "a"]'), r"here \[\[entity\]\]: columns has 'a' twice"),
+        (changed('column = "card_no"', ""), r"here \[\[entity\]\]: the key 'column' is missing"),
+        (
+            paired('"shop_no", "channel", "till"', '"shop_no", "card_no"'),
+            r"here: the entities 'visitor' and 'shopper' are both identified by card_no, shop_no; keep one",
+        ),
+        (paired('"card_no", "shop_no"', '"card_no"'), r"'card' and 'visitor' are both identified by card_no; keep one"),
+        (
+            paired('name = "visitor"', 'name = "card"'),
+            r"here: the entity, extra column or feature 'card' is named twice",
+        ),
+        (paired('"till"', '"distance"'), r"here: the column 'distance' is named twice"),
+        (paired('"till"', '"kind"'), r"here: the column 'kind' is named twice"),
+        (paired('"till"', '"card"'), r"here: the entity, extra column or feature 'card' is named twice"),
+        (paired('"till"', '"the till"'), r"'the till' cannot name a feature: .*; or give it an entity of its own"),
+        (paired('"till"', '"Visitor_Count_7d"'), r"would be called 'visitor_count_7d'; rename"),
         (changed('"distance"', '"hour"'), r"here: 'hour' cannot name a feature"),
         (changed('"distance"', '"how far"'), r"here: 'how far' cannot name a feature"),
         (changed('["chip", "online"]', "[]"), r"here: a categorical column lists its known values"),
     ],
 )
-def test_errors_name_the_key_what_was_found_and_what_was_expected(text: str, message: str) -> None:
+def test_errors_name_the_key_the_value_and_what_was_expected(text: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         parse(text, "here")
 
@@ -200,7 +280,7 @@ def test_errors_name_the_key_what_was_found_and_what_was_expected(text: str, mes
         (changed('"distance"', '"card_count_7d"'), r"here.*'card_count_7d'"),
     ],
 )
-def test_mistakes_of_type_are_bad_input_too(text: str, message: str) -> None:
+def test_values_of_the_wrong_type_are_bad_input(text: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         parse(text, "here")
 
@@ -227,9 +307,19 @@ def test_mistakes_of_type_are_bad_input_too(text: str, message: str) -> None:
         (SMALL + "[costs]\nmissed_fraud = inf\n", r"here \[costs\]: missed_fraud is inf, expected 0 or more"),
         (SMALL + "[amount]\nmaximum = nan\n", r"here \[amount\]: maximum is nan, expected 0 to 100000"),
         (SMALL + "[time]\norigin = 2013-09-01\n", r"here \[time\]: origin is .*, expected date and time"),
+        (
+            declaring("x", "amount / card.cuont_7d"),
+            r"here: feature 'x', character 10 .*'card.cuont_7d'; did you mean 'card.count_7d'",
+        ),
+        (declaring("x", "y + 1") + declaring("y", "amount"), r"feature 'x', character 1 .*unknown name 'y'"),
+        (declaring("card_count_7d", "amount"), r"would be called 'card_count_7d'; rename"),
+        (declaring("amount", "distance"), r"here: 'amount' cannot name a feature"),
+        (declaring("distance", "amount"), r"the entity, extra column or feature 'distance' is named twice"),
+        (declaring("x", "amount", "{value.real}"), r"here, 'says' of the feature 'x': the only field is the value"),
+        (declaring("x", "amount") + "unit = 'km'\n", r"here \[\[feature\]\]: unknown key 'unit'"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(text: str, message: str) -> None:
+def test_nonsensical_values_are_refused(text: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         parse(text, "here")
 
@@ -259,7 +349,7 @@ def test_a_file_that_is_not_utf8_is_bad_input(tmp_path: Path) -> None:
         load(path)
 
 
-def test_the_example_in_the_documentation_is_a_contract_and_no_shipped_one_lacks_a_line_there() -> None:
+def test_the_documentation_has_a_valid_example_and_lists_every_shipped_contract() -> None:
     text = (SHIPPED / "README.md").read_text(encoding="utf-8")
     start = text.index('    name = "mine"')
     lines = takewhile(lambda line: not line or line.startswith("    "), text[start:].splitlines())

@@ -1,4 +1,4 @@
-"""The features: the same bits for one row as for many, and no surprise where there is nothing to divide by."""
+"""The features: the same bits for one row as for many, and defined values where a divisor is zero."""
 
 from datetime import UTC, datetime
 
@@ -15,6 +15,21 @@ from processing.features.windows import HOUR_US, Ints, sawtooth
 
 TRANSACTIONS = FeatureSet(load("transactions"))
 SPARKOV = FeatureSet(load("sparkov"))
+DECLARED = FeatureSet(
+    parse(
+        load("sparkov").text
+        + """
+[[feature]]
+name = "km"
+is = "distance_km(lat, long, merch_lat, merch_long)"
+
+[[feature]]
+name = "far_for_the_card"
+is = "where(category == 'travel' or amount > card.mean_amount_7d, km * card.count_7d / store.count_1d, 0)"
+says = "{value:.1f} payments times kilometres"
+"""
+    )
+)
 
 
 def state_of(features: FeatureSet, entity: Ints, time_us: Ints, amount: Ints, fraud: Ints) -> Ints:
@@ -32,25 +47,27 @@ def computed(amounts: list[int], hours: list[int], features: FeatureSet = TRANSA
     return dict(zip(features.names, features.compute(amount, time_us, state, extras).T, strict=True))
 
 
-@pytest.mark.parametrize("name", ["transactions", "handbook", "sparkov", "ulb"])
-def test_one_row_has_the_bits_of_many(name: str) -> None:
-    features, random, n = FeatureSet(load(name)), np.random.default_rng(5), 2_000
+@pytest.mark.parametrize(
+    "features", [*(FeatureSet(load(name)) for name in ("transactions", "handbook", "sparkov", "ulb")), DECLARED]
+)
+def test_features_of_a_single_row_equal_those_computed_with_many_to_the_bit(features: FeatureSet) -> None:
+    random, n = np.random.default_rng(5), 2_000
     entity, fraud = random.integers(0, 40, n), random.integers(0, 2, n)
     time_us = random.integers(490_000 * HOUR_US, 491_500 * HOUR_US, n)
     amount = np.where(random.random(n) < 0.05, 0, random.integers(1, 10_000_000, n))
     state = state_of(features, entity, time_us, amount, fraud)
     extras = random.normal(size=(n, len(features.contract.numeric) + len(features.contract.categorical)))
-    many = features.compute(amount, time_us, state, extras)
-    assert many.dtype == np.float64
-    assert many.shape == (n, len(features.names))
+    together = features.compute(amount, time_us, state, extras)
+    assert together.dtype == np.float64
+    assert together.shape == (n, len(features.names))
     for i in range(n):
         row = slice(i, i + 1)
         for one in (
             features.compute(amount[row], time_us[row], state[row], extras[row]),
             features.compute_one(int(amount[i]), int(time_us[i]), state[i].tolist(), extras[row]),
         ):
-            assert np.array_equal(one, many[row], equal_nan=True)
-            assert one.tobytes() == many[row].tobytes()
+            assert np.array_equal(one, together[row], equal_nan=True)
+            assert one.tobytes() == together[row].tobytes()
 
 
 @given(st.lists(st.integers(0, 10**7), min_size=1, max_size=20))
@@ -64,7 +81,7 @@ def test_no_value_is_infinite_and_only_comparisons_may_be_missing(amounts: list[
             assert not np.isnan(column).any(), name
 
 
-def test_values_are_those_that_their_names_say() -> None:
+def test_values_match_their_names() -> None:
     start = 490_000
     values = computed([1000, 3000, 500], [start, start + 30, start + 31])
     assert values["amount"].tolist() == [10.0, 30.0, 5.0]
@@ -90,23 +107,23 @@ def test_fraud_rates_count_known_labels_only() -> None:
     fraud = np.array([1, 0, 1, 1, 1])
     amount = zeros + np.array([100, 100, 300, 100, 100])
     state = state_of(TRANSACTIONS, zeros, hours * HOUR_US, amount, fraud)
-    found = TRANSACTIONS.compute(amount, hours * HOUR_US, state, np.zeros((5, 1)))
-    values = dict(zip(TRANSACTIONS.names, found.T, strict=True))
+    computed_values = TRANSACTIONS.compute(amount, hours * HOUR_US, state, np.zeros((5, 1)))
+    values = dict(zip(TRANSACTIONS.names, computed_values.T, strict=True))
     assert values["terminal_fraud_count_1d"].tolist() == [0.0, 0.0, 0.0, 1.0, 2.0]
     assert values["terminal_fraud_rate_1d"].tolist() == [0.0, 0.0, 0.0, 1 / 2, 2 / 3]
     assert values["terminal_fraud_mean_amount_1d"][3:].tolist() == [1.0, 2.0]
     assert np.isnan(values["terminal_fraud_mean_amount_1d"][:3]).all()
 
 
-def test_known_frauds_tell_how_long_ago_they_began_and_ended_and_what_came_after() -> None:
-    """Events of hours 0, 5, 5, 6 and 30, frauds in 0 and 5, seen from where nothing, then more and more, is known."""
+def test_fraud_recency_gives_the_hours_since_the_first_and_last_known_fraud_and_the_events_since() -> None:
+    """Events in hours 0, 5, 5, 6 and 30, frauds in 0 and 5; later probes know of none, then of more and more."""
     week = 7 * 24
     hours = np.array([0, 5, 5, 6, 30, week, week + 1, week + 6, week + 31, week + 30 * 24 + 2]) + 490_000
     fraud = np.array([1, 1, 0, 0, 0, 0, 0, 0, 0, 0])
     zeros = np.zeros(len(hours), np.int64)
     state = state_of(TRANSACTIONS, zeros, hours * HOUR_US, zeros + 100, fraud)
-    found = TRANSACTIONS.compute(zeros + 100, hours * HOUR_US, state, np.zeros((len(hours), 1)))
-    values = dict(zip(TRANSACTIONS.names, found[5:].T, strict=True))
+    computed_values = TRANSACTIONS.compute(zeros + 100, hours * HOUR_US, state, np.zeros((len(hours), 1)))
+    values = dict(zip(TRANSACTIONS.names, computed_values[5:].T, strict=True))
     nan = np.nan
     first, last, after = (
         values[f"terminal_{name}_30d"]
@@ -117,14 +134,14 @@ def test_known_frauds_tell_how_long_ago_they_began_and_ended_and_what_came_after
     assert np.array_equal(after, [nan, 0.0, 0.0, 2.0, 6.0], equal_nan=True)
 
 
-def test_hour_and_weekend_are_those_of_utc() -> None:
+def test_hour_and_weekend_are_in_utc() -> None:
     moments = [datetime(2026, 3, day, 13, tzinfo=UTC) for day in range(2, 9)]  # Monday to Sunday
     values = computed([100] * 7, [int(moment.timestamp()) // 3600 for moment in moments])
     assert values["hour"].tolist() == [13.0] * 7
     assert values["weekend"].tolist() == [0.0] * 5 + [1.0] * 2
 
 
-def test_a_first_event_has_counts_and_nothing_to_compare_with() -> None:
+def test_a_first_event_has_counts_but_no_comparisons() -> None:
     values = computed([2500], [490_000])
     assert values["customer_count_30d"].tolist() == [1.0]
     assert values["customer_mean_amount_30d"].tolist() == [25.0]
@@ -134,7 +151,7 @@ def test_a_first_event_has_counts_and_nothing_to_compare_with() -> None:
     assert np.isnan(values["customer_amount_trend_1d"]).all()
 
 
-def test_amounts_of_zero_divide_nothing_by_zero() -> None:
+def test_amounts_of_zero_cause_no_division_by_zero() -> None:
     values = computed([0, 0, 0, 100], [490_000, 490_001, 490_002, 490_003])
     assert values["customer_mean_amount_30d"].tolist() == [0.0, 0.0, 0.0, 0.25]
     assert np.isnan(values["customer_amount_ratio_30d"]).all()
@@ -147,7 +164,7 @@ def test_equal_amounts_have_no_negative_variance() -> None:
     assert values["customer_amount_variation_30d"][2:].tolist() == [0.0] * 48
 
 
-def test_categories_are_their_places_and_unseen_or_missing_ones_are_nan() -> None:
+def test_categories_are_encoded_by_position_and_unknown_or_missing_ones_as_nan() -> None:
     channels = ["online", "chip", None, "telepathy", "contactless", float("nan"), "", "Chip"]
     encoded = TRANSACTIONS.encode({"channel": channels}, len(channels))
     nan = np.nan
@@ -155,7 +172,7 @@ def test_categories_are_their_places_and_unseen_or_missing_ones_are_nan() -> Non
     assert np.array_equal(TRANSACTIONS.encode({"channel": np.array(["online", "x"])}, 2), [[2.0], [nan]], True)
 
 
-def test_numbers_are_themselves_and_missing_ones_are_nan() -> None:
+def test_numbers_are_encoded_unchanged_and_missing_ones_as_nan() -> None:
     contract = SPARKOV.contract
     columns: dict[str, list[object]] = {name: [i + 0.5, None] for i, name in enumerate(contract.numeric)}
     columns |= {"gender": ["M", None], "category": ["home", "food_dining"]}
@@ -165,11 +182,11 @@ def test_numbers_are_themselves_and_missing_ones_are_nan() -> None:
     assert encoded[1, 6] == 1.0
 
 
-def test_a_contract_without_extra_columns_encodes_to_none() -> None:
+def test_a_contract_without_extra_columns_has_no_encoded_columns() -> None:
     assert FeatureSet(load("handbook")).encode({}, 4).shape == (4, 0)
 
 
-def test_names_are_in_the_order_of_the_columns_and_all_float64() -> None:
+def test_names_are_in_column_order_and_all_are_float64() -> None:
     assert TRANSACTIONS.names[:3] == ("amount", "hour", "weekend")
     assert TRANSACTIONS.names[-1] == "channel"
     assert TRANSACTIONS.dtypes == dict.fromkeys(TRANSACTIONS.names, "float64")
@@ -178,12 +195,41 @@ def test_names_are_in_the_order_of_the_columns_and_all_float64() -> None:
     assert TRANSACTIONS.state_names[9] == "terminal_n_24h"
 
 
-def test_two_features_of_one_name_are_refused() -> None:
+def test_duplicate_feature_names_are_refused() -> None:
     text = load("transactions").text.replace("numeric = []", 'numeric = ["customer_count_7d"]')
     with pytest.raises(BadInput, match="'customer_count_7d'"):
         _ = FeatureSet(parse(text)).names
 
 
 @given(st.integers(0, 10**7))
-def test_cents_survive_the_way_through_floats(cents: int) -> None:
+def test_cents_survive_conversion_to_floats(cents: int) -> None:
     assert minor_units(np.array([cents / 100.0]), load("transactions")).tolist() == [cents]
+
+
+def test_a_declared_feature_is_computed_from_those_before_it() -> None:
+    amount, time_us = np.array([500, 700], np.int64), np.array([490_000, 490_001], np.int64) * HOUR_US
+    nothing = np.zeros_like(amount)
+    state = state_of(DECLARED, nothing, time_us, amount, nothing)
+    columns = {"city_pop": [1.0, 1.0], "gender": ["F", "F"], "category": ["travel", "home"]}
+    columns |= {"lat": [0.0, 0.0], "long": [0.0, 0.0], "merch_lat": [0.0, 1.0], "merch_long": [90.0, 0.0]}
+    values = DECLARED.compute(amount, time_us, state, DECLARED.encode(columns, 2))
+    assert DECLARED.names[-2:] == ("km", "far_for_the_card")
+    quarter, degree = np.pi / 2 * 6371.0088, np.pi / 180 * 6371.0088
+    assert values[:, -2] == pytest.approx([quarter, degree])
+    assert values[:, -1] == pytest.approx([quarter, degree])  # one payment at one; two by the card, two at the store
+
+
+def test_a_declared_feature_is_missing_without_the_store_if_it_needs_it() -> None:
+    extras = DECLARED.encode(
+        {name: [1.0] for name in DECLARED.contract.numeric} | {"gender": [""], "category": [""]}, 1
+    )
+    row = dict(zip(DECLARED.names, DECLARED.compute_one(100, 0, None, extras)[0].tolist(), strict=True))
+    assert row["km"] == 0.0
+    assert np.isnan(row["far_for_the_card"])
+
+
+def test_changing_only_the_words_of_a_declared_feature_changes_no_value() -> None:
+    other = FeatureSet(parse(DECLARED.contract.text.replace("payments times", "times")))
+    assert other.definition == DECLARED.definition
+    assert FeatureSet(parse(DECLARED.contract.text.replace("'travel'", "'home'"))).definition != DECLARED.definition
+    assert FeatureSet(load("sparkov")).definition == SPARKOV.definition

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processing.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, MINUTE_US, SECOND_US, tile_of
 from processing.features.aggregates import (
     NAN_BITS,
     Aggregate,
@@ -21,7 +22,6 @@ from processing.features.aggregates import (
     Recency,
     Share,
 )
-from processing.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, MINUTE_US, SECOND_US, tile_of
 from processing.features.fraud_windows import NEVER, FraudWindow, Labels
 from processing.features.held_tiles import HeldTiles
 from processing.features.tiles import MOST_DISTINCT, FraudTile, Tile, merge_tiles

@@ -1,4 +1,4 @@
-"""Small files that stand for much are refused, or read in bounded memory. Each attack has a process of its own."""
+"""Small files that expand to much are refused, or read in bounded memory. Each attack runs in its own process."""
 
 import gzip
 import json
@@ -14,7 +14,7 @@ import pytest
 from processing.intake.limits import COLUMNS, EXPANSION, HEADER_BYTES
 
 HEADER = "transaction_id,event_time,amount,customer_id,terminal_id,channel,is_fraud"
-GROWTH = 1800  # MiB: an allocator's first gigabyte, what reading may add to it, and room; the attacks want more
+GROWTH = 1800  # MiB: an allocator's first gigabyte, what reading may add, and some room; the attacks need more
 READ = """
 import json, sys
 from collections import Counter
@@ -29,14 +29,14 @@ def largest():
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
-path, contract, found, before = Path(sys.argv[1]), load("transactions"), Counter(), largest()
+path, contract, reasons, before = Path(sys.argv[1]), load("transactions"), Counter(), largest()
 try:
     check_file(path, contract, path.name)
     for batch in read_file(path, contract, path.name, datetime.now(UTC)):
-        found.update(batch["reason"].to_pylist())
+        reasons.update(batch["reason"].to_pylist())
 except BadInput as error:
-    found[str(error)] += 1
-print(json.dumps([[[reason or "", count] for reason, count in found.items()], largest() - before]))
+    reasons[str(error)] += 1
+print(json.dumps([[[reason or "", count] for reason, count in reasons.items()], largest() - before]))
 """
 
 
@@ -54,12 +54,12 @@ def repeated(text: str, rows: int) -> pa.Array:
 
 
 def dictionary(path: Path) -> None:
-    """One long id, of which all rows have the number only: 2.3 GB."""
+    """One long id, to which all rows refer by number: 2.3 GB."""
     pq.write_table(columns(32_768, customer_id=repeated("C" * 70_000, 32_768)), path, compression="zstd")
 
 
-def beside(path: Path) -> None:
-    """The same in a column that nobody asked for, and a refused row whose content it is part of."""
+def ignored_column(path: Path) -> None:
+    """The same in a column outside the contract; refused rows keep it as part of their content."""
     others = {"remark": repeated("R" * 70_000, 32_768), "amount": repeated("none", 32_768)}
     pq.write_table(columns(32_768, **others), path, compression="zstd")
 
@@ -71,7 +71,7 @@ def pages(path: Path) -> None:
 
 
 def delta(path: Path) -> None:
-    """Ids that only begin alike, which one of Parquet's encodings says in a few bytes each."""
+    """Ids with a long common prefix, which one of Parquet's encodings stores in a few bytes each."""
     ids = pa.array(["C" * 100_000 + str(i) for i in range(10_000)])
     encoding = {"customer_id": "DELTA_BYTE_ARRAY"}
     pq.write_table(
@@ -81,10 +81,10 @@ def delta(path: Path) -> None:
 
 def nulls(path: Path) -> None:
     rows = 20_000_000
-    many = pa.table(
+    table = pa.table(
         [pa.nulls(rows, pa.int32())] * 7, schema=pa.schema([(name, pa.int32()) for name in HEADER.split(",")])
     )
-    pq.write_table(many, path, compression="zstd", row_group_size=rows)
+    pq.write_table(table, path, compression="zstd", row_group_size=rows)
 
 
 def wide(path: Path) -> None:
@@ -103,8 +103,8 @@ def names(path: Path) -> None:
     path.write_text(f"{HEADER}{',' * COLUMNS}\n")
 
 
-def scraps(path: Path) -> None:
-    """Torn rows: each is kept, but not all at a time."""
+def torn_rows(path: Path) -> None:
+    """Rows with too few fields: all are kept, but not in memory at the same time."""
     path.write_text(f"{HEADER}\n" + "x\n" * 200_000)
 
 
@@ -122,10 +122,10 @@ def endless(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "write", "says"),
+    ("name", "write", "expected"),
     [
         ("a.parquet", dictionary, {"customer_id: longer than 4,096 bytes": 32_768}),
-        ("a.parquet", beside, {"amount: expected a number": 32_768}),
+        ("a.parquet", ignored_column, {"amount: expected a number": 32_768}),
         ("a.parquet", pages, {"a.parquet has a row group with more than 1,073,741,824 bytes of 'customer_id'": 1}),
         ("a.parquet", delta, {"unreadable: ": 1}),
         ("a.parquet", nulls, {"a.parquet claims 20,000,000 rows; a file of its size can have at most ": 1}),
@@ -137,21 +137,21 @@ def endless(path: Path) -> None:
         ),
         ("a.csv", header, {f"a.csv cannot be read as CSV: its header line is longer than {HEADER_BYTES:,} bytes": 1}),
         ("a.csv", names, {f"a.csv has {COLUMNS + 7:,} columns; the limit is {COLUMNS:,}": 1}),
-        ("a.csv", scraps, {"wrong number of fields": 200_000}),
+        ("a.csv", torn_rows, {"wrong number of fields": 200_000}),
         ("a.csv.gz", expanding, {f"unreadable: it expands to more than {EXPANSION} times its size": 1}),
         ("a.csv.gz", endless, {"unreadable: a row is longer than 1,048,576 bytes": 1}),
     ],
 )
 def test_a_small_file_takes_little_memory(
-    tmp_path: Path, name: str, write: Callable[[Path], None], says: dict[str, int]
+    tmp_path: Path, name: str, write: Callable[[Path], None], expected: dict[str, int]
 ) -> None:
     write(tmp_path / name)
     done = subprocess.run(
         [sys.executable, "-c", READ, str(tmp_path / name)], capture_output=True, text=True, check=True, timeout=300
     )
-    found, growth = json.loads(done.stdout)
-    ((reason, count),) = found
-    ((expected, rows),) = says.items()
-    assert reason.startswith(expected)
+    reasons, growth = json.loads(done.stdout)
+    ((reason, count),) = reasons
+    ((start, rows),) = expected.items()
+    assert reason.startswith(start)
     assert count == rows
     assert growth < GROWTH

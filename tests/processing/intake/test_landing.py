@@ -1,4 +1,4 @@
-"""What landed: every row is accepted as it is or refused with its file, line, content and the reason."""
+"""Reading a file: every row is accepted unchanged or refused with its file, line, content and the reason."""
 
 import contextlib
 import gzip
@@ -56,7 +56,7 @@ ULB = load("ulb")
 
 
 def read(path: Path, contract: Contract = CONTRACT) -> list[dict[str, Any]]:
-    """All landed rows of a file, which also passes the check that comes before."""
+    """All rows of a file, accepted and refused, after the check that precedes reading."""
     check_file(path, contract, path.name)
     batches = list(read_file(path, contract, path.name, NOW))
     assert all(batch.schema == intake_schema(contract) for batch in batches)
@@ -75,7 +75,7 @@ def in_csv(folder: Path, *changes: dict[str, Any], contract: Contract = CONTRACT
 
 
 def in_parquet(folder: Path, contract: Contract = CONTRACT, **columns: pa.Array) -> list[dict[str, Any]]:
-    """Good rows, with these columns in place of theirs."""
+    """Good rows, with some columns replaced."""
     rows = len(next(iter(columns.values())))
     plain = {name: pa.array([value] * rows) for name, value in GOOD.items()} | {"id": pa.array(map(str, range(rows)))}
     pq.write_table(pa.table(plain | columns), folder / "rows.parquet")
@@ -140,12 +140,12 @@ def test_a_bad_value_refuses_its_row_only(change: dict[str, str], reason: str, f
     assert json.loads(bad["content"]) == rows[1]
 
 
-def test_the_first_of_several_reasons_is_told(tmp_path: Path) -> None:
+def test_a_row_with_several_faults_has_the_first_as_its_reason(tmp_path: Path) -> None:
     (row,) = in_csv(tmp_path, {"value": "x", "fraud": "y"})
     assert row["reason"].startswith("value: ")
 
 
-def test_bad_utf8_in_a_value_refuses_that_row(tmp_path: Path) -> None:
+def test_invalid_utf8_in_a_value_refuses_only_that_row(tmp_path: Path) -> None:
     text = csv_of([GOOD | {"id": name, "card_no": "Müller"} for name in ("a", "b", "c")])
     data = text.encode().replace(b"b,2026-03-01T12:00:00Z,12.34,0,M\xc3\xbc", b"b,2026-03-01T12:00:00Z,12.34,0,M\xfc")
     (tmp_path / "rows.csv").write_bytes(data)
@@ -154,7 +154,7 @@ def test_bad_utf8_in_a_value_refuses_that_row(tmp_path: Path) -> None:
     assert (bad["reason"], json.loads(bad["content"])["card_no"]) == ("card_no: expected an id", "M\ufffdller")
 
 
-def test_rows_with_a_wrong_number_of_fields_are_refused_as_they_are(tmp_path: Path) -> None:
+def test_rows_with_a_wrong_number_of_fields_are_refused_with_their_full_text(tmp_path: Path) -> None:
     lines = csv_of([GOOD | {"id": name} for name in "abcd"]).splitlines()
     lines[2] += ",more"
     lines[4] = "d,2026-03-01T12:00:00Z"
@@ -168,20 +168,20 @@ def test_rows_with_a_wrong_number_of_fields_are_refused_as_they_are(tmp_path: Pa
 @pytest.mark.parametrize(
     "text", ["2026-03-01T12:00:00", "2026-03-01 12:00:00Z", "2026-03-01T13:00:00+01:00", "2026-03-01T07:30:00.000-0430"]
 )
-def test_iso_times_are_utc_unless_they_say_otherwise(text: str, tmp_path: Path) -> None:
+def test_iso_times_without_an_offset_are_utc(text: str, tmp_path: Path) -> None:
     (row,) = in_csv(tmp_path, {"at": text})
     assert (row["event_time"], row["reason"]) == (NOON, None)
 
 
-def test_times_of_all_forms_may_stand_in_one_column(tmp_path: Path) -> None:
+def test_one_column_may_mix_iso_times_of_different_forms(tmp_path: Path) -> None:
     times = ["2026-03-01", "2026-03-01T12:00:00.123456Z", "2026-03-01T12:00+02:00"]
-    found = [row["event_time"] for row in in_csv(tmp_path, *({"at": time} for time in times))]
+    times_read = [row["event_time"] for row in in_csv(tmp_path, *({"at": time} for time in times))]
     midnight = datetime(2026, 3, 1, tzinfo=UTC)
-    assert found == [midnight, NOON + timedelta(microseconds=123456), midnight + timedelta(hours=10)]
+    assert times_read == [midnight, NOON + timedelta(microseconds=123456), midnight + timedelta(hours=10)]
 
 
 @pytest.mark.parametrize(("form", "begin"), [("unix", 0), ("elapsed", 1_767_225_600)])
-def test_seconds_count_from_1970_or_from_the_origin(form: str, begin: int, tmp_path: Path) -> None:
+def test_seconds_are_counted_from_1970_or_from_the_origin(form: str, begin: int, tmp_path: Path) -> None:
     contract = replace(CONTRACT, time_format=form, time_origin=datetime(2026, 1, 1, tzinfo=UTC))
     since = int(NOON.timestamp()) - begin
     times = {"at": f"{since}.25"}, {"at": since}, {"at": "noon"}, {"at": "1e300"}, {"at": ""}
@@ -203,24 +203,24 @@ def test_seconds_count_from_1970_or_from_the_origin(form: str, begin: int, tmp_p
     ],
     ids=lambda column: str(column.type),
 )
-def test_columns_of_times_are_read_by_their_type(column: pa.Array, tmp_path: Path) -> None:
+def test_timestamp_columns_are_read_according_to_their_type(column: pa.Array, tmp_path: Path) -> None:
     assert [row["event_time"] for row in in_parquet(tmp_path, at=column)] == [NOON]
 
 
-def test_a_column_of_dates_is_midnight(tmp_path: Path) -> None:
+def test_dates_are_read_as_midnight_utc(tmp_path: Path) -> None:
     (row,) = in_parquet(tmp_path, at=pa.array([date(2026, 3, 1)]))
     assert row["event_time"] == datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def test_labels_in_all_spellings(tmp_path: Path) -> None:
+def test_labels_are_read_in_all_spellings(tmp_path: Path) -> None:
     spellings = {"1": 1, "0": 0, "true": 1, "False": 0, "TRUE": 1, "1.0": 1, "0.0": 0, " 1 ": 1, "": None}
-    found = in_csv(tmp_path, *({"fraud": spelling} for spelling in spellings))
-    assert [row["is_fraud"] for row in found] == list(spellings.values())
-    assert not any(row["reason"] for row in found)
+    rows = in_csv(tmp_path, *({"fraud": spelling} for spelling in spellings))
+    assert [row["is_fraud"] for row in rows] == list(spellings.values())
+    assert not any(row["reason"] for row in rows)
 
 
 @pytest.mark.parametrize("kind", [pa.bool_(), pa.int8(), pa.int64(), pa.float64(), pa.string()], ids=str)
-def test_labels_of_all_types(kind: pa.DataType, tmp_path: Path) -> None:
+def test_labels_are_read_from_all_types(kind: pa.DataType, tmp_path: Path) -> None:
     column = pa.array([1, 0, None]).cast(kind)
     assert [row["is_fraud"] for row in in_parquet(tmp_path, fraud=column)] == [1, 0, None]
 
@@ -237,7 +237,7 @@ def test_labels_of_all_types(kind: pa.DataType, tmp_path: Path) -> None:
     ],
     ids=lambda column: str(column.type),
 )
-def test_ids_are_the_same_text_whatever_their_type(column: pa.Array, tmp_path: Path) -> None:
+def test_ids_of_any_type_are_read_as_the_same_text(column: pa.Array, tmp_path: Path) -> None:
     rows = in_parquet(tmp_path, id=column, card_no=column)
     assert [(row["transaction_id"], row["card"]) for row in rows] == [("596", "596"), ("597", "597")]
 
@@ -257,13 +257,13 @@ def test_large_ids_keep_all_their_digits(tmp_path: Path) -> None:
         ([2**64 - 1], pa.uint64(), [str(2**64 - 1)]),
     ],
 )
-def test_a_float_that_stands_for_several_ids_is_refused(
+def test_a_float_too_large_to_identify_one_id_is_refused(
     values: list[float], kind: pa.DataType, keys: list[str | None], tmp_path: Path
 ) -> None:
-    found = in_parquet(tmp_path, card_no=pa.array(values, kind))
-    assert [row["card"] for row in found] == keys
+    rows = in_parquet(tmp_path, card_no=pa.array(values, kind))
+    assert [row["card"] for row in rows] == keys
     reasons = [None if key else "card_no: expected an id" for key in keys]
-    assert [row["reason"] and row["reason"].partition(" (")[0] for row in found] == reasons
+    assert [row["reason"] and row["reason"].partition(" (")[0] for row in rows] == reasons
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
@@ -279,7 +279,9 @@ def test_a_float_that_stands_for_several_ids_is_refused(
         ("channel", "chip\rchip", "contains a line end"),
     ],
 )
-def test_what_no_value_can_be_is_refused(column: str, value: str, reason: str, form: str, tmp_path: Path) -> None:
+def test_values_too_long_or_with_line_ends_are_refused(
+    column: str, value: str, reason: str, form: str, tmp_path: Path
+) -> None:
     rows = [GOOD | {"id": "whole", "card_no": "ü" * 256}, GOOD | {column: value}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     quoted = [row | {column: f'"{row[column]}"'} for row in rows]
@@ -292,7 +294,7 @@ def test_what_no_value_can_be_is_refused(column: str, value: str, reason: str, f
         assert [row["reason"] for row in others] == [f"{column}: {reason}"]
 
 
-def test_text_in_parquet_that_is_no_utf8_refuses_that_row(tmp_path: Path) -> None:
+def test_invalid_utf8_in_parquet_refuses_only_that_row(tmp_path: Path) -> None:
     bad = pa.Array.from_buffers(pa.string(), 2, pa.array([b"C\xff", b"C7"]).buffers())
     first, second = in_parquet(tmp_path, card_no=bad)
     assert (first["reason"], second["card"]) == ("card_no: expected an id", "C7")
@@ -302,7 +304,7 @@ def test_text_in_parquet_that_is_no_utf8_refuses_that_row(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "kind", [pa.timestamp("ms", "UTC"), pa.timestamp("ms"), pa.timestamp("us"), pa.date32()], ids=str
 )
-def test_a_time_beyond_all_clocks_is_refused(kind: pa.DataType, tmp_path: Path) -> None:
+def test_a_time_out_of_range_is_refused(kind: pa.DataType, tmp_path: Path) -> None:
     far = pa.array([2**30], pa.int32()) if pa.types.is_date(kind) else pa.array([2**62])
     (row,) = in_parquet(tmp_path, at=far.cast(kind))
     assert row["reason"].startswith("at: expected")
@@ -317,13 +319,13 @@ def test_a_time_beyond_all_clocks_is_refused(kind: pa.DataType, tmp_path: Path) 
         (pa.array([1], pa.time64("us")), r"time64\[us\]"),
     ],
 )
-def test_a_column_that_cannot_be_read_is_named_with_its_type(column: pa.Array, kind: str, tmp_path: Path) -> None:
+def test_the_error_for_an_unreadable_column_names_it_and_its_type(column: pa.Array, kind: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=rf"^rows.parquet has the column 'card_no' of type {kind}; expected text, "):
         in_parquet(tmp_path, card_no=column)
 
 
 def test_a_refused_row_of_a_parquet_file_is_kept_whole(tmp_path: Path) -> None:
-    """Also over batches and row groups, and with columns that nobody reads."""
+    """Across batches and row groups, and including columns outside the contract."""
     rows = 40_000
     ids = [f"t{i}" for i in range(rows)]
     values = ["1" if i % 9_999 else "none" for i in range(rows)]
@@ -340,29 +342,29 @@ def test_a_refused_row_of_a_parquet_file_is_kept_whole(tmp_path: Path) -> None:
 
 def test_amounts_are_rounded_to_whole_minor_units(tmp_path: Path) -> None:
     amounts = {"0": 0, "0.1": 10, "1.005": 100, "19.99": 1999, "1e3": 100_000, "5000": 500_000}
-    found = in_csv(tmp_path, *({"value": amount} for amount in amounts))
-    assert [row["amount_minor"] for row in found] == list(amounts.values())
+    rows = in_csv(tmp_path, *({"value": amount} for amount in amounts))
+    assert [row["amount_minor"] for row in rows] == list(amounts.values())
 
 
-def test_further_columns_may_be_empty_and_categories_unknown(tmp_path: Path) -> None:
+def test_extra_columns_may_be_empty_and_categories_unknown(tmp_path: Path) -> None:
     (row,) = in_csv(tmp_path, {"distance": "", "channel": "pigeon"})
     assert (row["reason"], row["distance"], row["channel"]) == (None, None, "pigeon")
     (row,) = in_csv(tmp_path, {"distance": "nan", "channel": ""})
     assert (row["reason"], row["distance"], row["channel"]) == (None, None, None)
 
 
-def test_columns_may_come_in_any_order_and_others_are_left_alone(tmp_path: Path) -> None:
+def test_columns_may_be_in_any_order_and_unknown_ones_are_ignored(tmp_path: Path) -> None:
     row = {"remark": "none"} | dict(reversed(GOOD.items()))
     (tmp_path / "rows.csv").write_text("\ufeff" + csv_of([row]), encoding="utf-8")
     assert read(tmp_path / "rows.csv") == in_csv(tmp_path, {})
 
 
-def test_quoted_values_may_hold_commas_and_line_ends(tmp_path: Path) -> None:
+def test_quoted_values_may_contain_commas_and_line_ends(tmp_path: Path) -> None:
     (row,) = in_csv(tmp_path, {"remark": '"a, ""b""\nand c"', "card_no": '"C, ""7"""'})
     assert (row["card"], row["reason"]) == ('C, "7"', None)
 
 
-def test_a_missing_column_is_named_with_those_expected(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_column_lists_the_expected_ones(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("id,at,amount\n1,2026-03-01,3\n")
     with pytest.raises(
@@ -374,24 +376,22 @@ def test_a_missing_column_is_named_with_those_expected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "says"),
+    ("header", "message"),
     [
         ("t1,2026-03-01T12:00:00Z,12.5,0,4111111111111111,123,chip", "no column 'id': 7 of the 7"),
         ("id,at,Value,fraud,card_no,distance,channel", r"no column 'value' \(there is 'Value'\): 1 of the 7"),
         ("id;at;value;fraud;card_no;distance;channel", "among the 1 found. Values are separated by commas"),
     ],
 )
-def test_what_the_header_line_holds_is_shown_only_if_it_is_like_a_column(
-    header: str, says: str, tmp_path: Path
-) -> None:
+def test_an_error_shows_a_header_value_only_if_it_resembles_a_column(header: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(f"{header}\n")
-    with pytest.raises(BadInput, match=says) as caught:
+    with pytest.raises(BadInput, match=message) as caught:
         check_file(tmp_path / "rows.csv", CONTRACT, "mine.csv")
     assert "4111" not in str(caught.value)
 
 
 @pytest.mark.parametrize("line", [b"\x80,a,b\n", b"\xff" * 90 + b"\n", b"d,1,2,3,4,5,6,7,\xc3\x28\n"])
-def test_a_torn_row_that_is_no_text_is_kept(line: bytes, tmp_path: Path) -> None:
+def test_a_row_of_invalid_bytes_is_kept(line: bytes, tmp_path: Path) -> None:
     good = csv_of([GOOD]).encode()
     (tmp_path / "rows.csv").write_bytes(good + line + good.splitlines(keepends=True)[1].replace(b"a1", b"a2"))
     first, last, torn = sorted(read(tmp_path / "rows.csv"), key=lambda row: str(row["reason"]))
@@ -399,7 +399,7 @@ def test_a_torn_row_that_is_no_text_is_kept(line: bytes, tmp_path: Path) -> None
     assert (torn["reason"], torn["content"]) == ("wrong number of fields", line.decode(errors="replace").strip("\n"))
 
 
-def test_columns_of_no_name_and_of_one_name_do_no_harm(tmp_path: Path) -> None:
+def test_unnamed_and_duplicate_columns_outside_the_contract_are_accepted(tmp_path: Path) -> None:
     rows = csv_of([GOOD, GOOD | {"value": "x"}]).splitlines()
     (tmp_path / "rows.csv").write_text("\n".join(f"{row},," for row in rows))
     good, bad = read(tmp_path / "rows.csv")
@@ -410,18 +410,18 @@ def test_columns_of_no_name_and_of_one_name_do_no_harm(tmp_path: Path) -> None:
 def test_header_names_may_be_in_any_encoding_and_on_two_lines(tmp_path: Path) -> None:
     header, row = csv_of([GOOD | {"remark": "a"}]).encode().splitlines()
     (tmp_path / "rows.csv").write_bytes(header.replace(b"remark", b'"caf\xe9\nno. 2"') + b"\n" + row + b"\n")
-    (found,) = read(tmp_path / "rows.csv")
-    assert (found["line"], found["reason"]) == (3, None)
+    (good,) = read(tmp_path / "rows.csv")
+    assert (good["line"], good["reason"]) == (3, None)
 
 
-def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+def test_a_duplicate_contract_column_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(",".join([*GOOD, "value"]) + "\n" + ",".join([*GOOD.values(), "3"]) + "\n")
     with pytest.raises(BadInput, match=r"mine\.csv has the column 'value' twice"):
         check_file(path, CONTRACT, "mine.csv")
 
 
-def test_an_empty_line_does_not_shift_the_lines_after_it(tmp_path: Path) -> None:
+def test_an_empty_line_does_not_shift_later_line_numbers(tmp_path: Path) -> None:
     lines = csv_of([GOOD, GOOD | {"id": "", "value": "1"}]).splitlines()
     (tmp_path / "rows.csv").write_text("\n".join([*lines[:2], "", lines[2]]) + "\n")
     assert [row["line"] for row in read(tmp_path / "rows.csv") if row["reason"]] == [4]
@@ -434,15 +434,17 @@ def test_an_empty_line_does_not_shift_the_lines_after_it(tmp_path: Path) -> None
         pytest.param([596.0, 597.5], ["596", "597.5"], id="fraction"),
     ],
 )
-def test_a_number_as_an_id_does_not_depend_on_its_neighbours(
+def test_the_text_of_a_numeric_id_does_not_depend_on_other_rows(
     values: list[float], keys: list[str | None], tmp_path: Path
 ) -> None:
     assert [row["card"] for row in in_parquet(tmp_path, card_no=pa.array(values))] == keys
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.csv.gz", "rows.parquet"])
-@pytest.mark.parametrize("data", [b"", b"PAR1 and then nothing", bytes(range(256))], ids=["empty", "begun", "noise"])
-def test_what_is_no_such_file_is_refused_by_name(name: str, data: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "data", [b"", b"PAR1 and then nothing", bytes(range(256))], ids=["empty", "truncated", "noise"]
+)
+def test_a_file_of_another_format_is_refused_with_its_name(name: str, data: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(BadInput, match=r"^mine (cannot be read as|has no column)"):
         check_file(tmp_path / name, CONTRACT, "mine")
@@ -451,10 +453,10 @@ def test_what_is_no_such_file_is_refused_by_name(name: str, data: bytes, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv.gz", "parquet"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.999])
-def test_a_file_that_breaks_off_is_found_out(suffix: str, share: float, tmp_path: Path) -> None:
-    """By the check, if that meets the break already, or by a last row that says so."""
-    luck = random.Random(3)
-    rows = [GOOD | {"id": f"a{i}", "value": f"{luck.random() * 100:.2f}", "card_no": f"C{luck.getrandbits(64)}"}
+def test_a_truncated_file_is_detected(suffix: str, share: float, tmp_path: Path) -> None:
+    """Either by the check, or by a last row that reports it."""
+    numbers = random.Random(3)
+    rows = [GOOD | {"id": f"a{i}", "value": f"{numbers.random() * 100:.2f}", "card_no": f"C{numbers.getrandbits(64)}"}
             for i in range(120_000)]  # fmt: skip
     path = tmp_path / f"rows.{suffix}"
     if suffix == "parquet":
@@ -463,13 +465,13 @@ def test_a_file_that_breaks_off_is_found_out(suffix: str, share: float, tmp_path
         path.write_bytes(gzip.compress(csv_of(rows).encode(), 1))
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    found: list[dict[str, Any]] = []
+    readable: list[dict[str, Any]] = []
     with contextlib.suppress(BadInput):
-        found = read(path)
-    assert len(found) < len(rows)
-    if found:
-        assert found[-1]["reason"].startswith("unreadable: ")
-        assert found[-1]["file"] == path.name
+        readable = read(path)
+    assert len(readable) < len(rows)
+    if readable:
+        assert readable[-1]["reason"].startswith("unreadable: ")
+        assert readable[-1]["file"] == path.name
 
 
 def ulb_rows(folder: Path, amounts: list[float]) -> list[dict[str, Any]]:
@@ -478,7 +480,7 @@ def ulb_rows(folder: Path, amounts: list[float]) -> list[dict[str, Any]]:
     return read(folder / "ulb.csv", ULB)
 
 
-def test_derived_ids_tell_equal_rows_apart_and_stay_the_same(tmp_path: Path) -> None:
+def test_derived_ids_are_reproducible_and_distinguish_equal_rows(tmp_path: Path) -> None:
     first, again = (ulb_rows(tmp_path, [1.5, 2.5, 1.5, 1.5]) for _ in range(2))
     ids = [row["transaction_id"] for row in first]
     assert len(set(ids)) == 4
@@ -515,7 +517,7 @@ SCHEMA = pa.schema(list(zip(GOOD, KINDS, strict=True)))
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(valid_rows, min_size=1, max_size=12))
-def test_csv_and_parquet_of_the_same_rows_read_alike(
+def test_csv_and_parquet_files_of_the_same_rows_give_the_same_rows(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
 ) -> None:
     folder = tmp_path_factory.mktemp("alike")
@@ -524,15 +526,15 @@ def test_csv_and_parquet_of_the_same_rows_read_alike(
         "rows.csv": pyarrow.csv.write_csv,
         "rows.parquet": pq.write_table,
     }
-    found = []
-    for name, into in write.items():
-        into(table, folder / name)
-        found.append([{k: v for k, v in row.items() if k not in ("file", "line")} for row in read(folder / name)])
-    assert found[0] == found[1]
-    assert [row["reason"] for row in found[0]] == [None] * len(rows)
-    assert [row["event_time"] for row in found[0]] == [row["at"] for row in rows]
-    assert [row["card"] for row in found[0]] == [row["card_no"] for row in rows]
-    assert [row["distance"] for row in found[0]] == [row["distance"] for row in rows]
+    results = []
+    for name, write_file in write.items():
+        write_file(table, folder / name)
+        results.append([{k: v for k, v in row.items() if k not in ("file", "line")} for row in read(folder / name)])
+    assert results[0] == results[1]
+    assert [row["reason"] for row in results[0]] == [None] * len(rows)
+    assert [row["event_time"] for row in results[0]] == [row["at"] for row in rows]
+    assert [row["card"] for row in results[0]] == [row["card_no"] for row in rows]
+    assert [row["distance"] for row in results[0]] == [row["distance"] for row in rows]
 
 
 SECRET = "S3CR3T"
@@ -545,25 +547,29 @@ SECRET = "S3CR3T"
     st.booleans(),
     st.booleans(),
 )
-def test_no_reason_and_no_error_tells_a_value(
-    tmp_path_factory: pytest.TempPathFactory, spoilt: list[tuple[int, str]], shift: int, headed: bool, parquet: bool
+def test_no_reason_and_no_error_contains_a_value(
+    tmp_path_factory: pytest.TempPathFactory,
+    misplaced: list[tuple[int, str]],
+    shift: int,
+    with_header: bool,
+    parquet: bool,
 ) -> None:
-    """Values that are somebody's secret, in columns where they are wrong, in rows that are shifted."""
+    """Secret values in the wrong columns, and in shifted rows."""
     rows = []
-    for column, mark in spoilt:
+    for column, mark in misplaced:
         values = list(GOOD.values())
         values[column] = f"{mark}{SECRET}{mark}"
         moved = [SECRET] * max(shift, 0) + values + [SECRET] * max(-shift, 0)
         rows.append(moved[: len(GOOD)] if parquet else moved)
     folder = tmp_path_factory.getbasetemp()
-    names = list(GOOD) if headed else [f"{SECRET}{i}" for i in range(len(GOOD))]
+    names = list(GOOD) if with_header else [f"{SECRET}{i}" for i in range(len(GOOD))]
     if parquet:
         path = folder / "secret.parquet"
         pq.write_table(pa.table({name: [row[i] for row in rows] for i, name in enumerate(names)}), path)
     else:
         path = folder / "secret.csv"
         path.write_text("\n".join(",".join(row) for row in [names, *rows]), encoding="utf-8")
-    if not headed:
+    if not with_header:
         with pytest.raises(BadInput) as caught:
             read(path)
         assert SECRET not in str(caught.value)

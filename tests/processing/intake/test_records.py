@@ -1,4 +1,4 @@
-"""The rows of a CSV file: every line is in a row or torn, whatever stands in the file, and nothing is lost unseen."""
+"""The rows of a CSV file: every line belongs to a row or is refused, whatever the file contains."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ def line(number: int) -> bytes:
 
 
 def read(path: Path, data: bytes) -> list[dict[str, Any]]:
-    """What a file's bytes land as. Raises BadInput for one that is refused as a whole."""
+    """The accepted and refused rows of a file. Raises BadInput if the whole file is refused."""
     path.write_bytes(data)
     check_file(path, CONTRACT, path.name)
     landed = [row for batch in read_file(path, CONTRACT, path.name, NOW) for row in batch.to_pylist()]
@@ -52,8 +52,8 @@ def read(path: Path, data: bytes) -> list[dict[str, Any]]:
     return landed
 
 
-def taken(data: bytes, width: int, size: int = 1 << 20) -> Block:
-    """The rows of some bytes, given in pieces."""
+def records_of(data: bytes, width: int, size: int = 1 << 20) -> Block:
+    """The rows of some bytes, read in pieces of `size` bytes."""
     whole = Block()
     for block in Records(width, frozenset({0})).blocks(data[i : i + size] for i in range(0, len(data), size)):
         whole.rows += block.rows
@@ -63,15 +63,17 @@ def taken(data: bytes, width: int, size: int = 1 << 20) -> Block:
 
 
 def check_every_line(data: bytes, landed: list[dict[str, Any]]) -> None:
-    """Each line that holds anything is accepted or refused, once."""
+    """Check that each line that is not blank is accepted or refused exactly once."""
     lines = dict(enumerate(data.splitlines(), 1))
-    begin = 2
-    found = [row["line"] for row in landed]
-    assert len(found) == len(set(found))
-    assert {place for place, text in lines.items() if place >= begin and not BLANK.fullmatch(text)} <= set(found)
-    assert set(found) <= {place for place, text in lines.items() if text}
+    first_line = 2
+    numbers = [row["line"] for row in landed]
+    assert len(numbers) == len(set(numbers))
+    assert {number for number, text in lines.items() if number >= first_line and not BLANK.fullmatch(text)} <= set(
+        numbers
+    )
+    assert set(numbers) <= {number for number, text in lines.items() if text}
     for row in landed:
-        if not row["reason"]:  # the id stands in its line
+        if not row["reason"]:  # the id is in its line
             assert row["transaction_id"].encode().replace(b'"', b"") in lines[row["line"]].replace(b'"', b"")
 
 
@@ -86,11 +88,11 @@ marks = st.sampled_from([b'"', b'""', b",", b"\n", b"\r", b"\r\n", b'",', b',"',
     st.sampled_from([b"\n", b"\r\n", b"\r"]),
     st.booleans(),
 )
-def test_whatever_is_put_into_a_file_no_line_is_lost(
-    tmp_path_factory: pytest.TempPathFactory, rows: int, put: list[tuple[bytes, int]], end: bytes, ended: bool
+def test_no_line_is_lost_whatever_is_inserted_into_a_file(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, inserted: list[tuple[bytes, int]], end: bytes, final_end: bool
 ) -> None:
-    body = end.join(line(number) for number in range(rows)) + end * ended
-    for mark, place in put:
+    body = end.join(line(number) for number in range(rows)) + end * final_end
+    for mark, place in inserted:
         body = body[: place % (len(body) + 1)] + mark + body[place % (len(body) + 1) :]
     data = HEADER + end + body
     if end == b"\r" and body.startswith(b"\n"):
@@ -101,7 +103,7 @@ def test_whatever_is_put_into_a_file_no_line_is_lost(
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.integers(2, 9), st.lists(st.integers(0, 500), min_size=1, max_size=4))
-def test_stray_quotes_lose_no_line_where_columns_are_not_looked_at_either(
+def test_stray_quotes_in_ignored_columns_lose_no_line(
     tmp_path_factory: pytest.TempPathFactory, rows: int, places: list[int]
 ) -> None:
     body = b"\n".join(line(number) + b",all is well,x" for number in range(rows)) + b"\n"
@@ -112,7 +114,7 @@ def test_stray_quotes_lose_no_line_where_columns_are_not_looked_at_either(
 
 
 @pytest.mark.parametrize("opened", [b'"C1', b'"C1"x', b'x,"C1'], ids=["open", "closed within", "one more"])
-def test_a_quote_that_is_never_closed_tears_all_that_it_takes_in(tmp_path: Path, opened: bytes) -> None:
+def test_all_lines_within_an_unclosed_quote_are_refused(tmp_path: Path, opened: bytes) -> None:
     lines = [line(number) for number in range(20)]
     lines[12] = lines[12].replace(b"C0", opened)
     landed = read(tmp_path / "a.csv", b"\n".join([HEADER, *lines]) + b"\n")
@@ -131,7 +133,9 @@ def test_a_quote_that_is_never_closed_tears_all_that_it_takes_in(tmp_path: Path,
         (b'"chip', b'chip"', "a quote that opens in line 7 spans lines up to 17"),
     ],
 )
-def test_two_stray_quotes_take_nothing_in_unseen(tmp_path: Path, first: bytes, second: bytes, reason: str) -> None:
+def test_all_lines_between_two_stray_quotes_are_refused(
+    tmp_path: Path, first: bytes, second: bytes, reason: str
+) -> None:
     lines = [line(number) for number in range(20)]
     lines[5], lines[15] = lines[5].replace(b"chip", first), lines[15].replace(b"chip", second)
     landed = read(tmp_path / "a.csv", b"\n".join([HEADER, *lines]))
@@ -139,18 +143,18 @@ def test_two_stray_quotes_take_nothing_in_unseen(tmp_path: Path, first: bytes, s
     assert {row["line"]: row["reason"] for row in landed if row["reason"]} == dict.fromkeys(range(7, 18), reason)
 
 
-def test_a_quote_that_takes_in_more_than_a_row_can_hold_ends_the_reading(tmp_path: Path) -> None:
+def test_a_quote_longer_than_the_longest_row_refuses_the_file(tmp_path: Path) -> None:
     rows = ROW_BYTES // len(line(10_000)) + 9
     lines = [line(number) for number in range(rows)]
     lines[3] = lines[3].replace(b"C0", b'"C0')
     with pytest.raises(BadInput, match="unreadable: a row is longer than 1,048,576 bytes, or a quote in it is not cl"):
         read(tmp_path / "a.csv", b"\n".join([HEADER, *lines]))
     with pytest.raises(UnreadableRows, match="longer than") as caught:
-        taken(b"a,b\n" + b"x" * (ROW_BYTES + 1) + b",y\nc,d\n", 2)
+        records_of(b"a,b\n" + b"x" * (ROW_BYTES + 1) + b",y\nc,d\n", 2)
     assert caught.value.line == 2
 
 
-def test_quoted_line_ends_and_quotes_within_are_values(tmp_path: Path) -> None:
+def test_quoted_values_keep_their_line_ends_and_quotes(tmp_path: Path) -> None:
     remark = b'"said ""no"",\nthen\r\nagreed"'
     data = HEADER + b",remark\n" + line(1) + b"," + remark + b"\n" + line(2) + b',5" pipe\n' + line(3) + b",\n"
     landed = read(tmp_path / "a.csv", data)
@@ -169,19 +173,19 @@ values = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_si
     st.sampled_from(["\n", "\r\n"]),
     st.integers(1, 9),
 )
-def test_what_is_well_written_is_read_as_another_reader_reads_it_however_it_is_cut(
+def test_valid_csv_is_read_as_pythons_reader_does_in_pieces_of_any_size(
     rows: list[list[str]], end: str, size: int
 ) -> None:
-    """Python's own writer and reader know nothing of ours. A row counts unless it might be two."""
+    """Compared with Python's own csv module. A row with a line end may be refused, since it might be two rows."""
     text = io.StringIO()
     csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator=end).writerows(rows)
     data = text.getvalue().encode()
     expected = [row for row in csv.reader(io.StringIO(text.getvalue(), newline=""), strict=True) if any(row)]
-    found = taken(data, 3, size)
-    assert found == taken(data, 3)
-    written = [[value.decode() for value in fields(row)] for row in found.rows]
+    block = records_of(data, 3, size)
+    assert block == records_of(data, 3)
+    rows_read = [[value.decode() for value in fields(row)] for row in block.rows]
     plain = [row for row in expected if not any(set("\r\n") & set(value) for value in row)]
-    assert [row for row in written if not any(set("\r\n") & set(value) for value in row)] == plain
-    assert all(row in expected for row in written)
-    torn = {row.line for row in found.malformed}
-    assert all(line not in torn for line in found.lines)
+    assert [row for row in rows_read if not any(set("\r\n") & set(value) for value in row)] == plain
+    assert all(row in expected for row in rows_read)
+    torn = {row.line for row in block.malformed}
+    assert all(line not in torn for line in block.lines)

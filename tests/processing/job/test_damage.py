@@ -1,4 +1,4 @@
-"""Damage to a home's tables: it is found, told as what it is, never read as other values, and mended."""
+"""Damage to a home's tables is detected, reported as damage and repaired; it never changes the values that are read."""
 
 import random
 from collections.abc import Callable
@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from table_home import CONTRACT, FIRST, at, begin, ids, put, written
 
-from processing.errors import BadInput, Damaged
 from processing.durations import DAY_US
+from processing.errors import BadInput, Damaged
 from processing.job.store_check import store_damage
 from processing.job.store_repair import rebuild_store
 from processing.job.table_check import Fault, damaged_tables
@@ -25,7 +25,7 @@ from processing.tables.tables import open_tables
 
 @pytest.fixture
 def home(tmp_path: Path) -> LocalHome:
-    """Two runs with their features; what each took in is in archive/."""
+    """Two runs with their features; the files that each read are in archive/."""
     home = begin(tmp_path / "home")
     put(home, "two", ["b", "c"], FIRST + 1)
     tables = open_tables(home, CONTRACT)
@@ -36,17 +36,17 @@ def home(tmp_path: Path) -> LocalHome:
         home.write(f"archive/{run}/{run}.csv", run.encode())
     snapshots = [snapshot.snapshot_id for snapshot in tables.transactions.snapshots()]
     for run, snapshot in zip(("one", "two"), snapshots, strict=True):
-        told = f'{{"files": [{{"sha256": "{run}"}}], "snapshots": {{"transactions": {snapshot}}}}}'
-        home.write(f"runs/{run}/features.json", told.encode())
+        record = f'{{"files": [{{"sha256": "{run}"}}], "snapshots": {{"transactions": {snapshot}}}}}'
+        home.write(f"runs/{run}/features.json", record.encode())
     return home
 
 
 def newest(home: LocalHome, pattern: str, table: str = "transactions") -> Path:
-    found = home.path("warehouse/fraudline").joinpath(table).rglob(pattern)
-    return max(found, key=lambda path: path.stat().st_mtime_ns)
+    paths = home.path("warehouse/fraudline").joinpath(table).rglob(pattern)
+    return max(paths, key=lambda path: path.stat().st_mtime_ns)
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
@@ -55,20 +55,20 @@ def overwrite(path: Path) -> None:
 
 
 def flip_a_value(path: Path) -> None:
-    """One bit in the first page of a Parquet file, behind its header."""
+    """One bit in the first page of a Parquet file, after its header."""
     data = bytearray(path.read_bytes())
     data[60] ^= 1
     path.write_bytes(data)
 
 
-DAMAGES = [cut, overwrite, Path.unlink]
+DAMAGES = [truncate, overwrite, Path.unlink]
 
 
 def problems(home: LocalHome) -> list[Fault]:
     return list(damaged_tables(home, CONTRACT))
 
 
-def test_nothing_is_wrong_with_a_sound_home_or_a_new_one(home: LocalHome, tmp_path: Path) -> None:
+def test_an_intact_home_and_a_new_one_have_no_problems(home: LocalHome, tmp_path: Path) -> None:
     assert problems(home) == []
     assert problems(at(tmp_path / "new")) == []
 
@@ -78,7 +78,7 @@ def waiting(home: LocalHome) -> set[str]:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_catalog_is_made_anew_from_the_metadata(home: LocalHome, damage: Callable[[Path], None]) -> None:
+def test_the_catalog_is_rebuilt_from_the_metadata(home: LocalHome, damage: Callable[[Path], None]) -> None:
     damage(home.path("warehouse/catalog.db"))
     (problem,) = problems(home)
     assert problem.repair is not None
@@ -89,7 +89,7 @@ def test_a_catalog_is_made_anew_from_the_metadata(home: LocalHome, damage: Calla
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("what", ["*.metadata.json", "*-m0.avro", "snap-*.avro"])
-def test_a_table_steps_back_to_its_newest_sound_metadata_and_the_rest_is_read_again(
+def test_a_table_returns_to_its_newest_intact_metadata_and_later_files_are_read_again(
     home: LocalHome, what: str, damage: Callable[[Path], None]
 ) -> None:
     damage(newest(home, what))
@@ -103,7 +103,7 @@ def test_a_table_steps_back_to_its_newest_sound_metadata_and_the_rest_is_read_ag
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, flip_a_value])
-def test_damaged_features_are_computed_anew(home: LocalHome, damage: Callable[[Path], None]) -> None:
+def test_damaged_features_are_recomputed(home: LocalHome, damage: Callable[[Path], None]) -> None:
     damage(newest(home, "*.parquet", "features"))
     (problem,) = problems(home)
     assert problem.repair is not None
@@ -124,14 +124,14 @@ def test_days_of_damaged_transactions_are_read_again(home: LocalHome, damage: Ca
     assert b'"files": []' in home.read("runs/two/features.json")
 
 
-def test_damaged_refused_rows_are_set_aside_and_a_new_quarantine_is_begun(home: LocalHome) -> None:
+def test_a_damaged_quarantine_is_set_aside_and_replaced_by_a_new_one(home: LocalHome) -> None:
     tables = open_tables(home, CONTRACT)
     key = f"{tables.folder('quarantine')}/data/two/refused.parquet"
     home.path(key).parent.mkdir(parents=True)
     refused = pa.Table.from_pylist([{"run": "two", "line": 1}], quarantine_schema())
     pq.write_table(refused, home.path(key))
     tables.append("quarantine", key)
-    cut(home.path(key))
+    truncate(home.path(key))
     (problem,) = problems(home)
     assert problem.repair is not None
     problem.repair()
@@ -140,32 +140,32 @@ def test_damaged_refused_rows_are_set_aside_and_a_new_quarantine_is_begun(home: 
 
 
 @pytest.mark.parametrize("what", ["*.metadata.json", "*-m0.avro", "snap-*.avro"])
-def test_a_flipped_bit_in_the_metadata_is_never_read_as_other_rows(home: LocalHome, what: str) -> None:
+def test_a_flipped_bit_in_the_metadata_never_changes_the_rows_that_are_read(home: LocalHome, what: str) -> None:
     def read() -> object:
         tables = open_tables(home, CONTRACT)
         return row_counts(tables.transactions), row_counts(tables.transactions, labelled=True)
 
-    path, chance, wanted = newest(home, what), random.Random(what), read()
+    path, random_source, expected = newest(home, what), random.Random(what), read()
     data = path.read_bytes()
-    told = 0
+    detected = 0
     for _ in range(60):
         flipped = bytearray(data)
-        flipped[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        flipped[random_source.randrange(len(data))] ^= 1 << random_source.randrange(8)
         path.write_bytes(flipped)
         try:
-            assert read() == wanted
+            assert read() == expected
         except (Damaged, BadInput):
-            told += 1
-    assert told > 20
+            detected += 1
+    assert detected > 20
 
 
 @pytest.mark.spark
-def test_a_damaged_store_is_made_anew_and_keeps_what_can_be_read(
+def test_a_damaged_store_is_rebuilt_and_keeps_what_can_be_read(
     home: LocalHome, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     from processing.job.spark import start_spark
 
-    start_spark(tmp_path_factory.mktemp("spark"), cores="2")  # which the tests after this one go on with
+    start_spark(tmp_path_factory.mktemp("spark"), cores="2")  # later tests go on using this session
     assert store_damage(home) == ""
     store = open_store(home, CONTRACT)
     later = (FIRST + 3) * DAY_US
@@ -185,10 +185,10 @@ def test_a_damaged_store_is_made_anew_and_keeps_what_can_be_read(
     assert "counters were set from the tables" in rebuild_store(home, CONTRACT)
     assert store_damage(home) == ""
     store = open_store(home, CONTRACT)
-    kept = {made.event.transaction_id for made in store.decisions(1000)}
+    kept = {decision.event.transaction_id for decision in store.decisions(1000)}
     assert {"e001", "e398"} <= kept
     assert 200 < len(kept) < 400
     assert {key: label for key, (_, label) in store.reports().newest.items()} == {"e001": True, "e398": False}
     _, state = store.recall(Event("probe", later + 1_000, 5, ("C", "T")))
-    assert state[0] >= len(kept)  # of the last day, the tables' having passed
+    assert state[0] >= len(kept)  # the last day's; the rows of the tables are outside the window
     store.close()

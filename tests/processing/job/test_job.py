@@ -1,4 +1,4 @@
-"""The feature job, with real Spark and real tables: it commits or leaves no trace, in whatever steps data comes."""
+"""The feature job, with real Spark and real tables: it commits or leaves no trace, however the data is split up."""
 
 import json
 import os
@@ -62,14 +62,14 @@ def spark(tmp_path_factory: pytest.TempPathFactory, partitions: int) -> Iterator
     session.conf.set("spark.sql.codegen.wholeStage", "false")  # compiling takes longer than running here
     session.conf.set("spark.sql.shuffle.partitions", str(partitions))
     session.conf.set("spark.sql.adaptive.coalescePartitions.enabled", str(partitions > 4).lower())  # as under Glue
-    with pytest.MonkeyPatch.context() as patched:  # as with many rows: that many tasks
+    with pytest.MonkeyPatch.context() as patched:  # use all these tasks, as with many rows
         patched.setattr("processing.job.spark.ROWS_WORTH_A_TASK", 1)
-        yield session  # which other modules go on with; it ends with the process
+        yield session  # other modules go on using it; it ends with the process
 
 
 @dataclass
 class Installation:
-    """A home, and what a user does with it."""
+    """A home, and what users do with it."""
 
     folder: Path
     contract: Contract = CONTRACT
@@ -82,7 +82,7 @@ class Installation:
         return home
 
     def drop(self, rows: pa.Table | str, name: str, *, later: float = 0) -> Path:
-        """Put a file into incoming/, as if it had been there for long. `later` is in seconds, to others."""
+        """Put an old file into incoming/. later: by how many seconds it is newer than the others."""
         path = self.folder / "incoming" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(rows, str):
@@ -94,14 +94,14 @@ class Installation:
 
     def run(self) -> dict[str, Any]:
         self.runs += 1
-        with tempfile.TemporaryDirectory() as scratch, ExitStack() as held:
-            return run_job(self.home, self.contract, f"run{self.runs}", Path(scratch), held)
+        with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+            return run_job(self.home, self.contract, f"run{self.runs}", Path(scratch), stack)
 
     def table(self, name: str) -> pa.Table:
-        """A table's rows, by id or by place."""
-        found = getattr(tables.open_tables(self.home, self.contract), name).scan().to_arrow()
+        """A table's rows, ordered by id or, in quarantine, by file and line."""
+        rows = getattr(tables.open_tables(self.home, self.contract), name).scan().to_arrow()
         order = ["file", "line"] if name == "quarantine" else ["transaction_id"]
-        return found.sort_by([(column, "ascending") for column in order]).combine_chunks()
+        return rows.sort_by([(column, "ascending") for column in order]).combine_chunks()
 
     def snapshots(self) -> tuple[int | None, int | None]:
         opened = tables.open_tables(self.home, self.contract)
@@ -129,9 +129,9 @@ def with_labels(rows: pa.Table, labels: Any) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory, season: pa.Table) -> tuple[Installation, dict[str, Any]]:
-    """After the first run. Tests that share it compare with what they found."""
-    installation = Installation(tmp_path_factory.mktemp("begun"))
+def first_run(tmp_path_factory: pytest.TempPathFactory, season: pa.Table) -> tuple[Installation, dict[str, Any]]:
+    """An installation after its first run. Tests share it, so each compares with the state it starts from."""
+    installation = Installation(tmp_path_factory.mktemp("first_run"))
     installation.drop(days(season, 0, 9), "first.csv")
     bad = "transaction_id,event_time,amount,customer_id,terminal_id,channel,is_fraud\nbad,when?,1,C1,T1,chip,0\n"
     installation.drop(days(season, 9, 16), "more/second.parquet")
@@ -140,50 +140,50 @@ def begun(tmp_path_factory: pytest.TempPathFactory, season: pa.Table) -> tuple[I
 
 
 @pytest.fixture
-def installation(begun: tuple[Installation, dict[str, Any]]) -> Installation:
-    return begun[0]
+def installation(first_run: tuple[Installation, dict[str, Any]]) -> Installation:
+    return first_run[0]
 
 
-def test_a_first_run_fills_all_tables_and_tells_what_it_did(
-    begun: tuple[Installation, dict[str, Any]], season: pa.Table
+def test_a_first_run_fills_all_tables_and_reports_its_counts(
+    first_run: tuple[Installation, dict[str, Any]], season: pa.Table
 ) -> None:
-    installation, done = begun
+    installation, done = first_run
     accepted, features = installation.table("transactions"), installation.table("features")
-    wanted = season.sort_by("transaction_id")
+    expected = season.sort_by("transaction_id")
     for table in (accepted, features):
-        assert table["transaction_id"].to_pylist() == wanted["transaction_id"].to_pylist()
-    assert accepted["event_time"].cast(pa.int64()).equals(wanted["event_time"].cast(pa.int64()))
-    assert accepted["amount_minor"].to_pylist() == np.rint(wanted["amount"].to_numpy() * 100).tolist()
-    assert accepted["is_fraud"].to_pylist() == features["is_fraud"].to_pylist() == wanted["is_fraud"].to_pylist()
+        assert table["transaction_id"].to_pylist() == expected["transaction_id"].to_pylist()
+    assert accepted["event_time"].cast(pa.int64()).equals(expected["event_time"].cast(pa.int64()))
+    assert accepted["amount_minor"].to_pylist() == np.rint(expected["amount"].to_numpy() * 100).tolist()
+    assert accepted["is_fraud"].to_pylist() == features["is_fraud"].to_pylist() == expected["is_fraud"].to_pylist()
     assert [(row["file"], row["line"]) for row in installation.table("quarantine").to_pylist()] == [("bad.csv", 2)]
     assert (done["rows_accepted"], done["rows_new"], done["rows_refused"]) == (len(season), len(season), 1)
     assert {file["name"] for file in done["files"]} == {"first.csv", "more/second.parquet", "bad.csv"}
     assert done["online_buckets"] > 0
 
 
-def test_originals_are_archived_and_incoming_is_empty(begun: tuple[Installation, dict[str, Any]]) -> None:
-    installation, done = begun
-    kept = {f"archive/run1/{file['name']}" for file in done["files"]}
-    assert kept <= installation.files()
+def test_originals_are_archived_and_incoming_is_empty(first_run: tuple[Installation, dict[str, Any]]) -> None:
+    installation, done = first_run
+    archived = {f"archive/run1/{file['name']}" for file in done["files"]}
+    assert archived <= installation.files()
     assert not any(name.startswith("incoming/") for name in installation.files())
 
 
-def test_sets_are_split_by_time_with_the_delay_between(begun: tuple[Installation, dict[str, Any]]) -> None:
-    installation, done = begun
+def test_sets_are_split_by_time_with_the_label_delay_between(first_run: tuple[Installation, dict[str, Any]]) -> None:
+    installation, done = first_run
     assert done["days"] == {"train": ["2026-03-04", "2026-03-11"], "test": ["2026-03-14", "2026-03-16"]}
     features = installation.table("features")
     for name, (first, last) in done["days"].items():
-        made = pq.read_table(installation.folder / "runs" / "run1" / name)
-        made = made.drop_columns(["day"]) if "day" in made.column_names else made
+        rows = pq.read_table(installation.folder / "runs" / "run1" / name)
+        rows = rows.drop_columns(["day"]) if "day" in rows.column_names else rows
         day = features["event_time"].cast(pa.date32())
         inside = pc.and_(pc.greater_equal(day, date.fromisoformat(first)), pc.less_equal(day, date.fromisoformat(last)))
-        wanted = features.filter(inside)
-        assert len(made) == done["rows"][name] == len(wanted)
-        assert bits(made.sort_by("transaction_id")) == bits(wanted)
+        expected = features.filter(inside)
+        assert len(rows) == done["rows"][name] == len(expected)
+        assert bits(rows.sort_by("transaction_id")) == bits(expected)
 
 
-def test_what_a_run_leaves_is_sound(begun: tuple[Installation, dict[str, Any]]) -> None:
-    installation, _ = begun
+def test_a_run_leaves_intact_tables_and_sets(first_run: tuple[Installation, dict[str, Any]]) -> None:
+    installation, _ = first_run
     assert list(damaged_tables(installation.home, CONTRACT)) == []
     for path in (installation.folder / "runs/run1").rglob("*.parquet"):
         with pq.ParquetFile(path) as file:
@@ -199,7 +199,7 @@ def bits(features: pa.Table) -> dict[str, Any]:
     }
 
 
-def test_the_same_file_again_changes_nothing(installation: Installation, season: pa.Table) -> None:
+def test_reading_the_same_file_again_changes_nothing(installation: Installation, season: pa.Table) -> None:
     before = installation.snapshots()
     installation.drop(days(season, 0, 9), "again.csv")
     done = installation.run()
@@ -208,10 +208,10 @@ def test_the_same_file_again_changes_nothing(installation: Installation, season:
     assert f"archive/run{installation.runs}/again.csv" in installation.files()
 
 
-def test_a_fraud_stands_until_what_is_newer_says_otherwise(
+def test_a_fraud_label_lasts_until_a_newer_file_changes_it(
     new: Callable[[str], Installation], season: pa.Table
 ) -> None:
-    """Not the export that was taken in before, nor another of its age; of two newer files the one that came last."""
+    """Reading the same export again, or another of its age, does not; of two newer files the last one counts."""
     labels = new("labels")
     march = days(season, 0, 9)
     place = march["is_fraud"].to_pylist().index(0)
@@ -219,28 +219,28 @@ def test_a_fraud_stands_until_what_is_newer_says_otherwise(
 
     def label() -> int | None:
         rows = labels.table("transactions").to_pylist()
-        (found,) = [row["is_fraud"] for row in rows if row["transaction_id"] == victim]
-        return found  # type: ignore[no-any-return]
+        (value,) = [row["is_fraud"] for row in rows if row["transaction_id"] == victim]
+        return value  # type: ignore[no-any-return]
 
-    def says(value: int, name: str, later: float) -> None:
+    def add_label(value: int, name: str, later: float) -> None:
         labels.drop(with_labels(march.slice(place, 1), [value]), name, later=later)
 
     labels.drop(march, "march.csv")
     labels.run()
-    says(1, "chargeback.csv", 100)
+    add_label(1, "chargeback.csv", 100)
     labels.run()
     assert label() == 1
     labels.drop(march, "march.csv", later=200)  # the same bytes
     labels.drop(march.slice(0, place + 5), "export.csv", later=50)
     assert labels.run()["rows_new"] == 0
     assert label() == 1
-    says(1, "labels-9.csv", 300)
-    says(0, "labels-10.csv", 300)
+    add_label(1, "labels-9.csv", 300)
+    add_label(0, "labels-10.csv", 300)
     labels.run()
     assert label() == 0
 
 
-def test_another_transaction_under_a_known_id_goes_to_quarantine_once(
+def test_a_different_transaction_with_a_known_id_goes_to_quarantine_once(
     installation: Installation, season: pa.Table
 ) -> None:
     changed = season.slice(5, 40).set_column(2, "amount", pc.add(season.slice(5, 40)["amount"], [0.0] * 39 + [1.0]))
@@ -270,42 +270,42 @@ def test_too_many_refused_rows_stop_the_run_without_a_trace(installation: Instal
     path.unlink()
 
 
-def meanwhile(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
-    """Let something happen while a run computes what changes."""
+def during_the_run(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
+    """Do something while the run computes the changes."""
 
-    def and_then(*arguments: Any) -> Any:
-        happens()
+    def act_first(*arguments: Any) -> Any:
+        action()
         return rewritten_days(*arguments)
 
-    monkeypatch.setattr("processing.job.table_update.rewritten_days", and_then)
+    monkeypatch.setattr("processing.job.table_update.rewritten_days", act_first)
 
 
-def test_a_file_whose_writer_was_not_done_stops_the_run_without_a_trace(
+def test_a_file_that_is_still_being_written_stops_the_run_without_a_trace(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = installation.drop(synthesize(START + timedelta(days=16), 1, customers=60, terminals=40), "growing.csv")
     before = installation.files(), installation.snapshots()
     with path.open("a") as file:
 
-        def grows() -> None:
+        def grow() -> None:
             file.write("x,2026-03-01T00:00:00Z,5,C1,T1,chip,0\n")
             file.flush()
 
-        meanwhile(monkeypatch, grows)
+        during_the_run(monkeypatch, grow)
         with pytest.raises(BadInput, match=r"growing\.csv changed while it was read; nothing was committed"):
             installation.run()
     assert (installation.files(), installation.snapshots()) == before
     path.unlink()
 
 
-def test_what_is_archived_is_what_was_read_though_the_file_is_replaced_meanwhile(
+def test_the_archive_holds_the_bytes_that_were_read_even_if_the_file_is_replaced_during_the_run(
     new: Callable[[str], Installation], season: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installation = new("replaced")
-    read = installation.drop(days(season, 0, 9), "rows.csv").read_bytes()
-    meanwhile(monkeypatch, lambda: installation.drop(days(season, 9, 12), "rows.csv") and None)
+    original = installation.drop(days(season, 0, 9), "rows.csv").read_bytes()
+    during_the_run(monkeypatch, lambda: installation.drop(days(season, 9, 12), "rows.csv") and None)
     installation.run()
-    assert (installation.folder / "archive/run1/rows.csv").read_bytes() == read
+    assert (installation.folder / "archive/run1/rows.csv").read_bytes() == original
     assert len(installation.table("transactions")) == len(days(season, 0, 9))
     monkeypatch.undo()
     installation.run()
@@ -318,32 +318,32 @@ def new(tmp_path: Path) -> Callable[[str], Installation]:
 
 
 @pytest.mark.usefixtures("projections")
-def test_runs_over_increments_make_the_features_of_one_run_over_all(
+def test_incremental_runs_compute_the_same_features_as_one_run_over_all_data(
     new: Callable[[str], Installation], season: pa.Table
 ) -> None:
-    """Next days, late rows in old days, labels that come in, labels reported to the API: in the end all is equal."""
+    """With new days, late rows in old days, new labels in files and labels reported to the API."""
     random = np.random.default_rng(4)
     rows = with_labels(season, random.random(len(season)) < 0.1)
     late = np.zeros(len(rows), bool)
     late[random.choice(len(days(rows, 0, 8)), 12, replace=False)] = True
     unlabelled = np.where(random.random(len(rows)) < 0.5, None, rows["is_fraud"].to_numpy())
     first = with_labels(rows, unlabelled).filter(pa.array(~late))
-    by_steps, at_once = new("steps"), new("once")
+    in_steps, at_once = new("steps"), new("once")
 
-    by_steps.drop(days(first, 0, 12), "first.csv")
-    by_steps.run()
-    before = by_steps.table("features")
+    in_steps.drop(days(first, 0, 12), "first.csv")
+    in_steps.run()
+    before = in_steps.table("features")
     reported = days(with_labels(rows, unlabelled), 10, 11).filter(pc.field("is_fraud").is_null())
     fraud = dict(zip(rows["transaction_id"].to_pylist(), rows["is_fraud"].to_pylist(), strict=True))
-    store = open_store(by_steps.home, CONTRACT)
-    accepted = {row["transaction_id"]: row for row in by_steps.table("transactions").to_pylist()}
+    store = open_store(in_steps.home, CONTRACT)
+    accepted = {row["transaction_id"]: row for row in in_steps.table("transactions").to_pylist()}
     for key in reported["transaction_id"].to_pylist():
         decide_and_report(store, event_of(accepted[key]), bool(fraud[key]))
     store.close()
-    done = by_steps.run()
+    done = in_steps.run()
     assert (done["rows_new"], done["reports_set_aside"]) == (0, 0)
-    after = by_steps.table("features")
-    # A label moves its own day, and features from the delay on until the windows have passed.
+    after = in_steps.table("features")
+    # A label changes its own day, and features from the delay on until the windows have passed.
     day = [(moment.date() - START).days for moment in before["event_time"].to_pylist()]
     changed = {
         d for d, old, row in zip(day, before.to_pylist(), after.to_pylist(), strict=True) if repr(old) != repr(row)
@@ -351,16 +351,16 @@ def test_runs_over_increments_make_the_features_of_one_run_over_all(
     assert 10 in changed
     assert min(changed) == 10
 
-    by_steps.drop(days(first, 12, 16), "next.csv.gz")
-    by_steps.run()
-    by_steps.drop(rows.filter(pa.array(late)), "late.parquet")
-    by_steps.drop(days(rows, 0, 16), "labels.csv")  # all rows again, labelled now
-    by_steps.run()
+    in_steps.drop(days(first, 12, 16), "next.csv.gz")
+    in_steps.run()
+    in_steps.drop(rows.filter(pa.array(late)), "late.parquet")
+    in_steps.drop(days(rows, 0, 16), "labels.csv")  # all rows again, now labelled
+    in_steps.run()
 
     at_once.drop(rows, "all.parquet")
     at_once.run()
-    assert by_steps.table("transactions").equals(at_once.table("transactions"))
-    assert bits(by_steps.table("features")) == bits(at_once.table("features"))
+    assert in_steps.table("transactions").equals(at_once.table("transactions"))
+    assert bits(in_steps.table("features")) == bits(at_once.table("features"))
 
 
 def event_of(row: dict[str, Any]) -> Event:
@@ -374,24 +374,24 @@ def decide_and_report(store: OnlineStore, event: Event, is_fraud: bool) -> None:
     store.report(event.transaction_id, is_fraud)
 
 
-def test_a_report_counts_only_for_the_transaction_that_was_decided(
+def test_a_report_labels_only_the_transaction_that_was_decided(
     new: Callable[[str], Installation], season: pa.Table, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever scores the id of a fraud with other content, and reports that as legitimate, changes no label."""
+    """A client cannot change a fraud's label by scoring its id with other content and reporting that as legitimate."""
     installation = new("reported")
     installation.drop(with_labels(season, np.arange(len(season)) % 3 == 0), "first.csv")
     installation.run()
     rows = installation.table("transactions").to_pylist()
     fraud = next(row for row in rows if row["is_fraud"] == 1)
-    honest, *others = [row for row in rows if row["is_fraud"] == 0][:4]
+    legitimate, *others = [row for row in rows if row["is_fraud"] == 0][:4]
     before = installation.table("transactions")
     store = open_store(installation.home, CONTRACT)
     changes: list[dict[str, Any]] = [{"amount_minor": 1}, {"customer": "C0"}, {"terminal": "T0"}]
     changes.append({"event_time": others[-1]["event_time"] + timedelta(seconds=1)})
     for row, change in zip([fraud, *others], changes, strict=True):
         decide_and_report(store, event_of(row | change), not row["is_fraud"])
-    decide_and_report(store, event_of(honest), True)
-    decide_and_report(store, replace(event_of(honest), transaction_id="in no file yet"), True)
+    decide_and_report(store, event_of(legitimate), True)
+    decide_and_report(store, replace(event_of(legitimate), transaction_id="in no file yet"), True)
     store.close()
     for _ in range(2):
         assert installation.run()["reports_set_aside"] == 4
@@ -400,11 +400,11 @@ def test_a_report_counts_only_for_the_transaction_that_was_decided(
     after = installation.table("transactions").select(labels).to_pylist()
     expected = before.select(labels).to_pylist()
     for row in expected:
-        row["is_fraud"] = 1 if row["transaction_id"] == honest["transaction_id"] else row["is_fraud"]
+        row["is_fraud"] = 1 if row["transaction_id"] == legitimate["transaction_id"] else row["is_fraud"]
     assert after == expected
 
 
-def test_a_row_ahead_and_a_source_that_is_late_take_nothing_out_of_the_windows(
+def test_a_row_in_the_future_and_a_late_source_remove_nothing_from_the_windows(
     new: Callable[[str], Installation],
 ) -> None:
     home, now = new("ahead"), datetime.now(UTC)
@@ -438,7 +438,7 @@ def test_a_row_ahead_and_a_source_that_is_late_take_nothing_out_of_the_windows(
     store.close()
 
 
-def test_a_crash_between_both_commits_is_healed_by_the_next_run(
+def test_the_next_run_completes_a_run_that_crashed_between_its_two_commits(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace_days = tables.Tables.replace_days
@@ -466,45 +466,45 @@ def test_a_crash_between_both_commits_is_healed_by_the_next_run(
     assert written == referenced(installation.home)
 
 
-def test_without_data_it_says_where_to_put_files(new: Callable[[str], Installation]) -> None:
+def test_the_error_without_data_says_where_to_put_files(new: Callable[[str], Installation]) -> None:
     with pytest.raises(BadInput, match=r"put CSV, CSV\.gz or Parquet files into file:.*/incoming"):
         new("empty").run()
 
 
-def test_too_little_history_is_told_and_nothing_is_committed(
+def test_too_little_history_is_refused_and_nothing_is_committed(
     new: Callable[[str], Installation], season: pa.Table
 ) -> None:
-    """Files wait until there is enough with them. What is too little for one run is not for the next."""
-    few = new("few")
-    few.drop(days(season, 0, 4), "few.csv")
-    before = few.files()
+    """The files stay in incoming/, and count for the next run, which also has newer ones."""
+    home = new("few")
+    home.drop(days(season, 0, 4), "few.csv")
+    before = home.files()
     with pytest.raises(BadInput, match=r"at least 6 days .*found 2026-03-01 to 2026-03-04.*Nothing was committed; "):
-        few.run()
-    assert few.files() == before | {"runs/run1/contract.toml"}  # the one to copy, which the message names
-    few.drop(with_labels(days(season, 4, 16), [None] * len(days(season, 4, 16))), "unlabelled.csv")
+        home.run()
+    assert home.files() == before | {"runs/run1/contract.toml"}  # the message tells users to copy it
+    home.drop(with_labels(days(season, 4, 16), [None] * len(days(season, 4, 16))), "unlabelled.csv")
     with pytest.raises(BadInput, match=r"found 2026-03-01 to 2026-03-04.*Nothing was committed"):
-        few.run()
-    few.drop(days(season, 4, 7), "labels.csv")
-    done = few.run()
+        home.run()
+    home.drop(days(season, 4, 7), "labels.csv")
+    done = home.run()
     assert done["rows_new"] == len(season)
     assert done["days"]["test"] == ["2026-03-05", "2026-03-07"]
 
 
 @pytest.fixture
 def projections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """In every run, what was foreseen before the commit is what the sets are made of after it."""
-    given: list[tuple[dict[int, int], dict[int, int]]] = []
+    """Check in every run that the counts projected before the commit equal the actual ones after it."""
+    arguments: list[tuple[dict[int, int], dict[int, int]]] = []
 
-    def noting(labelled: Any, rows: Any, contract: Contract) -> Any:
-        given.append(({day: count for day, count in labelled.items() if count}, dict(rows)))
+    def recorder(labelled: Any, rows: Any, contract: Contract) -> Any:
+        arguments.append(({day: count for day, count in labelled.items() if count}, dict(rows)))
         return split_days(labelled, rows, contract)
 
     for module in ("table_update", "train_test_sets"):
-        monkeypatch.setattr(f"processing.job.{module}.split_days", noting)
+        monkeypatch.setattr(f"processing.job.{module}.split_days", recorder)
     yield
-    assert len(given) >= 2
-    for foreseen, found in zip(given[::2], given[1::2], strict=True):
-        assert foreseen == found
+    assert len(arguments) >= 2
+    for projected, actual in zip(arguments[::2], arguments[1::2], strict=True):
+        assert projected == actual
 
 
 def test_a_dataset_without_entities_and_ids_needs_no_online_store(new: Callable[[str], Installation]) -> None:
@@ -520,19 +520,19 @@ def test_a_dataset_without_entities_and_ids_needs_no_online_store(new: Callable[
     done = ulb.run()
     assert (done["rows_new"], done["online_buckets"]) == (62, 0)
     assert not (ulb.folder / "online").exists()
-    assert len(set(ulb.table("features")["transaction_id"].to_pylist())) == 62  # equal rows stay two
+    assert len(set(ulb.table("features")["transaction_id"].to_pylist())) == 62  # equal rows stay separate
 
 
 @pytest.mark.parametrize("name", ["my home, ü+@", "(#1) a:b=[c]&{d}*"])
-def test_signs_in_the_names_of_home_file_and_scratch_folder_mean_nothing(
+def test_special_characters_in_the_names_of_home_file_and_scratch_folder_have_no_meaning(
     tmp_path: Path, season: pa.Table, name: str
 ) -> None:
     installation = Installation(tmp_path / name)
     installation.drop(days(season, 0, 12), f"{name}/{name}.csv")
     scratch = tmp_path / "temporary [1] files"
     scratch.mkdir()
-    with ExitStack() as held:
-        done = run_job(installation.home, CONTRACT, "run 1", scratch, held)
+    with ExitStack() as stack:
+        done = run_job(installation.home, CONTRACT, "run 1", scratch, stack)
     assert len(installation.table("transactions")) == len(installation.table("features")) == done["rows_new"] > 0
     assert {path.name for path in tmp_path.iterdir()} == {name, scratch.name}
     assert f"archive/run 1/{name}/{name}.csv" in installation.files()
@@ -540,7 +540,7 @@ def test_signs_in_the_names_of_home_file_and_scratch_folder_mean_nothing(
 
 
 def test_an_early_report_does_not_move_the_test_days(new: Callable[[str], Installation], season: pa.Table) -> None:
-    """The loop goes on: what is reported of the newest day is kept, and waits until its day is settled."""
+    """A label reported for the newest day is stored, but not used until that day is settled."""
     home = new("early")
     labels = [*days(season, 0, 11)["is_fraud"].to_pylist(), *[None] * len(days(season, 11, 16))]
     home.drop(with_labels(season, labels), "all.parquet")
@@ -557,8 +557,8 @@ def test_an_early_report_does_not_move_the_test_days(new: Callable[[str], Instal
     assert labelled[max(labelled)] == 1
 
 
-def test_a_dataset_with_one_shop_is_taken_in(new: Callable[[str], Installation], season: pa.Table) -> None:
-    """Of the tasks that share the work by shop, all but one have no row."""
+def test_a_dataset_with_one_shop_is_accepted(new: Callable[[str], Installation], season: pa.Table) -> None:
+    """The work is divided among tasks by shop, so all tasks but one have no rows."""
     shop = new("shop")
     place = season.schema.get_field_index("terminal_id")
     shop.drop(season.set_column(place, "terminal_id", pa.array(["T1"] * len(season))), "all.parquet")
@@ -569,7 +569,7 @@ def test_a_dataset_with_one_shop_is_taken_in(new: Callable[[str], Installation],
 WIDER = parse(CONTRACT.text.replace("[1, 3]", "[1, 2, 5]").replace("delay_days = 2", "delay_days = 3"))
 
 
-def test_the_test_rows_get_the_features_of_the_champions_contract_too(
+def test_the_test_rows_also_get_the_features_of_the_champions_contract(
     new: Callable[[str], Installation], season: pa.Table
 ) -> None:
     """The same bits as a home of that contract computes for these rows, in the same order."""
@@ -587,12 +587,12 @@ def test_the_test_rows_get_the_features_of_the_champions_contract_too(
     again = ours.run()
     assert again["days"] == done["days"]
 
-    test, found = (in_order(ours.folder / key) for key in ("runs/run2/test", folder_of("run2", WIDER)))
+    test, earlier = (in_order(ours.folder / key) for key in ("runs/run2/test", folder_of("run2", WIDER)))
     for name in features_schema(CONTRACT).names[: 4 + len(CONTRACT.entities)]:
-        assert found[name].equals(test[name])
+        assert earlier[name].equals(test[name])
     expected = in_order(theirs.folder / "runs/run1/test")
     for name in FeatureSet(WIDER).names:
-        assert found[name].to_numpy().tobytes() == expected[name].to_numpy().tobytes()
+        assert earlier[name].to_numpy().tobytes() == expected[name].to_numpy().tobytes()
 
 
 def in_order(folder: Path) -> pa.Table:
@@ -604,17 +604,17 @@ def in_order(folder: Path) -> pa.Table:
 @pytest.mark.parametrize(
     ("rows", "tasks"), [(0, 1), (9_999, 1), (25_000, 2), (2_000_000, 200), (60_000_000, 240), (60_000_001, 241)]
 )
-def test_tasks_are_worth_starting_and_fit_into_memory(spark: SparkSession, rows: int, tasks: int) -> None:
+def test_the_number_of_tasks_follows_the_rows_and_fits_into_memory(spark: SparkSession, rows: int, tasks: int) -> None:
     setting = spark.conf.get("spark.sql.shuffle.partitions")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("processing.job.spark.ROWS_WORTH_A_TASK", 10_000)
         spark.conf.set("spark.sql.shuffle.partitions", "200")
-        found = tasks_for(rows, spark)
+        chosen = tasks_for(rows, spark)
     spark.conf.set("spark.sql.shuffle.partitions", str(setting))
-    assert found == tasks
+    assert chosen == tasks
 
 
-def test_a_changed_byte_stops_the_run_which_names_the_file(
+def test_a_changed_byte_stops_the_run_with_an_error_that_names_the_file(
     new: Callable[[str], Installation], season: pa.Table
 ) -> None:
     home = new("damaged")
@@ -622,38 +622,40 @@ def test_a_changed_byte_stops_the_run_which_names_the_file(
     home.run()
     (key,) = tables.open_tables(home.home, CONTRACT).files_by_day("transactions")[(START - EPOCH).days + 14]
     path = home.folder / key
-    sound = path.read_bytes()
+    intact = path.read_bytes()
     home.drop(days(season, 15, 16), "next.csv")
     before = home.files(), home.snapshots()
-    footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
-    for place in (footer // 8, footer // 2, footer + 1):  # in one column or another, and in what says where they are
-        changed = bytearray(sound)
+    footer = len(intact) - 8 - int.from_bytes(intact[-8:-4], "little")
+    for place in (footer // 8, footer // 2, footer + 1):  # in two columns and in the footer
+        changed = bytearray(intact)
         changed[place] ^= 4
         path.write_bytes(changed)
         with pytest.raises(Damaged, match=rf"^file:.*{path.name} .*cannot be read: .*`fraudline home repair`"):
             home.run()
         assert (home.files(), home.snapshots()) == before
-    path.write_bytes(sound)
+    path.write_bytes(intact)
     assert home.run()["rows_new"] == len(days(season, 15, 16))
 
 
-def test_spark_reads_no_changed_bit_as_another_value(spark: SparkSession, season: pa.Table, tmp_path: Path) -> None:
-    """Of values, of a page's header or of the footer; a few of many places, others each time the seed is changed."""
+def test_spark_never_reads_a_changed_bit_as_another_value(
+    spark: SparkSession, season: pa.Table, tmp_path: Path
+) -> None:
+    """In values, page headers and the footer, at random places."""
     schema = pa.schema([("transaction_id", pa.string()), ("amount", pa.float64()), ("is_fraud", pa.int32())])
     write(season.slice(0, 60).select(schema.names).cast(schema), tmp_path / "season.parquet")
-    spark.read.parquet(str(tmp_path / "season.parquet")).write.parquet(str(tmp_path / "sound"))
-    (path,) = (tmp_path / "sound").glob("*.parquet")
-    sound, random, told = path.read_bytes(), np.random.default_rng(3), 0
-    wanted = sorted(read_parquet(spark, [str(path)], schema).where("is_fraud < 2").collect())
-    footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
-    for i, place in enumerate([*random.integers(4, footer, 10), *random.integers(footer, len(sound), 10)]):
-        changed, file = bytearray(sound), tmp_path / f"{i}.parquet"
+    spark.read.parquet(str(tmp_path / "season.parquet")).write.parquet(str(tmp_path / "intact"))
+    (path,) = (tmp_path / "intact").glob("*.parquet")
+    intact, random, detected = path.read_bytes(), np.random.default_rng(3), 0
+    expected = sorted(read_parquet(spark, [str(path)], schema).where("is_fraud < 2").collect())
+    footer = len(intact) - 8 - int.from_bytes(intact[-8:-4], "little")
+    for i, place in enumerate([*random.integers(4, footer, 10), *random.integers(footer, len(intact), 10)]):
+        changed, file = bytearray(intact), tmp_path / f"{i}.parquet"
         changed[place] ^= 1 << random.integers(8)
         file.write_bytes(changed)
         try:
-            found = sorted(read_parquet(spark, [str(file)], schema).where("is_fraud < 2").collect())
+            rows = sorted(read_parquet(spark, [str(file)], schema).where("is_fraud < 2").collect())
         except (Py4JError, PySparkException):
-            told += 1
+            detected += 1
             continue
-        assert found == wanted, place
-    assert told > 5
+        assert rows == expected, place
+    assert detected > 5

@@ -37,27 +37,27 @@ CONTRACT = parse(
 def run(home: Home, name: str, files: list[Path], scratch: Path) -> dict[str, Any]:
     for path in files:
         home.upload(path, f"incoming/{path.name}")
-    time.sleep(2.1)  # until they count as whole
-    with ExitStack() as held:
-        return run_job(home, CONTRACT, name, scratch, held)
+    time.sleep(2.1)  # until they count as complete
+    with ExitStack() as stack:
+        return run_job(home, CONTRACT, name, scratch, stack)
 
 
 def rows(home: Home, name: str) -> list[dict[str, Any]]:
-    found = getattr(tables.open_tables(home, CONTRACT), name).scan().to_arrow()
-    return sorted(found.to_pylist(), key=lambda row: str(row["transaction_id"]))
+    table = getattr(tables.open_tables(home, CONTRACT), name).scan().to_arrow()
+    return sorted(table.to_pylist(), key=lambda row: str(row["transaction_id"]))
 
 
-def test_a_home_in_s3_holds_what_one_in_a_folder_does(
+def test_a_home_in_s3_has_the_same_contents_as_one_in_a_folder(
     s3_url: Callable[[], str], online_table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRAUDLINE_GLUE_DATABASE", online_table.replace("-", "_"))
-    # Arrow reads which certificates to trust once, as it is imported: hence a process of its own.
+    # Arrow reads the trusted certificates only once, on import: hence a separate process.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         pool.submit(compare, s3_url(), tmp_path).result()
 
 
 def compare(address: str, tmp_path: Path) -> None:
-    """Two runs in either home, and what they leave."""
+    """Make two runs in each home and compare the results."""
     session = start_spark(tmp_path, cores="2")
     session.conf.set("spark.sql.shuffle.partitions", "2")
     local, cloud = open_home(tmp_path / "home"), open_home(address)
@@ -68,10 +68,10 @@ def compare(address: str, tmp_path: Path) -> None:
     for home, place in ((local, "local"), (cloud, "cloud")):
         for number, files in enumerate(([first], [second, bad]), 1):
             (scratch := tmp_path / f"{place}{number}").mkdir()
-            done = run(home, f"run{number}", files, scratch)
-        assert done["rows_refused"] == 1
+            result = run(home, f"run{number}", files, scratch)
+        assert result["rows_refused"] == 1
     for name in ("transactions", "features"):
-        assert repr(rows(cloud, name)) == repr(rows(local, name))  # a missing number equals none, and itself neither
+        assert repr(rows(cloud, name)) == repr(rows(local, name))  # repr, because NaN does not equal NaN
     keys = {home: [entry.key for entry in home.entries("runs/run2/")] for home in (local, cloud)}
     assert keys[cloud] == keys[local]
     assert json.loads(cloud.read("runs/run2/features.json"))["train_url"] == f"{cloud.url}/runs/run2/train"

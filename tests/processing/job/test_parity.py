@@ -1,8 +1,8 @@
-"""Online equals offline: what the API saw for a payment is, bit for bit, what the Spark job computes for it.
+"""Online equals offline: the features that the API used for a payment are, bit for bit, those of the Spark job.
 
 Payments are replayed in the order of their times through the API's path: state from the store, features, decision,
-record; labels come back as feedback when they become known. Now and then the feature job brings the store up to
-date. It may also bring payments that the API never saw, and labels that nobody reported.
+record; labels are reported as feedback when they become known. Now and then the feature job refreshes the store. Its
+data may include payments that the API never saw, and labels that nobody reported.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pipeline.data.transactions import as_dataset
 from processing.contract import Contract
 from processing.contracts.reader import parse
-from processing.features.feature_set import FeatureSet
 from processing.durations import HOUR_US
+from processing.features.feature_set import FeatureSet
 from processing.features.windows import sawtooth
 from processing.intake.columns import TIME
 from processing.job.features import compute_features
@@ -61,21 +61,26 @@ name = "shop"
 column = "shop_no"
 windows_days = [1, 3]
 fraud_windows_days = [1, 2]
+[[entity]]
+name = "visitor"
+columns = ["card_no", "shop_no"]
+windows_days = [1, 2]
+fraud_windows_days = [2]
 """
 DELAYED, AT_ONCE = (parse(TEXT.replace("DELAY", str(days))) for days in (1, 0))
 
 
 @dataclass(frozen=True)
 class Payment:
-    """A transaction of the stream, and how its label comes to light."""
+    """A transaction of the stream, and how its label becomes known."""
 
     time_us: int
     card: str
     shop: str
     cents: int
     fraud: int
-    in_file: bool = False  # its label is in the file already, before anybody reports it
-    mistaken: bool = False  # somebody reports the wrong label at first
+    in_file: bool = False  # the file has its label before anybody reports it
+    mistaken: bool = False  # the wrong label is reported first
     distance: float | None = None
     channel: str | None = None
     id: str = ""
@@ -102,7 +107,7 @@ def table_of(payments: list[Payment], labels: list[int | None], contract: Contra
     return pa.Table.from_pylist(rows, plain).cast(schema)
 
 
-# How the store is refreshed: the store, what the data holds and its labels, the reports that are in these.
+# A refresh of the store, from the payments in the data, their labels, and the reports that the labels include.
 Refresh = Callable[[SqliteStore, list[Payment], list[int | None], Reports], None]
 
 
@@ -119,17 +124,17 @@ class Replay:
         self.store = SqliteStore(self.folder / "store.sqlite", self.contract)
         self.decider = Decider(self.features, self.store)
         self.model = LoadedModel("v", 0.5, self.contract, self.features, lambda rows: np.full(len(rows), 0.25), {})
-        self.waiting: list[Payment] = []  # decided, and not yet known for sure
+        self.waiting: list[Payment] = []  # decided, but the true label is not yet known
 
     def pay(self, payment: Payment) -> None:
-        self.hear(payment.time_us)
+        self.report_known(payment.time_us)
         extras = self.features.encode({"distance": [payment.distance], "channel": [payment.channel]}, 1)
         self.decided[payment.id] = self.decider.decide(payment.event, extras, self.model).features
         if payment.mistaken:
             self.decider.report(payment.id, not payment.fraud)
         self.waiting.append(payment)
 
-    def hear(self, now_us: int) -> None:
+    def report_known(self, now_us: int) -> None:
         """Report the labels that are known by now."""
         delay = self.contract.label_delay_days * DAY_US
         while self.waiting and self.waiting[0].time_us + delay <= now_us:
@@ -141,10 +146,10 @@ class Replay:
         reports = self.store.reports()
         labels: list[int | None] = []
         for payment in data:
-            told = reports.labels.get(payment.id)
+            reported = reports.labels.get(payment.id)
             own = payment.fraud if payment.in_file or payment.id not in self.decided else None
-            labels.append(own if told is None else int(told))
-        self.hear(until_us)
+            labels.append(own if reported is None else int(reported))
+        self.report_known(until_us)
         refresh(self.store, data, labels, reports)
 
 
@@ -153,8 +158,8 @@ def replayed(
 ) -> dict[str, bytes]:
     """The features of every payment that the API decided.
 
-    Between two `cuts` (places in the stream) a stretch is seen by the API, or, if its number is in `unseen`, only in
-    the files. After each but the last the job runs.
+    `cuts` divide the stream into stretches. Those whose numbers are in `unseen` are in the files only; the API sees the
+    others. The job runs after each stretch but the last.
     """
     replay = Replay(contract, folder)
     edges = [0, *cuts, len(payments)]
@@ -168,7 +173,7 @@ def replayed(
     return replay.decided
 
 
-def plainly(contract: Contract) -> Refresh:
+def without_spark(contract: Contract) -> Refresh:
     """The job's refresh without Spark, for many small streams."""
 
     def refresh(store: SqliteStore, data: list[Payment], labels: list[int | None], reports: Reports) -> None:
@@ -178,20 +183,22 @@ def plainly(contract: Contract) -> Refresh:
     return refresh
 
 
-def by_the_kernel(contract: Contract, payments: list[Payment]) -> dict[str, bytes]:
+def kernel_features(contract: Contract, payments: list[Payment]) -> dict[str, bytes]:
     """All features at once, without Spark."""
     features = FeatureSet(contract)
     time_us, amount, fraud = (np.array([getattr(p, n) for p in payments]) for n in ("time_us", "cents", "fraud"))
     states = []
     for name, windows in features.windows.items():
-        codes = np.unique([getattr(p, name) for p in payments], return_inverse=True)[1]
-        states.append(sawtooth(windows, codes.astype(np.int64), time_us, amount, fraud))
+        keys = [(p.card, p.shop) if name == "visitor" else getattr(p, name) for p in payments]
+        distinct = list(dict.fromkeys(keys))
+        codes = np.array([distinct.index(key) for key in keys], np.int64)
+        states.append(sawtooth(windows, codes, time_us, amount, fraud))
     columns = {name: [getattr(p, name) for p in payments] for name in ("distance", "channel")}
     values = features.compute(amount, time_us, np.hstack(states), features.encode(columns, len(payments)))
     return {payment.id: row.tobytes() for payment, row in zip(payments, values, strict=True)}
 
 
-# Few hours of some days and few moments in them: ties and the edges of hours are the rule.
+# Few days, hours and moments, so that ties and the edges of hours are common.
 moments = st.builds(
     lambda day, hour, inside: (BEGIN + 24 * day + hour) * HOUR_US + inside,
     st.integers(0, 5),
@@ -201,8 +208,8 @@ moments = st.builds(
 payments = st.builds(
     Payment,
     time_us=moments,
-    card=st.sampled_from(["a", "b"]),
-    shop=st.sampled_from(["x", "y"]),
+    card=st.sampled_from(["a", "a,b"]),  # a,b,c is the text of two pairs
+    shop=st.sampled_from(["c", "b,c"]),
     cents=st.sampled_from([0, 1, 99, 10_000_000]) | st.integers(0, 10_000_000),
     fraud=st.integers(0, 1),
     in_file=st.booleans(),
@@ -220,7 +227,7 @@ payments = st.builds(
     st.lists(st.integers(0, 25), max_size=3),
     st.sets(st.integers(0, 3)),
 )
-def test_every_decision_was_made_on_the_features_of_the_kernel(
+def test_every_decision_uses_the_features_that_the_kernel_computes(
     tmp_path_factory: pytest.TempPathFactory,
     contract: Contract,
     stream: list[Payment],
@@ -229,12 +236,12 @@ def test_every_decision_was_made_on_the_features_of_the_kernel(
 ) -> None:
     cuts = sorted({min(place, len(stream)) for place in places} - {0, len(stream)})
     unseen = unseen - {len(cuts)}
-    online = replayed(tmp_path_factory.mktemp("replay"), contract, stream, cuts, unseen, plainly(contract))
-    offline, names = by_the_kernel(contract, stream), FeatureSet(contract).names
+    online = replayed(tmp_path_factory.mktemp("replay"), contract, stream, cuts, unseen, without_spark(contract))
+    offline, names = kernel_features(contract, stream), FeatureSet(contract).names
     for place, payment in enumerate(stream):
         if payment.id in online:
-            seen, computed = (np.frombuffer(features[payment.id]) for features in (online, offline))
-            assert seen.tobytes() == computed.tobytes(), (place, *zip(names, seen, computed, strict=True))
+            used, computed = (np.frombuffer(features[payment.id]) for features in (online, offline))
+            assert used.tobytes() == computed.tobytes(), (place, *zip(names, used, computed, strict=True))
     assert len(online) == sum(
         end - start for number, (start, end) in enumerate(pairwise([0, *cuts, len(stream)])) if number not in unseen
     )
@@ -245,23 +252,23 @@ def spark(tmp_path_factory: pytest.TempPathFactory, partitions: int) -> SparkSes
     session = start_spark(tmp_path_factory.mktemp("spark"), cores="2")
     session.conf.set("spark.sql.codegen.wholeStage", "false")  # compiling takes longer than running here
     session.conf.set("spark.sql.shuffle.partitions", str(partitions))
-    return session  # which other modules go on with; it ends with the process
+    return session  # other modules go on using it; it ends with the process
 
 
 def many_streams(streams: int, length: int, seed: int) -> list[Payment]:
-    """Streams that share no entity, in one order of time, so that Spark computes them all at once."""
-    random = np.random.default_rng(seed)
-    made = []
+    """Streams without common entities, merged by time, so that Spark computes them all at once."""
+    random, quoted = np.random.default_rng(seed), ["", ' "é", ']
+    payments = []
     for stream in range(streams):
-        hours = random.integers(0, 24, 4)  # each has hours of its own
+        hours = random.integers(0, 24, 4)  # each stream has its own hours
         for _ in range(length):
             hour = BEGIN + 24 * random.integers(0, 7) + random.choice(hours)
             inside = random.choice([0, 1, HOUR_US // 2, HOUR_US - 1, random.integers(0, HOUR_US)])
-            made.append(
+            payments.append(
                 Payment(
                     time_us=int(hour * HOUR_US + inside),
-                    card=f"{stream}-{random.integers(0, 2)}",
-                    shop=f"{stream}-{random.integers(0, 2)}",
+                    card=f"{stream}{random.choice(quoted)}",
+                    shop=f"{random.choice(quoted)}{stream}",
                     cents=int(random.choice([0, 10_000_000, random.integers(0, 10_000), random.integers(0, 10_000)])),
                     fraud=int(random.random() < 0.3),
                     in_file=bool(random.random() < 0.5),
@@ -270,13 +277,13 @@ def many_streams(streams: int, length: int, seed: int) -> list[Payment]:
                     channel=[None, "chip", "online", "pigeon"][random.integers(0, 4)],
                 )
             )
-    return in_order(made)
+    return in_order(payments)
 
 
 def in_spark(
     spark: SparkSession, folder: Path, payments: list[Payment], labels: list[int | None], tasks: int = 0
 ) -> tuple[DataFrame, Callable[[], dict[str, bytes]]]:
-    """The payments as a DataFrame, and the features that the job makes of it."""
+    """The payments as a DataFrame, and a function that computes their features as the job does."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{len(list(folder.iterdir()))}.parquet"
     pq.write_table(table_of(payments, labels, DELAYED), path)
@@ -287,9 +294,9 @@ def in_spark(
         days = {payment.time_us // DAY_US for payment in payments}
         target = f"{path}-features"
         compute_features(rows, DELAYED, days, tasks).write.parquet(target)
-        made = pq.read_table(target)
-        values = np.column_stack([made[name].to_numpy() for name in FeatureSet(DELAYED).names])
-        return {key: row.tobytes() for key, row in zip(made["transaction_id"].to_pylist(), values, strict=True)}
+        table = pq.read_table(target)
+        values = np.column_stack([table[name].to_numpy() for name in FeatureSet(DELAYED).names])
+        return {key: row.tobytes() for key, row in zip(table["transaction_id"].to_pylist(), values, strict=True)}
 
     return rows, features
 
@@ -305,13 +312,13 @@ def offline(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> di
 
 @pytest.mark.spark
 class TestWithSpark:
-    """Some hundred streams in one computation; what is compared is what the job writes."""
+    """Hundreds of streams in one computation, compared with what the job writes."""
 
     @pytest.mark.slow
-    def test_every_decision_was_made_on_the_features_of_the_job(
+    def test_every_decision_uses_the_features_that_the_job_computes(
         self, spark: SparkSession, offline: dict[str, bytes], tmp_path: Path
     ) -> None:
-        """The job runs twice meanwhile, each time in the middle of an hour; what lies between is in files only."""
+        """The job runs twice, each time in the middle of an hour; payments between the runs are in files only."""
 
         def refresh(store: SqliteStore, data: list[Payment], labels: list[int | None], reports: Reports) -> None:
             rows, _ = in_spark(spark, tmp_path / "data", data, labels)
@@ -324,10 +331,10 @@ class TestWithSpark:
         assert len(online) == len(STREAM) * 3 // 4
         assert [key for key, features in online.items() if features != offline[key]] == []
 
-    def test_nothing_later_changes_features(
+    def test_later_transactions_and_labels_change_no_features(
         self, spark: SparkSession, offline: dict[str, bytes], tmp_path: Path
     ) -> None:
-        """Neither transactions to come nor labels that come to light after the delay."""
+        """Labels that become known after the delay are later ones."""
         past = STREAM[: len(STREAM) * 2 // 3]
         now = past[-1].time_us
         known = [p.fraud if p.time_us + DELAYED.label_delay_days * DAY_US <= now else None for p in past]
@@ -335,7 +342,7 @@ class TestWithSpark:
         assert len(features) == len(past)
         assert [key for key, row in features.items() if row != offline[key]] == []
 
-    def test_what_benchmarks_compute_without_spark_is_what_the_job_computes(self, offline: dict[str, bytes]) -> None:
+    def test_benchmarks_compute_the_same_features_without_spark(self, offline: dict[str, bytes]) -> None:
         labels: list[int | None] = [payment.fraud for payment in STREAM]
         rows = as_dataset(table_of(STREAM, labels, DELAYED), DELAYED, "the stream")
         assert len(rows.ids) == len(offline)
@@ -344,8 +351,10 @@ class TestWithSpark:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("tasks", [1, 4, 20])
-    def test_features_are_the_same_in_however_many_tasks(self, spark: SparkSession, tmp_path: Path, tasks: int) -> None:
-        """There is one shop, so that of several tasks all but one have no row."""
+    def test_features_do_not_depend_on_the_number_of_tasks(
+        self, spark: SparkSession, tmp_path: Path, tasks: int
+    ) -> None:
+        """There is one shop, so all tasks but one have no rows."""
         payments = [replace(payment, shop="the only one") for payment in STREAM[:300]]
         labels: list[int | None] = [payment.fraud for payment in payments]
         features = in_spark(spark, tmp_path / "data", payments, labels, tasks)[1]()
@@ -355,15 +364,15 @@ class TestWithSpark:
             assert np.array_equal(row, np.frombuffer(features[key]), equal_nan=True)
 
     @pytest.mark.slow
-    def test_a_few_rows_ahead_move_no_horizon_and_what_the_tables_lack_stays_counted(
+    def test_a_few_future_rows_do_not_move_the_horizon_and_decisions_that_the_tables_lack_stay_counted(
         self, spark: SparkSession, tmp_path: Path
     ) -> None:
-        """The refresh in Spark does to the store what the plain one does, which the model of test_counted follows."""
+        """The refresh in Spark equals the one without Spark, which test_counted compares with a model."""
         past = STREAM[: len(STREAM) // 2]
         newest = past[-1].time_us
         ahead = [replace(p, id=f"ahead {p.id}", time_us=newest + 20 * HOUR_US) for p in past[:5]]
-        lacking = past[-900::3]  # decided, and in no file; some lie after the horizon
-        other = replace(past[-1000], id="other", cents=7)  # decided otherwise than it is in the data
+        lacking = past[-900::3]  # decided but in no file; some are after the horizon
+        other = replace(past[-1000], id="other", cents=7)  # decided with another amount than the data has
         data = [p for p in past if p not in lacking] + [*ahead, replace(other, cents=8)]
         apis = []
         for name in ("spark", "plain"):

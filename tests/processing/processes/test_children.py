@@ -1,4 +1,4 @@
-"""Children: they end with their parent, however that ends; they run this code, and nothing of where they start."""
+"""Child processes end with their parent, however it ends, and import no code from the current directory."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ PATIENCE = 60.0
 
 
 def until(condition: Callable[[], bool]) -> bool:
-    """Wait for a condition, with the patience of a busy machine."""
+    """Wait for a condition, long enough for a busy machine."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
@@ -29,7 +29,7 @@ def until(condition: Callable[[], bool]) -> bool:
     return True
 
 
-def runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -42,7 +42,7 @@ def program(folder: Path, body: str) -> Path:
     return path
 
 
-# A child with a child, both of which note their numbers; the second left the first one's process group.
+# A child that starts another. Both write their process ids to files.
 FAMILY = """
     import os, subprocess, sys, time
     from pathlib import Path
@@ -54,33 +54,33 @@ FAMILY = """
 """
 
 
-def numbers(folder: Path) -> list[int]:
+def process_ids(folder: Path) -> list[int]:
     files = [folder / f"{name}.pid" for name in ("first", "second")]
     assert until(lambda: all(file.exists() and file.read_text().endswith("\n") for file in files))
     return [int(file.read_text()) for file in files]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-def test_children_and_theirs_end_with_a_parent_that_was_killed(tmp_path: Path, number: signal.Signals) -> None:
+def test_all_descendants_end_when_the_parent_is_killed(tmp_path: Path, number: signal.Signals) -> None:
     child = program(tmp_path, FAMILY)
-    # Whoever runs the tests may have it ignored, as nohup does, and what is ignored is inherited.
+    # SIGHUP may be ignored where the tests run, as under nohup, and that is inherited.
     parent = f"import signal, sys; signal.signal({int(signal.SIGHUP)}, signal.SIG_DFL)\n"
     parent += f"from processing.processes.children import Child; Child([sys.executable, {str(child)!r}]).wait()"
     environment = children.child_environment()
     with subprocess.Popen([sys.executable, "-c", parent], env=environment) as started:
-        pids = numbers(tmp_path)
+        pids = process_ids(tmp_path)
         started.send_signal(number)
-    assert until(lambda: not any(map(runs, pids)))
+    assert until(lambda: not any(map(is_running, pids)))
 
 
-def test_one_that_does_not_listen_is_killed_after_the_grace_time(tmp_path: Path) -> None:
-    deaf = program(tmp_path, "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + dedent(FAMILY))
-    with Child([sys.executable, str(deaf)], grace=0.3):
-        pids = numbers(tmp_path)
-    assert not any(map(runs, pids))
+def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_period(tmp_path: Path) -> None:
+    stubborn = program(tmp_path, "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + dedent(FAMILY))
+    with Child([sys.executable, str(stubborn)], grace=0.3):
+        pids = process_ids(tmp_path)
+    assert not any(map(is_running, pids))
 
 
-def test_one_that_listens_has_time_to_tidy_up_and_is_told_once(tmp_path: Path) -> None:
+def test_a_child_receives_sigterm_once_and_has_time_to_clean_up(tmp_path: Path) -> None:
     tidy = program(
         tmp_path,
         """
@@ -89,9 +89,9 @@ def test_one_that_listens_has_time_to_tidy_up_and_is_told_once(tmp_path: Path) -
         done = Path(sys.argv[0]).with_suffix(".done")
         def tidy(*_):
             with done.open("a") as file:
-                file.write("told ")
+                file.write("signalled ")
                 time.sleep(0.5)
-                file.write("tidy ")
+                file.write("cleaned ")
             sys.exit(0)
         signal.signal(signal.SIGTERM, tidy)
         Path(sys.argv[0]).with_suffix(".ready").touch()
@@ -100,22 +100,22 @@ def test_one_that_listens_has_time_to_tidy_up_and_is_told_once(tmp_path: Path) -
     )
     with Child([sys.executable, str(tidy)]):
         assert until(tidy.with_suffix(".ready").exists)
-    assert tidy.with_suffix(".done").read_text() == "told tidy "
+    assert tidy.with_suffix(".done").read_text() == "signalled cleaned "
 
 
-def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+def test_processes_left_behind_by_a_command_end_with_it(tmp_path: Path) -> None:
     leaving = program(
         tmp_path,
         """
         import subprocess, sys
         from pathlib import Path
-        left = subprocess.Popen(["sleep", "600"])
-        Path(sys.argv[0]).with_suffix(".pid").write_text(str(left.pid))
+        background = subprocess.Popen(["sleep", "600"])
+        Path(sys.argv[0]).with_suffix(".pid").write_text(str(background.pid))
         """,
     )
     with Child([sys.executable, str(leaving)]) as child:
         assert child.wait(PATIENCE) == 0
-    assert not runs(int(leaving.with_suffix(".pid").read_text()))
+    assert not is_running(int(leaving.with_suffix(".pid").read_text()))
 
 
 @pytest.mark.parametrize(
@@ -132,21 +132,21 @@ def test_the_exit_code_is_the_commands_own(body: str, code: int) -> None:
         assert child.wait(PATIENCE) == code
 
 
-def test_a_command_that_is_not_there_says_so() -> None:
+def test_a_missing_command_is_reported() -> None:
     done = children.run(["no-such-program"], timeout=PATIENCE, env=children.child_environment())
     assert (done.returncode, done.stdout) == (127, "")
     assert done.stderr == "error: the command 'no-such-program' cannot be started: No such file or directory\n"
 
 
 @pytest.mark.slow
-def test_one_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+def test_a_child_is_ended_at_its_timeout(tmp_path: Path) -> None:
     child = program(tmp_path, FAMILY)
     with pytest.raises(subprocess.TimeoutExpired):
         children.run([sys.executable, str(child)], timeout=3, env=children.child_environment())
-    assert not any(map(runs, numbers(tmp_path)))
+    assert not any(map(is_running, process_ids(tmp_path)))
 
 
-def test_a_child_has_nothing_of_the_pipe_and_no_input() -> None:
+def test_a_child_has_no_input_and_does_not_inherit_the_pipe() -> None:
     body = "import os, sys; print(sys.stdin.read() + ' '.join(sorted(os.listdir('/proc/self/fd'))))"
     done = children.run([sys.executable, "-c", body], timeout=PATIENCE, env=children.child_environment())
     assert done.stdout.split() == ["0", "1", "2", "3"]  # the last one is the folder that is listed
@@ -159,7 +159,7 @@ HOSTILE = "import os, sys\nopen(os.environ['CAUGHT'], 'a').write(__file__ + '\\n
 
 @pytest.fixture
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory, with files that are named as modules; returns the file in which they note that they ran.
+    """Make a current directory with files named like modules. Returns the file to which they write if they are run.
 
     PYTHONPATH has an empty entry, as it easily gets one: to Python that is the current directory.
     """
@@ -175,7 +175,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return caught
 
 
-def test_a_child_and_what_it_starts_run_no_code_of_the_current_directory(hostile: Path) -> None:
+def test_descendants_run_no_code_from_the_current_directory(hostile: Path) -> None:
     body = """
 import json, subprocess, sys, processing.errors
 print(processing.errors.__file__)
@@ -191,7 +191,7 @@ subprocess.run([sys.executable, "-m", "json.tool"], input="{}", text=True, check
     assert not hostile.exists()
 
 
-def test_modules_that_pythonpath_names_are_found_wherever_the_child_runs(
+def test_modules_on_pythonpath_are_found_from_any_current_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine").mkdir()
@@ -211,7 +211,7 @@ def test_modules_that_pythonpath_names_are_found_wherever_the_child_runs(
 # Which process
 
 
-def test_a_process_is_told_from_a_later_one_of_the_same_number() -> None:
+def test_a_process_is_distinguished_from_a_later_one_with_the_same_id() -> None:
     this = Process.current()
     assert this.is_here()
     assert this.is_running()
@@ -225,7 +225,7 @@ def test_a_process_is_told_from_a_later_one_of_the_same_number() -> None:
     assert Process.parse({"pid": "x"}) is Process.parse(None) is Process.parse({}) is None
 
 
-def test_a_process_that_ended_and_was_not_waited_for_does_not_run() -> None:
+def test_a_zombie_does_not_count_as_running() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         started = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]
         process = Process(Process.current().host, "here", child.pid, started)

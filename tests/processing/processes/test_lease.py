@@ -1,4 +1,4 @@
-"""The lease of a home, in a folder or a bucket: one run holds it; a gone one is taken over, a lost one is noticed."""
+"""A home's lease, in a folder or a bucket: one run holds it; an abandoned one is taken over, a lost one detected."""
 
 import json
 import multiprocessing
@@ -32,13 +32,13 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
     return open_home(make())
 
 
-def held(home: Home, run: str = "r", seconds: float = 60.0) -> Any:
+def hold_lease(home: Home, run: str = "r", seconds: float = 60.0) -> Any:
     return hold(home, run, say=lambda line: None, seconds=seconds)
 
 
 def document(home: Home) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(home.read(KEY))
-    return found
+    lease: dict[str, Any] = json.loads(home.read(KEY))
+    return lease
 
 
 def change(home: Home, **changes: Any) -> None:
@@ -50,32 +50,35 @@ def another(**changes: Any) -> list[dict[str, Any]]:
     return [Process.current().document() | changes]
 
 
-def test_it_is_held_by_one_and_free_afterwards(home: Home) -> None:
-    with held(home, "one") as lease:
+def test_one_run_holds_the_lease_and_releases_it(home: Home) -> None:
+    with hold_lease(home, "one") as lease:
         lease.check()
         began = time.monotonic()
-        with pytest.raises(Conflict, match=r"a run is in progress in .*: run one, process \d+ of"), held(home, "two"):
+        with (
+            pytest.raises(Conflict, match=r"a run is in progress in .*: run one, process \d+ of"),
+            hold_lease(home, "two"),
+        ):
             pass
         assert time.monotonic() - began < 20  # at once, not after its duration
         lease.check()
-    with held(home, "two"):
+    with hold_lease(home, "two"):
         assert document(home)["run"] == "two"
     assert document(home)["owner"] is None
 
 
-def test_a_run_that_fails_gives_it_back(home: Home) -> None:
-    with pytest.raises(ZeroDivisionError), held(home):
+def test_a_failed_run_releases_the_lease(home: Home) -> None:
+    with pytest.raises(ZeroDivisionError), hold_lease(home):
         raise ZeroDivisionError
-    with held(home):
+    with hold_lease(home):
         pass
 
 
 def contend(address: str, folder: str, times: int) -> None:
-    """Hold the lease some times; alone each time."""
+    """Hold the lease several times, checking that nobody else does."""
     alone = Path(folder) / "alone"
     while times:
         try:
-            with held(open_home(address)) as lease:
+            with hold_lease(open_home(address)) as lease:
                 alone.touch(exist_ok=False)
                 lease.check()
                 alone.unlink()
@@ -85,7 +88,7 @@ def contend(address: str, folder: str, times: int) -> None:
 
 
 @pytest.mark.slow
-def test_of_processes_that_want_it_at_once_one_has_it_at_a_time(home: Home, tmp_path: Path) -> None:
+def test_competing_processes_hold_the_lease_one_at_a_time(home: Home, tmp_path: Path) -> None:
     processes: list[Any] = [SPAWN.Process(target=contend, args=(home.url, str(tmp_path), 5)) for _ in range(3)]
     for process in processes:
         process.start()
@@ -104,7 +107,7 @@ with hold(open_home(sys.argv[1]), "killed", say=print) as lease:
 """
 
 
-def test_one_of_a_process_that_was_killed_is_taken_over_at_once(home: Home) -> None:
+def test_the_lease_of_a_killed_process_is_taken_over_at_once(home: Home) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, home.url],
         env=children.child_environment(),
@@ -114,60 +117,60 @@ def test_one_of_a_process_that_was_killed_is_taken_over_at_once(home: Home) -> N
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(Conflict, match="run killed"), held(home):
+        with pytest.raises(Conflict, match="run killed"), hold_lease(home):
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait(60)
-        told: list[str] = []
-        with hold(home, "next", say=told.append):
+        messages: list[str] = []
+        with hold(home, "next", say=messages.append):
             assert document(home)["run"] == "next"
-    assert [line for line in told if "run killed" in line and "took it over" in line]
+    assert [line for line in messages if "run killed" in line and "took it over" in line]
 
 
-def test_the_number_of_a_process_alone_holds_nothing(home: Home) -> None:
-    """This process has the number of the one that held it, as after many starts; it began at another time."""
-    with held(home):
-        left = document(home)
-    home.write(KEY, json.dumps(left | {"owner": "x", "run": "old", "processes": another(started="1")}).encode())
-    with held(home):
+def test_a_process_id_that_was_reused_does_not_hold_the_lease(home: Home) -> None:
+    """This process has the id of the former holder, but another start time."""
+    with hold_lease(home):
+        last = document(home)
+    home.write(KEY, json.dumps(last | {"owner": "x", "run": "old", "processes": another(started="1")}).encode())
+    with hold_lease(home):
         pass
 
 
 class TestAnotherMachine:
-    """Nothing is known of its processes, nor is its clock: only whether the lease is renewed."""
+    """Neither its processes nor its clock can be observed, only whether it renews the lease."""
 
     @pytest.fixture
     def foreign(self, home: Home) -> Home:
-        with held(home):
-            left = document(home)
+        with hold_lease(home):
+            last = document(home)
         theirs = {"owner": "x", "run": "theirs", "processes": another(host="another"), "seconds": 1.5}
-        home.write(KEY, json.dumps(left | theirs | {"renewed": "2099-01-01T00:00:00Z"}).encode())
+        home.write(KEY, json.dumps(last | theirs | {"renewed": "2099-01-01T00:00:00Z"}).encode())
         return home
 
-    def test_one_that_is_not_renewed_is_taken_over_after_its_duration(self, foreign: Home) -> None:
+    def test_a_lease_that_is_not_renewed_is_taken_over_after_its_duration(self, foreign: Home) -> None:
         began = time.monotonic()
-        with held(foreign) as lease:
+        with hold_lease(foreign) as lease:
             assert time.monotonic() - began >= 1.5
             lease.check()
 
-    def test_one_that_is_renewed_is_respected(self, foreign: Home) -> None:
+    def test_a_renewed_lease_is_respected(self, foreign: Home) -> None:
         change(foreign, seconds=600.0)
         timer = threading.Timer(0.7, change, args=(foreign,), kwargs={"renewals": 99})
         timer.start()
-        with pytest.raises(Conflict, match="run theirs"), held(foreign):
+        with pytest.raises(Conflict, match="run theirs"), hold_lease(foreign):
             pass
         timer.join()
 
-    def test_one_that_is_given_back_is_taken(self, foreign: Home) -> None:
+    def test_a_released_lease_can_be_taken(self, foreign: Home) -> None:
         change(foreign, seconds=600.0)
         timer = threading.Timer(0.7, change, args=(foreign,), kwargs={"owner": None})
         timer.start()
-        with held(foreign):
+        with hold_lease(foreign):
             timer.join()
 
 
-def test_it_is_renewed_by_itself(home: Home) -> None:
-    with held(home, seconds=0.6):
+def test_the_lease_is_renewed_automatically(home: Home) -> None:
+    with hold_lease(home, seconds=0.6):
         before = document(home)["renewals"]
         deadline = time.monotonic() + 60
         while document(home)["renewals"] < before + 3:
@@ -175,16 +178,16 @@ def test_it_is_renewed_by_itself(home: Home) -> None:
             time.sleep(0.05)
 
 
-def test_one_that_was_lost_is_noticed_and_not_given_back(home: Home) -> None:
-    with held(home, "slow") as lease:
+def test_a_lost_lease_is_detected_and_not_released(home: Home) -> None:
+    with hold_lease(home, "slow") as lease:
         change(home, owner="x", run="quick", processes=another(host="another"))
         with pytest.raises(Conflict, match=r"run slow no longer holds .*: run quick, "):
             lease.check()
     assert (document(home)["owner"], document(home)["run"]) == ("x", "quick")
 
 
-def test_one_that_was_removed_is_noticed(home: Home) -> None:
-    with held(home) as lease:
+def test_a_removed_lease_is_detected(home: Home) -> None:
+    with hold_lease(home) as lease:
         home.remove("runs/")
         with pytest.raises(Conflict):
             lease.check()
@@ -193,29 +196,31 @@ def test_one_that_was_removed_is_noticed(home: Home) -> None:
 class TestChild:
     """A process that a run has started works under the run's lease, and holds it when the run itself is gone."""
 
-    def test_it_shares_the_lease_of_its_run(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-        with held(home, "run") as lease:
+    def test_a_child_shares_the_lease_of_its_run(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+        with hold_lease(home, "run") as lease:
             monkeypatch.setenv(*next(iter(lease.environment().items())))
             assert lease.environment().keys() == {TOKEN}
-            change(home, processes=another(started="1"))  # the run's own process was killed meanwhile
-            with held(home, "run") as shared:
+            change(home, processes=another(started="1"))  # the run's own process was killed
+            with hold_lease(home, "run") as shared:
                 monkeypatch.delenv(TOKEN)
                 shared.check()
                 assert len(document(home)["processes"]) == 2
-                with pytest.raises(Conflict), held(home, "other"):
+                with pytest.raises(Conflict), hold_lease(home, "other"):
                     pass
             assert len(document(home)["processes"]) == 1
-            with held(home, "other"):  # neither runs any more
+            with hold_lease(home, "other"):  # neither runs any more
                 pass
 
-    def test_it_does_not_begin_when_another_run_took_over(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_child_does_not_begin_if_another_run_has_taken_over(
+        self, home: Home, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv(TOKEN, "gone")
-        with pytest.raises(Conflict, match="no longer holds"), held(home, "run"):
+        with pytest.raises(Conflict, match="no longer holds"), hold_lease(home, "run"):
             pass
 
 
-def test_both_processes_of_a_run_renew_at_once(home: Home) -> None:
-    with held(home) as lease:
+def test_two_processes_of_a_run_can_renew_at_the_same_time(home: Home) -> None:
+    with hold_lease(home) as lease:
         other = Lease(home, "r", lease.token, 60.0)
         other.join()
         threads = [threading.Thread(target=each.check) for each in (lease, other) * 5]
@@ -226,9 +231,9 @@ def test_both_processes_of_a_run_renew_at_once(home: Home) -> None:
         assert document(home)["renewals"] >= 11
 
 
-def test_a_lease_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_for_an_unreadable_lease_says_what_to_do(tmp_path: Path) -> None:
     home = open_home(tmp_path)
     assert isinstance(home, LocalHome)
     home.write(KEY, b"{")
-    with pytest.raises(Damaged, match=r"runs/lease\.json is damaged.*remove the file"), held(home):
+    with pytest.raises(Damaged, match=r"runs/lease\.json is damaged.*remove the file"), hold_lease(home):
         pass

@@ -1,4 +1,4 @@
-"""Stored JSON documents: whatever is in the file, it is read or refused in words."""
+"""Stored JSON documents: any content is either read or refused with a clear error."""
 
 import json
 from pathlib import Path
@@ -13,19 +13,19 @@ from processing.storage.open import open_home
 
 
 @given(st.binary(max_size=200))
-def test_whatever_the_bytes_it_is_an_object_or_damaged(data: bytes) -> None:
+def test_any_bytes_are_read_as_an_object_or_reported_as_damaged(data: bytes) -> None:
     try:
-        found = json.loads(data)
+        value = json.loads(data)
     except (ValueError, RecursionError):
-        found = None
-    if isinstance(found, dict):
-        assert parse_document(data, "somewhere/latest.json", "do this") == found
+        value = None
+    if isinstance(value, dict):
+        assert parse_document(data, "somewhere/latest.json", "do this") == value
     else:
         with pytest.raises(Damaged, match=r"somewhere/latest\.json is damaged: .*; do this"):
             parse_document(data, "somewhere/latest.json", "do this")
 
 
-def test_a_document_cut_anywhere_is_damaged(tmp_path: Path) -> None:
+def test_a_document_truncated_anywhere_is_damaged(tmp_path: Path) -> None:
     home, whole = open_home(tmp_path), json.dumps({"version": "one", "history": [1, 2]}).encode()
     home.write("a.json", whole)
     assert read_document(home, "a.json", "x") == json.loads(whole)

@@ -1,4 +1,4 @@
-"""A home, in a folder or in a bucket: the same behaviour, to the letter of the keys."""
+"""A home, in a folder or in a bucket: the same behaviour, for any keys."""
 
 import json
 import multiprocessing
@@ -32,7 +32,7 @@ def keys(home: Home, prefix: str) -> list[str]:
     return [entry.key for entry in home.entries(prefix)]
 
 
-def test_what_was_written_is_read(home: Home) -> None:
+def test_the_last_written_content_is_read(home: Home) -> None:
     home.write("a/b.txt", b"one")
     home.write("a/b.txt", b"two")
     home.write("empty", b"")
@@ -41,7 +41,7 @@ def test_what_was_written_is_read(home: Home) -> None:
 
 
 @pytest.mark.parametrize("key", ["nothing", "a/nothing", "a"])
-def test_what_is_not_there_is_not_found(home: Home, key: str, tmp_path: Path) -> None:
+def test_a_missing_key_raises_not_found(home: Home, key: str, tmp_path: Path) -> None:
     home.write("a/b", b"")
     with pytest.raises(NotFound, match=f"{key} does not exist in the home"):
         home.read(key)
@@ -52,7 +52,7 @@ def test_what_is_not_there_is_not_found(home: Home, key: str, tmp_path: Path) ->
             home.move(key, "elsewhere")
 
 
-def test_a_tag_goes_with_the_content(home: Home) -> None:
+def test_the_tag_changes_with_the_content(home: Home) -> None:
     home.write("x", b"one")
     tag = home.read_tagged("x")[1]
     assert home.read_tagged("x") == (b"one", tag)
@@ -60,7 +60,7 @@ def test_a_tag_goes_with_the_content(home: Home) -> None:
     assert home.read_tagged("x")[1] != tag
 
 
-def test_a_conditional_write_needs_what_it_expects(home: Home) -> None:
+def test_a_conditional_write_fails_unless_the_content_is_the_expected_one(home: Home) -> None:
     home.write_if("x", b"one", None)
     with pytest.raises(Conflict, match="x was changed"):
         home.write_if("x", b"two", None)
@@ -91,7 +91,7 @@ def increment_at(address: str, times: int) -> None:
     increment(open_home(address), times)
 
 
-def test_threads_that_write_on_condition_lose_no_update(home: Home) -> None:
+def test_conditional_writes_of_threads_lose_no_update(home: Home) -> None:
     threads = [Thread(target=increment, args=(home, 10)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -100,7 +100,7 @@ def test_threads_that_write_on_condition_lose_no_update(home: Home) -> None:
     assert home.read("counter.json") == b"40"
 
 
-def test_processes_that_write_on_condition_lose_no_update(home: Home) -> None:
+def test_conditional_writes_of_processes_lose_no_update(home: Home) -> None:
     processes: list[Any] = [SPAWN.Process(target=increment_at, args=(home.url, 10)) for _ in range(3)]
     for process in processes:
         process.start()
@@ -110,7 +110,7 @@ def test_processes_that_write_on_condition_lose_no_update(home: Home) -> None:
     assert home.read("counter.json") == b"30"
 
 
-def test_entries_and_folders(home: Home) -> None:
+def test_entries_and_folders_are_listed_by_prefix(home: Home) -> None:
     began = time.time()
     for key in ("in/b.csv", "in/a/x.csv", "in/a/y.csv", "inside/z", "top"):
         home.write(key, key.encode())
@@ -126,7 +126,7 @@ def test_entries_and_folders(home: Home) -> None:
 
 
 @pytest.mark.cloud
-def test_a_bucket_lists_more_than_one_page(s3_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listings_of_a_bucket_span_several_pages(s3_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     home = open_home(s3_url())
     for i in range(7):
         home.write(f"many/{i}/file", b"")
@@ -139,7 +139,7 @@ def test_a_bucket_lists_more_than_one_page(s3_url: Callable[[], str], monkeypatc
     assert len(pages) == 6
 
 
-def test_move_copy_and_remove(home: Home) -> None:
+def test_move_copy_and_remove_replace_and_delete_objects(home: Home) -> None:
     home.write("incoming/x.csv", b"rows")
     home.write("archive/x.csv", b"old")
     home.move("incoming/x.csv", "archive/x.csv")
@@ -152,11 +152,11 @@ def test_move_copy_and_remove(home: Home) -> None:
     assert keys(home, "") == ["archive/x.csv"]
 
 
-def test_files_go_up_and_come_down(home: Home, tmp_path: Path) -> None:
+def test_an_uploaded_file_can_be_read_as_a_local_file(home: Home, tmp_path: Path) -> None:
     (tmp_path / "here").write_bytes(b"bytes" * 1000)
     home.upload(tmp_path / "here", "there/it is.csv")
     with home.local_file("there/it is.csv") as path:
-        assert path.name == "it is.csv"  # what a reader goes by
+        assert path.name == "it is.csv"  # readers depend on the suffix
         assert path.read_bytes() == b"bytes" * 1000
     assert path.exists() == path.is_relative_to(tmp_path)  # a download is removed afterwards
     assert keys(home, "") == ["there/it is.csv"]
@@ -179,7 +179,7 @@ def test_keys_outside_the_home_are_refused(home: Home, key: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
-def test_any_key_is_kept_as_it_is(home: Home, key: str) -> None:
+def test_unusual_keys_are_kept_unchanged(home: Home, key: str) -> None:
     home.write(key, b"odd")
     assert keys(home, "") == [key]
     assert home.read(key) == b"odd"
@@ -203,28 +203,28 @@ def test_an_address_elsewhere_is_refused(home: Home) -> None:
 
 @pytest.mark.cloud
 class TestRefusals:
-    """Which call on which key of which bucket was refused, and what to check."""
+    """Errors name the call, key and bucket, and say what to check."""
 
-    def test_a_bucket_that_does_not_exist(self, bucket: str) -> None:
+    def test_the_error_for_a_missing_bucket_names_it(self, bucket: str) -> None:
         with pytest.raises(FraudlineError, match=r"s3:GetObject on x/models/latest.json in the bucket no-such-bucket"):
             open_home("s3://no-such-bucket/x").read("models/latest.json")
 
-    def test_a_role_without_permission(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_error_for_a_missing_permission_names_it(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
         iam = client("iam")
         iam.create_user(UserName=bucket)
         key = iam.create_access_key(UserName=bucket)["AccessKey"]
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
         home = open_home(f"s3://{bucket}/x")
-        said = (
+        message = (
             rf"refused s3:\w+ on x/k in the bucket {bucket} \((AccessDenied|403)\): check that the role may use s3://"
         )
         for use in (lambda: home.read("k"), lambda: home.write("k", b""), lambda: home.copy("k", "l")):
-            with pytest.raises(FraudlineError, match=said):
+            with pytest.raises(FraudlineError, match=message):
                 use()
 
     @pytest.mark.slow
-    def test_a_bucket_out_of_reach(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unreachable_bucket_raises_in_time(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "https://127.0.0.1:9")
         began = time.monotonic()
         with pytest.raises(FraudlineError, match="s3:PutObject on k in the bucket"):
@@ -233,7 +233,7 @@ class TestRefusals:
 
 
 @pytest.mark.parametrize("name", ["my home", "job:2", "a+b", "José", "h%20ome", "a#b?c", "x@y", "(1),=&[z]", "a:b:c"])
-def test_an_address_is_the_folder_that_was_typed_and_its_url_leads_there_again(
+def test_an_address_is_taken_literally_and_its_url_names_the_same_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -252,7 +252,7 @@ def listed(home: Home, key: str) -> Entry:
     return next(entry for entry in home.entries("incoming/") if entry.key == key)
 
 
-def test_what_is_claimed_is_settled_as_it_was_and_a_newer_one_stays(home: Home) -> None:
+def test_finishing_a_claim_archives_the_claimed_content_and_keeps_a_newer_file(home: Home) -> None:
     home.write("incoming/a b.csv", b"read")
     entry = listed(home, "incoming/a b.csv")
     home.claim(entry, "runs/1/incoming/a b.csv")
@@ -265,7 +265,7 @@ def test_what_is_claimed_is_settled_as_it_was_and_a_newer_one_stays(home: Home) 
     }
 
 
-def test_what_was_replaced_is_not_claimed(home: Home) -> None:
+def test_a_replaced_file_is_not_claimed(home: Home) -> None:
     home.write("incoming/a.csv", b"old")
     entry = listed(home, "incoming/a.csv")
     home.write("incoming/a.csv", b"newer")
@@ -275,7 +275,7 @@ def test_what_was_replaced_is_not_claimed(home: Home) -> None:
 
 
 @pytest.mark.parametrize("newer", [False, True])
-def test_what_is_released_waits_again_and_replaces_nothing(home: Home, newer: bool) -> None:
+def test_a_released_file_waits_again_and_replaces_nothing(home: Home, newer: bool) -> None:
     home.write("incoming/a.csv", b"first")
     home.claim(listed(home, "incoming/a.csv"), "runs/1/incoming/a.csv")
     if newer:
@@ -283,5 +283,5 @@ def test_what_is_released_waits_again_and_replaces_nothing(home: Home, newer: bo
     home.release("runs/1/incoming/a.csv", "incoming/a.csv")
     assert keys(home, "runs/") == []
     waiting = {home.read(key) for key in keys(home, "incoming/")}
-    # In a bucket the original never left its place, so what replaced it did so knowingly.
+    # In a bucket the original stays in incoming/, so the newer file replaced it already.
     assert waiting == ({b"newer"} if newer and home.url.startswith("s3") else {b"first", *([b"newer"] * newer)})

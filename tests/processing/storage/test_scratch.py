@@ -1,4 +1,4 @@
-"""Scratch folders: gone with their owner, and those of an owner that was killed with the next one."""
+"""Scratch folders are removed with their owner, or by the next owner if theirs was killed."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ with scratch_folder("job") as folder:
 """
 
 
-def test_a_folder_is_there_for_the_time_of_its_block_and_its_owner_is_not_among_its_files(temporary: Path) -> None:
+def test_a_folder_exists_and_is_empty_for_the_duration_of_its_block(temporary: Path) -> None:
     with scratch_folder("job") as folder:
         assert folder.is_relative_to(temporary)
         assert list(folder.iterdir()) == []
@@ -41,7 +41,7 @@ def test_a_folder_is_there_for_the_time_of_its_block_and_its_owner_is_not_among_
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, None])
-def test_what_a_killed_owner_left_is_removed_and_what_a_live_one_has_is_not(
+def test_the_folder_of_a_killed_owner_is_removed_and_that_of_a_live_one_is_not(
     temporary: Path, number: signal.Signals | None
 ) -> None:
     environment = children.child_environment(TMPDIR=str(temporary))
@@ -62,8 +62,8 @@ def test_what_a_killed_owner_left_is_removed_and_what_a_live_one_has_is_not(
         owner.kill()
 
 
-def test_folders_of_others_stay(temporary: Path) -> None:
-    """One that is about to be owned, one of another name, a link into what must not be touched."""
+def test_other_folders_are_not_removed(temporary: Path) -> None:
+    """One without an owner yet, one with another name, and a link to a folder elsewhere."""
     (temporary / "fraudline-new").mkdir()
     (temporary / "mine").mkdir()
     (temporary / "precious").mkdir()
@@ -77,7 +77,7 @@ def test_folders_of_others_stay(temporary: Path) -> None:
     assert (temporary / "precious/rows").exists()
 
 
-def test_folders_of_an_earlier_version_are_removed_when_they_are_old(temporary: Path) -> None:
+def test_old_folders_of_an_earlier_version_are_removed(temporary: Path) -> None:
     (temporary / "fraudline-abc").mkdir()
     (temporary / "fraudline-abc/rows").write_bytes(b"12345")
     long_ago = time.time() - 2 * DAY

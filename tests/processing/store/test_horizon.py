@@ -28,12 +28,12 @@ def test_many_rows_in_the_future_do_not_move_it_before_their_time(rows: dict[int
 
 
 @given(counts)
-def test_few_rows_lie_beyond_the_horizon(rows: dict[int, int]) -> None:
-    """Not counting those in the horizon's own hour, and those in the future."""
+def test_few_rows_are_after_the_horizon(rows: dict[int, int]) -> None:
+    """Apart from those in the horizon's own hour and those in the future."""
     horizon = settled_up_to(rows, LOOKBACK, now=10_000)
-    waiting = sum(count for hour, count in rows.items() if hour > horizon)
+    later = sum(count for hour, count in rows.items() if hour > horizon)
     recent = sum(count for hour, count in rows.items() if hour >= max(rows) - LOOKBACK)
-    assert waiting <= max(FEW_ROWS, recent // FEW_IN)
+    assert later <= max(FEW_ROWS, recent // FEW_IN)
 
 
 @given(counts, st.integers(0, 4_000))
@@ -41,7 +41,7 @@ def test_a_refresh_reads_every_day_that_it_needs(rows: dict[int, int], now: int)
     by_day: dict[int, int] = {}
     for hour, count in rows.items():
         by_day[hour // 24] = by_day.get(hour // 24, 0) + count
-    first = first_day(by_day, CONTRACT, datetime.fromtimestamp(now * 3600, UTC))
+    first = first_day(by_day, LOOKBACK, datetime.fromtimestamp(now * 3600, UTC))
     assert first * 24 <= settled_up_to(rows, LOOKBACK, now) - LOOKBACK
     read = {hour: count for hour, count in rows.items() if hour >= first * 24}
     assert settled_up_to(read, LOOKBACK, now) == settled_up_to(rows, LOOKBACK, now)

@@ -1,4 +1,4 @@
-"""Searching decisions in SQLite and DynamoDB: every match once, without reading everything."""
+"""Searching decisions in SQLite and DynamoDB: every match exactly once, without reading everything."""
 
 import contextlib
 import sqlite3
@@ -128,11 +128,11 @@ def test_decisions_of_the_same_moment_appear_once_each(store: OnlineStore) -> No
         store.record(decision_at(name))
     for search in (Search(), Search(keys=("C1", None))):
         for newer in (False, True):
-            found = walk(store, search, 2, newer=newer)
-            assert (len(found), set(found)) == (9, names)
+            ids = walk(store, search, 2, newer=newer)
+            assert (len(ids), set(ids)) == (9, names)
 
 
-def test_a_page_reads_a_limited_number_and_says_how_far_it_came(
+def test_a_page_reads_a_limited_number_of_decisions_and_reports_where_it_stopped(
     filled: OnlineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookup, "MOST_READ", 5)
@@ -147,7 +147,7 @@ def test_a_page_reads_a_limited_number_and_says_how_far_it_came(
     assert (page.decisions, page.more, page.reached) == ([], False, at(0))
 
 
-def test_odd_ids_are_found(store: OnlineStore) -> None:
+def test_unusual_ids_are_found(store: OnlineStore) -> None:
     for i, name in enumerate(("x" * 256, "a/b#c d", "Größe", "0", 'quo"te\\', "%'--", "\x01")):
         store.record(decision_at(name, i, customer=name, terminal=f"{name}/1"))
         for search in (
@@ -233,7 +233,7 @@ def test_indexes_are_created_in_a_store_of_the_previous_version(
     monkeypatch.setattr("processing.store.sqlite.indexes.MANY", 0)
     opened: list[SqliteStore] = []
     opening = threading.Thread(target=lambda: opened.append(open_at(tmp_path, timeout=0.2)))
-    with locked(store):  # longer than a call would wait
+    with locked(store):  # longer than the timeout of a call
         opening.start()
         time.sleep(1.0)
         assert opened == []

@@ -1,4 +1,4 @@
-"""The online store on SQLite and DynamoDB: nothing is lost or counted twice, whoever writes at once or dies writing."""
+"""The online store on SQLite and DynamoDB: concurrent or killed writers lose nothing and count nothing twice."""
 
 import contextlib
 import multiprocessing
@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from processing.contract import Contract
 from processing.contracts import reader as contracts
+from processing.durations import HOUR_US
 from processing.errors import BadInput, NotFound
 from processing.features.feature_set import FeatureSet
-from processing.durations import HOUR_US
 from processing.features.windows import sawtooth
 from processing.storage.home import Home
 from processing.storage.local import LocalHome
@@ -90,7 +90,7 @@ def store(home: Home) -> Iterator[OnlineStore]:
 
 
 def contents(store: OnlineStore) -> list[list[Any]]:
-    """All buckets that count, whichever refresh set them."""
+    """All current buckets, of any refresh."""
     if isinstance(store, SqliteStore):
         with sqlite3.connect(store.path) as db:
             return sorted(map(list, db.execute("SELECT entity, key, hour, n, s, q, f, g FROM buckets")))
@@ -119,8 +119,8 @@ def test_a_decision_is_recorded_and_its_transaction_counted_for_later_ones(store
         seen = state(store, later)
         assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (2, 350)
         assert seen["customer_q_720h"] == 250**2 + 100**2
-    assert state(store, event("b", us=0))["customer_n_24h"] == 1  # at the same time, so in no known order
-    assert state(store, event("b", HOUR + 24))["customer_n_24h"] == 1  # out of the window
+    assert state(store, event("b", us=0))["customer_n_24h"] == 1  # at the same time, so their order is unknown
+    assert state(store, event("b", HOUR + 24))["customer_n_24h"] == 1  # outside the window
     assert state(store, event("b", HOUR + 1, customer="C2"))["customer_n_24h"] == 1
 
 
@@ -142,8 +142,10 @@ def test_the_same_id_counts_once(store: OnlineStore) -> None:
         max_size=30,
     )
 )
-def test_state_equals_the_offline_one(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, ...]]) -> None:
-    """Arriving in the order of their times, with ties, every event sees what `sawtooth` computes for it."""
+def test_the_state_equals_the_offline_one(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, ...]]
+) -> None:
+    """For events in time order, with ties, each state equals what `sawtooth` computes."""
     store = open_at(tmp_path_factory.mktemp("parity"))
     replay(store, rows)
     store.close()
@@ -172,15 +174,15 @@ def replay(store: OnlineStore, rows: list[tuple[int, ...]]) -> None:
 def _add(address: str, worker: int, count: int) -> None:
     store = open_store(open_home(address), CONTRACT, timeout=30.0)
     for i in range(count):
-        what = event(f"{worker}-{i}", customer=f"C{worker}", us=i)
-        store.recall(what)
-        store.record(decided(what))
+        payment = event(f"{worker}-{i}", customer=f"C{worker}", us=i)
+        store.recall(payment)
+        store.record(decided(payment))
     store.close()
 
 
 @pytest.mark.slow
-def test_processes_adding_to_one_entity_lose_nothing(home: Home) -> None:
-    """They also all open a store that does not exist yet."""
+def test_concurrent_processes_lose_no_events_of_one_entity(home: Home) -> None:
+    """They also create the store, all at the same time."""
     count = 60 if isinstance(home, LocalHome) else 15
     workers = [SPAWN.Process(target=_add, args=(home.url, worker, count)) for worker in range(4)]
     for worker in workers:
@@ -192,8 +194,8 @@ def test_processes_adding_to_one_entity_lose_nothing(home: Home) -> None:
     assert (seen["terminal_n_24h"], seen["terminal_s_24h"]) == (4 * count + 1, 100 * (4 * count + 1))
 
 
-def test_threads_share_a_store_and_leave_no_connections_behind(sqlite_store: SqliteStore) -> None:
-    """The worker threads of a server come and go; its open files must not add up."""
+def test_threads_share_a_store_without_leaking_connections(sqlite_store: SqliteStore) -> None:
+    """A server's worker threads come and go, but its open files must not accumulate."""
 
     def use(i: int) -> None:
         sqlite_store.record(decided(event(f"t{i}", us=i)))
@@ -210,7 +212,7 @@ def test_threads_share_a_store_and_leave_no_connections_behind(sqlite_store: Sql
 
 
 def _is_link(name: str) -> bool:
-    return os.path.islink(f"/proc/self/fd/{name}")  # the listing's own handle is gone by now
+    return os.path.islink(f"/proc/self/fd/{name}")  # the listing's own handle is already closed
 
 
 def _record_and_die(folder: str) -> None:
@@ -266,7 +268,7 @@ def test_a_locked_store_raises_in_time_and_recovers(tmp_path: Path) -> None:
     assert len(store.decisions(5)) == 1
 
 
-def test_a_file_that_is_no_database_raises_store_unavailable(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_raises_store_unavailable(tmp_path: Path) -> None:
     (tmp_path / "store.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(StoreUnavailable, match=r"store\.sqlite.*not a database"):
         open_at(tmp_path)
@@ -276,7 +278,7 @@ OTHER = contracts.load("handbook")
 CHEAPER = contracts.parse(CONTRACT.text.replace("needless_alert = 3.0", "needless_alert = 0.5"))
 
 
-def test_a_store_that_holds_something_belongs_to_its_contract(home: Home) -> None:
+def test_a_store_with_data_refuses_another_contract(home: Home) -> None:
     store = open_store(home, CONTRACT, timeout=PATIENT)
     store.record(decided(event("a")))
     store.close()
@@ -286,7 +288,7 @@ def test_a_store_that_holds_something_belongs_to_its_contract(home: Home) -> Non
         open_store(home, contract, timeout=PATIENT).close()
 
 
-def test_a_store_that_a_failed_run_left_empty_takes_another_contract(home: Home) -> None:
+def test_a_store_left_empty_by_a_failed_run_accepts_another_contract(home: Home) -> None:
     for contract in (OTHER, CONTRACT):
         store = open_store(home, contract, timeout=PATIENT)
         store.close()
@@ -336,13 +338,35 @@ def test_a_store_without_a_fingerprint_is_recognised_by_the_contract_of_a_run(tm
         open_store(home, OTHER)
 
 
+def test_a_model_of_another_contract_recalls_its_own_windows_from_the_same_store(home: Home) -> None:
+    """As after a change of windows and delay, while the earlier model serves on."""
+    text = CONTRACT.text.replace("windows_days = [1, 7, 30]     #", "windows_days = [2, 60]     #")
+    changed = contracts.parse(text.replace("delay_days = 7", "delay_days = 3"))
+    store = open_store(home, CONTRACT, timeout=PATIENT)
+    for days in (0, 2, 9, 40):
+        store.record(decided(event(f"{days} days ago", HOUR - 24 * days)))
+    store.report("9 days ago", True)
+    windows = [list(FeatureSet(contract).windows.values()) for contract in (CONTRACT, changed)]
+    probe, names = event("probe", us=1), FeatureSet(changed).state_names
+    theirs = store.recall(probe)[1]
+    assert store.recall(probe, windows[0])[1] == theirs
+    own = dict(zip(names, store.recall(probe, windows[1])[1], strict=True))
+    assert (own["customer_n_48h"], own["customer_n_1440h"]) == (2, 5)
+    assert (own["terminal_delayed_f_24h"], own["terminal_delayed_f_168h"]) == (0, 1)
+    store.close()
+    store = open_store(home, changed, timeout=PATIENT)  # the home has the other contract from now on
+    assert store.recall(probe)[1] == list(own.values())
+    assert store.recall(probe, windows[0])[1] == theirs
+    store.close()
+
+
 def test_a_closed_store_reopens_when_it_is_used(store: OnlineStore) -> None:
     store.record(decided(event("a")))
     store.close()
     assert store.decisions(1) == [decided(event("a"))]
 
 
-def test_a_closed_store_holds_no_file(tmp_path: Path) -> None:
+def test_a_closed_store_leaves_only_the_database_file(tmp_path: Path) -> None:
     store = open_at(tmp_path)
     store.record(decided(event("a")))
     store.close()
@@ -350,7 +374,7 @@ def test_a_closed_store_holds_no_file(tmp_path: Path) -> None:
 
 
 class TestReports:
-    def test_counts_as_fraud_once_the_delay_is_over(self, store: OnlineStore) -> None:
+    def test_a_reported_fraud_counts_after_the_label_delay(self, store: OnlineStore) -> None:
         store.record(decided(event("a")))
         store.report("a", True)
         assert store.decisions(1)[0].is_fraud is True
@@ -359,7 +383,7 @@ class TestReports:
         seen = state(store, late)
         assert (seen["terminal_delayed_n_24h"], seen["terminal_delayed_f_24h"]) == (1, 1)
 
-    def test_the_last_one_counts(self, store: OnlineStore) -> None:
+    def test_the_last_report_counts(self, store: OnlineStore) -> None:
         store.record(decided(event("a")))
         for label in (True, True, False, True, False, False):
             store.report("a", label)
@@ -386,7 +410,7 @@ class TestRefresh:
         rows = {e: int(e.transaction_id in frauds) for e in (*self.data, *self.tail, *more)}
         bring_up_to_date(store, rows, horizon, CONTRACT, **while_it_runs)
 
-    def test_sets_what_the_tables_say_however_often(self, store: OnlineStore) -> None:
+    def test_repeated_refreshes_set_the_same_counts_from_the_tables(self, store: OnlineStore) -> None:
         store.record(decided(self.data[0]))  # counted by the API before a run read it
         self.refresh(store)
         once = contents(store)
@@ -397,7 +421,7 @@ class TestRefresh:
         assert contents(store) == once
         assert state(store, event("next", us=11)) == seen
 
-    def test_the_state_says_how_far_the_store_reaches_and_whether_it_is_complete(self, store: OnlineStore) -> None:
+    def test_the_store_state_shows_its_horizon_and_whether_a_refresh_is_complete(self, store: OnlineStore) -> None:
         assert store.state() == StoreState(False, 0, 0, None)
         began = time.time_ns() // 1000
 
@@ -420,7 +444,7 @@ class TestRefresh:
         store.refresh(HOUR, [], [], 0, labelled_us=11)
         assert store.state().labelled_us == event("labelled", HOUR).time_us
 
-    def test_keeps_what_the_api_counted_after_the_horizon(self, store: OnlineStore) -> None:
+    def test_a_refresh_keeps_what_the_api_counted_after_the_horizon(self, store: OnlineStore) -> None:
         store.record(decided(event("live", HOUR, us=20, cents=1)))
         store.record(decided(event("later", HOUR + 2, cents=10)))
         self.refresh(store)
@@ -428,7 +452,7 @@ class TestRefresh:
         assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (7, 500 + 700 + 900 + 1100 + 1 + 10 + 100)
 
     @pytest.mark.parametrize("when", ["before", "after"])
-    def test_counts_tail_events_once(self, store: OnlineStore, when: str) -> None:
+    def test_tail_events_count_once(self, store: OnlineStore, when: str) -> None:
         """An event of the last hours in the tables may also reach the API, before the refresh or after it."""
         if when == "before":
             store.record(decided(self.tail[0]))
@@ -439,7 +463,7 @@ class TestRefresh:
         assert state(store, event("next", us=11))["customer_n_24h"] == 5
         assert state(store, event("next", HOUR + 1))["customer_n_24h"] == 5
 
-    def test_counts_events_in_the_future_once_when_their_time_has_come(self, store: OnlineStore) -> None:
+    def test_future_events_count_once_from_their_time_on(self, store: OnlineStore) -> None:
         """A row with a wrong clock stays beyond the horizon of several runs."""
         ahead = event("ahead", HOUR + 20, cents=3)
         for horizon in (HOUR, HOUR + 1, HOUR + 2):
@@ -452,7 +476,7 @@ class TestRefresh:
             assert (seen["customer_n_720h"], seen["customer_s_720h"]) == (4 + 15 + 2, 3200 + 1500 + 3 + 100)
             self.refresh(store, ahead, horizon=horizon)
 
-    def test_keeps_decided_transactions_that_the_tables_lack(self, store: OnlineStore) -> None:
+    def test_a_refresh_keeps_decided_transactions_that_the_tables_lack(self, store: OnlineStore) -> None:
         """A second source is late: what the API counted of it stays counted, and counts once when its rows arrive."""
         second = [event(f"s{i}", HOUR - 2, us=i, cents=10) for i in range(3)]
         for e in second:
@@ -464,7 +488,7 @@ class TestRefresh:
             assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (8, 3200 + 30 + 100)
             assert state(store, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
 
-    def test_a_row_of_the_tables_replaces_a_different_decision_of_its_id(self, store: OnlineStore) -> None:
+    def test_a_row_of_the_tables_replaces_a_different_transaction_decided_with_its_id(self, store: OnlineStore) -> None:
         for hour in (HOUR - 2, HOUR + 1):
             store.record(decided(event(f"at {hour}", hour, customer="C7", terminal="T7", cents=3)))
             store.report(f"at {hour}", True)
@@ -503,7 +527,7 @@ class TestRefresh:
         assert state(store, event("next", us=11))["customer_n_24h"] == 6
         assert state(store, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
 
-    def test_keeps_reports_that_are_newer_than_the_tables(self, store: OnlineStore) -> None:
+    def test_a_refresh_keeps_reports_that_are_newer_than_the_tables(self, store: OnlineStore) -> None:
         for e in self.data:
             store.record(decided(e))
         store.report("d1", True)
@@ -526,7 +550,7 @@ class TestRefresh:
             for name in known:
                 store.report(name, label)
             assert state(store, late)["terminal_delayed_f_24h"] == frauds
-        store.report("d2", True)  # the tables may have another transaction: a run finds out
+        store.report("d2", True)  # the tables may have another transaction; the next run finds out
         assert state(store, late)["terminal_delayed_f_24h"] == 2
         self.refresh(store, frauds=known)
         assert state(store, late)["terminal_delayed_f_24h"] == 3
@@ -599,19 +623,21 @@ class TestDynamoDB:
 
     def test_a_decision_takes_two_calls(self, dynamo: DynamoStore, calls: list[str]) -> None:
         for i in range(3):
-            what = event(f"e{i}", us=3_000_000_000 + i)
-            dynamo.recall(what)
-            dynamo.record(decided(what))
+            payment = event(f"e{i}", us=3_000_000_000 + i)
+            dynamo.recall(payment)
+            dynamo.record(decided(payment))
         assert calls == ["BatchGetItem", "TransactWriteItems"] * 3
 
-    def test_no_decision_takes_more_than_three(self, dynamo: DynamoStore, calls: list[str], online_table: str) -> None:
+    def test_no_decision_takes_more_than_three_calls(
+        self, dynamo: DynamoStore, calls: list[str], online_table: str
+    ) -> None:
         other = DynamoStore(online_table, CONTRACT, timeout=PATIENT)
 
-        def decide(what: Event, meanwhile: Any) -> Decision:
+        def decide(payment: Event, meanwhile: Any) -> Decision:
             calls.clear()
-            dynamo.recall(what)
+            dynamo.recall(payment)
             meanwhile()
-            decision = dynamo.record(decided(what))
+            decision = dynamo.record(decided(payment))
             assert len(calls) <= 3
             return decision
 
@@ -625,23 +651,23 @@ class TestDynamoDB:
         assert state(dynamo, event("next", HOUR, us=9))["customer_n_24h"] == 4
 
     @pytest.mark.parametrize("seed", range(2))
-    def test_state_equals_the_offline_one(self, dynamo: DynamoStore, seed: int) -> None:
+    def test_the_state_equals_the_offline_one(self, dynamo: DynamoStore, seed: int) -> None:
         random = np.random.default_rng(seed)
         columns = [random.integers(0, high, 40) for high in (40 * 24, 6, 2, 2, 10**7)]
         columns[0][:15] = 100  # one busy hour
         replay(dynamo, [tuple(map(int, row)) for row in zip(*columns, strict=True)])
 
-    def test_a_long_or_odd_id_is_an_id(self, dynamo: DynamoStore) -> None:
+    def test_long_and_unusual_ids_are_accepted(self, dynamo: DynamoStore) -> None:
         for name in ("x" * 3000, "a/b#c d", "Größe"):
-            what = event(name, customer=name)
-            assert dynamo.record(decided(what)) == decided(what)
-            assert dynamo.recall(what)[0] == decided(what)
+            payment = event(name, customer=name)
+            assert dynamo.record(decided(payment)) == decided(payment)
+            assert dynamo.recall(payment)[0] == decided(payment)
             assert state(dynamo, event("next", HOUR + 1, customer=name))["customer_n_24h"] == 2
 
-    def test_a_float_comes_back_bit_for_bit(self, dynamo: DynamoStore) -> None:
-        odd = replace(decided(event("a")), score=0.1 + 0.2, threshold=1e-300)
-        dynamo.record(odd)
-        assert dynamo.recall(event("a"))[0] == odd
+    def test_floats_are_stored_bit_for_bit(self, dynamo: DynamoStore) -> None:
+        decision = replace(decided(event("a")), score=0.1 + 0.2, threshold=1e-300)
+        dynamo.record(decision)
+        assert dynamo.recall(event("a"))[0] == decision
 
     def test_an_unreachable_table_raises_in_time(self, online_table: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts the connection and never responds
@@ -697,7 +723,7 @@ class RawResponse:
         yield self.body
 
 
-def test_a_store_that_is_too_old_is_refused_with_a_remedy(tmp_path: Path) -> None:
+def test_the_error_for_a_store_that_is_too_old_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     SqliteStore(path, CONTRACT).close()
     with contextlib.closing(sqlite3.connect(path)) as db:
@@ -721,8 +747,8 @@ def make_older(store: OnlineStore) -> None:
     dynamodb, table = store.calls.dynamodb, store.calls.table
     for item in dynamodb.scan(TableName=table)["Items"]:
         newer = {"facts": {"era", "read", "pending"}, "reports": {"time_us", "amount", "keys"}}
-        gone = newer.get(item["pk"]["S"], {"era", "content"})
-        dynamodb.put_item(TableName=table, Item={name: value for name, value in item.items() if name not in gone})
+        removed = newer.get(item["pk"]["S"], {"era", "content"})
+        dynamodb.put_item(TableName=table, Item={name: value for name, value in item.items() if name not in removed})
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The synthesizer: the shape of the `transactions` contract, the same rows for the same seed and day."""
+"""Synthetic transactions: they fit the `transactions` contract, and depend on seed and day alone."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from processing.synthetic.synthesize import synthesize, write
 START = date(2026, 3, 1)
 
 
-def few(start: date = START, days: int = 3, seed: int = 7) -> pa.Table:
+def small_table(start: date = START, days: int = 3, seed: int = 7) -> pa.Table:
     return synthesize(start, days, customers=300, terminals=80, seed=seed)
 
 
@@ -27,7 +27,7 @@ def season() -> pa.Table:
 
 
 @pytest.mark.slow
-def test_has_the_contracts_columns_and_values(season: pa.Table) -> None:
+def test_columns_and_values_are_those_of_the_contract(season: pa.Table) -> None:
     contract = load("transactions")
     assert set(season.column_names) == set(contract.columns)
     assert season.schema.types == [
@@ -51,12 +51,12 @@ def test_defaults_give_a_season_worth_learning_from(season: pa.Table) -> None:
     assert pc.count_distinct(season["terminal_id"]).as_py() > 1_500
 
 
-def test_no_column_gives_fraud_away(season: pa.Table) -> None:
+def test_no_single_column_reveals_fraud(season: pa.Table) -> None:
     frauds = season.filter(pc.equal(season["is_fraud"], 1))
-    honest = season.filter(pc.equal(season["is_fraud"], 0))
-    assert set(frauds["channel"].unique().to_pylist()) == set(honest["channel"].unique().to_pylist())
+    legitimate = season.filter(pc.equal(season["is_fraud"], 0))
+    assert set(frauds["channel"].unique().to_pylist()) == set(legitimate["channel"].unique().to_pylist())
     low, high = np.quantile(frauds["amount"].to_numpy(), (0.05, 0.95))
-    assert np.mean((honest["amount"].to_numpy() >= low) & (honest["amount"].to_numpy() <= high)) > 0.5
+    assert np.mean((legitimate["amount"].to_numpy() >= low) & (legitimate["amount"].to_numpy() <= high)) > 0.5
 
 
 def test_ids_are_unique(season: pa.Table) -> None:
@@ -70,7 +70,7 @@ def test_amounts_are_positive_with_two_decimals(season: pa.Table) -> None:
     assert np.array_equal(amounts, np.round(amounts, 2))
 
 
-def test_times_are_in_order_and_inside_the_days_asked_for(season: pa.Table) -> None:
+def test_times_are_in_order_and_within_the_requested_days(season: pa.Table) -> None:
     times = season["event_time"].to_numpy()
     assert np.all(times[1:] >= times[:-1])
     begin = datetime(2026, 3, 1, tzinfo=UTC)
@@ -78,19 +78,19 @@ def test_times_are_in_order_and_inside_the_days_asked_for(season: pa.Table) -> N
     assert timedelta(days=119, hours=23) < season["event_time"][-1].as_py() - begin < timedelta(days=120)
 
 
-def test_the_same_seed_gives_the_same_rows_and_another_one_others() -> None:
-    assert few().equals(few())
-    assert not few()["amount"].equals(few(seed=8)["amount"])
-    assert not set(few()["transaction_id"].to_pylist()) & set(few(seed=8)["transaction_id"].to_pylist())
+def test_rows_are_the_same_for_the_same_seed_and_differ_for_another() -> None:
+    assert small_table().equals(small_table())
+    assert not small_table()["amount"].equals(small_table(seed=8)["amount"])
+    assert not set(small_table()["transaction_id"].to_pylist()) & set(small_table(seed=8)["transaction_id"].to_pylist())
 
 
 @pytest.mark.parametrize(("first", "days"), [(0, 1), (0, 20), (20, 20), (39, 1)])
-def test_a_part_of_the_days_is_that_part_of_the_whole(first: int, days: int) -> None:
-    whole = few(days=40)
+def test_a_shorter_period_has_the_same_rows_as_within_a_longer_one(first: int, days: int) -> None:
+    whole = small_table(days=40)
     begin = pa.scalar(datetime(2026, 3, 1, tzinfo=UTC) + timedelta(days=first), whole["event_time"].type)
     end = pa.scalar(datetime(2026, 3, 1, tzinfo=UTC) + timedelta(days=first + days), whole["event_time"].type)
     inside = pc.and_(pc.greater_equal(whole["event_time"], begin), pc.less(whole["event_time"], end))
-    assert few(START + timedelta(days=first), days).equals(whole.filter(inside))
+    assert small_table(START + timedelta(days=first), days).equals(whole.filter(inside))
 
 
 def test_the_next_month_continues_the_default_season(season: pa.Table) -> None:
@@ -100,7 +100,7 @@ def test_the_next_month_continues_the_default_season(season: pa.Table) -> None:
 
 @pytest.mark.parametrize("name", ["new/data.csv", "data.csv.gz", "data.parquet"])
 def test_written_files_read_back_equal_and_leave_nothing_else(name: str, tmp_path: Path) -> None:
-    table, path = few(), tmp_path / name
+    table, path = small_table(), tmp_path / name
     write(table, path)
     if name.endswith(".parquet"):
         again = pyarrow.parquet.read_table(path)
@@ -112,21 +112,21 @@ def test_written_files_read_back_equal_and_leave_nothing_else(name: str, tmp_pat
 
 
 def test_csv_is_plain_text_with_iso_times(tmp_path: Path) -> None:
-    write(few(), tmp_path / "data.csv")
+    write(small_table(), tmp_path / "data.csv")
     header, first = (tmp_path / "data.csv").read_text().splitlines()[:2]
-    assert header.replace('"', "").split(",") == few().column_names
+    assert header.replace('"', "").split(",") == small_table().column_names
     assert '"' not in first
-    assert datetime.fromisoformat(first.split(",")[1]) == few()["event_time"][0].as_py()
+    assert datetime.fromisoformat(first.split(",")[1]) == small_table()["event_time"][0].as_py()
 
 
 @pytest.mark.parametrize("name", ["data.json", "data", "csv", "data.gz"])
 def test_other_suffixes_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"\.csv, \.csv\.gz or \.parquet"):
-        write(few(days=1), tmp_path / name)
+        write(small_table(days=1), tmp_path / name)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "what"),
+    ("arguments", "message"),
     [
         ({"days": 0}, "days is 0"),
         ({"customers": 0}, "customers is 0"),
@@ -136,8 +136,8 @@ def test_other_suffixes_are_refused(name: str, tmp_path: Path) -> None:
         ({"start": date(2199, 12, 31), "days": 2}, "2199"),
     ],
 )
-def test_impossible_askings_are_refused_with_the_reason(arguments: dict[str, object], what: str) -> None:
-    with pytest.raises(BadInput, match=what):
+def test_invalid_arguments_are_refused_with_the_reason(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         synthesize(**{"start": START, "days": 1, **arguments})  # type: ignore[arg-type]
 
 

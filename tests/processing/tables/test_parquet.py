@@ -44,7 +44,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7), in_footer=st.booleans())
-def test_a_flipped_bit_of_a_set_is_told_or_changes_nothing(
+def test_a_flipped_bit_in_a_set_is_detected_or_changes_nothing(
     written: tuple[Path, bytes], place: int, bit: int, in_footer: bool
 ) -> None:
     path, whole = written
@@ -104,7 +104,7 @@ def features(tmp_path: Path) -> Callable[[Any], tuple[Path, Any]]:
     return with_file
 
 
-def test_the_rows_read_are_those_committed(features: Any) -> None:
+def test_the_committed_rows_are_read(features: Any) -> None:
     _, tables = features(lambda whole: whole)
     expected = rows_table(days=1, per_day=30).select(SCHEMA.names).cast(SCHEMA)
     assert repr(tables.read("features").to_pylist()) == repr(expected.to_pylist())  # where NaN equals NaN
@@ -120,7 +120,7 @@ def test_the_rows_read_are_those_committed(features: Any) -> None:
         (lambda whole: None, "is missing"),
         (lambda whole: b"", "cannot be read: ArrowInvalid"),
     ],
-    ids=["flipped", "cut", "gone", "empty"],
+    ids=["flipped", "truncated", "missing", "empty"],
 )
 def test_the_error_for_a_damaged_file_names_it(features: Any, change: Any, fault: str) -> None:
     path, tables = features(change)

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.transforms import DayTransform
@@ -25,7 +26,7 @@ from processing.tables.commit import Changes, commit
 from processing.tables.leftovers import referenced, sweep
 from processing.tables.locations import LocalFiles
 from processing.tables.schemas import transaction_schema
-from processing.tables.snapshots import row_counts
+from processing.tables.snapshots import row_counts, snapshot_id
 from processing.tables.tables import Tables, open_tables
 
 ODD = [
@@ -131,7 +132,7 @@ def test_the_catalog_of_another_home_is_refused_before_anything_is_written(
     assert content(tmp_path) == before
 
 
-def test_opening_changes_nothing(tmp_path: Path) -> None:
+def test_opening_tables_changes_nothing(tmp_path: Path) -> None:
     new = at(tmp_path / "new")
     with pytest.raises(NotFound, match="has no transactions yet"):
         _ = open_tables(new, CONTRACT).transactions
@@ -163,10 +164,60 @@ def test_features_with_another_definition_are_set_aside_by_the_commit_of_new_one
 def test_transactions_with_other_columns_are_refused(tmp_path: Path) -> None:
     home = begin(tmp_path / "home")
     with pytest.raises(BadInput, match=r"the table transactions .* has the columns"):
-        open_tables(home, load("handbook"))
+        open_tables(home, load("sparkov"))
+    as_number = CONTRACT.text.replace("numeric = []", 'numeric = ["channel"]').replace("categorical = {", "# {")
+    with pytest.raises(BadInput, match="channel cannot be added"):
+        open_tables(home, parse(as_number))
 
 
-def test_a_commit_needs_the_snapshot_that_was_read(tmp_path: Path) -> None:
+AGED = parse(CONTRACT.text.replace("numeric = []", 'numeric = ["age"]').replace("categorical = {", "# {"))
+
+
+def test_a_column_that_is_added_is_null_in_older_rows_and_one_that_is_removed_stays_readable(tmp_path: Path) -> None:
+    home = begin(tmp_path / "home")
+    assert open_tables(home, AGED).read("transactions")["age"].to_pylist() == [None]  # before anything is committed
+    put(home, "two", ["b"], FIRST + 1, AGED)
+    tables = open_tables(home, AGED)
+    rows = tables.read("transactions").sort_by("transaction_id")
+    assert rows.schema.names == transaction_schema(AGED).names
+    assert rows["age"].to_pylist() == [None, 7.0]
+    assert tables.stored_schema("transactions").names == [*transaction_schema(AGED).names, "channel"]
+    everything = tables.transactions.scan().to_arrow().sort_by("transaction_id")
+    assert everything["channel"].to_pylist() == ["chip", None]
+    back = open_tables(home, CONTRACT).read("transactions").sort_by("transaction_id")
+    assert back["channel"].to_pylist() == ["chip", None]
+    tables.check_footers("transactions", [key for keys in tables.files_by_day("transactions").values() for key in keys])
+
+
+def test_a_column_that_a_files_footer_lost_is_not_taken_for_one_added_later(tmp_path: Path) -> None:
+    home = begin(tmp_path / "home")
+    ((key,),) = open_tables(home, CONTRACT).files_by_day("transactions").values()
+    rows = pq.read_table(home.path(key), partitioning=None)
+    pq.write_table(
+        rows.rename_columns([name.replace("channel", "chanmel") for name in rows.column_names]), home.path(key)
+    )
+    with pytest.raises(Damaged, match="channel is missing"):
+        open_tables(home, CONTRACT).read("transactions")
+    with pytest.raises(Damaged, match="channel is missing"):
+        open_tables(home, AGED).read("transactions")
+
+
+def test_features_of_the_same_names_that_are_computed_otherwise_are_not_current(tmp_path: Path) -> None:
+    home = begin(tmp_path / "home")
+    tables = open_tables(home, CONTRACT)
+    files = written(home, tables, "features", "one", {FIRST: ["a"]})
+    tables.replace_days("features", files, files[FIRST], made_from=snapshot_id(tables.transactions))
+    assert open_tables(home, CONTRACT).features_are_current
+    assert open_tables(
+        home, parse(CONTRACT.text.replace("missed_fraud = 1.0", "missed_fraud = 2.0"))
+    ).features_are_current
+    for old, new in (("delay_days = 7", "delay_days = 2"), ('"chip", "contactless"', '"contactless", "chip"')):
+        opened = open_tables(home, parse(CONTRACT.text.replace(old, new)))
+        assert not opened.features_are_current
+        assert opened.find("features") is None
+
+
+def test_a_commit_fails_if_the_table_changed_since_it_was_read(tmp_path: Path) -> None:
     home = begin(tmp_path / "home")
     first, second = open_tables(home, CONTRACT), open_tables(home, CONTRACT)
     ours = written(home, first, "transactions", "ours", {FIRST + 1: ["b"]})
@@ -229,11 +280,11 @@ class _Trigger:
     """Sends a signal to this process at the n-th call."""
 
     def __init__(self, number: int, which: signal.Signals) -> None:
-        self.left, self.which = number, which
+        self.remaining, self.which = number, which
 
-    def pass_by(self, *_: Any) -> None:
-        self.left -= 1
-        if self.left == 0:
+    def count_down(self, *_: Any) -> None:
+        self.remaining -= 1
+        if self.remaining == 0:
             os.kill(os.getpid(), self.which)
 
 
@@ -241,27 +292,27 @@ class _Trigger:
 def signalled(kind: str, number: int, which: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Trigger]:
     """Handle SIGTERM as the job does, and send a signal at the n-th point of a kind, during a `with` block."""
 
-    def ends(number: int, frame: FrameType | None) -> None:
+    def exit_job(number: int, frame: FrameType | None) -> None:
         raise SystemExit(143)
 
     point = _Trigger(number, which)
-    before = signal.signal(signal.SIGTERM, ends)
+    before = signal.signal(signal.SIGTERM, exit_job)
     targets = {"catalog commits": (Engine, "commit"), "catalog committed": (Session, "after_commit")}
     write = LocalFiles.new_output
     try:
         if kind in targets:
-            event.listen(*targets[kind], point.pass_by)
+            event.listen(*targets[kind], point.count_down)
         else:
 
             def passed(files: LocalFiles, location: str) -> Any:
-                point.pass_by()
+                point.count_down()
                 return write(files, location)
 
             monkeypatch.setattr(LocalFiles, "new_output", passed)
         yield point
     finally:
         if kind in targets:
-            event.remove(*targets[kind], point.pass_by)
+            event.remove(*targets[kind], point.count_down)
         else:
             monkeypatch.setattr(LocalFiles, "new_output", write)
         signal.signal(signal.SIGTERM, before)
@@ -291,7 +342,7 @@ def test_a_signal_at_any_point_of_a_commit_destroys_nothing(
         sweep(home)
         assert {entry.key for entry in home.entries("warehouse/") if "/data/" in entry.key} == referenced(home)
         assert ids(home) == after
-        if point.left > 0:  # the commit has no more points of this kind
+        if point.remaining > 0:  # the commit has no more points of this kind
             break
     assert number > 2
 
@@ -310,7 +361,7 @@ def test_unused_files_of_runs_are_removed_and_those_of_other_writers_are_not(tmp
     assert len(in_use) == 2
 
 
-def test_a_lost_catalog_is_not_a_new_home(tmp_path: Path) -> None:
+def test_a_home_without_its_catalog_is_damaged_not_new(tmp_path: Path) -> None:
     home = begin(tmp_path / "home")
     home.delete("warehouse/catalog.db")
     before = content(home.folder)
@@ -319,7 +370,7 @@ def test_a_lost_catalog_is_not_a_new_home(tmp_path: Path) -> None:
     assert content(home.folder) == before
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
@@ -327,11 +378,11 @@ def overwrite(path: Path) -> None:
     path.write_bytes(b"\x00garbage" * 40)
 
 
-@pytest.mark.parametrize("damage", [cut, overwrite, Path.unlink])
+@pytest.mark.parametrize("damage", [truncate, overwrite, Path.unlink])
 @pytest.mark.parametrize(
     "what", ["catalog.db", "metadata/*.metadata.json", "metadata/*-m0.avro", "metadata/snap-*.avro"]
 )
-def test_damage_raises_damaged(tmp_path: Path, what: str, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_file_raises_damaged(tmp_path: Path, what: str, damage: Callable[[Path], None]) -> None:
     home = begin(tmp_path / "home")
     newest = max(home.path("warehouse").rglob(what.rpartition("/")[2]), key=lambda path: path.stat().st_mtime_ns)
     damage(newest)

@@ -69,7 +69,7 @@ def test_filters_match_decisions_of_any_age(client: TestClient) -> None:
     assert matching_ids(client, transaction_id=" ' OR 1=1 --") == []
 
 
-def test_times_are_those_of_the_decision(client: TestClient) -> None:
+def test_since_and_until_filter_by_the_time_of_the_decision(client: TestClient) -> None:
     times = [one["decided_at"] for one in client.get("/v1/decisions", params={"limit": 1000}).json()["decisions"]]
     middle = times[300]
     assert matching_ids(client, since=middle, limit=400) == [
@@ -81,7 +81,7 @@ def test_times_are_those_of_the_decision(client: TestClient) -> None:
     assert matching_ids(client, since=tomorrow.isoformat()) == []
 
 
-def test_new_decisions_do_not_move_pages(client: TestClient) -> None:
+def test_new_decisions_do_not_shift_pages(client: TestClient) -> None:
     first = client.get("/v1/decisions", params={"limit": 3, "customer_id": "C1"}).json()
     client.post("/v1/score", json=row(CONTRACT, transaction_id="new", customer_id="C1"))
     query = {"limit": 3, "customer_id": "C1", "cursor": first["next"]}
@@ -106,7 +106,7 @@ def refused(client: TestClient, **query: Any) -> None:
     assert (response.status_code, "send the `next` of the previous page" in response.text) == (422, True), response.text
 
 
-def test_a_cursor_of_another_search_or_home_is_refused(client: TestClient, tmp_path: Path) -> None:
+def test_a_cursor_from_another_search_or_home_is_refused(client: TestClient, tmp_path: Path) -> None:
     cursor = client.get("/v1/decisions", params={"limit": 3, "decision": "fraud"}).json()["next"]
     assert client.get("/v1/decisions", params={"limit": 9, "decision": "fraud", "cursor": cursor}).status_code == 200
     for other in ({}, {"decision": "legit"}, {"decision": "fraud", "customer_id": "C1"}, {"label": "none"}):
@@ -147,7 +147,7 @@ def test_no_log_contains_a_query(client: TestClient, monkeypatch: pytest.MonkeyP
     assert "secret" not in repr(logs)
 
 
-def test_without_entities_nothing_is_recorded_or_found(tmp_path: Path) -> None:
+def test_a_contract_without_entities_records_no_decisions(tmp_path: Path) -> None:
     serving_home(tmp_path, "ulb")
     with TestClient(create_app(settings(tmp_path))) as client:
         client.post("/v1/score", json=row(contracts.load("ulb")))

@@ -246,14 +246,14 @@ class TestTime:
                 caller.sendall(piece)
             got = b""
             caller.settimeout(0.05)
-            ends = time.monotonic() + 30
+            deadline = time.monotonic() + 30
             for i in range(10_000):
                 with contextlib.suppress(ConnectionError):
                     caller.sendall(pieces[-1][i : i + 1])
                 try:
                     more = caller.recv(65_536)
                 except TimeoutError:
-                    assert time.monotonic() < ends
+                    assert time.monotonic() < deadline
                     continue
                 except ConnectionError:
                     return got
@@ -300,9 +300,9 @@ class TestTime:
             caller.settimeout(60)
             head = HEAD.replace(b"/v1/score", b"/v1/score/batch") + f"Content-Length: {len(request)}\r\n\r\n".encode()
             caller.sendall(head + request)
-            ends = time.monotonic() + 60
+            deadline = time.monotonic() + 60
             while "CLOSE" not in state(port, caller.getsockname()[1]):
-                assert time.monotonic() < ends
+                assert time.monotonic() < deadline
                 time.sleep(0.05)
 
     def test_a_caller_who_hangs_up_is_not_an_error(self, folder: Path) -> None:
@@ -312,19 +312,19 @@ class TestTime:
                 with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as caller:
                     caller.sendall(HEAD.replace(b"/v1/score", path) + b"Content-Length: 99\r\n\r\n{")
                     time.sleep(0.2)
-            ends = time.monotonic() + 30
-            while 'status="499"' not in httpx.get(f"{address}/metrics").text and time.monotonic() < ends:
+            deadline = time.monotonic() + 30
+            while 'status="499"' not in httpx.get(f"{address}/metrics").text and time.monotonic() < deadline:
                 time.sleep(0.05)
-        assert time.monotonic() < ends
+        assert time.monotonic() < deadline
         assert "request_failed" not in {line["event"] for line in lines}
 
 
 def state(port: int, peer: int) -> str:
     """The state of the server's end of a connection; CLOSED if it is gone."""
-    ends = f":{port:04X}", f":{peer:04X}"
+    deadline = f":{port:04X}", f":{peer:04X}"
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         here, there, code = line.split()[1:4]
-        if here.endswith(ends[0]) and there.endswith(ends[1]):
+        if here.endswith(deadline[0]) and there.endswith(deadline[1]):
             return {"01": "ESTABLISHED"}.get(code, "CLOSE")
     return "CLOSED"
 
@@ -342,10 +342,10 @@ class TestConnections:
             assert client.get("/health/live").status_code == 200
             for _ in range(150):
                 held.enter_context(server.connect()).sendall(b"GET / HTTP/1.1\r\nx: ")
-            ends = time.monotonic() + 60
+            deadline = time.monotonic() + 60
             for _ in range(5):  # each on a new connection
                 while live_status(server) != 200:
-                    assert time.monotonic() < ends
+                    assert time.monotonic() < deadline
                     time.sleep(0.2)
             assert len(os.listdir(f"/proc/{server.pid}/fd")) < 60 + connection_limits.OTHER_FILES
 
@@ -491,13 +491,13 @@ class TestBatch:
                 for _ in range(2):
                     port = int(address.rpartition(":")[2])
                     held.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(ask)
-                ends = time.monotonic() + 30
+                deadline = time.monotonic() + 30
                 while (response := httpx.post(f"{address}/v1/score/batch", json=[])).status_code != 503:
-                    assert time.monotonic() < ends
+                    assert time.monotonic() < deadline
                 assert response.headers["Retry-After"] == "1"
                 assert httpx.post(f"{address}/v1/score", json=fresh()).status_code == 200
             while httpx.post(f"{address}/v1/score/batch", json=[]).status_code != 200:
-                assert time.monotonic() < ends
+                assert time.monotonic() < deadline
 
     def test_its_rows_count_against_the_rate(self, tmp_path: Path) -> None:
         home = serving_home(tmp_path)

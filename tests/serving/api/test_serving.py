@@ -6,7 +6,7 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from serving_home import TestClient, begin, promote, publish, row, server_proces
 
 from pipeline.registry.registry import Registry
 from processing.contracts import reader as contracts
+from processing.durations import HOUR_US
 from processing.errors import BadInput, Conflict
 from processing.features.feature_set import FeatureSet
-from processing.durations import HOUR_US
 from processing.storage.open import open_home
 from processing.store.decisions import Decision, Event
 from processing.store.interface import OnlineStore
@@ -95,8 +95,8 @@ class TestScore:
         now = datetime.now(UTC)
 
         def send(name: str, when: datetime) -> dict[str, Any]:
-            sent = row(CONTRACT, transaction_id=name, customer_id="twice", event_time=when.isoformat())
-            response = client.post("/v1/score", json=sent)
+            transaction = row(CONTRACT, transaction_id=name, customer_id="twice", event_time=when.isoformat())
+            response = client.post("/v1/score", json=transaction)
             assert response.status_code == 200
             answer: dict[str, Any] = response.json()
             return answer
@@ -107,30 +107,30 @@ class TestScore:
         assert features_of(recorded(folder, "t2"))["customer_count_1d"] == 2.0
 
     def test_the_same_id_for_another_transaction_is_a_conflict(self, client: TestClient) -> None:
-        sent = row(CONTRACT, transaction_id="c1")
-        assert client.post("/v1/score", json=sent).status_code == 200
+        transaction = row(CONTRACT, transaction_id="c1")
+        assert client.post("/v1/score", json=transaction).status_code == 200
         earlier = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
         for change in ({"amount": 1.0}, {"customer_id": "other"}, {"terminal_id": "other"}, {"event_time": earlier}):
-            response = client.post("/v1/score", json=sent | change)
+            response = client.post("/v1/score", json=transaction | change)
             assert response.status_code == 409
             assert "'c1' was already used for another transaction" in response.json()["error"]["message"]
-        assert client.post("/v1/score", json=sent).json()["repeated"]
+        assert client.post("/v1/score", json=transaction).json()["repeated"]
 
     def test_ids_may_be_numbers(self, client: TestClient, folder: Path) -> None:
-        sent = row(CONTRACT, transaction_id=77001, customer_id=596, terminal_id=" 0042 ")
-        assert client.post("/v1/score", json=sent).json()["transaction_id"] == "77001"
+        transaction = row(CONTRACT, transaction_id=77001, customer_id=596, terminal_id=" 0042 ")
+        assert client.post("/v1/score", json=transaction).json()["transaction_id"] == "77001"
         assert recorded(folder, "77001").event.keys == ("596", "0042")
-        assert client.post("/v1/score", json=sent | {"customer_id": "596"}).json()["repeated"]
+        assert client.post("/v1/score", json=transaction | {"customer_id": "596"}).json()["repeated"]
 
     @pytest.mark.parametrize(
-        ("sent", "expected"),
+        ("channel", "expected"),
         [(None, None), (..., None), ("by post", None), ("contactless", 1.0), (" chip ", 0.0)],
     )
     def test_an_unknown_category_is_a_missing_value(
-        self, client: TestClient, folder: Path, sent: Any, expected: float | None
+        self, client: TestClient, folder: Path, channel: Any, expected: float | None
     ) -> None:
-        name = f"category-{sent!r}"
-        response = client.post("/v1/score", json=row(CONTRACT, transaction_id=name, channel=sent))
+        name = f"category-{channel!r}"
+        response = client.post("/v1/score", json=row(CONTRACT, transaction_id=name, channel=channel))
         assert response.status_code == 200
         value = features_of(recorded(folder, name))["channel"]
         assert np.isnan(value) if expected is None else value == expected
@@ -302,8 +302,8 @@ def test_a_decision_made_by_another_task_at_the_same_moment_stands(folder: Path,
     class Late(SqliteStore):
         together = OnlineStore.together  # like a store whose calls are no single transaction
 
-        def recall(self, event: Event) -> tuple[Decision | None, list[int]]:
-            return None, super().recall(event)[1]
+        def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
+            return None, super().recall(event, windows)[1]
 
     late = Decider(FEATURES, Late(tmp_path / "online" / "store.sqlite", CONTRACT))
     answer = late.answer(event, extras, model)
@@ -333,7 +333,7 @@ def test_the_serving_model_is_reported(client: TestClient, folder: Path) -> None
     assert datetime.fromisoformat(reported["serving_since"]) <= datetime.now(UTC)
 
 
-def test_ready_once_a_model_is_loaded(tmp_path: Path) -> None:
+def test_the_server_is_ready_once_a_model_is_loaded(tmp_path: Path) -> None:
     home = begin(tmp_path)
     with TestClient(create_app(settings(tmp_path))) as client:
         assert client.get("/health/live").status_code == 200
@@ -345,26 +345,26 @@ def test_ready_once_a_model_is_loaded(tmp_path: Path) -> None:
             assert response.status_code == 503
             assert "none was promoted yet" in response.json()["error"]["message"]
         version = promote(home, publish(home))
-        ends = time.monotonic() + 30
-        while (response := client.get("/health/ready")).status_code == 503 and time.monotonic() < ends:
+        deadline = time.monotonic() + 30
+        while (response := client.get("/health/ready")).status_code == 503 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert response.json() == {"status": "ready", "model_version": version, "trouble": None, "troubles": []}
         assert client.post("/v1/score", json=row(CONTRACT)).status_code == 200
 
 
 class TestStateless:
-    def test_scores_without_a_store(self, tmp_path: Path) -> None:
+    def test_a_contract_without_entities_is_scored_without_a_store(self, tmp_path: Path) -> None:
         ulb = contracts.load("ulb")
         serving_home(tmp_path, "ulb")
         with TestClient(create_app(settings(tmp_path))) as client:
-            sent = row(ulb, V3=None, V4=...)
-            first = client.post("/v1/score", json=sent).json()
+            transaction = row(ulb, V3=None, V4=...)
+            first = client.post("/v1/score", json=transaction).json()
             assert len(first["transaction_id"]) == 32
-            named = [client.post("/v1/score", json=sent | {"transaction_id": "mine"}).json() for _ in range(2)]
+            named = [client.post("/v1/score", json=transaction | {"transaction_id": "mine"}).json() for _ in range(2)]
             assert [(n["transaction_id"], n["score"], n["repeated"]) for n in named] == [
                 ("mine", first["score"], False)
             ] * 2
-            assert set(fields(client.post("/v1/score", json=sent | {"V1": "much"}))) == {"V1"}
+            assert set(fields(client.post("/v1/score", json=transaction | {"V1": "much"}))) == {"V1"}
             response = client.post("/v1/feedback", json={"transaction_id": "mine", "is_fraud": True})
             assert response.status_code == 404
             assert "no entities" in response.json()["error"]["message"]
@@ -373,7 +373,7 @@ class TestStateless:
 
 
 @pytest.mark.parametrize("name", contracts.shipped())
-def test_the_request_of_every_contract_is_documented(tmp_path: Path, name: str) -> None:
+def test_the_request_format_of_every_contract_is_documented(tmp_path: Path, name: str) -> None:
     contract = contracts.load(name)
     begin(tmp_path, name)
     with TestClient(create_app(settings(tmp_path))) as client:
@@ -393,7 +393,7 @@ def test_the_request_of_every_contract_is_documented(tmp_path: Path, name: str) 
 
 
 @pytest.mark.parametrize(
-    ("name", "sent", "microseconds"),
+    ("name", "value", "microseconds"),
     [
         ("transactions", "2025-03-01T12:00:00.5+02:00", 1_740_823_200_500_000),
         ("handbook", "2018-04-01 00:00:31", 1_522_540_831_000_000),
@@ -402,10 +402,10 @@ def test_the_request_of_every_contract_is_documented(tmp_path: Path, name: str) 
         ("ulb", 406.0, 1_377_993_600_000_000 + 406_000_000),
     ],
 )
-def test_times_are_parsed_as_the_contract_says(name: str, sent: Any, microseconds: int) -> None:
+def test_times_are_parsed_as_the_contract_defines(name: str, value: Any, microseconds: int) -> None:
     contract = contracts.load(name)
-    request = transaction_model(contract).model_validate(row(contract) | {contract.time: sent})
-    assert to_event(request, FeatureSet(contract))[0].time_us == microseconds
+    request = transaction_model(contract).model_validate(row(contract) | {contract.time: value})
+    assert to_event(request, contract, FeatureSet(contract))[0].time_us == microseconds
 
 
 def test_columns_may_have_any_name() -> None:
@@ -417,28 +417,28 @@ def test_columns_may_have_any_name() -> None:
     request = transaction_model(contract).model_validate(
         row(contract, **{"transaction id": "x", "_amount (EUR)": 0.29})
     )
-    event, extras = to_event(request, FeatureSet(contract))
+    event, extras = to_event(request, contract, FeatureSet(contract))
     assert (event.transaction_id, event.amount, event.keys, extras.shape) == ("x", 29, ("C1042",), (1, 0))
 
 
 class TestSettings:
     @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org", ""])
-    def test_others_than_this_machine_are_not_served(self, host: str) -> None:
+    def test_a_host_other_than_this_machine_is_refused(self, host: str) -> None:
         with pytest.raises(BadInput, match=r"FRAUDLINE_HOST.*this machine only"):
             read_settings(host=host)
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
-    def test_this_machine_is_served(self, host: str) -> None:
+    def test_this_machine_is_accepted_as_host(self, host: str) -> None:
         assert read_settings(host=host).host == host
 
-    def test_come_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_settings_come_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FRAUDLINE_FOLLOW_SECONDS", "0.5")
         assert read_settings().follow_seconds == 0.5
         monkeypatch.setenv("FRAUDLINE_PORT", "many")
         with pytest.raises(BadInput, match=r"FRAUDLINE_PORT is 'many'"):
             read_settings()
 
-    def test_are_all_in_the_readme_with_their_defaults(self) -> None:
+    def test_the_readme_lists_all_settings_with_their_defaults(self) -> None:
         lines = (ROOT / "serving" / "README.md").read_text().splitlines()
         reported = {
             name.strip("| "): default.strip("`| ")
@@ -449,7 +449,7 @@ class TestSettings:
             f"FRAUDLINE_{name.upper()}": "" if field.default is None else str(field.default) for name, field in fields
         }
 
-    def test_are_passed_on_to_workers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_settings_are_passed_on_to_workers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         reported = read_settings(home="/some/where", port=1, workers=3, host="::1", follow_seconds=0.25)
         for name, value in reported.variables().items():
             monkeypatch.setenv(name, value)
@@ -473,18 +473,18 @@ def below(pid: int) -> list[str]:
 
 
 class TestProcess:
-    """`python -m serving` as a user sees it."""
+    """`python -m serving` as users see it."""
 
     @pytest.mark.slow
     @pytest.mark.parametrize("workers", [1, 2])
-    def test_serves_until_ctrl_c(self, folder: Path, workers: int) -> None:
+    def test_the_server_runs_until_ctrl_c(self, folder: Path, workers: int) -> None:
         process = server_process(folder, FRAUDLINE_WORKERS=str(workers))
         try:
             assert process.stderr is not None
             greeting = process.stderr.readline()
             address = greeting.split(" on ")[1].split()[0]
-            sent = row(CONTRACT, transaction_id=f"process-{workers}", customer_id="secret-customer")
-            response = httpx.post(f"{address}/v1/score", json=sent, headers={"X-Request-ID": "r1"}, timeout=60)
+            transaction = row(CONTRACT, transaction_id=f"process-{workers}", customer_id="secret-customer")
+            response = httpx.post(f"{address}/v1/score", json=transaction, headers={"X-Request-ID": "r1"}, timeout=60)
             assert response.status_code == 200
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)
@@ -507,7 +507,7 @@ class TestProcess:
             ({"FRAUDLINE_HOME": "/nowhere/at/all"}, 2, "fraudline run"),
         ],
     )
-    def test_an_invalid_setting_is_one_line(
+    def test_an_invalid_setting_gives_a_one_line_error(
         self, folder: Path, variables: dict[str, str], code: int, says: str
     ) -> None:
         process = server_process(folder, **variables)
@@ -535,7 +535,7 @@ class TestProcess:
         assert not any(map(os.path.exists, workers))
         process.communicate()
 
-    def test_a_port_in_use_is_one_line(self, folder: Path) -> None:
+    def test_a_port_in_use_gives_a_one_line_error(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = str(listener.getsockname()[1])
             process = server_process(folder, FRAUDLINE_PORT=port)

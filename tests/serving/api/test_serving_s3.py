@@ -19,11 +19,11 @@ def test_a_home_in_s3_is_served(s3_url: Callable[[], str], online_table: str) ->
     home = serving_home(address)  # type: ignore[arg-type]
     with TestClient(create_app(settings(address, store_timeout_seconds=20))) as api:  # type: ignore[arg-type]
         assert api.get("/health/ready").status_code == 200
-        sent = row(CONTRACT)
-        first = api.post("/v1/score", json=sent)
+        transaction = row(CONTRACT)
+        first = api.post("/v1/score", json=transaction)
         assert first.status_code == 200
-        assert api.post("/v1/score", json=sent).json() == first.json() | {"repeated": True}
-        assert api.post("/v1/score", json=sent | {"amount": 1.0}).status_code == 409
+        assert api.post("/v1/score", json=transaction).json() == first.json() | {"repeated": True}
+        assert api.post("/v1/score", json=transaction | {"amount": 1.0}).status_code == 409
         feedback = {"transaction_id": first.json()["transaction_id"], "is_fraud": True}
         assert api.post("/v1/feedback", json=feedback).status_code == 200
         (decision,) = api.get("/v1/decisions").json()["decisions"]

@@ -41,12 +41,12 @@ UNWANTED = {
 @pytest.mark.slow
 def test_a_server_imports_little_and_takes_little_memory(tmp_path: Path) -> None:
     explained_home(tmp_path)
-    sent = json.dumps(row(contracts.load("transactions")))
+    transaction = json.dumps(row(contracts.load("transactions")))
     # As evaluation and the image's build do: a server that has to compile first takes more memory.
     subprocess.run([sys.executable, "-m", "pipeline.scorer.compiled"], check=True)
-    done = subprocess.run(
-        [sys.executable, "-c", SERVED, str(tmp_path), sent], capture_output=True, text=True, check=True
+    process = subprocess.run(
+        [sys.executable, "-c", SERVED, str(tmp_path), transaction], capture_output=True, text=True, check=True
     )
-    loaded, mebibytes = json.loads(done.stdout.splitlines()[-1])
+    loaded, mebibytes = json.loads(process.stdout.splitlines()[-1])
     assert not set(loaded) & UNWANTED
     assert mebibytes <= MAX_MEBIBYTES

@@ -81,20 +81,20 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_rows_get_the_decisions_of_single_requests_in_the_same_format(client: TestClient, kind: str) -> None:
     now = datetime.now(UTC)
-    sent = rows_of(f"kind {kind}", 120)
-    for i, each in enumerate(sent):
+    transaction = rows_of(f"kind {kind}", 120)
+    for i, each in enumerate(transaction):
         each |= {"event_time": (now + timedelta(seconds=i)).isoformat(), "amount": 900.0 if i % 2 else 3.5}
-    answers = send(client, kind, ENCODERS[kind](sent))
-    assert [answer["transaction_id"] for answer in answers] == [each["transaction_id"] for each in sent]
+    answers = send(client, kind, ENCODERS[kind](transaction))
+    assert [answer["transaction_id"] for answer in answers] == [each["transaction_id"] for each in transaction]
     assert not any(answer["repeated"] for answer in answers)
     assert {answer["decision"] for answer in answers} == {"fraud", "legit"}
-    for each, answer in list(zip(sent, answers, strict=True))[::40]:  # recorded, as if sent on its own
+    for each, answer in list(zip(transaction, answers, strict=True))[::40]:  # recorded, as if sent on its own
         alone = client.post("/v1/score", json=each).json()
         assert {name: answer[name] for name in alone} == alone | {"repeated": False}
-    assert all(again["repeated"] for again in send(client, kind, ENCODERS[kind](sent)))
+    assert all(again["repeated"] for again in send(client, kind, ENCODERS[kind](transaction)))
 
 
-def test_a_row_is_counted_before_the_next_is_decided(client: TestClient) -> None:
+def test_each_row_is_counted_before_the_next_one_is_decided(client: TestClient) -> None:
     now = datetime.now(UTC)
     together = rows_of("in order", 3)
     apart = rows_of("one by one", 3)
@@ -106,7 +106,7 @@ def test_a_row_is_counted_before_the_next_is_decided(client: TestClient) -> None
 
 
 @pytest.mark.parametrize("kind", [JSON, NDJSON])
-def test_an_invalid_row_is_reported_in_its_place_and_affects_no_other(client: TestClient, kind: str) -> None:
+def test_an_invalid_row_is_reported_at_its_position_and_affects_no_other(client: TestClient, kind: str) -> None:
     good = rows_of(f"bad {kind}", 4)
     clash = good[0] | {"amount": 1.0}
     body = ENCODERS[kind]([good[0], good[1] | {"amount": -1, "colour": 1}, good[2], clash, 7, good[3]])  # type: ignore[list-item]
@@ -217,7 +217,7 @@ def test_a_damaged_arrow_stream_is_read_or_refused(data: st.DataObject) -> None:
     assert len(rows) <= 1000
 
 
-def test_an_unreadable_arrow_value_is_reported_in_its_place(client: TestClient) -> None:
+def test_an_unreadable_arrow_value_is_reported_at_its_position(client: TestClient) -> None:
     rows = rows_of("arrow times", 100)
     table = pa.Table.from_pylist(rows)
     times = [1_750_000_000] * 100
@@ -235,13 +235,13 @@ def test_an_unreadable_arrow_value_is_reported_in_its_place(client: TestClient) 
     ]
 
 
-def test_without_a_model_it_is_a_503(tmp_path: Path) -> None:
+def test_a_batch_without_a_model_is_a_503(tmp_path: Path) -> None:
     begin(tmp_path)
     with TestClient(create_app(settings(tmp_path))) as client:
         assert "none was promoted yet" in refusal(client, JSON, b"[]", 503)
 
 
-def test_an_unavailable_store_is_reported_in_every_row_and_waited_for_once(tmp_path: Path) -> None:
+def test_an_unavailable_store_is_reported_in_every_row_after_a_single_wait(tmp_path: Path) -> None:
     serving_home(tmp_path)
     with TestClient(create_app(settings(tmp_path, store_timeout_seconds=0.2))) as client:
         other = sqlite3.connect(tmp_path / "online" / "store.sqlite", isolation_level=None)

@@ -67,8 +67,8 @@ def test_the_serving_model_is_shown(client: TestClient, folder: Path) -> None:
     latest = Registry(open_home(folder)).latest()
     assert latest is not None
     part = client.get("/console/serving").text
-    for shown in (latest.version, "by a test: to be tested", "0.700"):
-        assert shown in part
+    for text in (latest.version, "by a test: to be tested", "0.700"):
+        assert text in part
 
 
 @pytest.mark.parametrize("name", contracts.shipped())
@@ -86,7 +86,7 @@ def test_the_form_of_every_contract_can_be_submitted_as_shown(tmp_path: Path, na
         assert wrong.text.count('aria-invalid="true"') == 1
 
 
-def test_a_decision_is_in_the_table_with_its_reasons_and_takes_feedback(client: TestClient) -> None:
+def test_a_decision_is_listed_with_its_reasons_and_accepts_feedback(client: TestClient) -> None:
     name = uuid.uuid4().hex
     client.post("/console/score", data=typed(CONTRACT, transaction_id=name, amount="950"), headers=HTMX)
     stream = client.get(f"/console/stream?transaction_id={name}").text
@@ -94,11 +94,11 @@ def test_a_decision_is_in_the_table_with_its_reasons_and_takes_feedback(client: 
     assert "<li>" in stream
     label = client.post("/console/feedback", data={"transaction_id": name, "is_fraud": "true"}, headers=HTMX)
     assert pressed(label.text) == ["fraud"]
-    shown = {
+    text = {
         query: f'title="{name}"' in client.get(f"/console/stream?transaction_id={name}&{query}").text
         for query in ("label=fraud", "label=none", "decision=fraud", "decision=legit", "amount_from=951", "reason=no")
     }
-    assert shown == {
+    assert text == {
         "label=fraud": True,
         "label=none": False,
         "decision=fraud": True,
@@ -155,11 +155,11 @@ def test_versions_are_promoted_with_a_reason_and_rolled_back(tmp_path: Path) -> 
     other = publish(registry.home, 1, more={"report.html": b"<p>the report</p>"})
     with TestClient(create_app(settings(tmp_path))) as client:
         assert client.post("/console/promote", data={"version": other}, headers=HTMX).status_code == 409
-        done = client.post("/console/promote", data={"version": other, "reason": "a try"}, headers=HTMX)
+        response = client.post("/console/promote", data={"version": other, "reason": "a try"}, headers=HTMX)
         latest = registry.latest()
         assert latest is not None
         assert (latest.version, latest.by, latest.reason) == (other, "the console", "a try")
-        assert f"Promoted {other}" in done.text
+        assert f"Promoted {other}" in response.text
         report = client.get(f"/report/{other}")
         assert report.text == "<p>the report</p>"
         assert report.headers["Content-Security-Policy"].startswith("default-src 'none'")
@@ -179,14 +179,14 @@ def test_damaged_versions_are_shown_with_the_others(tmp_path: Path) -> None:
     with TestClient(create_app(settings(tmp_path))) as client:
         page = client.get("/console/versions")
         assert page.status_code == 200
-        for shown in (serves, cut, sound, "damaged", "manifest.json is damaged", "restore the file"):
-            assert shown in page.text
+        for text in (serves, cut, sound, "damaged", "manifest.json is damaged", "restore the file"):
+            assert text in page.text
         home.write(f"models/{serves}/metrics.json", b"{")
         home.write(POINTER, home.read(POINTER)[:-20])
         page = client.get("/console/versions")
         assert page.status_code == 200
-        for shown in (serves, cut, sound, "latest.json is damaged", "fraudline home repair"):
-            assert shown in page.text
+        for text in (serves, cut, sound, "latest.json is damaged", "fraudline home repair"):
+            assert text in page.text
         assert client.get("/console/serving").status_code == 200
         assert client.post("/v1/score", json=row(CONTRACT)).status_code == 200
 
@@ -200,8 +200,8 @@ def test_runs_show_accepted_and_refused_rows(tmp_path: Path, monkeypatch: pytest
     home.write("runs/three/features.json", b"{garbled")
     with TestClient(create_app(settings(tmp_path))) as client:
         page = client.get("/console/runs").text
-        for shown in ("1,200", "1,100", "34", "&lt;b&gt;.csv", "no rows", "2026-03-01 12:00:00"):
-            assert shown in page
+        for text in ("1,200", "1,100", "34", "&lt;b&gt;.csv", "no rows", "2026-03-01 12:00:00"):
+            assert text in page
 
         def denied(*_: object) -> list[str]:
             raise FraudlineError("s3:ListBucket was refused")
@@ -288,7 +288,9 @@ class TestKeys:
         for path in ("/v1/decisions", "/v1/model", "/metrics"):
             assert guarded.get(path).status_code == 401
 
-    def test_what_a_key_may_not_do_is_neither_shown_nor_done(self, guarded: TestClient, tokens: dict[str, str]) -> None:
+    def test_actions_that_a_key_does_not_allow_are_hidden_and_refused(
+        self, guarded: TestClient, tokens: dict[str, str]
+    ) -> None:
         actions = {
             "score": lambda: guarded.post("/console/score", data=typed(CONTRACT), headers=HTMX),
             "feedback": lambda: guarded.post(
@@ -378,7 +380,7 @@ class TestBrowser:
         assert wrong == []
 
     @pytest.mark.slow
-    def test_a_promotion_is_noticed_without_reloading(self, page: "Page", guarded_folder: Path) -> None:
+    def test_a_promotion_appears_without_reloading(self, page: "Page", guarded_folder: Path) -> None:
         registry = Registry(open_home(guarded_folder))
         before = page.inner_text("#version")
         page.evaluate("window.notReloaded = true")

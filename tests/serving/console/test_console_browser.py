@@ -44,8 +44,8 @@ def decide(address: str, *names: str, amount: float = 950.0, **more: Any) -> Non
     """Have transactions decided; the default amount is flagged as fraud."""
     with httpx.Client(base_url=address, timeout=20) as caller:
         for name in names:
-            sent = row(CONTRACT, transaction_id=name, amount=amount, **more)
-            caller.post("/v1/score", json=sent).raise_for_status()
+            transaction = row(CONTRACT, transaction_id=name, amount=amount, **more)
+            caller.post("/v1/score", json=transaction).raise_for_status()
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_ids_times_and_amounts_do_not_wrap(page: "Page", path: str, width: int) 
     assert page.eval_on_selector_all("table .words", narrow) == 0
 
 
-def test_a_long_error_is_folded_and_complete(page: "Page") -> None:
+def test_a_long_error_is_collapsed_but_complete(page: "Page") -> None:
     page.goto("/console/runs")
     reason = page.locator("tr:has-text('Failed') details.words")
     assert reason.bounding_box()["height"] < 150  # type: ignore[index]
@@ -115,7 +115,7 @@ def at_pointer(page: "Page", x: float, y: float) -> str:
     return label
 
 
-def test_new_decisions_move_nothing_until_they_are_requested(page: "Page", address: str, folder: Path) -> None:
+def test_new_decisions_do_not_shift_the_table_until_requested(page: "Page", address: str, folder: Path) -> None:
     """A selected id stays selected, and the button under the pointer stays that of its payment, whatever is decided or
     promoted meanwhile; new decisions appear on request."""
     decide(address, "pointed at")

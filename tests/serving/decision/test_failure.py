@@ -26,9 +26,9 @@ from serving_home import TestClient, address_of, row, running, server_process, s
 
 from pipeline.registry.registry import Registry
 from processing.contracts import reader as contracts
+from processing.durations import HOUR_US
 from processing.errors import Conflict
 from processing.features.feature_set import FeatureSet
-from processing.durations import HOUR_US
 from processing.storage.open import open_home
 from processing.store.decisions import Event
 from processing.store.interface import StoreBusy, StoreUnavailable
@@ -65,9 +65,9 @@ def counted(folder: Path, terminal: str) -> int:
 
 
 @pytest.mark.slow
-def test_killing_a_busy_server_loses_no_answer_and_counts_none_twice(folder: Path) -> None:
+def test_killing_a_busy_server_loses_no_decision_and_counts_none_twice(folder: Path) -> None:
     process = server_process(folder, stdout=subprocess.DEVNULL)
-    sent = [fresh(terminal_id="busy", customer_id=f"C{i % 7}") for i in range(3000)]
+    transaction = [fresh(terminal_id="busy", customer_id=f"C{i % 7}") for i in range(3000)]
     answers: dict[str, dict[str, Any]] = {}
     attempts: list[dict[str, Any]] = []
 
@@ -81,9 +81,9 @@ def test_killing_a_busy_server_loses_no_answer_and_counts_none_twice(folder: Pat
     try:
         address = address_of(process)
         with ThreadPoolExecutor(8) as callers:
-            calls = [callers.submit(call, sent[i::8]) for i in range(8)]
-            ends = time.monotonic() + 60
-            while len(answers) < 80 and time.monotonic() < ends:
+            calls = [callers.submit(call, transaction[i::8]) for i in range(8)]
+            deadline = time.monotonic() + 60
+            while len(answers) < 80 and time.monotonic() < deadline:
                 time.sleep(0.01)
             process.send_signal(signal.SIGKILL)
             for done in calls:
@@ -91,7 +91,7 @@ def test_killing_a_busy_server_loses_no_answer_and_counts_none_twice(folder: Pat
     finally:
         process.kill()
         process.wait(20)
-    assert 80 <= len(answers) < len(sent)
+    assert 80 <= len(answers) < len(transaction)
 
     store = open_store(open_home(folder), CONTRACT)
     recorded = {decision.event.transaction_id: decision for decision in store.decisions(10_000)}
@@ -109,14 +109,14 @@ def test_killing_a_busy_server_loses_no_answer_and_counts_none_twice(folder: Pat
     assert counted(folder, "busy") == len(attempts)
 
 
-def test_two_servers_on_one_store_lose_no_count(folder: Path) -> None:
+def test_two_servers_with_one_store_count_every_transaction(folder: Path) -> None:
     with contextlib.ExitStack() as servers:
         addresses = [servers.enter_context(running(create_app(settings(folder)))) for _ in range(2)]
 
         def call(caller: int) -> Counter[int]:
             with httpx.Client(base_url=addresses[caller % 2], timeout=30) as client:
-                sent = [fresh(terminal_id="shared", customer_id=f"C{i}") for i in range(40)]
-                return Counter(client.post("/v1/score", json=request).status_code for request in sent)
+                transaction = [fresh(terminal_id="shared", customer_id=f"C{i}") for i in range(40)]
+                return Counter(client.post("/v1/score", json=request).status_code for request in transaction)
 
         with ThreadPoolExecutor(6) as callers:
             codes = sum(callers.map(call, range(6)), Counter[int]())
@@ -144,7 +144,7 @@ class TestGroup:
         yield Decider(FEATURES, store)
         store.close()
 
-    def test_each_decision_sees_those_before_it(self, decider: Decider, model: LoadedModel) -> None:
+    def test_each_decision_counts_the_ones_before_it(self, decider: Decider, model: LoadedModel) -> None:
         answers = decider.answer_all([request_for(f"t{i}", model, second=i) for i in range(5)])
         counts = [np.frombuffer(a.decision.features)[3] for a in answers if isinstance(a, Answer)]
         assert counts == [1, 2, 3, 4, 5]
@@ -163,7 +163,7 @@ class TestGroup:
         assert [answer.repeated for answer in answers if isinstance(answer, Answer)] == [False, False, True, False]
         assert {decision.event.transaction_id for decision in decider.decisions(9)} == {"a", "b", "c"}
 
-    def test_all_are_recorded_or_none(
+    def test_a_group_is_recorded_completely_or_not_at_all(
         self, decider: Decider, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store = decider.store
@@ -250,11 +250,11 @@ def test_without_the_store_the_api_refuses_or_scores_as_configured(
     app = create_app(settings(folder, store_timeout_seconds=0.2, without_store=without))
     with TestClient(app) as client:
         assert client.post("/v1/score", json=fresh(terminal_id="T-full")).json()["behaviour"] == "known"
-        sent = fresh(terminal_id="T-full")
+        transaction = fresh(terminal_id="T-full")
         with fails(path):
             for _ in range(2):  # the second one comes during the pause
                 began = time.monotonic()
-                reply = client.post("/v1/score", json=sent)
+                reply = client.post("/v1/score", json=transaction)
                 assert time.monotonic() - began < 10
                 if without == "refuse":
                     assert (reply.status_code, reply.headers["Retry-After"]) == (503, "1")
@@ -265,7 +265,7 @@ def test_without_the_store_the_api_refuses_or_scores_as_configured(
             assert client.post("/v1/feedback", json={"transaction_id": "x", "is_fraud": True}).status_code == 503
             assert client.get("/health/live").status_code == 200
         time.sleep(1)
-        again = client.post("/v1/score", json=sent).json()
+        again = client.post("/v1/score", json=transaction).json()
         assert (again["behaviour"], again["repeated"]) == ("known", False)  # nothing was recorded in part
     assert counted(folder, "T-full") == 2
 
@@ -277,7 +277,7 @@ def test_without_the_store_only_the_features_that_need_it_are_missing(folder: Pa
     assert {name for name, value in values.items() if not np.isnan(value)} == {"amount", "hour", "weekend", "channel"}
 
 
-def test_a_log_line_that_cannot_be_written_is_counted_and_does_no_harm() -> None:
+def test_a_log_line_that_cannot_be_written_is_counted_as_lost() -> None:
     before = LineWriter.lost
     with contextlib.suppress(OSError), open("/dev/full", "w") as full:
         LineWriter(full).msg("lost")
@@ -298,8 +298,8 @@ class Cable:
             while True:
                 near, _ = self._listener.accept()
                 far = socket.create_connection(self.server)
-                for ends in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+                for deadline in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=deadline, daemon=True).start()
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -335,8 +335,8 @@ def test_without_a_response_from_dynamodb_the_api_refuses_or_scores_as_configure
         else:
             assert (reply.status_code, reply.json()["behaviour"]) == (200, "unavailable")
         cable.cut = False
-        ends = time.monotonic() + 20
-        while client.post("/v1/score", json=fresh()).json().get("behaviour") != "known" and time.monotonic() < ends:
+        deadline = time.monotonic() + 20
+        while client.post("/v1/score", json=fresh()).json().get("behaviour") != "known" and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert time.monotonic() < ends
+        assert time.monotonic() < deadline
     cable.close()

@@ -30,9 +30,9 @@ CONTRACT = contracts.load("transactions")
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
-    ends = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < ends, f"not within {seconds} s"
+        assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.02)
 
 
@@ -47,8 +47,8 @@ class Caller:
     def _call(self) -> None:
         with httpx.Client(base_url=self.address, timeout=10) as client:
             while not self._stop.is_set():
-                sent = row(CONTRACT, transaction_id=f"call-{len(self.replies)}")
-                self.replies.append(client.post("/v1/score", json=sent))
+                transaction = row(CONTRACT, transaction_id=f"call-{len(self.replies)}")
+                self.replies.append(client.post("/v1/score", json=transaction))
 
     def __enter__(self) -> "Caller":
         self._thread.start()
@@ -98,7 +98,9 @@ def damage(home: Home, version: str) -> None:
     home.write(f"models/{version}/model.joblib", data[:-1] + bytes([data[-1] ^ 1]))
 
 
-def test_a_damaged_model_is_refused_and_the_old_one_serves_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_model_is_refused_and_the_previous_one_keeps_serving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = serving_home(tmp_path)
     good = Registry(home).names()[0]
     bad, better = publish(home, 1), publish(home, 2)
@@ -165,7 +167,7 @@ class TestLoading:
         assert version in str(caught.value)
         return str(caught.value)
 
-    def test_any_classifier_serves(self, home: Home) -> None:
+    def test_any_classifier_can_serve(self, home: Home) -> None:
         version = promote(home, publish(home, file=dumped(Constant(0.25)), threshold=0.2))
         model = load_model(Registry(home), version, CONTRACT)
         assert (model.score(np.zeros((1, len(model.features.names)))), model.threshold) == (0.25, 0.2)
@@ -177,32 +179,32 @@ class TestLoading:
         expected = joblib.load(io.BytesIO(trained("transactions", 0))).predict_proba(rows)[:, 1]
         assert [model.score(row.reshape(1, -1)) for row in rows] == expected.tolist()
 
-    def test_refuses_another_contract(self, home: Home) -> None:
+    def test_a_model_of_another_contract_is_refused(self, home: Home) -> None:
         other = contracts.load("handbook")
         version = publish(home, contract={"name": other.name, "digest": other.digest, "text": other.text})
         assert "'handbook'" in self.refusal(home, version)
 
-    def test_refuses_other_features(self, home: Home) -> None:
+    def test_a_model_with_other_features_is_refused(self, home: Home) -> None:
         names = list(load_model(Registry(home), promote(home, publish(home)), CONTRACT).features.names)
         swapped = publish(home, features=[names[1], names[0], *names[2:]])
         assert "feature 'hour' for 'amount'" in self.refusal(home, swapped)
         assert f"{len(names) - 1} features for {len(names)}" in self.refusal(home, publish(home, features=names[:-1]))
 
-    def test_refuses_another_scikit_learn(self, home: Home) -> None:
+    def test_a_model_of_another_scikit_learn_version_is_refused(self, home: Home) -> None:
         why = self.refusal(home, publish(home, libraries={"scikit-learn": "0.24.2"}))
         assert "made with scikit-learn 0.24.2" in why
 
     @pytest.mark.parametrize("entries", [{"contract": None}, {"libraries": {}}, {"threshold": "high"}, {"features": 3}])
-    def test_refuses_a_manifest_it_cannot_read(self, home: Home, entries: dict[str, Any]) -> None:
+    def test_an_unreadable_manifest_is_refused(self, home: Home, entries: dict[str, Any]) -> None:
         assert "manifest" in self.refusal(home, publish(home, **entries))
 
-    def test_unpickles_nothing_that_does_not_fit(self, home: Home, tmp_path: Path) -> None:
+    def test_a_model_that_does_not_fit_is_not_unpickled(self, home: Home, tmp_path: Path) -> None:
         mark = tmp_path / "unpickled"
         version = publish(home, file=pickle.dumps(Trap(mark)), libraries={"scikit-learn": "0.24.2"})
         self.refusal(home, version)
         assert not mark.exists()
 
-    def test_unpickles_nothing_that_is_not_pinned(self, home: Home, tmp_path: Path) -> None:
+    def test_an_unpinned_model_is_not_unpickled(self, home: Home, tmp_path: Path) -> None:
         mark = tmp_path / "unpickled"
         candidate = publish(home, file=pickle.dumps(Trap(mark)))
         with pytest.raises(CannotServe, match=r"runs as code, and latest\.json does not pin it"):
@@ -213,7 +215,7 @@ class TestLoading:
             load_model(Registry(home), candidate, CONTRACT)
         assert not mark.exists()
 
-    def test_unpickles_nothing_where_only_packed_models_are_allowed(self, home: Home, tmp_path: Path) -> None:
+    def test_no_model_is_unpickled_where_only_packed_models_are_allowed(self, home: Home, tmp_path: Path) -> None:
         mark = tmp_path / "unpickled"
         version = promote(home, publish(home, file=pickle.dumps(Trap(mark))))
         with pytest.raises(CannotServe, match="FRAUDLINE_MODELS=any"):
@@ -233,7 +235,7 @@ class TestLoading:
             (dumped(Constant(float("nan"))), "expected a probability"),
         ],
     )
-    def test_refuses_what_cannot_score(self, home: Home, file: bytes, says: str) -> None:
+    def test_a_file_that_cannot_score_is_refused(self, home: Home, file: bytes, says: str) -> None:
         assert says in self.refusal(home, publish(home, file=file))
 
     def test_an_unknown_version_is_not_found(self, home: Home) -> None:
@@ -307,7 +309,7 @@ class TestFollower:
         assert following.current().model.version == other
         assert not mark.exists()
 
-    def test_without_a_pin_a_packed_model_is_loaded_with_a_warning(self, home: Home, lines: list[Any]) -> None:
+    def test_an_unpinned_packed_model_is_loaded_with_a_warning(self, home: Home, lines: list[Any]) -> None:
         version = promote(home, publish(home, more={"scorer.npz": packed("transactions")}))
         unpin(home)
         follower = Follower(Registry(home), CONTRACT)

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pipeline.scorer.contributions import Contributions
 from pipeline.scorer.forest import PackedScorer
 from pipeline.scorer.packers.choose import pack
 from processing.arrays import Floats
-from processing.contract import Contract
+from processing.contract import Contract, Entity
 from processing.contracts import reader as contracts
 from processing.features.feature_set import FeatureSet
 from serving.app import create_app
@@ -86,25 +87,27 @@ def shapley(arrays: Arrays, row: Floats) -> Floats:
 class TestContributions:
     @example_settings(max_examples=25, deadline=None)
     @given(st.integers(0, 10_000), st.booleans(), st.sampled_from([2, 6, None]), st.data())
-    def test_are_the_shapley_values(self, seed: int, binned: bool, leaves: int | None, data: st.DataObject) -> None:
+    def test_contributions_equal_shapley_values(
+        self, seed: int, binned: bool, leaves: int | None, data: st.DataObject
+    ) -> None:
         arrays, rows = fitted(seed, binned=binned, leaves=leaves, trees=2)
         contributions = Contributions(arrays)
         others = st.lists(st.floats(allow_infinity=False), min_size=WIDTH, max_size=WIDTH)
         for values in (rows[0], rows[1], np.array(data.draw(others))):
-            found = contributions.of(values.reshape(1, -1))[0]
-            np.testing.assert_allclose(found, shapley(arrays, values), rtol=1e-9, atol=1e-12)
+            measured = contributions.of(values.reshape(1, -1))[0]
+            np.testing.assert_allclose(measured, shapley(arrays, values), rtol=1e-9, atol=1e-12)
         assert contributions.expected == pytest.approx(raw_score(arrays, rows[0], set()), rel=1e-12, abs=1e-12)
 
-    def test_add_up_to_the_score_and_give_nothing_to_what_is_not_looked_at(self) -> None:
+    def test_contributions_add_up_to_the_score_and_are_zero_for_unused_features(self) -> None:
         arrays, rows = fitted(trees=60, leaves=None)
         contributions = Contributions(arrays)
-        found = contributions.of(rows)
+        measured = contributions.of(rows)
         score = PackedScorer(arrays).scores(rows)
         raw = np.log(score / (1 - score))
-        np.testing.assert_allclose(found.sum(axis=1) + contributions.expected, raw, rtol=1e-9)
-        assert not found[:, -1].any()
+        np.testing.assert_allclose(measured.sum(axis=1) + contributions.expected, raw, rtol=1e-9)
+        assert not measured[:, -1].any()
 
-    def test_are_equal_for_equal_features(self) -> None:
+    def test_equal_features_have_equal_contributions(self) -> None:
         """For `x0 and x1`, in whichever order the tree tests them."""
         arrays: Arrays = {
             "format": np.array(1),
@@ -123,13 +126,13 @@ class TestContributions:
         first, second = Contributions(arrays).of(np.array([[0.0, 1.0], [1.0, 0.0]]))
         assert first.tolist() == second[::-1].tolist()
 
-    def test_do_not_depend_on_the_other_rows(self) -> None:
+    def test_contributions_do_not_depend_on_the_other_rows(self) -> None:
         arrays, rows = fitted()
         contributions = Contributions(arrays)
         together = contributions.of(rows)
         assert all((contributions.of(rows[i : i + 1])[0] == together[i]).all() for i in range(len(rows)))
 
-    def test_a_model_of_single_leaves_has_none(self) -> None:
+    def test_a_model_of_single_leaves_has_no_contributions(self) -> None:
         arrays, rows = fitted(trees=1)
         leaf: Arrays = {name: values[:1].copy() if values.ndim else values for name, values in arrays.items()} | {
             "left": np.zeros(1, np.uint32),
@@ -151,7 +154,7 @@ def test_counts_of_training_rows_that_do_not_add_up_are_refused(place: int, valu
         PackedScorer(arrays)
 
 
-def test_without_counts_a_model_scores_and_gives_no_reasons() -> None:
+def test_a_model_without_counts_scores_but_gives_no_reasons() -> None:
     arrays, rows = fitted()
     scores = PackedScorer(arrays).scores(rows)
     del arrays[COVER]
@@ -192,13 +195,33 @@ class TestWords:
             ("channel", math.nan, "channel missing or unlisted"),
         ],
     )
-    def test_describe_a_value(self, feature: str, value: float, text: str) -> None:
+    def test_reasons_describe_the_value(self, feature: str, value: float, text: str) -> None:
         values = [value if name == feature else 0.0 for name in NAMES]
         (reason,) = Reasons(CONTRACT, NAMES).of(values, [float(name == feature) for name in NAMES])
         assert (reason.text, reason.feature, reason.weight) == (text, feature, 1.0)
 
+    @pytest.mark.parametrize(
+        ("feature", "value", "text"),
+        [
+            ("count_7d", 1.0, "the first transaction of this customer at this terminal in 7 days"),
+            ("count_7d", 3.0, "3 transactions of this customer at this terminal in 7 days"),
+            ("amount_ratio_7d", 9.31, "amount 9.3x the 7-day mean of this customer at this terminal"),
+            ("fraud_count_7d", 2.0, "2 known frauds of this customer at this terminal over 7 days"),
+            ("fraud_rate_7d", 0.5, "the fraud rate 50 % of this customer at this terminal over 7 days"),
+        ],
+    )
+    @pytest.mark.parametrize("alone", [True, False])
+    def test_describe_a_pair_by_what_its_columns_identify(
+        self, feature: str, value: float, text: str, alone: bool
+    ) -> None:
+        """Whether or not the terminal is an entity of its own."""
+        pair = Entity("visitor", ("customer_id", "terminal_id"), (7,), (7,))
+        contract = replace(CONTRACT, entities=(*CONTRACT.entities[: 2 if alone else 1], pair))
+        (reason,) = Reasons(contract, [f"visitor_{feature}"]).of([value], [1.0])
+        assert reason.text == text
+
     @pytest.mark.parametrize("name", contracts.shipped())
-    def test_exist_for_every_feature_and_value(self, name: str) -> None:
+    def test_every_feature_and_value_has_a_reason_text(self, name: str) -> None:
         contract = contracts.load(name)
         names = FeatureSet(contract).names
         reasons = Reasons(contract, names)
@@ -209,11 +232,11 @@ class TestWords:
                     own_words = {"amount", "weekend", *contract.numeric, *contract.categorical}
                     assert feature in own_words or feature.replace("_", " ") not in reason.text
 
-    def test_the_strongest_feature_of_a_topic_speaks_for_all(self) -> None:
+    def test_only_the_strongest_feature_of_a_topic_gives_a_reason(self) -> None:
         texts = texts_of(CONTRACT, customer_count_1d=0.4, customer_count_7d=0.5, amount=0.8, customer_count_30d=-0.05)
         assert texts == ["5 transactions of this customer in 7 days", "amount 0.00"]
 
-    def test_are_at_most_three_and_only_for_fraud(self) -> None:
+    def test_at_most_three_reasons_are_given_and_only_for_fraud(self) -> None:
         weights = {"amount": 1.0, "hour": 2.0, "customer_count_1d": 3.0, "terminal_count_1d": 4.0, "channel": -9.0}
         assert len(texts_of(CONTRACT, **weights)) == 3
         assert texts_of(CONTRACT, channel=-1.0) == []
@@ -222,7 +245,7 @@ class TestWords:
         (reason,) = Reasons(CONTRACT, ["night_share"]).of([0.25], [1.0])
         assert reason.text == "night share 0.25"
 
-    def test_survive_the_store(self) -> None:
+    def test_reasons_can_be_read_back_from_the_store(self) -> None:
         reasons = Reasons(CONTRACT, NAMES).of([1.0] * len(NAMES), [1.0] * len(NAMES))
         assert tuple(from_text(to_text(reasons))) == reasons
 
@@ -230,9 +253,9 @@ class TestWords:
 class TestDecisions:
     def test_a_flagged_transaction_keeps_its_reasons(self, tmp_path: Path) -> None:
         home = explained_home(tmp_path)
-        sent = row(CONTRACT, transaction_id="large", amount=900)
+        transaction = row(CONTRACT, transaction_id="large", amount=900)
         with TestClient(create_app(settings(tmp_path))) as client:
-            first = client.post("/v1/score", json=sent).json()
+            first = client.post("/v1/score", json=transaction).json()
             assert (first["decision"], first["reasons"][0]["text"]) == ("fraud", "amount 900.00")
             assert 1 <= len(first["reasons"]) <= 3
             weights = [reason["weight"] for reason in first["reasons"]]
@@ -241,12 +264,12 @@ class TestDecisions:
             assert (legit["decision"], legit["reasons"]) == ("legit", [])
         promote(home, publish(home, seed=1))  # a model that explains nothing
         with TestClient(create_app(settings(tmp_path))) as client:
-            again = client.post("/v1/score", json=sent).json()
+            again = client.post("/v1/score", json=transaction).json()
             assert again == first | {"repeated": True}
             other = client.post("/v1/score", json=row(CONTRACT, transaction_id="other", amount=900)).json()
             assert (other["decision"], other["reasons"]) == ("fraud", None)
-            listed = client.get("/v1/decisions").json()["decisions"]
-            assert [decision["reasons"] for decision in listed] == [None, [], first["reasons"]]
+            decisions = client.get("/v1/decisions").json()["decisions"]
+            assert [decision["reasons"] for decision in decisions] == [None, [], first["reasons"]]
 
     def test_contributions_add_up_to_the_score(self, tmp_path: Path) -> None:
         registry = Registry(explained_home(tmp_path))
@@ -256,3 +279,24 @@ class TestDecisions:
         logits = np.log(model.predict(rows) / (1 - model.predict(rows)))
         rest = logits - model.explain(rows).sum(axis=1)
         np.testing.assert_allclose(rest, rest[0])
+
+
+def test_a_declared_feature_reads_as_its_contract_says() -> None:
+    contract = contracts.parse(
+        CONTRACT.text
+        + """
+[[feature]]
+name = "against_mean"
+is = "amount / customer.mean_amount_30d"
+says = "{value:.1f}x this customer's mean payment"
+
+[[feature]]
+name = "online_hours"
+is = "where(channel == 'online', hour, 0)"
+"""
+    )
+    names = FeatureSet(contract).names
+    values, weights = [0.0] * len(names), [0.0] * len(names)
+    values[-2:], weights[-2:] = [9.26, 3.0], [2.0, 1.0]
+    texts = [reason.text for reason in Reasons(contract, names).of(values, weights)]
+    assert texts == ["9.3x this customer's mean payment", "online hours 3"]

@@ -38,8 +38,8 @@ def samples(client: TestClient) -> dict[tuple[str, ...], float]:
 
 def test_decisions_refusals_latency_and_model_are_counted(client: TestClient) -> None:
     for name, amount in (("a", 900.0), ("b", 2.0), ("b", 2.0)):
-        sent = row(CONTRACT, transaction_id=name, amount=amount, event_time="2026-03-01T12:00:00Z")
-        assert client.post("/v1/score", json=sent).status_code == 200
+        transaction = row(CONTRACT, transaction_id=name, amount=amount, event_time="2026-03-01T12:00:00Z")
+        assert client.post("/v1/score", json=transaction).status_code == 200
     client.post("/v1/score", json=row(CONTRACT, amount=-1))
     client.get("/v1/a-path-that/nobody-knows")
     values = samples(client)
@@ -61,7 +61,7 @@ def test_decisions_refusals_latency_and_model_are_counted(client: TestClient) ->
     assert "nobody-knows" not in client.get("/metrics").text
 
 
-def test_a_refused_model_is_measured_until_another_serves(tmp_path: Path) -> None:
+def test_a_refused_model_is_reported_in_metrics_until_another_one_serves(tmp_path: Path) -> None:
     home = serving_home(tmp_path)
     service = open_service(settings(tmp_path))
     embedded = EmbeddedMetrics(service.metrics)
@@ -110,9 +110,9 @@ def test_a_server_writes_embedded_metrics_if_configured(tmp_path: Path, capsys: 
 
 
 def test_the_log_line_of_a_decision_has_no_card_data(client: TestClient) -> None:
-    sent = row(CONTRACT, transaction_id="t-log", customer_id="C-secret", terminal_id="T-secret", amount=12.34)
+    transaction = row(CONTRACT, transaction_id="t-log", customer_id="C-secret", terminal_id="T-secret", amount=12.34)
     with capture_logs() as lines:
-        client.post("/v1/score", json=sent)
+        client.post("/v1/score", json=transaction)
     (line,) = [line for line in lines if line["event"] == "decision"]
     assert set(line) == {
         "event",

@@ -30,8 +30,8 @@ from table_home import CONTRACT as TABLES_CONTRACT
 from table_home import begin as begin_with_tables
 
 from processing.contracts import reader as contracts
-from processing.errors import BadInput
 from processing.durations import HOUR_US
+from processing.errors import BadInput
 from processing.job.store_check import store_lag
 from processing.job.store_repair import refill_store
 from processing.storage.home import Home
@@ -70,9 +70,9 @@ def sample(client: Any, metric: str, /, **labels: str) -> float | None:
 
 
 def eventually(happens: Callable[[], bool]) -> bool:
-    ends = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while not happens():
-        if time.monotonic() > ends:
+        if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
     return True
@@ -119,7 +119,7 @@ def test_requests_are_answered_while_the_disk_hangs(
     names = ("store_unavailable", "store_unavailable_over")
     with capture_logs() as lines, running(app) as address, httpx.Client(base_url=address, timeout=20) as client:
         assert client.post("/v1/score", json=fresh()).json()["behaviour"] == "known"
-        sent = fresh()
+        transaction = fresh()
 
         def score(row: dict[str, Any]) -> httpx.Response:
             with httpx.Client(base_url=address, timeout=20) as another:
@@ -127,7 +127,7 @@ def test_requests_are_answered_while_the_disk_hangs(
 
         with disk.frozen():
             with ThreadPoolExecutor(8) as callers:
-                replies = [callers.submit(score, sent)]
+                replies = [callers.submit(score, transaction)]
                 assert disk.waited_for.wait(20)
                 replies += [callers.submit(score, fresh()) for _ in range(7)]
                 assert client.get("/health/live").status_code == 200
@@ -145,22 +145,22 @@ def test_requests_are_answered_while_the_disk_hangs(
             assert sample(client, "fraudline_store_refusals_total") == 10
             assert lines_of(lines, *names) == ["store_unavailable"]
         assert eventually(lambda: not troubles(client))
-        again = client.post("/v1/score", json=sent).json()
+        again = client.post("/v1/score", json=transaction).json()
         assert again["behaviour"] == "known"
         assert again["repeated"]  # the pending decision was recorded
     assert lines_of(lines, *names) == list(names)
 
 
 @pytest.mark.slow
-def test_requests_are_answered_while_nobody_reads_the_log(tmp_path: Path) -> None:
+def test_requests_are_answered_although_nobody_reads_the_log(tmp_path: Path) -> None:
     serving_home(tmp_path)
     process = server_process(tmp_path)
     try:
         address = address_of(process)
         with httpx.Client(base_url=address, timeout=30) as client:
             for number in range(600):  # more lines than a pipe holds
-                sent = fresh(transaction_id=f"{number:0200}")
-                assert client.post("/v1/score", json=sent).status_code == 200
+                transaction = fresh(transaction_id=f"{number:0200}")
+                assert client.post("/v1/score", json=transaction).status_code == 200
             assert client.get("/health/live").status_code == 200
         assert process.stdout is not None
         process.terminate()
@@ -171,7 +171,7 @@ def test_requests_are_answered_while_nobody_reads_the_log(tmp_path: Path) -> Non
         process.wait(20)
 
 
-def test_a_store_that_stops_answering_is_logged_once_and_so_is_its_return(tmp_path: Path) -> None:
+def test_the_failure_and_the_return_of_a_store_are_each_logged_once(tmp_path: Path) -> None:
     serving_home(tmp_path)
     with TestClient(create_app(settings(tmp_path, store_timeout_seconds=TIMEOUT))) as client:
         store = tmp_path / STORE_KEY
@@ -191,7 +191,7 @@ def test_a_store_that_stops_answering_is_logged_once_and_so_is_its_return(tmp_pa
     assert logged[1]["seconds"] > 0
 
 
-def test_a_store_whose_file_is_gone_writes_nothing(tmp_path: Path) -> None:
+def test_a_store_whose_file_was_deleted_is_unavailable(tmp_path: Path) -> None:
     home = begin(tmp_path)
     store = open_store(home, CONTRACT)
     (tmp_path / STORE_KEY).unlink()
@@ -211,7 +211,7 @@ class TestLost:
         return home
 
     @pytest.mark.parametrize("without", ["refuse", "score"])
-    def test_no_decision_counts_on_it(self, home: Home, tmp_path: Path, without: str) -> None:
+    def test_no_decision_uses_a_lost_store(self, home: Home, tmp_path: Path, without: str) -> None:
         with capture_logs() as lines, TestClient(create_app(settings(tmp_path, without_store=without))) as client:
             reply = client.post("/v1/score", json=fresh())
             if without == "refuse":
@@ -226,7 +226,7 @@ class TestLost:
             assert eventually(lambda: not troubles(client))
         assert lines_of(lines, "store_lost", "store_lost_over") == ["store_lost", "store_lost_over"]
 
-    def test_no_file_is_scored_with_it(self, home: Home, tmp_path: Path) -> None:
+    def test_no_file_is_scored_with_a_lost_store(self, home: Home, tmp_path: Path) -> None:
         from rich.console import Console
 
         path = tmp_path / "rows.csv"
@@ -242,7 +242,7 @@ class TestLost:
             assert troubles(client) == {}
 
     @pytest.mark.spark
-    def test_it_is_rebuilt_from_the_tables(self, tmp_path: Path) -> None:
+    def test_a_lost_store_is_rebuilt_from_the_tables(self, tmp_path: Path) -> None:
         home = begin_with_tables(tmp_path / "home")
         assert store_lag(home, TABLES_CONTRACT) == "it is missing, although the tables hold transactions"
         open_store(home, TABLES_CONTRACT).close()
@@ -322,7 +322,7 @@ def test_old_horizons_and_labels_are_troubles_only_while_there_is_traffic(
         assert (("known label is" in page), ("have runs stopped" in page)) == ("labels_old" in expected, days > 45)
 
 
-def test_a_new_label_ends_the_trouble_of_old_labels(tmp_path: Path) -> None:
+def test_a_new_label_ends_the_trouble_labels_old(tmp_path: Path) -> None:
     home = serving_home(tmp_path)
     fill(home, labelled=40)
     with TestClient(create_app(settings(tmp_path))) as client:
@@ -335,7 +335,7 @@ def test_a_new_label_ends_the_trouble_of_old_labels(tmp_path: Path) -> None:
         assert eventually(lambda: not troubles(client))
 
 
-def test_a_check_that_does_not_return_is_a_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_hangs_is_a_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serving_home(tmp_path)
     moves = threading.Event()
     with TestClient(create_app(settings(tmp_path, store_timeout_seconds=TIMEOUT))) as client:
@@ -369,7 +369,7 @@ def test_embedded_metrics_contain_every_trouble(tmp_path: Path) -> None:
     service.close()
 
 
-def test_a_call_that_began_before_the_last_failure_is_no_recovery(tmp_path: Path) -> None:
+def test_a_call_that_started_before_the_last_failure_is_no_recovery(tmp_path: Path) -> None:
     watch = StoreWatch(None, CONTRACT, object())  # type: ignore[arg-type]
     began = time.monotonic()
     watch.note_failure("calls", "out of reach")

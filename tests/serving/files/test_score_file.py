@@ -21,8 +21,8 @@ from typer.main import get_command
 from pipeline.command import serving as command
 from pipeline.command.main import app
 from processing.contracts import reader as contracts
-from processing.errors import RunFailed
 from processing.durations import HOUR_US
+from processing.errors import RunFailed
 from processing.storage.home import Home
 from processing.store.decisions import Event
 from processing.store.open import open_store
@@ -127,7 +127,7 @@ def test_rows_get_the_scores_of_the_api_in_the_order_of_their_times(tmp_path: Pa
     )
 
 
-def test_nothing_is_recorded(tmp_path: Path) -> None:
+def test_scoring_a_file_records_nothing(tmp_path: Path) -> None:
     home = explained_home(tmp_path / "home")
     fill_store(home)
     path = write(tmp_path / "june.csv", transactions(40))
@@ -140,7 +140,7 @@ def test_nothing_is_recorded(tmp_path: Path) -> None:
     store.close()
 
 
-def test_transactions_that_the_api_counted_are_not_counted_again(tmp_path: Path) -> None:
+def test_transactions_already_counted_by_the_api_are_not_counted_again(tmp_path: Path) -> None:
     explained_home(tmp_path)
     rows = transactions(30)
     path = write(tmp_path / "june.parquet", rows)
@@ -168,16 +168,16 @@ def test_a_bad_row_is_reported_and_none_is_lost(tmp_path: Path) -> None:
     assert "customer_id: a value is required" in refused[1]["reason"]
     assert "already used for another transaction" in refused[2]["reason"]
     assert json.loads(refused[2]["content"])["transaction_id"] == rows[0]["transaction_id"]
-    found = read(tmp_path / "out.csv")
-    assert [each["transaction_id"] for each in found] == [rows[i]["transaction_id"] for i in (0, 2, 4, 5, 7)]
-    assert found[1] == found[-1]
+    scored = read(tmp_path / "out.csv")
+    assert [each["transaction_id"] for each in scored] == [rows[i]["transaction_id"] for i in (0, 2, 4, 5, 7)]
+    assert scored[1] == scored[-1]
     assert (summary["rows"], summary["refused"]) == (5, 3)
     rows[1]["amount"], rows[3]["customer_id"] = 3.0, "C1"
     score(write(path, rows[:6]), tmp_path / "home", "--output", str(tmp_path / "out.csv"))
     assert not (tmp_path / "out.refused.csv").exists()  # it belonged to the earlier file
 
 
-def test_the_label_is_neither_needed_nor_read(tmp_path: Path) -> None:
+def test_the_label_column_is_optional_and_ignored(tmp_path: Path) -> None:
     explained_home(tmp_path / "home")
     rows = transactions(5)
     score(write(tmp_path / "bare.csv", rows), tmp_path / "home")
@@ -224,9 +224,9 @@ def test_a_contract_without_entities_and_ids(tmp_path: Path) -> None:
     serving_home(tmp_path / "home", "ulb")
     rows = [row(ulb, Amount=amount, Time=float(i)) for i, amount in enumerate((1.0, 500.0, 1.0))]
     score(write(tmp_path / "card.parquet", rows), tmp_path / "home")
-    found = read(tmp_path / "card.scored.parquet")
-    assert [each["decision"] for each in found] == ["legit", "fraud", "legit"]
-    assert len({each["transaction_id"] for each in found}) == 3
+    scored = read(tmp_path / "card.scored.parquet")
+    assert [each["decision"] for each in scored] == ["legit", "fraud", "legit"]
+    assert len({each["transaction_id"] for each in scored}) == 3
 
 
 def test_a_truncated_file_is_reported_and_the_rows_before_are_scored(
@@ -290,7 +290,7 @@ def file_of_three(folder: Path) -> Path:
         (file_of_three, ["--home", "nowhere"], "fraudline run"),
     ],
 )
-def test_an_error_is_one_line(
+def test_an_error_is_reported_in_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -307,7 +307,7 @@ def test_an_error_is_one_line(
     assert says in line
 
 
-def test_a_home_without_a_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_home_without_a_model_is_reported_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     begin(tmp_path / "home")
     assert fraudline_score(str(file_of_three(tmp_path)), "--home", str(tmp_path / "home")) == 2
     assert "no model has been promoted" in capsys.readouterr().err
@@ -331,17 +331,17 @@ def test_a_file_that_changes_while_it_is_read_is_not_scored(
 
 
 @pytest.mark.slow
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command_scores_a_file(tmp_path: Path) -> None:
     explained_home(tmp_path / "home")
     path = file_of_three(tmp_path)
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "pipeline.command.main", "score", str(path), "--home", str(tmp_path / "home")],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "3 rows scored by model" in done.stdout
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "3 rows scored by model" in result.stdout
     with open(tmp_path / "june.scored.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 3
 
@@ -349,22 +349,22 @@ def test_the_command(tmp_path: Path) -> None:
 def test_rows_that_were_not_counted_are_counted_before_they_are_scored(tmp_path: Path) -> None:
     """As for a truncated file that yields more rows when it is read again."""
     events = [Event(f"e{i}", (490_000 + i) * HOUR_US, 100 + i, ("C1", "T1")) for i in range(4)]
-    found = []
+    scored = []
     for name, before in (("all", events), ("some", events[:2])):
         (tmp_path / name).mkdir()
         replay = SqliteReplay(tmp_path / "none.sqlite", tmp_path / name, CONTRACT)
         replay.count(before)
-        found.append(replay.states(events))
+        scored.append(replay.states(events))
         replay.close()
-    assert found[0] == found[1]
-    assert None not in found[0]
+    assert scored[0] == scored[1]
+    assert None not in scored[0]
 
 
 def test_errors_only_suggest_options_that_the_command_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     explained_home(tmp_path / "home")
     path = write(tmp_path / "june.csv", [{"a": 1}])
     assert fraudline_score(str(path), "--home", str(tmp_path / "home")) == 2
-    known = {name for option in get_command(app).commands["score"].params for name in option.opts}  # type: ignore[attr-defined]
+    options = {name for option in get_command(app).commands["score"].params for name in option.opts}  # type: ignore[attr-defined]
     suggested = set(re.findall(r"--[a-z]+", capsys.readouterr().err))
     assert suggested
-    assert suggested <= known
+    assert suggested <= options

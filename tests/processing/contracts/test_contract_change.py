@@ -1,0 +1,162 @@
+"""What a change of contract means: what changes, what it costs, and what is refused."""
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processing.contract import LASTING, Contract
+from processing.contracts.contract_change import ContractChange
+from processing.contracts.reader import load, parse, shipped
+from processing.features.feature_set import FeatureSet
+
+CONTRACT = load("transactions")
+
+
+def edited(*edits: tuple[str, str], contract: Contract = CONTRACT) -> Contract:
+    text = contract.text
+    for old, new in edits:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return parse(text)
+
+
+DECLARED = """
+[[feature]]
+name = "against_mean"
+is = "amount / customer.mean_amount_30d"
+
+[[feature]]
+name = "against_trend"
+is = "against_mean * customer.amount_trend_7d"
+says = "{value:.1f} payments"
+
+"""
+ACCEPTED = {
+    "name": ('name = "transactions"', 'name = "tills"'),
+    "maximum": ("maximum = 100000.0", "maximum = 500.0"),
+    "delay": ("delay_days = 7 ", "delay_days = 2 "),
+    "cost": ("needless_alert = 3.0", "needless_alert = 0.5"),
+    "split": ("train_days = 60", "train_days = 30"),
+    "a window more": ("windows_days = [1, 7, 30]     # behaviour", "windows_days = [1, 7, 14, 30]  # behaviour"),
+    "a window less": ("windows_days = [1, 7, 30]\nfraud", "windows_days = [7, 30]\nfraud"),
+    "a longer window": ("fraud_windows_days = [1, 7, 30]", "fraud_windows_days = [1, 7, 90]"),
+    "a number": ("numeric = []", 'numeric = ["age", "distance"]'),
+    "another value": ('"online"]', '"online", "moto"]'),
+    "two features": ("[costs]", DECLARED + "[costs]"),
+    "an order": ('"chip", "contactless"', '"contactless", "chip"'),
+}
+REFUSED = {
+    "columns.id": ('id = "transaction_id" ', 'id = "txn" '),
+    "columns.time": ('time = "event_time"', 'time = "booked_at"'),
+    "columns.amount": ('amount = "amount"', 'amount = "eur"'),
+    "columns.label": ('label = "is_fraud"', 'label = "chargeback"'),
+    "time.format": ('format = "iso"', 'format = "unix"'),
+    "amount.decimals": ("decimals = 2", "decimals = 1"),
+    "'till' is new": ('name = "terminal"', 'name = "till"'),
+    "'customer' was identified by": ('column = "customer_id"', 'column = "iban"'),
+}
+contracts = st.builds(
+    lambda names: edited(*(ACCEPTED[name] for name in names)), st.sets(st.sampled_from(sorted(ACCEPTED)))
+)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_contract_differs_in_nothing_from_itself(name: str) -> None:
+    change = ContractChange(load(name), load(name))
+    assert change.is_empty
+    assert (change.lines, change.refusals, change.store_rebuild) == ([], [], False)
+    assert not any(change.features_change)
+
+
+@given(contracts, contracts)
+def test_what_one_way_adds_the_other_way_removes(one: Contract, other: Contract) -> None:
+    there, back = ContractChange(one, other), ContractChange(other, one)
+    assert there.refusals == back.refusals == []
+    assert there.features_change.added == back.features_change.removed
+    assert set(there.features_change.redefined) == set(back.features_change.redefined)
+    assert there.columns_added == back.columns_removed
+    assert bool(there.lines) is bool(back.lines) is not there.is_empty
+
+
+@given(contracts, contracts)
+def test_features_that_no_change_names_are_the_same_features(one: Contract, other: Contract) -> None:
+    change = ContractChange(one, other).features_change
+    kept = [name for name in FeatureSet(one).names if name not in change.removed]
+    assert sorted(kept) == sorted(set(FeatureSet(other).names) - set(change.added))
+    assert set(change.redefined) <= set(kept)
+    if FeatureSet(one).definition == FeatureSet(other).definition:
+        assert not any(change)
+
+
+@pytest.mark.parametrize("name", sorted(ACCEPTED))
+def test_what_can_be_computed_from_stored_rows_is_accepted_and_said(name: str) -> None:
+    change = ContractChange(CONTRACT, edited(ACCEPTED[name]))
+    assert change.refusals == []
+    assert change.lines
+
+
+@pytest.mark.parametrize("what", sorted(REFUSED))
+def test_what_would_falsify_stored_rows_is_refused_with_the_reason(what: str) -> None:
+    change = ContractChange(CONTRACT, edited(REFUSED[what]))
+    assert [refusal for refusal in change.refusals if what in refusal and ": " in refusal]
+
+
+def test_an_entity_is_refused_for_what_is_not_there_for_it() -> None:
+    for columns, why in (
+        ('["customer_id", "terminal_id"]', "the online store has not counted by its key"),
+        ('["customer_id", "country"]', "stored rows do not have its key"),
+    ):
+        pair = f'[[entity]]\nname = "visitor"\ncolumns = {columns}\nwindows_days = [7]\n\n[split]'
+        change = ContractChange(CONTRACT, edited(("[split]", pair)))
+        assert f"entity 'visitor' is new: {why}" in change.refusals
+        assert ContractChange(change.after, CONTRACT).refusals
+
+
+def test_every_lasting_entry_has_its_refusal() -> None:
+    assert set(LASTING) < {field.name for field in fields(Contract)}
+    with_origin = parse(CONTRACT.text.replace('"iso"', '"elapsed"\norigin = 2026-01-01T00:00:00Z'))
+    assert len(ContractChange(CONTRACT, with_origin).refusals) == 2
+    without_id = edited(('id = "transaction_id"', ""))
+    assert len(ContractChange(CONTRACT, without_id).refusals) == 1
+
+
+def test_a_column_is_never_given_another_kind() -> None:
+    as_number = parse(CONTRACT.text.replace("numeric = []", 'numeric = ["channel"]').replace("categorical", "# c"))
+    (refusal,) = ContractChange(CONTRACT, as_number).refusals
+    assert "'channel' was a category and is a number now" in refusal
+
+
+def test_rows_that_are_identified_by_their_content_keep_their_columns() -> None:
+    ulb = load("ulb")
+    fewer = parse(ulb.text.replace('"V1", ', ""))
+    assert "read again" in "".join(ContractChange(ulb, fewer).refusals)
+
+
+costs: list[tuple[str, Callable[[ContractChange], bool]]] = [
+    ("delay", lambda c: all("terminal_" in name and "fraud" in name for name in c.features_change.redefined)),
+    ("an order", lambda c: c.features_change.redefined == ("channel",)),
+    ("a number", lambda c: c.features_change.added == c.columns_added == ("age", "distance")),
+    ("a longer window", lambda c: c.store_rebuild and "97 days instead of 37" in c.lines[-1]),
+    ("a window less", lambda c: not c.store_rebuild and len(c.features_change.removed) == 6),
+    ("two features", lambda c: c.features_change.added == ("against_mean", "against_trend") and len(c.lines) == 4),
+    ("cost", lambda c: not any(c.features_change) and len(c.lines) == 1),
+]
+
+
+@pytest.mark.parametrize(("name", "holds"), costs, ids=[name for name, _ in costs])
+def test_the_cost_of_a_change_is_what_depends_on_it(name: str, holds: Callable[[ContractChange], bool]) -> None:
+    assert holds(ContractChange(CONTRACT, edited(ACCEPTED[name])))
+
+
+def test_a_declared_feature_is_redefined_by_what_it_is_computed_from() -> None:
+    before = edited(ACCEPTED["two features"])
+    longer = edited(("windows_days = [1, 7, 30]     # beh", "windows_days = [1, 7, 30, 60]  # beh"), contract=before)
+    assert ContractChange(before, longer).features_change.redefined[-1:] == ("against_trend",)
+    other = edited(("amount / customer.mean_amount_30d", "amount / customer.mean_amount_7d"), contract=before)
+    assert ContractChange(before, other).features_change.redefined == ("against_mean", "against_trend")
+    words = ContractChange(before, edited(("payments", "times"), contract=before))
+    assert not any(words.features_change)
+    assert words.lines == ["feature 'against_trend' reads differently as a reason"]
