@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path
 
-from processing.contract import HOME_KEY, LARGEST_MINOR, RESERVED, TIME_FORMATS, Contract, DeclaredFeature, Entity
+from processing.contract import HOME_KEY, LARGEST_MINOR, LONGEST_DAYS, RESERVED, TIME_FORMATS, Contract, DeclaredFeature, Entity
 from processing.contracts.entity_table import entity_of
 from processing.contracts.toml_table import TomlTable
 from processing.errors import BadInput, NotFound

@@ -106,11 +106,13 @@ def empty_tile(columns: Sequence[Column]) -> Tile:
 
 def merge_runs(column: Column, values: Ints | list[bytes], starts: Ints) -> Ints | list[bytes]:
     """The values of a column merged run by run; a run goes from one of `starts` to the next, [len(starts)]."""
+    if not len(starts):
+        return values[:0]
     if isinstance(values, list):
         ends = [*starts[1:].tolist(), len(values)]
         return [reduce(column.merge, values[start:end]) for start, end in zip(starts.tolist(), ends, strict=True)]
     merge = {add: np.add, min: np.minimum, max: np.maximum}[column.merge]
-    return merge.reduceat(values, starts) if len(starts) else values[:0]
+    return merge.reduceat(values, starts)
 
 
 def union(one: bytes, other: bytes) -> bytes:

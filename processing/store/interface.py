@@ -1,13 +1,14 @@
-"""The online store: hour buckets from which features are computed while a card payment waits.
+"""The online store: profiles of entities, from which features are computed while a card payment waits.
 
-The feature job *sets* the buckets of the hours that the tables cover, up to the horizon (idempotent); the API *adds* to
-the hours after it. The store also records decisions, so that no transaction is counted or decided twice, and the labels
-that investigators report, until the next run reads them.
+A profile holds an entity's tiles and frauds (see `processing.store.profiles`). The feature job *settles* profiles with
+the transactions of the tables up to the horizon (idempotent); the API *counts* those after it. The store also records
+decisions, so that no transaction is counted or decided twice, and the labels that investigators report, until the next
+run reads them.
 
 After a refresh the store counts every transaction of the tables, and every decided one whose id is not in the tables.
 If the tables have another transaction under the id of a decision, the tables win and the decision is *displaced*: it is
-no longer counted, and a report of it changes no window. A decision dated before the horizon is counted from the next
-refresh on, because only a run knows whether the tables have it.
+no longer counted, and a report of it changes no window. A decision dated before the horizon of a profile is counted in
+it from the next refresh on, because only a run knows whether the tables have it.
 """
 
 from abc import ABC, abstractmethod
@@ -17,10 +18,10 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from processing.errors import FraudlineError
-from processing.features.windows import Windows
+from processing.features.state_plan import StatePlan
 from processing.store.decisions import Decision, Event
 from processing.store.lookup import DecisionPage, Search
-from processing.store.refresh_data import NOT_COMPARED, Bucket, Comparison, RecordedEvents, Reports
+from processing.store.refresh_data import NOT_COMPARED, Comparison, RecordedEvents, Reports, SettledProfile
 
 
 class StoreUnavailable(FraudlineError):
@@ -38,18 +39,20 @@ class StoreState(NamedTuple):
     horizon_us: the time up to which it counts the transactions of the tables
     labelled_us: the time of the newest transaction with a known label; 0 if there is none
     unfinished_since_us: when the unfinished refresh began; None if there is none
+    basis: the `basis` of the last refresh if it has finished; "" otherwise
     """
 
     filled: bool
     horizon_us: int
     labelled_us: int
     unfinished_since_us: int | None
+    basis: str = ""
 
 
 class Ledger(Protocol):
     """Recalls what came before a decision, and records it."""
 
-    def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
+    def recall(self, event: Event, plan: StatePlan | None = None) -> tuple[Decision | None, list[int]]:
         """See `OnlineStore.recall`."""
 
     def record(self, decision: Decision) -> Decision:
@@ -75,11 +78,11 @@ class OnlineStore(ABC):
         yield self
 
     @abstractmethod
-    def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
+    def recall(self, event: Event, plan: StatePlan | None = None) -> tuple[Decision | None, list[int]]:
         """The decision recorded under the event's id, if any, and the event's state for `FeatureSet.compute`.
 
-        `windows` are those of the entities in their order, by default the contract's. A model of an earlier contract
-        has others. The store has the hours that they need if the last refresh kept them.
+        `plan` is of the contract of the model that scores the event, by default of the home's. The store keeps what the
+        contracts with which it was opened need.
         """
 
     @abstractmethod
@@ -121,22 +124,28 @@ class OnlineStore(ABC):
     def refresh(
         self,
         horizon: int,
-        buckets: Iterable[Sequence[Bucket]],
+        profiles: Iterable[Sequence[SettledProfile]],
         tail: Sequence[Event],
         mark: int,
         frauds: Collection[Event] = (),
         comparison: Comparison = NOT_COMPARED,
         labelled_us: int = 0,
+        *,
+        whole: bool = True,
+        basis: str = "",
     ) -> None:
-        """Set all buckets of the hours before `horizon` while the API goes on. Hours without a bucket are dropped.
+        """Settle profiles up to the hour `horizon` while the API goes on.
 
-        buckets: counters of the transactions in the tables and of the decided ones that the tables lack, with all
-            reports up to `mark`; the store adds newer reports itself
-        tail: the events of the tables from the hour `horizon` on, which may not be over; each is counted once
-        frauds: the events in `buckets` and `tail` that are fraud, so that a report of one does not count it again
+        profiles: of the transactions in the tables before the horizon, and of the decided ones that the tables lack,
+            with all reports up to `mark`; the store adds newer reports itself
+        tail: the events of the tables from the horizon on, which may not be over; each is counted once
+        frauds: those of `tail` that are fraud
         labelled_us: the time of the newest transaction in the tables with a known label; 0 if there is none
+        whole: `profiles` are all that there are; any other key has no transaction before the horizon. Otherwise other
+            keys stay as they are, and their own horizons with them.
+        basis: what the profiles were computed from, for `state`
 
-        The horizon may move back. Then the hours after it are counted again, from `tail` and the decisions.
+        The horizon may move back. Then the events after it are counted again, from `tail` and the decisions.
         """
 
     @abstractmethod
@@ -165,7 +174,7 @@ class Replay(OnlineStore):
         """Count events as the API would: each id once, and none that the store has counted already."""
 
     @abstractmethod
-    def states(self, events: Sequence[Event], windows: Sequence[Windows] | None = None) -> list[list[int] | None]:
+    def states(self, events: Sequence[Event], plan: StatePlan | None = None) -> list[list[int] | None]:
         """The state of each event, as from `recall`; None if its id was used before for another transaction.
 
         Counts events that were not counted yet: a truncated file may yield more rows when it is read again.

@@ -4,18 +4,15 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from processing.features.tiles import Tile
 from processing.store.decisions import Event
 
 
-class StoredTile(NamedTuple):
-    """A tile of one entity, as a refresh sets it."""
+class SettledProfile(NamedTuple):
+    """The profile of one entity's key as the tables give it, packed (see `processing.store.profiles.packing`)."""
 
-    entity: int  # its index in the contract
+    entity: str
     key: str
-    level: int  # index in the entity's `levels`
-    number: int  # of the tile since 1970
-    tile: Tile
+    data: bytes
 
 
 class Report(NamedTuple):

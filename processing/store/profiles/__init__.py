@@ -1,0 +1,1 @@
+"""Profiles: what the online store keeps of each entity's key."""
