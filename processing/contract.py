@@ -201,9 +201,9 @@ class Contract:
     @property
     def lookback_hours(self) -> int:
         """How long before an event another one can still change its features."""
-        reach = [_hours(entity.windows[-1]) for entity in self.entities]
-        reach += [24 * self.label_delay_days + _hours(e.fraud_windows[-1]) for e in self.entities if e.fraud_windows]
-        return max((0, *reach))
+        reach = [_hours(each, each.windows[-1]) for each in self.entities]
+        frauds = [_hours(each, each.fraud_windows[-1]) for each in self.entities if each.fraud_windows]
+        return max((0, *reach, *(24 * self.label_delay_days + hours for hours in frauds)))
 
 
 def _entity_entries(entity: Entity) -> dict[str, Any]:
@@ -220,10 +220,10 @@ def _entity_entries(entity: Entity) -> dict[str, Any]:
     return identity | windows | {"busy": entity.busy}
 
 
-def _hours(window: str) -> int:
+def _hours(entity: Entity, window: str) -> int:
     """The hours of a window, rounded up to the tiles it consists of."""
     us = parse_duration(window).us
-    return -(-us // HOUR_US) + (0 if us <= HOURLY_UP_TO_US else 24)
+    return -(-us // HOUR_US) + (0 if entity.whole_days or us <= HOURLY_UP_TO_US else 24)
 
 
 def _short(value: Any) -> str:

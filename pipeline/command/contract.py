@@ -110,8 +110,7 @@ def _summary(contract: Contract) -> dict[str, Any]:
     from processing.features.feature_set import FeatureSet
 
     entities = [
-        f"{entity.name} ({entity.identified_by}) over {', '.join(map(str, entity.windows_days))} days"
-        for entity in contract.entities
+        f"{entity.name} ({entity.identified_by}) over {', '.join(entity.windows)}" for entity in contract.entities
     ]
     return {
         "name": contract.name,

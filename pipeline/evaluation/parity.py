@@ -23,9 +23,9 @@ from processing.arrays import Floats
 from processing.contract import Contract
 from processing.contracts import reader as contracts
 from processing.contracts.model_contract import training_contract
+from processing.durations import DAY_US
 from processing.errors import FraudlineError
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import DAY_US
 from processing.storage.home import Home
 from processing.store.decisions import Decision, Event
 from processing.tables.tables import open_tables

@@ -215,7 +215,8 @@ def _entity_changes(before: Entity, after: Entity) -> Iterator[str]:
         yield from (f"{after.name}: a {what} {each} is new" for each in new if each not in old)
         yield from (f"{after.name}: the {what} {each} goes" for each in old if each not in new)
     if before.whole_days != after.whole_days:
-        yield f"{after.name}: its windows consist of {'hours' if after.whole_days else 'tiles of 5 minutes, hours and days'}"
+        tiles = "hours" if after.whole_days else "tiles of 5 minutes, hours and days"
+        yield f"{after.name}: its windows consist of {tiles}"
     if before.busy != after.busy:
         yield f"{after.name}: is {'' if after.busy else 'no longer '}a busy entity"
 

@@ -5,7 +5,7 @@ An entity has either `windows_days`, whole days that consist of whole hours, or 
 
 from types import EllipsisType
 
-from processing.contract import AGGREGATES, LONGEST_DAYS, Aggregate, Entity
+from processing.contract import AGGREGATES, LONGEST_DAYS, Aggregate, Contract, Entity
 from processing.contracts.toml_table import TomlTable
 from processing.durations import HOUR_US, parse_duration, tile_of
 from processing.errors import BadInput
@@ -25,6 +25,29 @@ def entity_of(entry: TomlTable) -> Entity:
             "windows = ['1d', '7d'], fraud_windows_days likewise, to use the others beside them"
         )
     return _in_days(entry, name, columns) if in_days else _in_tiles(entry, name, columns)
+
+
+def check_aggregates(contract: Contract, source: str) -> None:
+    """Raise BadInput if an entity aggregates a column that it cannot: one of another kind, or one of its own."""
+    keys, categories, numbers = contract.key_columns, tuple(contract.categorical), contract.numeric
+    kinds = {
+        "share": ("categorical columns", categories),
+        "distinct": ("columns that identify other entities and categorical columns", (*keys, *categories)),
+        "last": ("numeric columns", numbers),
+    }
+    entries = [(entity, entry) for entity in contract.entities for entry in entity.aggregates]
+    for entity, entry, column in ((*both, column) for both in entries for column in both[1].columns):
+        what, known = kinds[entry.kind]
+        if column in entity.columns:
+            why = f"but {column!r} identifies {entity.name!r} itself"
+        elif column not in known:
+            allowed = [name for name in known if name not in entity.columns]
+            why = f"but {entry.kind!r} is for {what}: {', '.join(allowed) or 'there are none'}"
+        elif not column.isidentifier():
+            why = f"but {column!r} cannot be part of a feature's name: use letters, digits and _"
+        else:
+            continue
+        raise BadInput(f"{source}: aggregates of {entity.name!r} has {entry.text!r}, {why}")
 
 
 def _columns(entry: TomlTable, name: str) -> tuple[str, ...]:

@@ -7,8 +7,17 @@ from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path
 
-from processing.contract import HOME_KEY, LARGEST_MINOR, LONGEST_DAYS, RESERVED, TIME_FORMATS, Contract, DeclaredFeature, Entity
-from processing.contracts.entity_table import entity_of
+from processing.contract import (
+    HOME_KEY,
+    LARGEST_MINOR,
+    LONGEST_DAYS,
+    RESERVED,
+    TIME_FORMATS,
+    Contract,
+    DeclaredFeature,
+    Entity,
+)
+from processing.contracts.entity_table import check_aggregates, entity_of
 from processing.contracts.toml_table import TomlTable
 from processing.errors import BadInput, NotFound
 from processing.storage.home import Home
@@ -145,6 +154,7 @@ def _check(contract: Contract, source: str) -> None:
                 f"{source}: {name!r} cannot name a feature: use letters, digits and _, and none of "
                 f"{', '.join(RESERVED)}" + ("; or give it an entity of its own" if name in shared else "")
             )
+    check_aggregates(contract, source)
     for feature in contract.declared:
         if feature.says:
             parse_words(feature.says, feature.name, f"{source}, 'says' of the feature {feature.name!r}")

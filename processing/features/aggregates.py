@@ -187,10 +187,10 @@ class Recency(Aggregate):
 
 @dataclass(frozen=True)
 class Share(Aggregate):
-    """How many events have the same value of a column as this one; `values` is the number of values it can have."""
+    """How many events have the same value of a column as this one; `values` are those that it can have."""
 
     column: str
-    values: int
+    values: tuple[str, ...]
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -198,14 +198,15 @@ class Share(Aggregate):
 
     @property
     def tile_columns(self) -> tuple[Column, ...]:
-        return tuple(total(f"{self.column}_{code}") for code in range(self.values))
+        return tuple(total(f"{self.column}={value}") for value in self.values)  # whatever the order of the values
 
     def tile_of(self, event: EventValues) -> Tile:
         own = event.columns[self.inputs[0]]
-        return tuple(int(code == own) for code in range(self.values))
+        return tuple(int(code == own) for code in range(len(self.values)))
 
     def tiles_of(self, events: Range) -> Sequence[Ints | list[bytes]]:
-        return [(events.columns[self.inputs[0]] == code).astype(np.int64) for code in range(self.values)]
+        codes = events.columns[self.inputs[0]]
+        return [(codes == code).astype(np.int64) for code in range(len(self.values))]
 
     @property
     def state_names(self) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ def _aggregate(contract: Contract, entry: Entry) -> Aggregate:
         case "recency":
             return Recency()
         case "share":
-            return Share(entry.columns[0], len(contract.categorical[entry.columns[0]]))
+            return Share(entry.columns[0], contract.categorical[entry.columns[0]])
         case "distinct":
             return Distinct(entry.columns[0])
         case "last":

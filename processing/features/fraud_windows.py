@@ -1,7 +1,7 @@
 """Fraud windows: the frauds of an entity that became known before an event, to five minutes."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -9,6 +9,8 @@ from processing.arrays import Ints
 from processing.durations import FIVE_MINUTES_US
 from processing.features.ranges import running_sums
 from processing.features.tiles import EntityTiles, FraudTile
+
+T = TypeVar("T", int, Ints)
 
 NEVER = 2**62  # the tile in which a label that stands is withdrawn
 
@@ -58,7 +60,7 @@ class FraudStates(NamedTuple):
     last: Ints
 
 
-def first_tile(window: FraudWindow, time_us: int) -> int:
+def first_tile(window: FraudWindow, time_us: T) -> T:
     """The first tile whose frauds the window holds at a time."""
     return (time_us // window.edge_us * window.edge_us - window.us) // FIVE_MINUTES_US
 
@@ -78,8 +80,8 @@ def fraud_states(windows: Sequence[FraudWindow], labels: Labels, entity: Ints, t
     Events are sorted by entity and time. Labels that were withdrawn should be few: each is counted on its own.
     """
     now = time_us // FIVE_MINUTES_US
-    starts = [first_tile(window, time_us) for window in windows]  # type: ignore[arg-type]
-    base = min(int(starts[-1].min()), int(labels.known.min(initial=NEVER)))  # type: ignore[attr-defined]
+    starts = [first_tile(window, time_us) for window in windows]
+    base = min(int(starts[-1].min()), int(labels.known.min(initial=NEVER)))
     width = max(int(now.max()), int(labels.known[labels.known < NEVER].max(initial=0))) - base + 2
 
     def key(codes: Ints, tile: Ints) -> Ints:
@@ -93,7 +95,7 @@ def fraud_states(windows: Sequence[FraudWindow], labels: Labels, entity: Ints, t
     high = np.searchsorted(keys, key(entity, now), side="left")
     sums = []
     for start in starts:
-        low = np.searchsorted(keys, key(entity, start), side="left")  # type: ignore[arg-type]
+        low = np.searchsorted(keys, key(entity, start), side="left")
         sums.append((high - low, amounts[high] - amounts[low]))
     some, padded = high > low, np.append(keys, 0)
     first, last = (np.where(some, padded[index] - entity * width + base, -1) for index in (low, high - 1))
@@ -105,13 +107,12 @@ def fraud_states(windows: Sequence[FraudWindow], labels: Labels, entity: Ints, t
             begin + int(np.searchsorted(now[begin:end], withdrawn, side="right")),
         )
         for start, (count, total) in zip(starts, sums, strict=True):
-            inside = (start[held] <= known).astype(np.int64)  # type: ignore[index]
+            inside = (start[held] <= known).astype(np.int64)
             count[held] += inside
             total[held] += inside * amount
-        inside = starts[-1][held] <= known  # type: ignore[index]
-        was = first[held]
-        first[held] = np.where(inside & ((was < 0) | (was > known)), known, was)
-        last[held] = np.where(inside, np.maximum(last[held], known), last[held])
+        in_longest, was = starts[-1][held] <= known, first[held]
+        first[held] = np.where(in_longest & ((was < 0) | (was > known)), known, was)
+        last[held] = np.where(in_longest, np.maximum(last[held], known), last[held])
     return FraudStates(sums, first, last)
 
 

@@ -7,39 +7,34 @@ import pyarrow as pa
 
 from processing.arrays import Ints
 from processing.contract import Contract
-from processing.features.aggregates import Input, float_bits, text_hash
+from processing.features.aggregates import NAN_BITS, Input, float_bits, text_hash
 
 Rows: TypeAlias = pa.Table | pa.RecordBatch
 
 
 def encode_value(contract: Contract, each: Input, value: Any) -> int:
     """One value of a column, as `Input.encoding` says."""
-    match each.encoding:
-        case "hash":
-            return text_hash(value)
-        case "code":
-            return _position(contract, each.column, value)
-    if each.column in contract.categorical:
-        position = _position(contract, each.column, value)
-        return float_bits(float(position) if position >= 0 else np.nan)
-    return float_bits(np.nan if value is None else float(value))
+    if each.encoding == "bits":
+        return float_bits(np.nan if value is None else float(value))
+    text = value if isinstance(value, str | None) else str(value)
+    if each.encoding == "hash":
+        return text_hash(text)
+    known = contract.categorical[each.column]
+    return known.index(text) if text in known else -1
 
 
 def encode_column(contract: Contract, each: Input, rows: Rows) -> Ints:
     """A column of a table, [n] int64, as `encode_value` encodes each of its values."""
     column = rows.column(_table_column(contract, each.column))
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if each.encoding == "bits":
+        numbers = np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
+        return np.where(np.isnan(numbers), NAN_BITS, numbers.view(np.int64))
     encoded = column.dictionary_encode()
     values = [encode_value(contract, each, value) for value in encoded.dictionary.to_pylist()]
     missing = encode_value(contract, each, None)
     indices = np.asarray(encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False), np.int64)
     return np.array([*values, missing], np.int64)[indices]
-
-
-def _position(contract: Contract, column: str, value: Any) -> int:
-    known = contract.categorical[column]
-    text = value if isinstance(value, str | None) else str(value)
-    return known.index(text) if text in known else -1
 
 
 def _table_column(contract: Contract, column: str) -> str:

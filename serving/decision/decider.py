@@ -102,7 +102,7 @@ class Decider:
         return self.store.search(search, limit, after, newer=newer) if self.store else DecisionPage([])
 
     def _answer(self, request: DecisionRequest, ledger: Ledger) -> Answer | Exception:
-        known, state = ledger.recall(request.event, request.model.windows)
+        known, state = ledger.recall(request.event, request.model.plan)
         answer = self._attempt(request, known, state)
         if not isinstance(answer, Answer) or answer.repeated:
             return answer

@@ -22,7 +22,7 @@ from processing.contract import LASTING, Contract
 from processing.contracts.model_contract import longest_lookback, not_computable, training_contract
 from processing.errors import FraudlineError
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import Windows
+from processing.features.state_plan import StatePlan
 from serving.decision.reasons import Reason, Reasons
 
 Score = Callable[[Floats], Floats]
@@ -57,9 +57,9 @@ class LoadedModel:
         object.__setattr__(self, "reasons", Reasons(self.contract, self.features.names))
 
     @cached_property
-    def windows(self) -> list[Windows]:
-        """The windows of its entities, in the order of the home's contract."""
-        return list(self.features.windows.values())
+    def plan(self) -> StatePlan:
+        """The windows of its contract's entities."""
+        return StatePlan(self.contract)
 
     def score(self, row: Floats) -> float:
         """The probability of fraud for one row of features, [1, m] float64."""

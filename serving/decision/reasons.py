@@ -13,7 +13,8 @@ from functools import cached_property
 from pydantic import BaseModel, ConfigDict, Field
 
 from processing.contract import Contract
-from serving.decision.feature_words import Description, descriptions_of, plain_description
+from serving.decision.feature_words import descriptions_of, plain_description
+from serving.decision.sentence_parts import Description
 
 MOST_REASONS = 3
 

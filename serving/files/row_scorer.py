@@ -49,7 +49,7 @@ class RowScorer:
             return
         events = events_of(accepted, self.model.contract)
         states: Sequence[list[int] | None] = (
-            self.replay.states(events, self.model.windows) if self.replay else [[]] * len(events)
+            self.replay.states(events, self.model.plan) if self.replay else [[]] * len(events)
         )
         conflicts = np.array([state is None for state in states])
         if conflicts.any():

@@ -42,7 +42,7 @@ def test_check_summarises_a_contract_and_names_a_wrong_entry(tmp_path: Path) -> 
     summary = json.loads(contract("check", "transactions", "--json").stdout)
     assert summary["features"] == len(FeatureSet(load("transactions")).names)
     assert summary["columns"][0] == "transaction_id"
-    assert "customer (customer_id) over 1, 7, 30 days" in contract("check", "transactions").stdout
+    assert "customer (customer_id) over 1d, 7d, 30d" in contract("check", "transactions").stdout
     wrong = contract("check", mine(tmp_path, "delay_days = 7", "delay_days = -7"))
     assert "delay_days" in str(wrong.exception)
 

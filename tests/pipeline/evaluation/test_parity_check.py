@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pipeline.evaluation.parity import compare
 from processing.contracts.reader import load
+from processing.durations import DAY_US
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import DAY_US
 from processing.store.decisions import Decision, Event
 from processing.tables.schemas import features_schema
 

@@ -30,7 +30,7 @@ from processing.features.windows import EntityWindows, Events, Window
 START = 20_454 * DAY_US
 AGGREGATES: tuple[Aggregate, ...] = (
     *(Count(), Amount(), Extremes(), Recency()),
-    *(Share("channel", 3), Distinct("shop"), Last(("lat", "lon"))),
+    *(Share("channel", ("chip", "online", "at = '1'")), Distinct("shop"), Last(("lat", "lon"))),
 )
 CODE, HASH, LAT, LON = (Input("code", "channel"), Input("hash", "shop"), Input("bits", "lat"), Input("bits", "lon"))
 

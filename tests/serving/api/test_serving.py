@@ -6,7 +6,7 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from processing.contracts import reader as contracts
 from processing.durations import HOUR_US
 from processing.errors import BadInput, Conflict
 from processing.features.feature_set import FeatureSet
+from processing.features.state_plan import StatePlan
 from processing.storage.open import open_home
 from processing.store.decisions import Decision, Event
 from processing.store.interface import OnlineStore
@@ -302,8 +303,8 @@ def test_a_decision_made_by_another_task_at_the_same_moment_stands(folder: Path,
     class Late(SqliteStore):
         together = OnlineStore.together  # like a store whose calls are no single transaction
 
-        def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
-            return None, super().recall(event, windows)[1]
+        def recall(self, event: Event, plan: StatePlan | None = None) -> tuple[Decision | None, list[int]]:
+            return None, super().recall(event, plan)[1]
 
     late = Decider(FEATURES, Late(tmp_path / "online" / "store.sqlite", CONTRACT))
     answer = late.answer(event, extras, model)
