@@ -53,10 +53,3 @@ def contracts_of_models(home: Home, skip: Callable[[str, str], None]) -> Iterato
             yield str(version), training_contract(manifest, str(version))
         except (NotFound, Damaged, BadInput) as error:
             skip(str(version), str(error))
-
-
-def longest_lookback(home: Home, ours: Contract) -> int:
-    """How many hours of counters the online store keeps: for the home's contract, the serving version and those that
-    served before, whichever reaches back furthest."""
-    theirs = (contract for _, contract in contracts_of_models(home, lambda version, why: None))
-    return max([ours.lookback_hours, *(contract.lookback_hours for contract in theirs)])

@@ -21,6 +21,7 @@ from processing.errors import FraudlineError
 from processing.features.state_plan import StatePlan
 from processing.store.decisions import Decision, Event
 from processing.store.lookup import DecisionPage, Search
+from processing.store.profiles.plan import ProfilePlan
 from processing.store.refresh_data import NOT_COMPARED, Comparison, RecordedEvents, Reports, SettledProfile
 
 
@@ -63,10 +64,11 @@ class OnlineStore(ABC):
     """One interface, with one store for a laptop and one for the cloud. Every call is safe from many processes at once.
 
     Every call raises StoreUnavailable if the store does not answer within its time limit. `near` says whether a call
-    takes microseconds (a file) or waits for a network.
+    takes microseconds (a file) or waits for a network. `plan` says what its profiles keep.
     """
 
     near = False
+    plan: ProfilePlan
 
     @contextmanager
     def together(self, *, wait: bool = True) -> Iterator[Ledger]:

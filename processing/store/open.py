@@ -4,7 +4,7 @@ A new kind of store is a module beside `sqlite/` and `dynamo/`, and one line in 
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,12 +18,11 @@ from processing.store.interface import OnlineStore, Replay, StoreUnavailable
 SQLITE, DYNAMODB = "sqlite", "dynamodb"
 STORE_KEY = "online/store.sqlite"  # in a local home
 
-Lookback = Callable[[], int]  # the hours that models of earlier contracts need
-Opener = Callable[[str, Contract, float, FormerDigests, Lookback], OnlineStore]
+Opener = Callable[[str, Contract, float, FormerDigests, Sequence[Contract]], OnlineStore]
 
 
 def _open_sqlite(
-    path: str, contract: Contract, timeout: float, former: FormerDigests, lookback: Lookback
+    path: str, contract: Contract, timeout: float, former: FormerDigests, others: Sequence[Contract]
 ) -> OnlineStore:
     from processing.store.sqlite.store import SqliteStore
 
@@ -31,15 +30,15 @@ def _open_sqlite(
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnavailable(f"cannot create the folder of the online store: {error}") from error
-    return SqliteStore(Path(path), contract, timeout=timeout, former=former)
+    return SqliteStore(Path(path), contract, timeout=timeout, former=former, others=others)
 
 
 def _open_dynamo(
-    table: str, contract: Contract, timeout: float, former: FormerDigests, lookback: Lookback
+    table: str, contract: Contract, timeout: float, former: FormerDigests, others: Sequence[Contract]
 ) -> OnlineStore:
     from processing.store.dynamo.store import DynamoStore
 
-    return DynamoStore(table, contract, timeout=timeout, former=former, lookback_hours=lookback())
+    return DynamoStore(table, contract, timeout=timeout, former=former, others=others)
 
 
 # By the scheme of the store's address. An opener imports its store only when it is called.
@@ -59,24 +58,26 @@ def open_store(home: Home, contract: Contract, *, timeout: float = 2.0) -> Onlin
         with suppress(FraudlineError):  # without access to the runs no former contract is known
             yield from earlier_digests(home, contract)
 
-    def lookback() -> int:
-        from processing.contracts.model_contract import longest_lookback
-
-        with suppress(FraudlineError):  # without access to the models none is known to need more
-            return longest_lookback(home, contract)
-        return contract.lookback_hours
-
     scheme, target = _address(home)
     if scheme not in STORES:
         raise BadInput(f"FRAUDLINE_ONLINE_TABLE names an online store of kind {scheme!r}; known: {', '.join(STORES)}")
-    return STORES[scheme](target, contract, timeout, former, lookback)
+    return STORES[scheme](target, contract, timeout, former, _contracts_of_models(home))
+
+
+def _contracts_of_models(home: Home) -> list[Contract]:
+    """The contracts of the models that may serve: the store keeps what they need, too."""
+    from processing.contracts.model_contract import contracts_of_models
+
+    with suppress(FraudlineError):  # without access to the models none is known to need more
+        return [contract for _, contract in contracts_of_models(home, lambda version, why: None)]
+    return []
 
 
 def open_replay(home: LocalHome, contract: Contract, folder: Path) -> Replay:
     """A copy of a local home's online store in `folder`, to count further transactions in."""
     from processing.store.sqlite.replay import SqliteReplay
 
-    return SqliteReplay(home.path(STORE_KEY), folder, contract)
+    return SqliteReplay(home.path(STORE_KEY), folder, contract, _contracts_of_models(home))
 
 
 def _address(home: Home) -> tuple[str, str]:

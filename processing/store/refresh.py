@@ -1,114 +1,153 @@
-"""Bring the online store up to date with the tables: hour buckets up to the horizon."""
+"""Bring the online store up to date with the tables: the profiles of all entities up to the horizon."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
-import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from processing.contract import CLOCK_SKEW, Contract
-from processing.features.entity_keys import entity_key
-from processing.features.windows import HOUR_US
-from processing.storage.spark_files import local_parquet_files
+from processing.contract import CLOCK_SKEW
+from processing.durations import DAY_US, HOUR_US
 from processing.store.decisions import Event
-from processing.store.horizon import settled_up_to
+from processing.store.horizon import DAY_HOURS, settled_up_to
 from processing.store.interface import OnlineStore
-from processing.store.refresh_data import Bucket, Reports
+from processing.store.profiles.layout import HOURS_KEPT_US
+from processing.store.profiles.plan import ProfilePlan
+from processing.store.profiles.spark_profiles import read_profiles, with_changed_keys, write_profiles
+from processing.store.refresh_data import Reports, SettledProfile
 from processing.store.tables_comparison import compare_with_tables
-from processing.tables.parquet import READ
 
 SPARE_HOURS = 2 * int(CLOCK_SKEW.total_seconds()) // 3600  # the horizon may move back so far without losing a decision
-BUCKETS_AT_ONCE = 20_000
+
+
+class Source(NamedTuple):
+    """The transactions that a refresh reads.
+
+    recent: those of the days that profiles reach
+    everything: all of them
+    changed: those that are new or gone since the tables had the contents `before`; None if not known
+    now, before: the contents of the tables; texts that differ when they do
+    """
+
+    recent: DataFrame
+    everything: DataFrame
+    now: str
+    before: str = ""
+    changed: DataFrame | None = None
+
+
+class Basis(NamedTuple):
+    """What a store was refreshed from, as text in `StoreState.basis`."""
+
+    horizon: int
+    contents: str  # of the tables
+    plan: str  # digest of what profiles keep
+
+    @property
+    def text(self) -> str:
+        return " ".join(map(str, self))
+
+    @classmethod
+    def parse(cls, text: str) -> "Basis | None":
+        """The basis in a text; None if there is none."""
+        horizon, *others = text.split(" ")
+        return cls(int(horizon), *others) if len(others) == 2 else None
 
 
 def refresh_store(
-    store: OnlineStore,
-    transactions: DataFrame,
-    contract: Contract,
-    reports: Reports,
-    scratch: Path | str,
-    *,
-    everything: DataFrame | None = None,
-    now: datetime | None = None,
-    lookback_hours: int = 0,
+    store: OnlineStore, source: Source, reports: Reports, scratch: Path | str, *, now: datetime | None = None
 ) -> int:
-    """Set the store's buckets from `transactions`, those from `first_day` on; returns how many were set.
+    """Settle the store's profiles with the transactions of the tables; returns how many were set.
 
-    Decided transactions that the tables lack are counted too. To find them, pass all transactions as `everything`,
-    older ones included. The buckets reach back as far as the contract's windows, or `lookback_hours` if that is longer.
-    Events of the last hours, which may not be over, are passed to the store one by one.
+    Decided transactions that the tables lack are counted too. If it is known what has changed since the last refresh,
+    only the profiles of those entities are set. Events of the last hours, which may not be over, are passed to the
+    store one by one.
     """
-    lookback = max(contract.lookback_hours, lookback_hours)
-    rows = transactions.withColumn("hour", _hour(F.unix_micros("event_time")))
-    now_hour = int((now or datetime.now(UTC)).timestamp()) // 3600
-    labelled_us = F.max(F.when(F.col("is_fraud").isNotNull(), F.unix_micros("event_time")))
-    hours = rows.groupBy("hour").agg(F.count("*").alias("rows"), labelled_us.alias("labelled_us")).collect()
-    counts = {row["hour"]: row["rows"] for row in hours}
-    labelled = max((row["labelled_us"] for row in hours if row["labelled_us"] is not None), default=None)
-    if labelled is None and everything is not None:
-        (labelled,) = everything.agg(labelled_us).first() or (None,)
-    horizon = settled_up_to(counts, lookback, now_hour)
-    since_us = (horizon - lookback - SPARE_HOURS) * HOUR_US
-    comparison, lacking = compare_with_tables(
-        store.recorded_events(since_us), reports, transactions if everything is None else everything, contract, scratch
-    )
-    keys = contract.key_names
-    us = F.unix_micros("event_time").alias("us")
-    data = rows.select("transaction_id", us, "hour", "amount_minor", "is_fraud", *keys)
-    counted = data if lacking is None else data.unionByName(lacking.withColumn("hour", _hour(F.col("us"))))
+    plan, keys = store.plan, store.plan.contract.key_names
+    lookback = -(-plan.longest_us // HOUR_US)
+    rows = source.recent.withColumn("us", F.unix_micros("event_time")).withColumn("hour", _hour(F.col("us")))
+    horizon, labelled = _horizon(rows, lookback, plan, int((now or datetime.now(UTC)).timestamp()) // 3600)
+    if labelled is None:
+        (labelled,) = source.everything.agg(_newest_label(F.unix_micros("event_time"))).first() or (None,)
+    recorded = store.recorded_events((horizon - lookback - SPARE_HOURS) * HOUR_US)
+    comparison, lacking = compare_with_tables(recorded, reports, source.everything, plan, scratch)
+    has = set(rows.columns)
+    further = [F.col(name) if name in has else F.lit(None).alias(name) for name in plan.event_columns]
+    data = rows.select("transaction_id", "us", "hour", "amount_minor", "is_fraud", *keys, *further)
+    counted = data
+    if lacking is not None:
+        counted = data.unionByName(lacking.withColumn("hour", _hour(F.col("us"))))
     settled = counted.where(F.col("hour").between(horizon - lookback, horizon - 1))
-    addresses = [
-        _write_buckets(settled, contract.key_names_of(entity), f"{scratch}/buckets-{index}")
-        for index, entity in enumerate(contract.entities)
-    ]
-    tail = _events(data.where(F.col("hour") >= horizon), keys)
-    frauds = _events(counted.where("is_fraud = 1"), keys)
-    count = 0
+    basis = Basis(horizon, source.now, plan.digest)
+    changed = source.changed if _continues(basis, source, Basis.parse(store.state().basis)) else None
+    addresses = {}
+    for index, entity in enumerate(plan.layouts):
+        chosen = settled
+        if changed is not None:
+            chosen = with_changed_keys(settled, plan.key_names_of(entity), changed, lacking)
+        addresses[entity] = write_profiles(chosen, plan, entity, horizon, f"{scratch}/profiles-{index}")
+    tail, count = data.where(F.col("hour") >= horizon), 0
 
-    def batches() -> Iterator[list[Bucket]]:
+    def batches() -> Iterator[list[SettledProfile]]:
         nonlocal count
-        for batch in _read_buckets(addresses):
+        for batch in read_profiles(addresses):
             count += len(batch)
             yield batch
 
-    store.refresh(horizon, batches(), tail, reports.mark, frauds, comparison, labelled or 0)
+    store.refresh(
+        horizon,
+        batches(),
+        _events(tail, plan),
+        reports.mark,
+        _events(tail.where("is_fraud = 1"), plan),
+        comparison,
+        labelled or 0,
+        whole=changed is None,
+        basis=basis.text,
+    )
     return count
 
 
-def _write_buckets(rows: DataFrame, names: Sequence[str], address: str) -> str:
-    """Write the buckets of the entity with columns of these names to Parquet files; returns their address."""
-    amount, fraud = F.col("amount_minor"), F.coalesce("is_fraud", F.lit(0)).cast("long")
-    keys = [F.col(name).alias(f"key{number}") for number, name in enumerate(names)]
-    rows.groupBy(*keys, "hour").agg(
-        F.count("*").alias("n"),
-        F.sum(amount).alias("s"),
-        F.sum(amount * amount).alias("q"),
-        F.sum(fraud).alias("f"),
-        F.sum(fraud * amount).alias("g"),
-    ).write.parquet(address, mode="overwrite")
-    return address
+def _continues(now: Basis, source: Source, before: Basis | None) -> bool:
+    """Whether the store lacks nothing but what changed in the tables."""
+    return (
+        before is not None
+        and before.contents == source.before
+        and before.plan == now.plan
+        and before.horizon <= now.horizon
+    )
 
 
-def _read_buckets(addresses: Sequence[str]) -> Iterator[list[Bucket]]:
-    """The buckets of all entities; the addresses are in the order of the contract."""
-    for entity, address in enumerate(addresses):
-        with local_parquet_files(address) as paths:
-            for path in paths:
-                for batch in pq.ParquetFile(path, **READ).iter_batches(BUCKETS_AT_ONCE):
-                    *keys, hours, n, s, q, f, g = (column.to_pylist() for column in batch.columns)
-                    names = map(entity_key, zip(*keys, strict=True))
-                    sums = zip(names, hours, n, s, q, f, g, strict=True)
-                    yield [Bucket(entity, *values) for values in sums]
+def _horizon(rows: DataFrame, lookback: int, plan: ProfilePlan, now_hour: int) -> tuple[int, int | None]:
+    """The hour up to which the tables are settled, and the time of the newest label, if any."""
+    hours = rows.groupBy("hour").agg(F.count("*").alias("rows"), _newest_label(F.col("us")).alias("labelled")).collect()
+    labelled = max((row["labelled"] for row in hours if row["labelled"] is not None), default=None)
+    horizon = settled_up_to({row["hour"]: row["rows"] for row in hours}, lookback, now_hour)
+    in_days = any(DAY_US in layout.kept_us for layout in plan.layouts.values())
+    if in_days and now_hour - horizon > (HOURS_KEPT_US - DAY_US) // HOUR_US:
+        horizon = -(-horizon // DAY_HOURS) * DAY_HOURS  # profiles no longer hold the hours to divide an older day
+    return horizon, labelled
+
+
+def _newest_label(us: Column) -> Column:
+    return F.max(F.when(F.col("is_fraud").isNotNull(), us))
 
 
 def _hour(us: Column) -> Column:
     return F.floor(us / HOUR_US).cast("long")
 
 
-def _events(rows: DataFrame, keys: Sequence[str]) -> list[Event]:
+def _events(rows: DataFrame, plan: ProfilePlan) -> list[Event]:
+    keys, extras = plan.contract.key_names, plan.event_columns
     return [
-        Event(row["transaction_id"], row["us"], row["amount_minor"], tuple(row[key] for key in keys))
+        Event(
+            row["transaction_id"],
+            row["us"],
+            row["amount_minor"],
+            tuple(row[key] for key in keys),
+            tuple((name, row[name]) for name in extras),
+        )
         for row in rows.collect()
     ]

@@ -9,14 +9,13 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from processing.contract import Contract
-from processing.features.state_plan import event_columns
 from processing.storage.spark_files import move_to
+from processing.store.profiles.plan import ProfilePlan
 from processing.store.refresh_data import Comparison, RecordedEvent, RecordedEvents, Reports
 
 
 def compare_with_tables(
-    recorded: RecordedEvents, reports: Reports, everything: DataFrame, contract: Contract, scratch: Path | str
+    recorded: RecordedEvents, reports: Reports, everything: DataFrame, plan: ProfilePlan, scratch: Path | str
 ) -> tuple[Comparison, DataFrame | None]:
     """Compare decided transactions with all transactions of the tables.
 
@@ -24,9 +23,9 @@ def compare_with_tables(
     (as reported), the key columns and those further columns that aggregates read; None if there are none. `scratch` is
     an address for the run's files.
     """
-    keys = contract.key_names
+    keys = plan.contract.key_names
     address = f"{scratch}/recorded.parquet"
-    if not _write(recorded, reports, contract, address):
+    if not _write(recorded, reports, plan, address):
         return Comparison(recorded.read_up_to, recorded.read_up_to + 1), None
     decided = everything.sparkSession.read.parquet(str(address))
     content = ["us", "amount_minor", *keys]
@@ -44,7 +43,7 @@ def compare_with_tables(
     return Comparison(recorded.read_up_to, pending, frozenset(displaced)), lacking.drop("number")
 
 
-def _write(recorded: RecordedEvents, reports: Reports, contract: Contract, address: str) -> bool:
+def _write(recorded: RecordedEvents, reports: Reports, plan: ProfilePlan, address: str) -> bool:
     """Write the events to a Parquet file at `address`. Returns False, and writes no file, if there are none."""
     schema = pa.schema(
         [
@@ -53,8 +52,8 @@ def _write(recorded: RecordedEvents, reports: Reports, contract: Contract, addre
             ("us", pa.int64()),
             ("amount_minor", pa.int64()),
             ("is_fraud", pa.int32()),
-            *((key, pa.string()) for key in contract.key_names),
-            *((name, pa.float64() if name in contract.numeric else pa.string()) for name in event_columns(contract)),
+            *((key, pa.string()) for key in plan.contract.key_names),
+            *((name, pa.float64() if plan.is_numeric(name) else pa.string()) for name in plan.event_columns),
         ]
     )
     with tempfile.TemporaryDirectory(prefix="fraudline-") as folder:

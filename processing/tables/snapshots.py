@@ -38,12 +38,12 @@ def row_counts(table: Table | None, *, labelled: bool = False) -> dict[int, int]
     return dict(sorted(days.items()))
 
 
-def scan_tasks(table: Table | None) -> list[FileScanTask]:
-    """The data files, each as a task. Raises Damaged."""
+def scan_tasks(table: Table | None, snapshot: int | None = None) -> list[FileScanTask]:
+    """The data files of a snapshot, by default the newest, each as a task. Raises Damaged."""
     if table is None:
         return []
     with reading(f"the table {table.name()[-1]}, {table.metadata_location}"):
-        return list(table.scan().plan_files())
+        return list(table.scan(snapshot_id=snapshot).plan_files())
 
 
 def day_of(task: FileScanTask) -> int:

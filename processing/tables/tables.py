@@ -97,10 +97,15 @@ class Tables:
         """The columns of a table: those of the contract, then those that only earlier contracts had."""
         return stored_schema(self.find(name), self.schemas[name])
 
-    def files_by_day(self, name: str) -> dict[int, list[str]]:
-        """The keys of a table's files, by day, as of the newest commit."""
+    def has_snapshot(self, name: str, snapshot: int) -> bool:
+        """Whether a table still knows one of its snapshots."""
+        table = self.find(name)
+        return table is not None and table.snapshot_by_id(snapshot) is not None
+
+    def files_by_day(self, name: str, snapshot: int | None = None) -> dict[int, list[str]]:
+        """The keys of a table's files, by day, as of the newest commit, or of an earlier snapshot."""
         days: dict[int, list[str]] = {}
-        for task in scan_tasks(self.find(name)):
+        for task in scan_tasks(self.find(name), snapshot):
             days.setdefault(day_of(task), []).append(key_of(self.home, task.file.file_path))
         return dict(sorted(days.items()))
 

@@ -90,14 +90,15 @@ def to_event(request: BaseModel, contract: Contract, features: FeatureSet) -> tu
     Those are from `FeatureSet.encode` of a model's features, which may be of an earlier contract.
     """
     values, attributes = request.__dict__, _attributes(type(request))
+    theirs = features.contract
+    read = dict.fromkeys((*event_columns(contract), *event_columns(theirs)))
     event = Event(
         values.get("transaction_id") or uuid.uuid4().hex,
         values["time_us"],
         round(values["amount"] * float(contract.minor_units)),  # to the nearest, ties to even, as in a file
         tuple(values[f"key_{i}"] for i in range(len(contract.key_columns))),
-        tuple((name, values[attributes[name]]) for name in event_columns(contract)),
+        tuple((name, values[attributes[name]]) for name in read if name in attributes),
     )
-    theirs = features.contract
     columns = {name: [_or_nan(values[attributes[name]])] for name in theirs.numeric if name in attributes}
     columns |= {name: [values[attributes[name]]] for name in theirs.categorical if name in attributes}
     return event, features.encode(columns, 1)

@@ -1,5 +1,6 @@
 """The layouts of all entities of a home, and each transaction as their profiles count it."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -53,6 +54,19 @@ class ProfilePlan:
     def event_columns(self) -> tuple[str, ...]:
         """The columns beside the keys that a stored event must have: `Event.extras`."""
         return tuple(dict.fromkeys(name for plan in self.plans for name in plan.event_columns))
+
+    def is_numeric(self, column: str) -> bool:
+        """Whether one of `event_columns` holds numbers."""
+        return any(column in plan.contract.numeric for plan in self.plans)
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of what profiles keep. Profiles that were settled under another one lack something."""
+        kept = [
+            (name, self.key_names_of(name), [column.name for column in layout.columns], *layout.kept_us.items())
+            for name, layout in sorted(self.layouts.items())
+        ]
+        return hashlib.sha256(repr((kept, self.longest_us)).encode()).hexdigest()[:16]
 
     @cached_property
     def busy(self) -> frozenset[str]:
