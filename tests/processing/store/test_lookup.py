@@ -61,7 +61,7 @@ def filled(store: OnlineStore) -> OnlineStore:
     """Twelve decisions a second apart: every fourth flagged, every third of another customer, three reported."""
     for i in range(12):
         customer = "C2" if i % 3 == 0 else "C1"
-        store.record(decision_at(f"t{i:02}", i, fraud=i % 4 == 0, customer=customer, cents=100 * i, us=i))
+        store.record(decision_at(f"t{i:02}", i, fraud=i % 4 == 0, customer=customer, cents=100 * i, second=i))
     for name, label in (("t00", True), ("t05", False), ("t08", False), ("t08", True)):
         store.report(name, label)
     return store
@@ -112,7 +112,7 @@ def test_new_decisions_do_not_shift_pages(filled: OnlineStore) -> None:
     first = page = filled.search(search, 2)
     for i in range(12, 30):
         ids += [decision.event.transaction_id for decision in page.decisions]
-        filled.record(decision_at(f"t{i:02}", i, us=i))
+        filled.record(decision_at(f"t{i:02}", i, second=i))
         if not page.more:
             break
         page = filled.search(search, 2, page.last)
@@ -193,7 +193,7 @@ def test_every_search_equals_a_scan(
     for i, (second, fraud, who, label) in enumerate(rows):
         store.record(
             decision_at(
-                f"t{i}", second, fraud=fraud, customer=f"C{who}", terminal=f"T{who % 2}", cents=i, us=i, hour=HOUR
+                f"t{i}", second, fraud=fraud, customer=f"C{who}", terminal=f"T{who % 2}", cents=i, second=i, hour=HOUR
             )
         )
         if label is not None:
@@ -266,7 +266,7 @@ class TestDynamoDB:
         self, dynamo: DynamoStore, online_table: str
     ) -> None:
         for i in range(30):
-            dynamo.record(decision_at(f"t{i:02}", i, fraud=i % 10 == 0, customer=f"C{i % 5}", us=i))
+            dynamo.record(decision_at(f"t{i:02}", i, fraud=i % 10 == 0, customer=f"C{i % 5}", second=i))
         for name in ("t00", "t11"):
             dynamo.report(name, True)
         make_older(dynamo)
@@ -299,7 +299,7 @@ class TestDynamoDB:
 
     def test_a_page_of_a_customer_reads_only_its_decisions(self, dynamo: DynamoStore) -> None:
         for i in range(40):
-            dynamo.record(decision_at(f"t{i:02}", i, customer="C1" if i % 20 == 0 else "C2", us=i))
+            dynamo.record(decision_at(f"t{i:02}", i, customer="C1" if i % 20 == 0 else "C2", second=i))
         read: list[str] = []
 
         def note(params: dict[str, Any], **_: Any) -> None:

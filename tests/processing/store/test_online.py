@@ -16,26 +16,26 @@ from typing import Any
 import numpy as np
 import pytest
 from botocore.awsrequest import AWSResponse
-from feature_job import bring_up_to_date
+from feature_job import bring_up_to_date, event_table, profiles_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stored_profiles import stored_profiles
 
 from processing.contract import Contract
 from processing.contracts import reader as contracts
-from processing.durations import HOUR_US
+from processing.durations import HOUR_US, SECOND_US
 from processing.errors import BadInput, NotFound
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import sawtooth
+from processing.features.state_plan import StatePlan
+from processing.features.table_features import window_states
 from processing.storage.home import Home
 from processing.storage.local import LocalHome
 from processing.storage.open import open_home
 from processing.store.decisions import Decision, Event
-from processing.store.dynamo.counters import hours_of
-from processing.store.dynamo.layout import day_key
 from processing.store.dynamo.store import DynamoStore
 from processing.store.interface import OnlineStore, StoreState, StoreUnavailable
 from processing.store.open import open_store
-from processing.store.refresh_data import Bucket
+from processing.store.refresh_data import SettledProfile
 from processing.store.sqlite.store import SqliteStore
 
 CONTRACT = contracts.load("transactions")
@@ -48,9 +48,9 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 def event(
-    name: str, hour: int = HOUR, *, customer: str = "C1", terminal: str = "T1", cents: int = 100, us: int = 0
+    name: str, hour: int = HOUR, *, customer: str = "C1", terminal: str = "T1", cents: int = 100, second: int = 0
 ) -> Event:
-    return Event(name, hour * HOUR_US + us, cents, (customer, terminal))
+    return Event(name, hour * HOUR_US + second * SECOND_US, cents, (customer, terminal))
 
 
 def decided(event: Event) -> Decision:
@@ -58,7 +58,7 @@ def decided(event: Event) -> Decision:
 
 
 def state(store: OnlineStore, at: Event) -> dict[str, int]:
-    """The state of an event by column name. The event itself counts as one."""
+    """The state of an event by column name. The event itself does not count."""
     return dict(zip(NAMES, store.recall(at)[1], strict=True))
 
 
@@ -89,22 +89,6 @@ def store(home: Home) -> Iterator[OnlineStore]:
     store.close()
 
 
-def contents(store: OnlineStore) -> list[list[Any]]:
-    """All current buckets, of any refresh."""
-    if isinstance(store, SqliteStore):
-        with sqlite3.connect(store.path) as db:
-            return sorted(map(list, db.execute("SELECT entity, key, hour, n, s, q, f, g FROM buckets")))
-    assert isinstance(store, DynamoStore)
-    facts, rows = store.table.facts(store.calls.ends()), []
-    for page in store.calls.dynamodb.get_paginator("scan").paginate(TableName=store.calls.table):
-        for item in page["Items"]:
-            kind, *rest = item["pk"]["S"].split("/")
-            if kind == "day" and item["sk"]["S"] == day_key(0, "", 0, facts.era)["sk"]["S"]:
-                entity, key, day = rest
-                rows += [[int(entity), key, *row] for row in hours_of(int(day), item, facts)]
-    return sorted(rows)
-
-
 def test_a_decision_is_recorded_and_its_transaction_counted_for_later_ones(store: OnlineStore) -> None:
     first = event("a", cents=250)
     assert store.recall(first)[0] is None
@@ -114,22 +98,23 @@ def test_a_decision_is_recorded_and_its_transaction_counted_for_later_ones(store
     assert store.decisions(5, since=NOW - timedelta(hours=1)) == [decided(first)]
     assert store.decisions(5, since=datetime.now(UTC) + timedelta(hours=1)) == []
 
-    same_hour, next_hour = event("b", us=1), event("b", HOUR + 1)
+    same_hour, next_hour = event("b", second=1), event("b", HOUR + 1)
     for later in (same_hour, next_hour):
         seen = state(store, later)
-        assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (2, 350)
-        assert seen["customer_q_720h"] == 250**2 + 100**2
-    assert state(store, event("b", us=0))["customer_n_24h"] == 1  # at the same time, so their order is unknown
-    assert state(store, event("b", HOUR + 24))["customer_n_24h"] == 1  # outside the window
-    assert state(store, event("b", HOUR + 1, customer="C2"))["customer_n_24h"] == 1
+        assert (seen["customer:n_1d"], seen["customer:s_1d"]) == (1, 250)
+        assert seen["customer:q0_30d"] == 250**2
+    within = replace(first, time_us=first.time_us + SECOND_US - 1)
+    assert state(store, within)["customer:n_1d"] == 0  # at the same time, so their order is unknown
+    assert state(store, event("b", HOUR + 24))["customer:n_1d"] == 0  # outside the window
+    assert state(store, event("b", HOUR + 1, customer="C2"))["customer:n_1d"] == 0
 
 
 def test_the_same_id_counts_once(store: OnlineStore) -> None:
     store.record(decided(event("a")))
-    before = contents(store)
+    before = stored_profiles(store)
     other = replace(decided(event("a", cents=9)), decision="fraud")
     assert store.record(other) == decided(event("a"))
-    assert contents(store) == before
+    assert stored_profiles(store) == before
 
 
 @settings(max_examples=25, deadline=None)
@@ -145,36 +130,29 @@ def test_the_same_id_counts_once(store: OnlineStore) -> None:
 def test_the_state_equals_the_offline_one(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, ...]]
 ) -> None:
-    """For events in time order, with ties, each state equals what `sawtooth` computes."""
+    """For events in time order, with ties, each state is the one that the feature job computes."""
     store = open_at(tmp_path_factory.mktemp("parity"))
     replay(store, rows)
     store.close()
 
 
 def replay(store: OnlineStore, rows: list[tuple[int, ...]]) -> None:
-    rows = sorted(rows)
     events = [
-        event(str(i), HOUR + hour, us=us, customer=f"C{c}", terminal=f"T{t}", cents=cents)
-        for i, (hour, us, c, t, cents) in enumerate(rows)
+        event(str(i), HOUR + hour, second=second, customer=f"C{c}", terminal=f"T{t}", cents=cents)
+        for i, (hour, second, c, t, cents) in enumerate(sorted(rows))
     ]
     online = []
     for e in events:
         online.append(store.recall(e)[1])
         store.record(decided(e))
-    times, amounts = (
-        np.array(column, np.int64) for column in zip(*((e.time_us, e.amount) for e in events), strict=True)
-    )
-    offline = []
-    for entity, windows in enumerate(FeatureSet(CONTRACT).windows.values()):
-        codes = np.array([int(e.keys[entity][1:]) for e in events], np.int64)
-        offline.append(sawtooth(windows, codes, times, amounts, np.zeros_like(times)))
-    assert np.array_equal(np.array(online), np.concatenate(offline, axis=1))
+    table = event_table(CONTRACT, dict.fromkeys(events, 0), time="event_time")
+    assert np.array_equal(np.array(online), window_states(FeatureSet(CONTRACT), table))
 
 
 def _add(address: str, worker: int, count: int) -> None:
     store = open_store(open_home(address), CONTRACT, timeout=30.0)
     for i in range(count):
-        payment = event(f"{worker}-{i}", customer=f"C{worker}", us=i)
+        payment = event(f"{worker}-{i}", customer=f"C{worker}", second=i)
         store.recall(payment)
         store.record(decided(payment))
     store.close()
@@ -191,14 +169,14 @@ def test_concurrent_processes_lose_no_events_of_one_entity(home: Home) -> None:
         worker.join(120)
     assert [worker.exitcode for worker in workers] == [0] * 4
     seen = state(open_store(home, CONTRACT, timeout=PATIENT), event("after", HOUR + 1))
-    assert (seen["terminal_n_24h"], seen["terminal_s_24h"]) == (4 * count + 1, 100 * (4 * count + 1))
+    assert (seen["terminal:n_1d"], seen["terminal:s_1d"]) == (4 * count, 100 * 4 * count)
 
 
 def test_threads_share_a_store_without_leaking_connections(sqlite_store: SqliteStore) -> None:
     """A server's worker threads come and go, but its open files must not accumulate."""
 
     def use(i: int) -> None:
-        sqlite_store.record(decided(event(f"t{i}", us=i)))
+        sqlite_store.record(decided(event(f"t{i}", second=i)))
 
     for start in range(0, 60, 3):
         threads = [threading.Thread(target=use, args=(i,)) for i in range(start, start + 3)]
@@ -206,7 +184,7 @@ def test_threads_share_a_store_without_leaking_connections(sqlite_store: SqliteS
             thread.start()
         for thread in threads:
             thread.join()
-    assert state(sqlite_store, event("after", HOUR + 1))["terminal_n_24h"] == 61
+    assert state(sqlite_store, event("after", HOUR + 1))["terminal:n_1d"] == 60
     handles = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if _is_link(name)]
     assert sum(handle == str(sqlite_store.path) for handle in handles) <= 3
 
@@ -240,7 +218,7 @@ def test_after_a_kill_a_decision_is_recorded_and_counted_or_neither(tmp_path: Pa
     assert _run(_die_halfway, tmp_path) == 9
     store = open_at(tmp_path)
     assert [d.event.transaction_id for d in store.decisions(9)] == ["a"]
-    assert state(store, event("after", us=1))["customer_n_24h"] == 2
+    assert state(store, event("after", second=1))["customer:n_1d"] == 1
     store.close()
 
 
@@ -338,25 +316,28 @@ def test_a_store_without_a_fingerprint_is_recognised_by_the_contract_of_a_run(tm
         open_store(home, OTHER)
 
 
-def test_a_model_of_another_contract_recalls_its_own_windows_from_the_same_store(home: Home) -> None:
+def test_a_model_of_another_contract_recalls_its_own_windows_from_the_same_store(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As after a change of windows and delay, while the earlier model serves on."""
     text = CONTRACT.text.replace("windows_days = [1, 7, 30]     #", "windows_days = [2, 60]     #")
     changed = contracts.parse(text.replace("delay_days = 7", "delay_days = 3"))
+    monkeypatch.setattr("processing.store.open._contracts_of_models", lambda home: [CONTRACT, changed])
     store = open_store(home, CONTRACT, timeout=PATIENT)
     for days in (0, 2, 9, 40):
         store.record(decided(event(f"{days} days ago", HOUR - 24 * days)))
     store.report("9 days ago", True)
-    windows = [list(FeatureSet(contract).windows.values()) for contract in (CONTRACT, changed)]
-    probe, names = event("probe", us=1), FeatureSet(changed).state_names
+    earlier, later = (StatePlan(contract) for contract in (CONTRACT, changed))
+    probe, names = event("probe", second=1), FeatureSet(changed).state_names
     theirs = store.recall(probe)[1]
-    assert store.recall(probe, windows[0])[1] == theirs
-    own = dict(zip(names, store.recall(probe, windows[1])[1], strict=True))
-    assert (own["customer_n_48h"], own["customer_n_1440h"]) == (2, 5)
-    assert (own["terminal_delayed_f_24h"], own["terminal_delayed_f_168h"]) == (0, 1)
+    assert store.recall(probe, earlier)[1] == theirs
+    own = dict(zip(names, store.recall(probe, later)[1], strict=True))
+    assert (own["customer:n_2d"], own["customer:n_60d"]) == (1, 4)
+    assert (own["terminal:frauds_1d"], own["terminal:frauds_7d"]) == (0, 1)
     store.close()
     store = open_store(home, changed, timeout=PATIENT)  # the home has the other contract from now on
     assert store.recall(probe)[1] == list(own.values())
-    assert store.recall(probe, windows[0])[1] == theirs
+    assert store.recall(probe, earlier)[1] == theirs
     store.close()
 
 
@@ -379,15 +360,15 @@ class TestReports:
         store.report("a", True)
         assert store.decisions(1)[0].is_fraud is True
         early, late = event("b", HOUR + DELAY), event("b", HOUR + DELAY + 1)
-        assert state(store, early)["terminal_delayed_f_24h"] == 0
+        assert state(store, early)["terminal:frauds_1d"] == 0
         seen = state(store, late)
-        assert (seen["terminal_delayed_n_24h"], seen["terminal_delayed_f_24h"]) == (1, 1)
+        assert (seen["terminal:judged_1d"], seen["terminal:frauds_1d"]) == (1, 1)
 
     def test_the_last_report_counts(self, store: OnlineStore) -> None:
         store.record(decided(event("a")))
         for label in (True, True, False, True, False, False):
             store.report("a", label)
-            assert state(store, event("b", HOUR + DELAY + 1))["terminal_delayed_f_24h"] == int(label)
+            assert state(store, event("b", HOUR + DELAY + 1))["terminal:frauds_1d"] == int(label)
         assert store.reports().labels == {"a": False}
         assert store.reports().newest["a"].event == event("a")
         assert store.reports().mark == 6
@@ -402,7 +383,7 @@ class TestRefresh:
     """`data` are the rows of the tables before the hour HOUR. The API may have decided some of them, and later ones."""
 
     data = (event("d1", HOUR - 3, cents=500), event("d2", HOUR - 1, cents=700), event("d3", HOUR - 1, cents=900))
-    tail = (event("d4", HOUR, us=10, cents=1100),)
+    tail = (event("d4", HOUR, second=10, cents=1100),)
 
     def refresh(
         self, store: OnlineStore, *more: Event, horizon: int = HOUR, frauds: tuple[str, ...] = (), **while_it_runs: Any
@@ -413,20 +394,20 @@ class TestRefresh:
     def test_repeated_refreshes_set_the_same_counts_from_the_tables(self, store: OnlineStore) -> None:
         store.record(decided(self.data[0]))  # counted by the API before a run read it
         self.refresh(store)
-        once = contents(store)
-        seen = state(store, event("next", us=11))
-        assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (5, 500 + 700 + 900 + 1100 + 100)
+        once = stored_profiles(store)
+        seen = state(store, event("next", second=11))
+        assert (seen["customer:n_1d"], seen["customer:s_1d"]) == (4, 500 + 700 + 900 + 1100)
         self.refresh(store)
         self.refresh(store)
-        assert contents(store) == once
-        assert state(store, event("next", us=11)) == seen
+        assert stored_profiles(store) == once
+        assert state(store, event("next", second=11)) == seen
 
     def test_the_store_state_shows_its_horizon_and_whether_a_refresh_is_complete(self, store: OnlineStore) -> None:
         assert store.state() == StoreState(False, 0, 0, None)
         began = time.time_ns() // 1000
 
-        def interrupted() -> Iterator[list[Bucket]]:
-            yield [Bucket(0, "C1", HOUR - 1, 1, 100, 10_000, 0, 0)]
+        def interrupted() -> Iterator[list[SettledProfile]]:
+            yield list(profiles_of(store.plan, {event("d", HOUR - 1): 0}, HOUR))
             raise InterruptedError
 
         for labelled_us in (7, 9):  # the first refresh, and one of a complete store
@@ -445,11 +426,11 @@ class TestRefresh:
         assert store.state().labelled_us == event("labelled", HOUR).time_us
 
     def test_a_refresh_keeps_what_the_api_counted_after_the_horizon(self, store: OnlineStore) -> None:
-        store.record(decided(event("live", HOUR, us=20, cents=1)))
+        store.record(decided(event("live", HOUR, second=20, cents=1)))
         store.record(decided(event("later", HOUR + 2, cents=10)))
         self.refresh(store)
         seen = state(store, event("next", HOUR + 3))
-        assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (7, 500 + 700 + 900 + 1100 + 1 + 10 + 100)
+        assert (seen["customer:n_1d"], seen["customer:s_1d"]) == (6, 500 + 700 + 900 + 1100 + 1 + 10)
 
     @pytest.mark.parametrize("when", ["before", "after"])
     def test_tail_events_count_once(self, store: OnlineStore, when: str) -> None:
@@ -460,8 +441,8 @@ class TestRefresh:
         if when == "after":
             store.record(decided(self.tail[0]))
         self.refresh(store)
-        assert state(store, event("next", us=11))["customer_n_24h"] == 5
-        assert state(store, event("next", HOUR + 1))["customer_n_24h"] == 5
+        assert state(store, event("next", second=11))["customer:n_1d"] == 4
+        assert state(store, event("next", HOUR + 1))["customer:n_1d"] == 4
 
     def test_future_events_count_once_from_their_time_on(self, store: OnlineStore) -> None:
         """A row with a wrong clock stays beyond the horizon of several runs."""
@@ -469,35 +450,35 @@ class TestRefresh:
         for horizon in (HOUR, HOUR + 1, HOUR + 2):
             self.refresh(store, ahead, horizon=horizon)
             for i in range(5):
-                store.record(decided(event(f"{horizon}-{i}", horizon + 1, us=i)))
-        assert state(store, event("next", HOUR + 4))["customer_n_24h"] == 4 + 15 + 1
+                store.record(decided(event(f"{horizon}-{i}", horizon + 1, second=i)))
+        assert state(store, event("next", HOUR + 4))["customer:n_1d"] == 4 + 15
         for horizon in (HOUR + 2, HOUR + 20, HOUR + 21):
             seen = state(store, event("next", HOUR + 21))
-            assert (seen["customer_n_720h"], seen["customer_s_720h"]) == (4 + 15 + 2, 3200 + 1500 + 3 + 100)
+            assert (seen["customer:n_30d"], seen["customer:s_30d"]) == (4 + 15 + 1, 3200 + 1500 + 3)
             self.refresh(store, ahead, horizon=horizon)
 
     def test_a_refresh_keeps_decided_transactions_that_the_tables_lack(self, store: OnlineStore) -> None:
         """A second source is late: what the API counted of it stays counted, and counts once when its rows arrive."""
-        second = [event(f"s{i}", HOUR - 2, us=i, cents=10) for i in range(3)]
+        second = [event(f"s{i}", HOUR - 2, second=i, cents=10) for i in range(3)]
         for e in second:
             store.record(decided(e))
         store.report("s0", True)
         for more in ((), (), (second[0],), second, second):
             self.refresh(store, *more)
-            seen = state(store, event("next", us=11))
-            assert (seen["customer_n_24h"], seen["customer_s_24h"]) == (8, 3200 + 30 + 100)
-            assert state(store, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
+            seen = state(store, event("next", second=11))
+            assert (seen["customer:n_1d"], seen["customer:s_1d"]) == (7, 3200 + 30)
+            assert state(store, event("next", HOUR + DELAY))["terminal:frauds_1d"] == 1
 
     def test_a_row_of_the_tables_replaces_a_different_transaction_decided_with_its_id(self, store: OnlineStore) -> None:
         for hour in (HOUR - 2, HOUR + 1):
             store.record(decided(event(f"at {hour}", hour, customer="C7", terminal="T7", cents=3)))
             store.report(f"at {hour}", True)
         self.refresh(store)
-        assert state(store, event("next", HOUR + 2, customer="C7"))["customer_n_24h"] == 3
-        self.refresh(store, event(f"at {HOUR - 2}", HOUR - 2), event(f"at {HOUR + 1}", HOUR, us=3))
+        assert state(store, event("next", HOUR + 2, customer="C7"))["customer:n_1d"] == 2
+        self.refresh(store, event(f"at {HOUR - 2}", HOUR - 2), event(f"at {HOUR + 1}", HOUR, second=3))
         other = state(store, event("next", HOUR + DELAY + 2, customer="C7", terminal="T7"))
-        assert (other["customer_n_720h"], other["terminal_delayed_f_720h"]) == (1, 0)
-        assert state(store, event("next", HOUR + 2))["customer_n_24h"] == 4 + 2 + 1
+        assert (other["customer:n_30d"], other["terminal:frauds_30d"]) == (0, 0)
+        assert state(store, event("next", HOUR + 2))["customer:n_1d"] == 4 + 2
         store.report(f"at {HOUR + 1}", False)
         store.report(f"at {HOUR - 2}", True)
         assert state(store, event("next", HOUR + DELAY + 2, customer="C7", terminal="T7")) == other
@@ -507,25 +488,25 @@ class TestRefresh:
         self.refresh(store, frauds=("d1", "d4"))
         late = event("next", HOUR + DELAY + 1)
         store.record(decided(event("d1", HOUR - 3, terminal="T8")))
-        store.record(decided(event("d4", HOUR, us=10, cents=1)))
+        store.record(decided(event("d4", HOUR, second=10, cents=1)))
         for _ in range(2):
             for key in ("d1", "d4"):
                 store.report(key, False)
-            assert state(store, late)["terminal_delayed_f_24h"] == 2
-            assert state(store, replace(late, keys=("C1", "T8")))["terminal_delayed_f_720h"] == 0
+            assert state(store, late)["terminal:frauds_1d"] == 2
+            assert state(store, replace(late, keys=("C1", "T8")))["terminal:frauds_30d"] == 0
             self.refresh(store, frauds=("d1", "d4"))
         assert {key: report.event.amount for key, report in store.reports().newest.items()} == {"d1": 100, "d4": 1}
 
     def test_a_late_transaction_is_counted_by_the_next_run(self, store: OnlineStore) -> None:
         self.refresh(store)
-        before = contents(store)
+        before = stored_profiles(store)
         assert store.record(decided(event("late", HOUR - 1))) == decided(event("late", HOUR - 1))
         store.report("late", True)
-        assert contents(store) == before
+        assert stored_profiles(store) == before
         assert store.decisions(1)[0].event.transaction_id == "late"
         self.refresh(store)
-        assert state(store, event("next", us=11))["customer_n_24h"] == 6
-        assert state(store, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
+        assert state(store, event("next", second=11))["customer:n_1d"] == 5
+        assert state(store, event("next", HOUR + DELAY))["terminal:frauds_1d"] == 1
 
     def test_a_refresh_keeps_reports_that_are_newer_than_the_tables(self, store: OnlineStore) -> None:
         for e in self.data:
@@ -533,11 +514,11 @@ class TestRefresh:
         store.report("d1", True)
         self.refresh(store, meanwhile=lambda: store.report("d2", True))
         late = event("next", HOUR + DELAY)
-        assert state(store, late)["terminal_delayed_f_24h"] == 2
+        assert state(store, late)["terminal:frauds_1d"] == 2
         store.report("d1", False)
-        assert state(store, late)["terminal_delayed_f_24h"] == 1
+        assert state(store, late)["terminal:frauds_1d"] == 1
         self.refresh(store)
-        assert state(store, late)["terminal_delayed_f_24h"] == 1
+        assert state(store, late)["terminal:frauds_1d"] == 1
 
     def test_a_report_of_a_known_fraud_does_not_count_it_again(self, store: OnlineStore) -> None:
         late = event("next", HOUR + DELAY + 1)
@@ -545,15 +526,15 @@ class TestRefresh:
         self.refresh(store, frauds=known)
         for e in (*self.data, *self.tail):
             store.record(decided(e))
-        assert state(store, late)["terminal_delayed_f_24h"] == 2
+        assert state(store, late)["terminal:frauds_1d"] == 2
         for label, frauds in ((True, 2), (True, 2), (False, 0), (False, 0), (True, 2)):
             for name in known:
                 store.report(name, label)
-            assert state(store, late)["terminal_delayed_f_24h"] == frauds
+            assert state(store, late)["terminal:frauds_1d"] == frauds
         store.report("d2", True)  # the tables may have another transaction; the next run finds out
-        assert state(store, late)["terminal_delayed_f_24h"] == 2
+        assert state(store, late)["terminal:frauds_1d"] == 2
         self.refresh(store, frauds=known)
-        assert state(store, late)["terminal_delayed_f_24h"] == 3
+        assert state(store, late)["terminal:frauds_1d"] == 3
 
     @pytest.mark.slow
     def test_the_horizon_can_move_back(self, store: OnlineStore) -> None:
@@ -563,19 +544,19 @@ class TestRefresh:
         store.report("first", True)
         self.refresh(store, ahead, horizon=HOUR + 20)
         for i in range(3):
-            store.record(decided(event(f"left out {i}", HOUR + 2, us=i)))
+            store.record(decided(event(f"left out {i}", HOUR + 2, second=i)))
         store.record(decided(event("beyond", HOUR + 21)))
         self.refresh(store, ahead, horizon=HOUR)
-        assert state(store, event("next", HOUR + 3))["customer_n_24h"] == 4 + 1 + 3 + 1
+        assert state(store, event("next", HOUR + 3))["customer:n_1d"] == 4 + 1 + 3
         for i in range(3):
-            store.record(decided(event(f"counted {i}", HOUR + 3, us=i)))
-        assert state(store, event("next", HOUR + 3, us=9))["customer_n_24h"] == 4 + 1 + 3 + 3 + 1
+            store.record(decided(event(f"counted {i}", HOUR + 3, second=i)))
+        assert state(store, event("next", HOUR + 3, second=9))["customer:n_1d"] == 4 + 1 + 3 + 3
         seen = state(store, event("next", HOUR + 22))
-        assert seen["customer_n_720h"] == 4 + 1 + 3 + 3 + 2 + 1
+        assert seen["customer:n_30d"] == 4 + 1 + 3 + 3 + 2
         for horizon in (HOUR, HOUR + 3, HOUR + 20, HOUR - 1):
             self.refresh(store, ahead, horizon=horizon)
             assert state(store, event("next", HOUR + 22)) == seen
-            assert state(store, event("next", HOUR + DELAY + 3))["terminal_delayed_f_24h"] == 1
+            assert state(store, event("next", HOUR + DELAY + 3))["terminal:frauds_1d"] == 1
 
     def test_decisions_go_on_during_a_refresh(self, store: OnlineStore) -> None:
         """A decision recorded between two batches of buckets counts after the horizon."""
@@ -583,11 +564,11 @@ class TestRefresh:
 
         def decide(batch: int) -> None:
             live.append(batch)
-            store.record(decided(event(f"live{batch}", HOUR + 1, us=batch)))
+            store.record(decided(event(f"live{batch}", HOUR + 1, second=batch)))
 
         self.refresh(store, between=decide)
         assert live
-        assert state(store, event("next", HOUR + 2))["customer_n_24h"] == 5 + len(live)
+        assert state(store, event("next", HOUR + 2))["customer:n_1d"] == 4 + len(live)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("before", [HOUR - 1, HOUR + 5])
@@ -596,13 +577,13 @@ class TestRefresh:
         self.refresh(store, horizon=before)
 
         def decide(*_: int) -> None:
-            store.record(decided(event(f"late{time.time_ns()}", HOUR - 1, us=1)))
-            store.record(decided(event(f"live{time.time_ns()}", HOUR + 1, us=1)))
+            store.record(decided(event(f"late{time.time_ns()}", HOUR - 1, second=1)))
+            store.record(decided(event(f"live{time.time_ns()}", HOUR + 1, second=1)))
 
         self.refresh(store, meanwhile=decide)
-        assert state(store, event("next", HOUR + 2))["customer_n_24h"] in (6, 7)
+        assert state(store, event("next", HOUR + 2))["customer:n_1d"] in (5, 6)
         self.refresh(store)
-        assert state(store, event("next", HOUR + 2))["customer_n_24h"] == 7
+        assert state(store, event("next", HOUR + 2))["customer:n_1d"] == 6
 
 
 @pytest.mark.cloud
@@ -623,7 +604,7 @@ class TestDynamoDB:
 
     def test_a_decision_takes_two_calls(self, dynamo: DynamoStore, calls: list[str]) -> None:
         for i in range(3):
-            payment = event(f"e{i}", us=3_000_000_000 + i)
+            payment = event(f"e{i}", second=3_000 + i)
             dynamo.recall(payment)
             dynamo.record(decided(payment))
         assert calls == ["BatchGetItem", "TransactWriteItems"] * 3
@@ -643,12 +624,12 @@ class TestDynamoDB:
 
         twice = replace(decided(event("twice")), decision="fraud")
         assert decide(event("twice"), lambda: other.record(twice)) == twice
-        late, tail = event("late", HOUR - 1), event("tail", HOUR, us=5)
-        rows = {event("d", HOUR - 1, us=9): 0, tail: 0}
+        late, tail = event("late", HOUR - 1), event("tail", HOUR, second=5)
+        rows = {event("d", HOUR - 1, second=9): 0, tail: 0}
         decide(late, lambda: bring_up_to_date(other, rows, HOUR, CONTRACT))
-        assert state(dynamo, event("next", HOUR, us=9))["customer_n_24h"] == 4  # twice, d, tail and itself
+        assert state(dynamo, event("next", HOUR, second=9))["customer:n_1d"] == 3  # twice, d and tail
         decide(tail, lambda: None)
-        assert state(dynamo, event("next", HOUR, us=9))["customer_n_24h"] == 4
+        assert state(dynamo, event("next", HOUR, second=9))["customer:n_1d"] == 3
 
     @pytest.mark.parametrize("seed", range(2))
     def test_the_state_equals_the_offline_one(self, dynamo: DynamoStore, seed: int) -> None:
@@ -662,7 +643,7 @@ class TestDynamoDB:
             payment = event(name, customer=name)
             assert dynamo.record(decided(payment)) == decided(payment)
             assert dynamo.recall(payment)[0] == decided(payment)
-            assert state(dynamo, event("next", HOUR + 1, customer=name))["customer_n_24h"] == 2
+            assert state(dynamo, event("next", HOUR + 1, customer=name))["customer:n_1d"] == 1
 
     def test_floats_are_stored_bit_for_bit(self, dynamo: DynamoStore) -> None:
         decision = replace(decided(event("a")), score=0.1 + 0.2, threshold=1e-300)
@@ -705,11 +686,11 @@ class TestDynamoDB:
                 other.report("d2", False)
 
         bring_up_to_date(dynamo, dict.fromkeys(data, 0), HOUR, CONTRACT, between=report)
-        assert state(other, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
+        assert state(other, event("next", HOUR + DELAY))["terminal:frauds_1d"] == 1
         other.report("d1", True)
-        assert state(other, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 1
+        assert state(other, event("next", HOUR + DELAY))["terminal:frauds_1d"] == 1
         other.report("d1", False)
-        assert state(other, event("next", HOUR + DELAY))["terminal_delayed_f_24h"] == 0
+        assert state(other, event("next", HOUR + DELAY))["terminal:frauds_1d"] == 0
         assert other.reports().mark == 5
 
 
@@ -732,16 +713,30 @@ def test_the_error_for_a_store_that_is_too_old_says_what_to_do(tmp_path: Path) -
         SqliteStore(path, CONTRACT)
 
 
+EARLIER_TABLES = """
+CREATE TABLE buckets (entity INTEGER, key TEXT, hour INTEGER, n INTEGER, s INTEGER, q INTEGER, f INTEGER, g INTEGER,
+    refresh INTEGER, PRIMARY KEY (entity, key, hour)) WITHOUT ROWID;
+CREATE TABLE ticks (entity INTEGER, key TEXT, time_us INTEGER, n INTEGER, s INTEGER, q INTEGER,
+    PRIMARY KEY (entity, key, time_us)) WITHOUT ROWID;
+CREATE TABLE labels (transaction_id TEXT, content TEXT, time_us INTEGER, fraud INTEGER,
+    PRIMARY KEY (transaction_id, content)) WITHOUT ROWID;
+CREATE TABLE reported (entity INTEGER, key TEXT, hour INTEGER, f INTEGER, g INTEGER,
+    PRIMARY KEY (entity, key, hour)) WITHOUT ROWID;
+INSERT INTO buckets VALUES (0, 'C1', 489999, 1, 100, 10000, 0, 0, 1);
+DROP TABLE profiles;
+DROP TABLE tail;
+CREATE TABLE tail (transaction_id TEXT PRIMARY KEY, content TEXT) WITHOUT ROWID;
+INSERT INTO tail VALUES ('ahead', '[1764032400000000, 100, "C1", "T1"]');
+ALTER TABLE decisions DROP COLUMN extras;
+DELETE FROM facts WHERE name IN ('basis', 'plan', 'migrated');
+"""
+
+
 def make_older(store: OnlineStore) -> None:
-    """Make a store like those of the previous version, which knew frauds and the tail only by their ids."""
+    """Make a store like those of the previous version, which counted in hours."""
     if isinstance(store, SqliteStore):
-        with contextlib.closing(sqlite3.connect(store.path)) as db, db:
-            db.execute("CREATE TABLE frauds (transaction_id TEXT PRIMARY KEY) WITHOUT ROWID")
-            db.execute("INSERT INTO frauds SELECT transaction_id FROM labels WHERE fraud")
-            db.execute("ALTER TABLE tail DROP COLUMN content")
-            db.execute("DELETE FROM facts WHERE name IN ('read', 'pending')")
-            for table in ("labels", "displaced"):
-                db.execute(f"DROP TABLE {table}")
+        with contextlib.closing(sqlite3.connect(store.path)) as db:
+            db.executescript(EARLIER_TABLES)
         return
     assert isinstance(store, DynamoStore)
     dynamodb, table = store.calls.dynamodb, store.calls.table
@@ -755,7 +750,7 @@ def make_older(store: OnlineStore) -> None:
 def test_a_store_of_the_previous_version_can_be_used(home: Home) -> None:
     """Its horizon may lie ahead, and it may not have counted decisions before that."""
     store = open_store(home, CONTRACT, timeout=PATIENT)
-    data = [event(f"d{i}", HOUR - i, us=i) for i in range(4)]
+    data = [event(f"d{i}", HOUR - i, second=i) for i in range(4)]
     rows: dict[Event, int | None] = dict.fromkeys(data, None) | {event("ahead", HOUR + 9): 0}
     for e in (data[0], data[1], event("live", HOUR + 10)):
         store.record(decided(e))
@@ -766,9 +761,12 @@ def test_a_store_of_the_previous_version_can_be_used(home: Home) -> None:
     make_older(store)
 
     store = open_store(home, CONTRACT, timeout=PATIENT)
+    assert store.state() == StoreState(False, 0, store.state().labelled_us, None)
+    assert len(store.decisions(9)) == 4
     store.record(decided(event("ahead", HOUR + 9)))
     store.report("live", True)  # once more
-    assert state(store, event("next", HOUR + 10 + DELAY + 1))["terminal_delayed_f_24h"] == 3
+    seen = state(store, event("next", HOUR + 10 + DELAY + 1))
+    assert (seen["terminal:judged_1d"], seen["terminal:frauds_1d"]) == (1, 0)  # what is counted since
     assert {key: report.event.hour for key, report in store.reports().newest.items()} == {
         "d0": HOUR,
         "d1": HOUR - 1,
@@ -776,6 +774,9 @@ def test_a_store_of_the_previous_version_can_be_used(home: Home) -> None:
     }
     for _ in range(2):
         bring_up_to_date(store, rows, HOUR, CONTRACT)
-        assert state(store, event("next", HOUR + 11))["customer_n_24h"] == 4 + 3 + 1
-        assert state(store, event("next", HOUR + 10 + DELAY + 1))["terminal_delayed_f_24h"] == 3
+        assert store.state().filled
+        assert state(store, event("next", HOUR + 11))["customer:n_1d"] == 4 + 3
+        assert state(store, event("next", HOUR + 10 + DELAY + 1))["terminal:frauds_1d"] == 3
+    store.report("live", False)
+    assert state(store, event("next", HOUR + 10 + DELAY + 1))["terminal:frauds_1d"] == 2
     store.close()
