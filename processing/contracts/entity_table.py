@@ -93,6 +93,9 @@ def _in_tiles(entry: TomlTable, name: str, columns: tuple[str, ...]) -> Entity:
         )
     texts = entry.texts("aggregates", DEFAULT_AGGREGATES)
     aggregates = tuple(_aggregate(text, entry.source) for text in texts)
+    uses = [f"{entry.kind}:{column}" for entry in aggregates for column in entry.columns]
+    if twice := [use for use in uses if uses.count(use) > 1]:
+        raise BadInput(f"{entry.source}: aggregates has {twice[0]!r} twice")
     if "count" not in texts:
         aggregates = (Aggregate("count"), *aggregates)
     return Entity(name, columns, windows, frauds, aggregates, busy=entry.flag("busy"))

@@ -53,3 +53,9 @@ def contracts_of_models(home: Home, skip: Callable[[str, str], None]) -> Iterato
             yield str(version), training_contract(manifest, str(version))
         except (NotFound, Damaged, BadInput) as error:
             skip(str(version), str(error))
+
+
+def contracts_kept_for(home: Home, ours: Contract) -> list[Contract]:
+    """The contracts for whose features the online store keeps what they need: the home's, that of the serving version
+    and those of versions that served before."""
+    return [ours, *(contract for _, contract in contracts_of_models(home, lambda version, why: None))]

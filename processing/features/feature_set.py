@@ -6,6 +6,7 @@ root, which IEEE 754 rounds correctly: the same state gives the same bits on eve
 
 import dataclasses
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from processing.durations import HOUR_US
 from processing.features.arithmetic import COLUMNS, NUMBERS, Arithmetic
 from processing.features.contract_windows import entity_windows
 from processing.features.declared_features import DeclaredFeatures
-from processing.features.entity_features import EntityFeatures, Moment
+from processing.features.entity_features import EntityFeatures
 from processing.features.windows import EntityWindows
 
 OWN = 3  # the first features are of the transaction alone: amount, hour, weekend
@@ -86,7 +87,7 @@ class FeatureSet:
         `extras` [n, x] from `encode`. A feature without a value (a ratio to nothing) is NaN.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
-            columns = self._columns(Moment(amount, time_us), list(state.T), COLUMNS)
+            columns = self._columns(amount, time_us, list(state.T), COLUMNS)
         return self.declared.of_columns(np.column_stack([*columns, extras]))
 
     def compute_one(self, amount: int, time_us: int, state: Sequence[int] | None, extras: Floats) -> Floats:
@@ -95,20 +96,21 @@ class FeatureSet:
         `state` in the order of `state_names`, `extras` [1, x]. Without a state, the features computed from it are NaN.
         The arithmetic is the same, on numbers instead of columns: NumPy takes several times as long for columns of one.
         """
-        columns = self._columns(Moment(amount, time_us), state or [0] * len(self.state_names), NUMBERS)
+        columns = self._columns(amount, time_us, state or [0] * len(self.state_names), NUMBERS)
         if state is None:
             columns[OWN:] = [math.nan] * (len(columns) - OWN)
-        return np.array([self.declared.of_numbers([*columns, *extras[0].tolist()])])
+        numbers = self.declared.of_numbers([*columns, *extras[0].tolist()])
+        return np.frombuffer(array("d", numbers)).reshape(1, -1)  # takes half as long as an array of a list
 
-    def _columns(self, moment: Moment, state: Sequence[Any], arithmetic: Arithmetic) -> list[Any]:
+    def _columns(self, amount: Any, time_us: Any, state: Sequence[Any], arithmetic: Arithmetic) -> list[Any]:
         """The features except the extras. Each value is a column or a number, whichever `arithmetic` is for."""
-        hour = moment.time_us // HOUR_US
-        money = moment.amount / float(self.contract.minor_units)
+        hour = time_us // HOUR_US
+        money = amount / float(self.contract.minor_units)
         columns = [money, hour % 24 + 0.0, ((hour // 24 + 3) % 7 >= 5) + 0.0]
         start = 0
         for entity in self.entities.values():
             end = start + len(entity.windows.state_names)
-            columns += entity.compute(moment, state[start:end], arithmetic)
+            columns += entity.compute(amount, time_us, state[start:end], arithmetic)
             start = end
         return columns
 

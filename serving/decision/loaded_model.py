@@ -19,7 +19,8 @@ from pipeline.scorer.contributions import Contributions
 from pipeline.scorer.forest import PackedScorer
 from processing.arrays import Floats
 from processing.contract import LASTING, Contract
-from processing.contracts.model_contract import longest_lookback, not_computable, training_contract
+from processing.contracts.model_contract import contracts_kept_for, not_computable, training_contract
+from processing.contracts.store_needs import lacking
 from processing.errors import FraudlineError
 from processing.features.feature_set import FeatureSet
 from processing.features.state_plan import StatePlan
@@ -97,14 +98,12 @@ def check_loadable(published: Published, contract: Contract, *, packed_only: boo
     """Raise what `load_model` would raise if the version were promoted. Call this before promoting it.
 
     The model is loaded and scores a row. A joblib model therefore runs as code, as it will where it serves. Also raises
-    CannotServe for a model of an earlier contract that reaches further back than the online store.
+    CannotServe for a model of an earlier contract whose features need what the online store does not keep.
     """
     model = load_published(replace(published, pinned=True), contract, packed_only=packed_only)
-    needs, kept = model.contract.lookback_hours, longest_lookback(published.home, contract)
-    if needs > kept:
+    if why := lacking(model.contract, contracts_kept_for(published.home, contract)):
         raise CannotServe(
-            f"model {model.version} needs {needs // 24} days of history, and the online store keeps {kept // 24}: run "
-            "with a contract that has a window as long, then promote it"
+            f"model {model.version} {why}: run with a contract that has the same window and aggregate, then promote it"
         )
 
 
@@ -152,9 +151,13 @@ def _differs(theirs: Contract, ours: Contract) -> str:
     """What a home never changes and still differs from a model's contract; "" if nothing does."""
     if differ := ours.changes(theirs, LASTING):
         return "; ".join(differ)
-    were, are = ([(entity.name, entity.columns) for entity in contract.entities] for contract in (theirs, ours))
-    names = [", ".join(f"{name} ({', '.join(columns)})" for name, columns in entities) for entities in (were, are)]
-    return "" if were == are else f"its entities were {names[0]}, and are {names[1]} now"
+    for was in theirs.entities:
+        for now in ours.entities:  # by the name of an entity the online store keeps what its features need
+            if was.name == now.name and was.columns != now.columns:
+                return (
+                    f"its entity {now.name!r} was identified by {was.identified_by}, and is by {now.identified_by} now"
+                )
+    return ""
 
 
 def _check_pickle(published: Published, packed_only: bool) -> None:

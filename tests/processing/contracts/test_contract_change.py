@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields
 
 import pytest
+from every_aggregate import TEXT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,7 +56,7 @@ REFUSED = {
     "columns.label": ('label = "is_fraud"', 'label = "chargeback"'),
     "time.format": ('format = "iso"', 'format = "unix"'),
     "amount.decimals": ("decimals = 2", "decimals = 1"),
-    "'till' is new": ('name = "terminal"', 'name = "till"'),
+    "'terminal_id' would be 'till' in tables": ('name = "terminal"', 'name = "till"'),
     "'customer' was identified by": ('column = "customer_id"', 'column = "iban"'),
 }
 contracts = st.builds(
@@ -104,15 +105,117 @@ def test_what_would_falsify_stored_rows_is_refused_with_the_reason(what: str) ->
     assert [refusal for refusal in change.refusals if what in refusal and ": " in refusal]
 
 
-def test_an_entity_is_refused_for_what_is_not_there_for_it() -> None:
-    for columns, why in (
-        ('["customer_id", "terminal_id"]', "the online store has not counted by its key"),
-        ('["customer_id", "country"]', "stored rows do not have its key"),
-    ):
-        pair = f'[[entity]]\nname = "visitor"\ncolumns = {columns}\nwindows_days = [7]\n\n[split]'
-        change = ContractChange(CONTRACT, edited(("[split]", pair)))
-        assert f"entity 'visitor' is new: {why}" in change.refusals
-        assert ContractChange(change.after, CONTRACT).refusals
+def entity(name: str, keys: str) -> str:
+    return f'[[entity]]\nname = "{name}"\n{keys}\n'
+
+
+CUSTOMER, TERMINAL, PAIR = (
+    entity("customer", 'column = "customer_id"\nwindows = ["10m", "7d"]'),
+    entity("terminal", 'column = "terminal_id"\nwindows = ["7d"]'),
+    entity("visitor", 'columns = ["customer_id", "terminal_id"]\nwindows = ["30d"]'),
+)
+
+
+def with_entities(*entities: str) -> Contract:
+    start, end = CONTRACT.text.index("[[entity]]"), CONTRACT.text.index("[split]")
+    return parse(CONTRACT.text[:start] + "\n".join(entities) + CONTRACT.text[end:])
+
+
+KEPT_KEYS = st.sampled_from([(CUSTOMER, TERMINAL), (CUSTOMER, TERMINAL, PAIR), (CUSTOMER, PAIR, TERMINAL)])
+
+
+@given(KEPT_KEYS, KEPT_KEYS)
+def test_entities_come_go_and_move_while_the_key_columns_stay(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    change = ContractChange(with_entities(*one), with_entities(*other))
+    assert change.refusals == []
+    assert ("entity 'visitor' is new: customer_id, terminal_id over 30d" in change.lines) is (len(one) < len(other))
+    assert ("entity 'visitor' goes" in change.lines) is (len(one) > len(other))
+    assert change.store_rebuild is (len(one) != len(other))
+    assert bool(change.lines) is (one != other)
+
+
+@pytest.mark.parametrize(
+    ("entities", "why"),
+    [
+        ((TERMINAL, CUSTOMER), "would be terminal_id, customer_id, in this order: decisions have them in another"),
+        ((PAIR, TERMINAL), "column 'customer_id' would be 'customer_id' in tables: stored rows have it as 'customer'"),
+        ((CUSTOMER,), "column 'terminal_id' identifies no entity any more: decisions and stored rows have it"),
+        (
+            (CUSTOMER, TERMINAL, PAIR.replace("terminal_id", "country")),
+            "entity 'visitor' needs the column 'country': stored rows and decisions lack it",
+        ),
+    ],
+)
+def test_other_key_columns_are_refused_with_the_reason(entities: tuple[str, ...], why: str) -> None:
+    change = ContractChange(with_entities(CUSTOMER, TERMINAL), with_entities(*entities))
+    assert any(why in refusal for refusal in change.refusals)
+
+
+def test_an_entity_keeps_its_columns() -> None:
+    triple = PAIR.replace('"terminal_id"]', '"terminal_id", "till"]')
+    shop = entity("shop", 'columns = ["customer_id", "till"]\nwindows = ["7d"]')
+    before, after = with_entities(CUSTOMER, TERMINAL, PAIR, shop), with_entities(CUSTOMER, TERMINAL, triple, shop)
+    (refusal,) = ContractChange(before, after).refusals
+    assert refusal.startswith("entity 'visitor' was identified by customer_id, terminal_id, and is by")
+
+
+TILES = {  # the changes of a customer with windows of tiles: what is said, and whether the store is set anew
+    "one window less": ('["10m", "7d"]', '["7d"]', "customer: window '10m' goes", False),
+    "a shorter one": ('["10m", "7d"]', '["10m", "1d", "7d"]', "customer: window '1d' is new", False),
+    "a longer one": ('["10m", "7d"]', '["10m", "7d", "60d"]', "customer: window '60d' is new", True),
+    "frauds": ('"7d"]', '"7d"]\nfraud_windows = ["6h"]', "customer: fraud window '6h' is new", True),
+    "an aggregate": (
+        '"7d"]',
+        '"7d"]\naggregates = ["count", "amount", "extremes"]',
+        "customer: aggregate 'extremes' is new",
+        True,
+    ),
+    "fewer": ('"7d"]', '"7d"]\naggregates = ["count"]', "customer: aggregate 'amount' goes", True),
+    "a category": (
+        '"7d"]',
+        '"7d"]\naggregates = ["count", "amount", "share:channel"]',
+        "customer: aggregate 'share:channel' is new",
+        True,
+    ),
+    "order": (
+        '"7d"]',
+        '"7d"]\naggregates = ["amount", "count"]',
+        "customer: the aggregates are in another order",
+        False,
+    ),
+    "busy": ('"7d"]', '"7d"]\nbusy = true', "customer: busy now", True),
+    "days": (
+        'windows = ["10m", "7d"]',
+        "windows_days = [7]",
+        "customer: windows consist of hours now",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", sorted(TILES))
+def test_changes_of_windows_and_aggregates_are_said_with_what_the_store_has_to_do(what: str) -> None:
+    old, new, line, rebuild = TILES[what]
+    for before, after in ((CUSTOMER, CUSTOMER.replace(old, new)), (CUSTOMER.replace(old, new), CUSTOMER)):
+        change = ContractChange(with_entities(before, TERMINAL), with_entities(after, TERMINAL))
+        assert change.refusals == []
+        assert change.store_rebuild is rebuild
+        assert any("online store anew" in each for each in change.lines) is rebuild
+        if before == CUSTOMER:
+            assert line in change.lines
+
+
+def test_every_feature_that_depends_on_the_longest_window_is_redefined_with_it() -> None:
+    longer = parse(TEXT.replace('["10m", "6h", "1d", "30d"]', '["10m", "6h", "1d", "60d"]'))
+    redefined = ContractChange(parse(TEXT), longer).features_change.redefined
+    trends = [f"customer_amount_trend_{span}" for span in ("10m", "6h", "1d")]
+    assert list(redefined) == [*trends, "customer_hours_since_last", "customer_last_lat", "customer_last_lon"]
+
+
+def test_a_share_is_redefined_by_the_values_that_are_known() -> None:
+    more = parse(TEXT.replace('["chip",', '["chip", "moto",'))
+    redefined = ContractChange(parse(TEXT), more).features_change.redefined
+    assert set(redefined) == {"channel", *(name for name in FeatureSet(more).names if "_share_channel_" in name)}
 
 
 def test_every_lasting_entry_has_its_refusal() -> None:
