@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processing.arrays import Floats
+from processing.arrays import Floats, Ints
 from processing.contracts.reader import load, parse
+from processing.durations import HOUR_US
 from processing.errors import BadInput
+from processing.features.contract_windows import fraud_tile
 from processing.features.feature_set import FeatureSet, minor_units
-from processing.features.windows import HOUR_US, Ints, sawtooth
+from processing.features.fraud_windows import NEVER, Labels
+from processing.features.windows import Events
 
 TRANSACTIONS = FeatureSet(load("transactions"))
 SPARKOV = FeatureSet(load("sparkov"))
@@ -34,8 +37,13 @@ says = "{value:.1f} payments times kilometres"
 
 def state_of(features: FeatureSet, entity: Ints, time_us: Ints, amount: Ints, fraud: Ints) -> Ints:
     """Every entity's state, as if all entities had the same codes."""
-    states = [sawtooth(windows, entity, time_us, amount, fraud) for windows in features.windows.values()]
-    return np.concatenate(states, axis=1) if states else np.zeros((len(entity), 0), np.int64)
+    states = [np.zeros((len(entity), 0), np.int64)]
+    frauds = fraud > 0
+    for windows in features.windows.values():
+        known = fraud_tile(windows, time_us[frauds], None)
+        labels = Labels(entity[frauds], known, np.full(len(known), NEVER), amount[frauds])
+        states.append(windows.states(Events(entity, time_us, amount, {}), labels))
+    return np.concatenate(states, axis=1)
 
 
 def computed(amounts: list[int], hours: list[int], features: FeatureSet = TRANSACTIONS) -> dict[str, Floats]:
@@ -79,6 +87,18 @@ def test_no_value_is_infinite_and_only_comparisons_may_be_missing(amounts: list[
             word in name for word in ("trend", "ratio", "zscore", "variation", "since", "fraud_mean", "channel")
         ):
             assert not np.isnan(column).any(), name
+
+
+def test_squares_in_a_busy_window_have_the_same_bits_for_one_row_as_for_many() -> None:
+    """A hundred thousand squares of the largest amounts: their limbs do not fit together into 64 bits."""
+    names, largest = TRANSACTIONS.state_names, 10**12
+    state = np.zeros((1, len(names)), np.int64)
+    values = {"n": 100_000, "s": 10**16, "q0": 10**5 * 2**26, "q1": 10**5 * 2**26, "q2": 10**5 * 2**25}
+    state[0] = [values.get(name.split(":")[1].split("_")[0], 0) for name in names]
+    amount, time_us, extras = np.array([largest]), np.array([490_000 * HOUR_US]), np.zeros((1, 1))
+    one = TRANSACTIONS.compute_one(largest, int(time_us[0]), state[0].tolist(), extras)
+    assert one.tobytes() == TRANSACTIONS.compute(amount, time_us, state, extras).tobytes()
+    assert one[0, TRANSACTIONS.names.index("customer_amount_zscore_30d")] > 0.0
 
 
 def test_values_match_their_names() -> None:
@@ -191,8 +211,8 @@ def test_names_are_in_column_order_and_all_are_float64() -> None:
     assert TRANSACTIONS.names[-1] == "channel"
     assert TRANSACTIONS.dtypes == dict.fromkeys(TRANSACTIONS.names, "float64")
     assert len(TRANSACTIONS.names) == 50
-    assert len(TRANSACTIONS.state_names) == 9 + 21
-    assert TRANSACTIONS.state_names[9] == "terminal_n_24h"
+    assert len(TRANSACTIONS.state_names) == 2 * 3 * 5 + 3 * 3 + 3
+    assert TRANSACTIONS.state_names[15] == "terminal:n_1d"
 
 
 def test_duplicate_feature_names_are_refused() -> None:
