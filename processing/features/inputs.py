@@ -24,8 +24,11 @@ def encode_value(contract: Contract, each: Input, value: Any) -> int:
 
 
 def encode_column(contract: Contract, each: Input, rows: Rows) -> Ints:
-    """A column of a table, [n] int64, as `encode_value` encodes each of its values."""
-    column = rows.column(_table_column(contract, each.column))
+    """A column of a table, [n] int64, of its values as `encode_value` encodes them. One that is not there is missing."""
+    name = _table_column(contract, each.column)
+    if name not in rows.schema.names:  # an earlier contract had it
+        return np.full(len(rows), encode_value(contract, each, None), np.int64)
+    column = rows.column(name)
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if each.encoding == "bits":
         numbers = np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
