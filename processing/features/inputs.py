@@ -24,7 +24,7 @@ def encode_value(contract: Contract, each: Input, value: Any) -> int:
 
 
 def encode_column(contract: Contract, each: Input, rows: Rows) -> Ints:
-    """A column of a table, [n] int64, of its values as `encode_value` encodes them. One that is not there is missing."""
+    """A column of a table, [n] int64: its values as `encode_value` encodes them, all missing if it is not there."""
     name = _table_column(contract, each.column)
     if name not in rows.schema.names:  # an earlier contract had it
         return np.full(len(rows), encode_value(contract, each, None), np.int64)

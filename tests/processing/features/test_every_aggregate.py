@@ -119,6 +119,12 @@ def test_other_columns_do_not_move_when_the_known_values_are_listed_in_another_o
         assert set(one.tile_columns) == set(two.tile_columns)
 
 
+def test_a_column_that_a_table_lacks_counts_as_missing() -> None:
+    stream = [paid(3 * i, 100 + i, channel=None, lat=None) for i in range(4)]
+    rows = table_of(stream).drop_columns(["channel", "lat"])
+    assert compute_rows(FEATURES, rows, window_states(FEATURES, rows)).tobytes() == offline(stream).tobytes()
+
+
 def paid(minutes: float, amount: int, terminal: str = "x", **more: Any) -> Payment:
     base = {"customer": "a", "lat": 0.0, "lon": 0.0, "channel": "chip", "is_fraud": 0}
     return base | {"time_us": START + int(minutes * MINUTE_US), "amount_minor": amount, "terminal": terminal} | more

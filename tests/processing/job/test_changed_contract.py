@@ -18,6 +18,7 @@ from processing.contracts.home_contract import adopt, contract_for, pending, pro
 from processing.contracts.reader import load, of_home, parse
 from processing.errors import BadInput
 from processing.features.feature_set import FeatureSet
+from processing.features.state_plan import StatePlan
 from processing.features.table_features import compute_rows, window_states
 from processing.job.earlier_features import folder_of
 from processing.job.job import run_job
@@ -173,7 +174,7 @@ def test_the_store_has_what_the_models_of_both_contracts_need(changed: tuple[Loc
     store = open_store(home, AFTER)
     for contract in (BEFORE, AFTER):
         features = FeatureSet(contract)
-        state = store.recall(probe, list(features.windows.values()))[1]
+        state = store.recall(probe, StatePlan(contract))[1]
         assert state == window_states(features, everything)[-1].tolist()
     store.close()
 

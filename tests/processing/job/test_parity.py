@@ -23,9 +23,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pipeline.data.transactions import as_dataset
 from processing.contract import Contract
 from processing.contracts.reader import parse
-from processing.durations import HOUR_US
+from processing.durations import DAY_US, HOUR_US
 from processing.features.feature_set import FeatureSet
-from processing.features.windows import sawtooth
+from processing.features.table_features import compute_rows, window_states
 from processing.intake.columns import TIME
 from processing.job.features import compute_features
 from processing.job.spark import start_spark
@@ -40,7 +40,6 @@ from serving.decision.decider import Decider
 from serving.decision.loaded_model import LoadedModel
 
 BEGIN = 490_000  # hours since 1970
-DAY_US = 24 * HOUR_US
 TEXT = """
 name = "parity"
 numeric = ["distance"]
@@ -185,16 +184,8 @@ def without_spark(contract: Contract) -> Refresh:
 
 def kernel_features(contract: Contract, payments: list[Payment]) -> dict[str, bytes]:
     """All features at once, without Spark."""
-    features = FeatureSet(contract)
-    time_us, amount, fraud = (np.array([getattr(p, n) for p in payments]) for n in ("time_us", "cents", "fraud"))
-    states = []
-    for name, windows in features.windows.items():
-        keys = [(p.card, p.shop) if name == "visitor" else getattr(p, name) for p in payments]
-        distinct = list(dict.fromkeys(keys))
-        codes = np.array([distinct.index(key) for key in keys], np.int64)
-        states.append(sawtooth(windows, codes, time_us, amount, fraud))
-    columns = {name: [getattr(p, name) for p in payments] for name in ("distance", "channel")}
-    values = features.compute(amount, time_us, np.hstack(states), features.encode(columns, len(payments)))
+    features, rows = FeatureSet(contract), table_of(payments, [payment.fraud for payment in payments], contract)
+    values = compute_rows(features, rows, window_states(features, rows))
     return {payment.id: row.tobytes() for payment, row in zip(payments, values, strict=True)}
 
 
