@@ -23,7 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pipeline.data.transactions import as_dataset
 from processing.contract import Contract
 from processing.contracts.reader import parse
-from processing.durations import DAY_US, HOUR_US
+from processing.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, SECOND_US
 from processing.features.feature_set import FeatureSet
 from processing.features.table_features import compute_rows, window_states
 from processing.intake.columns import TIME
@@ -31,7 +31,7 @@ from processing.job.features import compute_features
 from processing.job.spark import start_spark
 from processing.storage.spark_files import read_parquet
 from processing.store.decisions import Event
-from processing.store.refresh import refresh_store
+from processing.store.refresh import Source, refresh_store
 from processing.store.refresh_data import Reports
 from processing.store.sqlite.schema import fact
 from processing.store.sqlite.store import SqliteStore
@@ -66,7 +66,34 @@ columns = ["card_no", "shop_no"]
 windows_days = [1, 2]
 fraud_windows_days = [2]
 """
-DELAYED, AT_ONCE = (parse(TEXT.replace("DELAY", str(days))) for days in (1, 0))
+TILES = (
+    TEXT[: TEXT.index("[[entity]]")]
+    + """
+[[entity]]
+name = "card"
+column = "card_no"
+windows = ["10m", "6h", "1d", "13d"]
+fraud_windows = ["2h", "1d"]
+aggregates = ["amount", "extremes", "recency", "share:channel", "distinct:shop_no", "last:distance"]
+[[entity]]
+name = "shop"
+column = "shop_no"
+windows = ["5m", "1h", "30d"]
+fraud_windows = ["1d", "30d"]
+busy = true
+[[entity]]
+name = "visitor"
+columns = ["card_no", "shop_no"]
+windows = ["2d"]
+aggregates = ["recency"]
+[[feature]]
+name = "above_largest"
+is = "amount / card.amount_max_13d"
+"""
+)
+DELAYED, AT_ONCE, TILED, TILED_AT_ONCE = (
+    parse(text.replace("DELAY", str(days))) for text in (TEXT, TILES) for days in (1, 0)
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +113,8 @@ class Payment:
 
     @property
     def event(self) -> Event:
-        return Event(self.id, self.time_us, self.cents, (self.card, self.shop))
+        extras = (("distance", self.distance), ("channel", self.channel))
+        return Event(self.id, self.time_us, self.cents, (self.card, self.shop), extras)
 
 
 def in_order(payments: list[Payment]) -> list[Payment]:
@@ -184,7 +212,8 @@ def without_spark(contract: Contract) -> Refresh:
 
 def kernel_features(contract: Contract, payments: list[Payment]) -> dict[str, bytes]:
     """All features at once, without Spark."""
-    features, rows = FeatureSet(contract), table_of(payments, [payment.fraud for payment in payments], contract)
+    features, labels = FeatureSet(contract), [payment.fraud for payment in payments]
+    rows = table_of(payments, labels, contract)
     values = compute_rows(features, rows, window_states(features, rows))
     return {payment.id: row.tobytes() for payment, row in zip(payments, values, strict=True)}
 
@@ -194,7 +223,7 @@ moments = st.builds(
     lambda day, hour, inside: (BEGIN + 24 * day + hour) * HOUR_US + inside,
     st.integers(0, 5),
     st.sampled_from([0, 1, 2, 23]),
-    st.sampled_from([0, 1, HOUR_US // 2, HOUR_US - 1]),
+    st.sampled_from([0, 1, SECOND_US, FIVE_MINUTES_US, HOUR_US // 2, HOUR_US - 1]),
 )
 payments = st.builds(
     Payment,
@@ -213,7 +242,7 @@ payments = st.builds(
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
-    st.sampled_from([DELAYED, AT_ONCE]),
+    st.sampled_from([DELAYED, AT_ONCE, TILED, TILED_AT_ONCE]),
     st.lists(payments, min_size=1, max_size=25).map(in_order),
     st.lists(st.integers(0, 25), max_size=3),
     st.sets(st.integers(0, 3)),
@@ -272,21 +301,26 @@ def many_streams(streams: int, length: int, seed: int) -> list[Payment]:
 
 
 def in_spark(
-    spark: SparkSession, folder: Path, payments: list[Payment], labels: list[int | None], tasks: int = 0
+    spark: SparkSession,
+    folder: Path,
+    payments: list[Payment],
+    labels: list[int | None],
+    contract: Contract,
+    tasks: int = 0,
 ) -> tuple[DataFrame, Callable[[], dict[str, bytes]]]:
     """The payments as a DataFrame, and a function that computes their features as the job does."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{len(list(folder.iterdir()))}.parquet"
-    pq.write_table(table_of(payments, labels, DELAYED), path)
-    rows = read_parquet(spark, [str(path)], transaction_schema(DELAYED))
+    pq.write_table(table_of(payments, labels, contract), path)
+    rows = read_parquet(spark, [str(path)], transaction_schema(contract))
     tasks = tasks or int(spark.conf.get("spark.sql.shuffle.partitions") or 0)
 
     def features() -> dict[str, bytes]:
         days = {payment.time_us // DAY_US for payment in payments}
         target = f"{path}-features"
-        compute_features(rows, DELAYED, days, tasks).write.parquet(target)
+        compute_features(rows, contract, days, tasks).write.parquet(target)
         table = pq.read_table(target)
-        values = np.column_stack([table[name].to_numpy() for name in FeatureSet(DELAYED).names])
+        values = np.column_stack([table[name].to_numpy() for name in FeatureSet(contract).names])
         return {key: row.tobytes() for key, row in zip(table["transaction_id"].to_pylist(), values, strict=True)}
 
     return rows, features
@@ -295,10 +329,16 @@ def in_spark(
 STREAM = many_streams(200, 30, seed=1)
 
 
+@pytest.fixture(scope="module", params=[DELAYED, TILED], ids=["days", "tiles"])
+def contract(request: pytest.FixtureRequest) -> Contract:
+    contract: Contract = request.param
+    return contract
+
+
 @pytest.fixture(scope="module")
-def offline(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def offline(spark: SparkSession, contract: Contract, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     labels: list[int | None] = [payment.fraud for payment in STREAM]
-    return in_spark(spark, tmp_path_factory.mktemp("all"), STREAM, labels)[1]()
+    return in_spark(spark, tmp_path_factory.mktemp("all"), STREAM, labels, contract)[1]()
 
 
 @pytest.mark.spark
@@ -307,35 +347,37 @@ class TestWithSpark:
 
     @pytest.mark.slow
     def test_every_decision_uses_the_features_that_the_job_computes(
-        self, spark: SparkSession, offline: dict[str, bytes], tmp_path: Path
+        self, spark: SparkSession, contract: Contract, offline: dict[str, bytes], tmp_path: Path
     ) -> None:
         """The job runs twice, each time in the middle of an hour; payments between the runs are in files only."""
 
         def refresh(store: SqliteStore, data: list[Payment], labels: list[int | None], reports: Reports) -> None:
-            rows, _ = in_spark(spark, tmp_path / "data", data, labels)
-            refresh_store(store, rows, DELAYED, reports, tmp_path)
+            rows, _ = in_spark(spark, tmp_path / "data", data, labels, contract)
+            refresh_store(store, Source(rows, rows, ""), reports, tmp_path)
 
         cuts = [len(STREAM) // 2, len(STREAM) * 3 // 4]
         for cut in cuts:
             assert STREAM[cut - 1].event.hour == STREAM[cut].event.hour
-        online = replayed(tmp_path, DELAYED, STREAM, cuts, {1}, refresh)
+        online = replayed(tmp_path, contract, STREAM, cuts, {1}, refresh)
         assert len(online) == len(STREAM) * 3 // 4
         assert [key for key, features in online.items() if features != offline[key]] == []
 
     def test_later_transactions_and_labels_change_no_features(
-        self, spark: SparkSession, offline: dict[str, bytes], tmp_path: Path
+        self, spark: SparkSession, contract: Contract, offline: dict[str, bytes], tmp_path: Path
     ) -> None:
         """Labels that become known after the delay are later ones."""
         past = STREAM[: len(STREAM) * 2 // 3]
         now = past[-1].time_us
-        known = [p.fraud if p.time_us + DELAYED.label_delay_days * DAY_US <= now else None for p in past]
-        features = in_spark(spark, tmp_path, past, known)[1]()
+        known = [p.fraud if p.time_us + contract.label_delay_days * DAY_US <= now else None for p in past]
+        features = in_spark(spark, tmp_path, past, known, contract)[1]()
         assert len(features) == len(past)
         assert [key for key, row in features.items() if row != offline[key]] == []
 
-    def test_benchmarks_compute_the_same_features_without_spark(self, offline: dict[str, bytes]) -> None:
+    def test_benchmarks_compute_the_same_features_without_spark(
+        self, contract: Contract, offline: dict[str, bytes]
+    ) -> None:
         labels: list[int | None] = [payment.fraud for payment in STREAM]
-        rows = as_dataset(table_of(STREAM, labels, DELAYED), DELAYED, "the stream")
+        rows = as_dataset(table_of(STREAM, labels, contract), contract, "the stream")
         assert len(rows.ids) == len(offline)
         for key, row in zip(rows.ids, rows.X, strict=True):
             assert np.array_equal(row, np.frombuffer(offline[key]), equal_nan=True)
@@ -343,20 +385,20 @@ class TestWithSpark:
     @pytest.mark.slow
     @pytest.mark.parametrize("tasks", [1, 4, 20])
     def test_features_do_not_depend_on_the_number_of_tasks(
-        self, spark: SparkSession, tmp_path: Path, tasks: int
+        self, spark: SparkSession, contract: Contract, tmp_path: Path, tasks: int
     ) -> None:
         """There is one shop, so all tasks but one have no rows."""
         payments = [replace(payment, shop="the only one") for payment in STREAM[:300]]
         labels: list[int | None] = [payment.fraud for payment in payments]
-        features = in_spark(spark, tmp_path / "data", payments, labels, tasks)[1]()
-        rows = as_dataset(table_of(payments, labels, DELAYED), DELAYED, "the payments")
+        features = in_spark(spark, tmp_path / "data", payments, labels, contract, tasks)[1]()
+        rows = as_dataset(table_of(payments, labels, contract), contract, "the payments")
         assert len(features) == len(payments)
         for key, row in zip(rows.ids, rows.X, strict=True):
             assert np.array_equal(row, np.frombuffer(features[key]), equal_nan=True)
 
     @pytest.mark.slow
     def test_a_few_future_rows_do_not_move_the_horizon_and_decisions_that_the_tables_lack_stay_counted(
-        self, spark: SparkSession, tmp_path: Path
+        self, spark: SparkSession, contract: Contract, tmp_path: Path
     ) -> None:
         """The refresh in Spark equals the one without Spark, which test_counted compares with a model."""
         past = STREAM[: len(STREAM) // 2]
@@ -368,20 +410,20 @@ class TestWithSpark:
         apis = []
         for name in ("spark", "plain"):
             (tmp_path / name).mkdir()
-            apis.append(Replay(DELAYED, tmp_path / name))
+            apis.append(Replay(contract, tmp_path / name))
             for payment in [*past[-1200:], other]:
                 apis[-1].pay(replace(payment, mistaken=False))
             for payment in [*lacking[:10], other]:
                 apis[-1].decider.report(payment.id, True)
         first, second = (api.store for api in apis)
         labels = with_reports(dict.fromkeys((p.event for p in data), None), first.reports())
-        rows, _ = in_spark(spark, tmp_path / "data", data, list(labels.values()))
+        rows, _ = in_spark(spark, tmp_path / "data", data, list(labels.values()), contract)
         now = datetime.fromtimestamp((newest + 2 * DAY_US) / 1e6, UTC)
-        assert refresh_store(first, rows, DELAYED, first.reports(), tmp_path, now=now) > 0
+        assert refresh_store(first, Source(rows, rows, ""), first.reports(), tmp_path, now=now) > 0
         with first.connections.reading() as db:
             horizon = fact(db, "horizon")
         assert newest - DAY_US < horizon * HOUR_US <= newest
-        bring_up_to_date(second, labels, horizon, DELAYED)
+        bring_up_to_date(second, labels, horizon, contract)
         probes = [replace(p, time_us=(horizon + hours) * HOUR_US + 5) for p in past[-300:] for hours in (0, 1, 22, 49)]
         for probe in probes:
             assert first.recall(probe.event)[1] == second.recall(probe.event)[1]
