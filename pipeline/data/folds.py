@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.data.dataset import Dataset
 from processing.arrays import Ints
 from processing.contract import Contract
+from processing.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -60,3 +61,24 @@ def last_weeks(before: int, contract: Contract, count: int) -> Iterator[Fold]:
     for back in range(count, 0, -1):
         start = before - back * contract.test_days
         yield Fold(range(start, start + contract.test_days), contract.label_delay_days)
+
+
+def usable_weeks(rows: Dataset, before: int, contract: Contract, count: int) -> list[Fold]:
+    """Those of `last_weeks` that have frauds and legitimate transactions both to train and to test on.
+
+    Raises BadInput if there are none.
+    """
+    folds = [fold for fold in last_weeks(before, contract, count) if _is_usable(fold, rows, contract)]
+    if not folds:
+        raise BadInput(
+            f"the rows from {rows.period} make no validation fold, which needs {contract.test_days} days to test on "
+            f"and, at least {contract.label_delay_days} days earlier, days to train on, each with frauds and "
+            "legitimate transactions; add older files"
+        )
+    return folds
+
+
+def _is_usable(fold: Fold, rows: Dataset, contract: Contract) -> bool:
+    start, end = np.searchsorted(rows.day, [fold.test.start, fold.test.stop])
+    test = rows.part(slice(int(start), int(end)))
+    return fold.train(rows, contract.train_days).learnable and test.learnable

@@ -20,7 +20,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipeline.data import dataset
 from pipeline.data.dataset import Dataset
-from pipeline.data.folds import Fold, last_weeks
+from pipeline.data.folds import Fold, usable_weeks
 from pipeline.definition.defaults import HYPERPARAMETERS
 from pipeline.estimators.hyperparameters import Hyperparameters
 from pipeline.estimators.predict import scores
@@ -70,20 +70,7 @@ def validation_weeks(home: Home, contract: Contract, count: int) -> tuple[Datase
     first = test.start - count * contract.test_days - contract.label_delay_days - contract.train_days
     window = tables.read("features", range(first, test.start))
     rows = dataset.of_table(window, contract, f"the features of {home.url}")
-    folds = [fold for fold in last_weeks(test.start, contract, count) if _usable(rows, fold, contract)]
-    if not folds:
-        raise BadInput(
-            f"the rows from {rows.period} make no validation fold, which needs {contract.test_days} days to test on "
-            f"and, at least {contract.label_delay_days} days earlier, days to train on, each with frauds and "
-            "legitimate transactions; add older files"
-        )
-    return rows, folds
-
-
-def _usable(rows: Dataset, fold: Fold, contract: Contract) -> bool:
-    indices = fold.test_rows(rows, None)
-    test = rows.part(slice(int(indices[0]), int(indices[-1]) + 1)) if len(indices) else rows.part(slice(0, 0))
-    return fold.train(rows, contract.train_days).learnable and test.learnable
+    return rows, usable_weeks(rows, test.start, contract, count)
 
 
 def combinations(values: Mapping[str, Sequence[str]], trials: int, seed: int) -> list[dict[str, str]]:
@@ -92,11 +79,6 @@ def combinations(values: Mapping[str, Sequence[str]], trials: int, seed: int) ->
     Raises BadInput for a name or a value that a run would refuse.
     """
     grid = values or GRID
-    unknown = grid.keys() - _keys()
-    if unknown:
-        near = get_close_matches(min(unknown), _keys(), 1)
-        hint = f"did you mean {near[0]!r}? Known" if near else "known"
-        raise BadInput(f"unknown hyperparameter {min(unknown)!r}; {hint}: {', '.join(_keys())}")
     every = [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*grid.values())]
     hyperparameters = [as_hyperparameters(settings) for settings in every]
     different = [index for index, one in enumerate(hyperparameters) if one != Hyperparameters()]
@@ -107,7 +89,11 @@ def combinations(values: Mapping[str, Sequence[str]], trials: int, seed: int) ->
 
 def as_hyperparameters(settings: Mapping[str, str]) -> Hyperparameters:
     """The hyperparameters of a run with these settings. Raises BadInput."""
-    keys = _keys()
+    keys = {name: key for key, (name, _) in HYPERPARAMETERS.items()}
+    if unknown := settings.keys() - keys:
+        near = get_close_matches(min(unknown), keys, 1)
+        hint = f"did you mean {near[0]!r}? Known" if near else "known"
+        raise BadInput(f"unknown hyperparameter {min(unknown)!r}; {hint}: {', '.join(keys)}")
     return Hyperparameters.from_strings({keys[name]: value for name, value in settings.items()})
 
 
@@ -168,8 +154,3 @@ def search_document(trials: Sequence[Trial], folds: Sequence[Fold]) -> dict[str,
     """The trials, JSON-ready."""
     weeks = [[date_of(fold.test[0]).isoformat(), date_of(fold.test[-1]).isoformat()] for fold in folds]
     return {"folds": weeks, "trials": [asdict(trial) | {"mean": trial.mean} for trial in trials]}
-
-
-def _keys() -> dict[str, str]:
-    """Training's name for each parameter of the pipeline."""
-    return {name: key for key, (name, _) in HYPERPARAMETERS.items()}
