@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from processing.store.decisions import Decision, Event
-from processing.store.dynamo.layout import Item, feed_of, shard_of
+from processing.store.dynamo.layout import SPARE_DAYS, Item, feed_of, part_of
 
 
 def number(value: int) -> dict[str, str]:
@@ -27,6 +27,11 @@ def expiry(days: int) -> Item:
     return number(int(time.time()) + days * 86_400)
 
 
+def expiry_at(seconds: int) -> Item:
+    """The time to live of an item that is kept until SPARE_DAYS after a time, in seconds since 1970."""
+    return number(seconds + SPARE_DAYS * 86_400)
+
+
 def unchanged(item: Mapping[str, Any], names: Iterable[str]) -> tuple[str, Item]:
     """The condition that attributes are still what they are in `item`, and its values."""
     conditions = [f"#{name} = :seen_{name}" if name in item else f"attribute_not_exists(#{name})" for name in names]
@@ -41,7 +46,8 @@ def digest_of(event: Event) -> str:
 
 def event_item(event: Event) -> Item:
     """The attributes of an event."""
-    return {
+    extras = {"extras": {"S": json.dumps(event.extras, ensure_ascii=False)}} if event.extras else {}
+    return extras | {
         "id": {"S": event.transaction_id},
         "time_us": number(event.time_us),
         "amount": number(event.amount),
@@ -52,7 +58,24 @@ def event_item(event: Event) -> Item:
 def event_of(item: Mapping[str, Any]) -> Event:
     """The event in the item of a decision or a report."""
     keys = tuple(key["S"] for key in item["keys"]["L"])
-    return Event(item["id"]["S"], integer(item, "time_us"), integer(item, "amount"), keys)
+    extras = json.loads(item["extras"]["S"]) if "extras" in item else []
+    values = tuple((name, value) for name, value in extras)
+    return Event(item["id"]["S"], integer(item, "time_us"), integer(item, "amount"), keys, values)
+
+
+def places_item(name: str, places: Mapping[str, tuple[int, int]]) -> Item:
+    """The attribute `shards` or `row_shards` of an id's item; empty if there are no places."""
+    values = {entity: {"L": [number(value) for value in place]} for entity, place in places.items()}
+    return {name: {"M": values}} if values else {}
+
+
+def place_of(item: Mapping[str, Any], entity: str, *, decided: bool) -> tuple[int, int] | None:
+    """The shard of a busy key, and its version, in which an id is counted; None if it is in none.
+
+    decided: whether the event of the decision is meant, or that of the tables
+    """
+    places = item.get("shards" if decided else "row_shards", {}).get("M", {})
+    return (int(places[entity]["L"][0]["N"]), int(places[entity]["L"][1]["N"])) if entity in places else None
 
 
 def decision_item(decision: Decision, recorded: int) -> Item:
@@ -67,7 +90,7 @@ def decision_item(decision: Decision, recorded: int) -> Item:
         "features": {"B": decision.features},
         "decided_at": {"S": decision.decided_at.isoformat()},
         "recorded": number(recorded),
-        "feed": {"S": feed_of(shard_of(decision.event.transaction_id))},
+        "feed": {"S": feed_of(part_of(decision.event.transaction_id))},
         "listed": {"BOOL": True},
     }
 

@@ -2,6 +2,7 @@
 
 import random
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,8 @@ from processing.store.dynamo.layout import Item, address
 from processing.store.interface import StoreUnavailable
 
 READ_AT_ONCE, WRITTEN_AT_ONCE = 100, 25  # items per call
-CONFLICTS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded", "None"}
+TRANSIENT_REASONS = {"ThrottlingError", "ProvisionedThroughputExceeded", "None"}  # of a cancelled transaction
+TOO_LARGE = "Item size"  # in the service's words for an item of more than 400 kB
 TRANSIENT = {
     "InternalServerError",
     "LimitExceededException",
@@ -25,7 +27,10 @@ TRANSIENT = {
 
 
 class Refused(Exception):
-    """A condition did not hold. `items` are the current items at the failed positions of the transaction."""
+    """A condition did not hold, or another transaction has one of the items at this moment.
+
+    `items` are the current items at the failed positions of the transaction; empty in the second case.
+    """
 
     def __init__(self, items: dict[int, Item]) -> None:
         super().__init__("a condition did not hold")
@@ -66,6 +71,13 @@ class Calls:
             self.pause(attempt, ends, cause)
         raise AssertionError("a call that never ends")
 
+    def transact(self, changes: Sequence[Item], ends: float) -> None:
+        """Make all changes or none. Raises Refused.
+
+        An attempt whose response was lost is made only once, though it is repeated.
+        """
+        self.call("transact_write_items", ends, TransactItems=changes, ClientRequestToken=uuid.uuid4().hex)
+
     def close(self) -> None:
         """Release the connections; another call opens new ones."""
         self.dynamodb.close()
@@ -74,19 +86,26 @@ class Calls:
         code = code_of(error)
         if code == "TransactionCanceledException":
             reasons = error.response.get("CancellationReasons", [])
+            codes = {reason.get("Code", "None") for reason in reasons}
             refused = {
                 position: reason.get("Item", {})
                 for position, reason in enumerate(reasons)
                 if reason.get("Code") == "ConditionalCheckFailed"
             }
-            if refused:
+            if refused or "TransactionConflict" in codes:
                 raise Refused(refused) from None
-            if all(reason.get("Code", "None") in CONFLICTS for reason in reasons):
+            if codes <= TRANSIENT_REASONS:
                 return
         elif code == "ConditionalCheckFailedException":
             raise Refused({0: error.response.get("Item", {})}) from None
         elif code in TRANSIENT:
             return
+        if TOO_LARGE in str(error):
+            raise StoreUnavailable(
+                f"{self._name()} refused an item of more than 400 kB: so many different transactions of one key are "
+                "too much for its windows; set `busy = true` for its entity in the contract, or give it fewer windows "
+                "of less than 12 hours"
+            ) from error
         raise StoreUnavailable(f"{self._name()} refused: {error}; check its name, the region and the role") from error
 
     def pause(self, attempt: int, ends: float, cause: Exception | None) -> None:
@@ -139,13 +158,15 @@ class Calls:
             request |= {"ConditionExpression": condition, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
         return request
 
-    def check(self, key: Item, condition: str, values: Item) -> Item:
-        """A condition, in a transaction, on an item that the transaction does not change."""
-        request = {"TableName": self.table, "Key": key, "ConditionExpression": condition}
-        names = {"ExpressionAttributeNames": _names(condition)}
+    def put(self, item: Item, condition: str = "", values: Item | None = None) -> dict[str, Any]:
+        """The arguments of a put, in a transaction or alone."""
+        request: dict[str, Any] = {"TableName": self.table, "Item": item}
+        if condition:
+            request |= {"ConditionExpression": condition, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+            request["ExpressionAttributeNames"] = _names(condition)
         if values:
-            names["ExpressionAttributeValues"] = values
-        return {"ConditionCheck": request | names}
+            request["ExpressionAttributeValues"] = values
+        return request
 
     def query(self, ends: float, limit: int | None = None, **arguments: Any) -> list[Item]:
         """The items of a query, from all its pages, but at most `limit`."""

@@ -1,4 +1,4 @@
-"""The item `facts`: how far the tables reach, and which refresh is under way."""
+"""What a table belongs to, how far the tables of the home reach in it, and which refresh is under way."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,25 +8,26 @@ from processing.contract import Contract
 from processing.store.dynamo.attributes import integer, number
 from processing.store.dynamo.layout import FACTS, Item
 
-FACT_NAMES = ("horizon", "refresh", "done", "done_horizon", "era", "read", "pending", "began", "labelled", "listed")
-
 
 @dataclass(frozen=True)
 class Facts:
-    """See `processing.store.dynamo.layout`. Once a refresh has begun, only it sets the hours before `horizon`."""
+    """The items `facts` and `refresh`: see `processing.store.dynamo.layout`. Horizons are in hours."""
 
     contract: str
     horizon: int
     refresh: int
+    began: int
     done: int
     done_horizon: int
-    era: int  # in which the counters count: 0, or the number of the refresh that began it
-    read: int  # in ns: decisions recorded up to this time have been compared with the tables
-    pending: int  # when the first decision that the tables lack was recorded
-    began: int
+    whole: int
+    whole_horizon: int
+    pending: int  # when the first decision that the tables lack was recorded, in ns
     labelled: int
+    basis: str
+    plan: str  # digest of what the refresh completed last kept
     listed: int  # 0 in a table of an earlier version, until a run has put its decisions into lists
-    fingerprint: str | None = None  # stores of earlier versions have only the digest of the contract
+    fingerprint: str | None  # stores of earlier versions have only the digest of the contract
+    refreshed_before: bool  # whether an earlier version refreshed the table
 
     @property
     def settled(self) -> bool:
@@ -34,15 +35,23 @@ class Facts:
         return self.refresh == self.done
 
     @classmethod
-    def of(cls, item: Mapping[str, Any]) -> "Facts":
-        """The facts in an item."""
-        facts = {name: integer(item, name) for name in FACT_NAMES}
-        fingerprint = item["fingerprint"]["S"] if "fingerprint" in item else None
-        return cls(contract=item["contract"]["S"], fingerprint=fingerprint, **facts)
+    def of(cls, item: Mapping[str, Any], progress: Mapping[str, Any]) -> "Facts":
+        """The facts in the two items; `progress` is empty before the first refresh."""
+        names = ("horizon", "refresh", "began", "done", "done_horizon", "whole", "whole_horizon")
+        return cls(
+            contract=item["contract"]["S"],
+            **{name: integer(progress, name) for name in names},
+            pending=integer(progress, "pending", integer(item, "pending")),
+            labelled=max(integer(progress, "labelled"), integer(item, "labelled")),
+            basis=progress["basis"]["S"] if "basis" in progress else "",
+            plan=progress["plan"]["S"] if "plan" in progress else "",
+            listed=integer(item, "listed"),
+            fingerprint=item["fingerprint"]["S"] if "fingerprint" in item else None,
+            refreshed_before=integer(item, "refresh") > 0,
+        )
 
 
 def new_facts(contract: Contract, now_ns: int) -> Item:
-    """The item of a new store."""
+    """The item `facts` of a new store."""
     bound = {"contract": {"S": contract.digest}, "fingerprint": {"S": contract.fingerprint}}
-    facts = dict.fromkeys(FACT_NAMES, 0) | {"listed": now_ns}
-    return FACTS | bound | {name: number(value) for name, value in facts.items()}
+    return FACTS | bound | {"listed": number(now_ns)}

@@ -1,7 +1,7 @@
 """The lists by which decisions are searched in DynamoDB.
 
 Each decision has one small item in every list that it is in (see `processing.store.dynamo.layout`), written in the
-transaction that records it. A list is split into shards, so that a busy terminal is no hot partition, and each shard is
+transaction that records it. A list is split into parts, so that a busy terminal is no hot partition, and each part is
 in the order of recording. These are items rather than an index of the service for three reasons: an index holds an item
 once, so every entity would need an index; an update of a stack adds only one at a time; and a throttled index holds up
 decisions.
@@ -17,15 +17,15 @@ from processing.store.dynamo.attributes import decision_of, event_of, integer
 from processing.store.dynamo.calls import WRITTEN_AT_ONCE
 from processing.store.dynamo.layout import (
     LAG_NS,
-    SHARDS,
+    LISTS,
     Item,
     address,
     decision_key,
     feed_of,
     list_key,
     lists_of,
+    part_of,
     position_of,
-    shard_of,
 )
 from processing.store.dynamo.table import Table
 from processing.store.lookup import LABELS
@@ -46,14 +46,14 @@ def label_entry(item: Item, label: bool) -> Item:
 
 def _entry(name: str, item: Item) -> Item:
     key, recorded = item["id"]["S"], integer(item, "recorded")
-    entry = list_key(name, shard_of(key), position_of(recorded, key))
+    entry = list_key(name, part_of(key), position_of(recorded, key))
     return entry | {"id": {"S": key}, "expires": item["expires"]}
 
 
-def feed_query(shard: int, low: str, high: str) -> dict[str, Any]:
-    """The query for all decisions of a shard between two positions, by the index `latest`."""
+def feed_query(part: int, low: str, high: str) -> dict[str, Any]:
+    """The query for all decisions of a part between two positions, by the index `latest`."""
     first, last = int(low.partition("/")[0] or 0), int(high.rstrip(AFTER_ALL).partition("/")[0] or 10**19)
-    values = {":feed": {"S": feed_of(shard)}, ":low": {"N": str(first)}, ":high": {"N": str(last)}}
+    values = {":feed": {"S": feed_of(part)}, ":low": {"N": str(first)}, ":high": {"N": str(last)}}
     return {
         "IndexName": "latest",
         "KeyConditionExpression": "feed = :feed AND recorded BETWEEN :low AND :high",
@@ -72,8 +72,8 @@ def missing_entries(table: Table, ends: Callable[[], float]) -> Iterator[list[It
 
 def _of_decisions(table: Table, ends: Callable[[], float]) -> Iterator[Item]:
     since = max(0, table.facts(ends()).listed - LAG_NS)
-    for shard in range(SHARDS):
-        query = feed_query(shard, f"{since:020}", AFTER_ALL) | {
+    for part in range(LISTS):
+        query = feed_query(part, f"{since:020}", AFTER_ALL) | {
             "FilterExpression": "attribute_not_exists(#listed)",
             "ExpressionAttributeNames": {"#listed": "listed"},
         }

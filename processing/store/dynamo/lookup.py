@@ -14,7 +14,7 @@ from processing.store.decisions import Decision
 from processing.store.dynamo.attributes import decision_of, integer
 from processing.store.dynamo.layout import (
     LAG_NS,
-    SHARDS,
+    LISTS,
     Item,
     address,
     decision_key,
@@ -47,7 +47,7 @@ def walk(
     at_once = min(max(limit // 4, SMALLEST), LARGEST)
     name = _best_list(search) if table.last_facts.listed else None
 
-    def shard(number: int) -> Iterator[tuple[str, Item]]:
+    def part(number: int) -> Iterator[tuple[str, Item]]:
         query = _list_query(name, number, low, high) if name else feed_query(number, low, high)
         for page in table.calls.pages(lambda: ends, at_once, ScanIndexForward=newer, **query):
             for item in page:
@@ -55,7 +55,7 @@ def walk(
                 if after is None or (position > after if newer else position < after):
                     yield position, item
 
-    merged = heapq.merge(*map(shard, range(SHARDS)), key=lambda entry: entry[0], reverse=not newer)
+    merged = heapq.merge(*map(part, range(LISTS)), key=lambda entry: entry[0], reverse=not newer)
     while entries := list(islice(merged, min(limit + 1, LARGEST))):
         items = [item for _, item in entries]
         if name:
@@ -99,8 +99,8 @@ def _best_list(search: Search) -> str | None:
     return None
 
 
-def _list_query(name: str, shard: int, low: str, high: str) -> dict[str, Any]:
-    values = {":pk": list_key(name, shard, "")["pk"], ":low": {"S": low or "0"}, ":high": {"S": high}}
+def _list_query(name: str, part: int, low: str, high: str) -> dict[str, Any]:
+    values = {":pk": list_key(name, part, "")["pk"], ":low": {"S": low or "0"}, ":high": {"S": high}}
     return {
         "KeyConditionExpression": "pk = :pk AND sk BETWEEN :low AND :high",
         "ExpressionAttributeValues": values,

@@ -1,33 +1,43 @@
 """The online store of the cloud: one DynamoDB table, shared by any number of servers and the feature job.
 
-See `processing.store.dynamo.layout` for the items. A decision takes two calls: one BatchGetItem reads everything that
-its features need, one TransactWriteItems records it and counts its transaction, both or neither. If the same id is
-decided twice at once, or a refresh begins in between, it takes one more. Wherever an index or a horizon may be seen
-late, a condition on the items themselves decides.
+See `processing.store.dynamo.layout` for the items. A decision takes two calls: one BatchGetItem reads the decision of
+its id and the profiles of its entities, one TransactWriteItems records it and counts its transaction, both or neither.
+Each profile is written on the condition that it is as it was read. If another decision of the same entity came in
+between, it takes one more call.
 """
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
+from threading import Lock
+from typing import NamedTuple
 
 from processing.contract import Contract
+from processing.durations import HOUR_US
 from processing.errors import BadInput, NotFound
-from processing.features.entity_keys import EntityKeys
-from processing.features.feature_set import FeatureSet
-from processing.features.windows import HOUR_US, Windows
+from processing.features.state_plan import StatePlan
 from processing.store.binding import FormerDigests, is_bound_to
 from processing.store.decisions import Decision, Event
-from processing.store.dynamo.attributes import decision_item, decision_of, digest_of, event_of, expiry, integer, number
+from processing.store.dynamo.attributes import (
+    decision_item,
+    decision_of,
+    digest_of,
+    event_of,
+    expiry,
+    integer,
+    number,
+    places_item,
+)
 from processing.store.dynamo.calls import Calls, Refused
-from processing.store.dynamo.counters import keys_needed, state_of
 from processing.store.dynamo.facts import Facts, new_facts
 from processing.store.dynamo.layout import (
     COUNTER,
     FACTS,
     KEPT_DAYS,
     LAG_NS,
-    SHARDS,
+    LISTS,
     Item,
     address,
     decision_key,
@@ -35,22 +45,40 @@ from processing.store.dynamo.layout import (
 )
 from processing.store.dynamo.lists import entries_of
 from processing.store.dynamo.lookup import walk
+from processing.store.dynamo.profile_items import Held
+from processing.store.dynamo.profiles import Counting, names_of
 from processing.store.dynamo.refresh import Refresh
 from processing.store.dynamo.reporting import report
 from processing.store.dynamo.table import READ_SECONDS, Table
 from processing.store.interface import OnlineStore, StoreBusy, StoreState
 from processing.store.lookup import DecisionPage, Search, page_of
-from processing.store.refresh_data import NOT_COMPARED, Bucket, Comparison, RecordedEvents, Report, Reports
+from processing.store.profiles.plan import ProfilePlan
+from processing.store.profiles.profile import Counted, state_of
+from processing.store.refresh_data import (
+    NOT_COMPARED,
+    Comparison,
+    RecordedEvent,
+    RecordedEvents,
+    Report,
+    Reports,
+    SettledProfile,
+)
 
 NEW = "attribute_not_exists(#recorded)"
+RECALLED = 512  # events whose profiles are kept from `recall` to `record`
+
+
+class _Recalled(NamedTuple):
+    event: Event
+    counted: list[Counted]
+    held: list[Held]
 
 
 class DynamoStore(OnlineStore):
     """See OnlineStore. `timeout` in seconds limits every call except a refresh, which waits while it is throttled.
 
-    Counters are kept as long as the contract's windows need them, or `lookback_hours` if that is longer. The latest
-    decisions come from an index that lags by moments. Raises BadInput if the table belongs to another
-    contract, and StoreUnavailable.
+    `others` are the contracts of models that may serve: profiles keep what they need, too. The latest decisions come
+    from an index that lags by moments. Raises BadInput if the table belongs to another contract, and StoreUnavailable.
     """
 
     def __init__(
@@ -60,11 +88,12 @@ class DynamoStore(OnlineStore):
         *,
         timeout: float = 2.0,
         former: FormerDigests = tuple,
-        lookback_hours: int = 0,
+        others: Sequence[Contract] = (),
     ) -> None:
-        self.calls = Calls(table, timeout)
-        self.table = Table(self.calls, EntityKeys(contract), max(contract.lookback_hours, lookback_hours))
-        self.windows = list(FeatureSet(contract).windows.values())
+        self.calls, self.plan = Calls(table, timeout), ProfilePlan(contract, others)
+        self.table = Table(self.calls, self.plan)
+        self._recalled: OrderedDict[str, _Recalled] = OrderedDict()
+        self._lock = Lock()
         facts = self._create(contract)
         if facts.fingerprint != contract.fingerprint:
             self._bind(contract, facts, former)
@@ -75,14 +104,14 @@ class DynamoStore(OnlineStore):
         try:
             return self.table.facts(ends)
         except NotFound:
-            create = {"TableName": self.calls.table, "Item": new_facts(contract, time.time_ns())}
+            create = self.calls.put(new_facts(contract, time.time_ns()), "attribute_not_exists(#pk)")
             with suppress(Refused):  # another process came first
-                self.calls.call("put_item", ends, **create, ConditionExpression="attribute_not_exists(pk)")
+                self.calls.call("put_item", ends, **create)
             return self.table.facts(ends)
 
     def _bind(self, contract: Contract, facts: Facts, former: FormerDigests) -> None:
         """Bind a table that is empty, or that has only a digest, to the contract. BadInput for any other table."""
-        empty = not facts.refresh and not self.decisions(1)
+        empty = not (facts.refresh or facts.refreshed_before or self.decisions(1))
         if not (empty or is_bound_to(contract, facts.contract, facts.fingerprint, former)):
             raise BadInput(
                 f"the online store (DynamoDB table {self.calls.table}) was made for another contract than "
@@ -90,65 +119,88 @@ class DynamoStore(OnlineStore):
                 "another table"
             )
         now = {":contract": {"S": contract.digest}, ":fingerprint": {"S": contract.fingerprint}}
-        seen = {":seen": {"S": facts.contract}, ":refresh": number(facts.refresh)}
+        seen = {":seen": {"S": facts.contract}}
         change = self.calls.update(
             FACTS,
             "SET #contract = :contract, #fingerprint = :fingerprint",
             now | seen,
-            "#contract = :seen AND #refresh = :refresh",
+            "#contract = :seen",
         )
-        with suppress(Refused):  # another process came first, or a refresh began: checked below
+        with suppress(Refused):  # another process came first: checked below
             self.calls.call("update_item", self.calls.ends(), **change)
         if self.table.facts(self.calls.ends()).fingerprint != contract.fingerprint:
             raise StoreBusy(f"the online store (DynamoDB table {self.calls.table}) is being changed; try again")
 
-    def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
-        ends, own = self.calls.ends(), decision_key(event.transaction_id)
-        windows = windows or self.windows
-        while True:
-            era = self.table.last_facts.era
-            counters = keys_needed(windows, self.table.entity_keys, event, era)
-            items = self.calls.get([FACTS, own, *counters], ends)
-            self.table.last_facts = facts = Facts.of(items[address(FACTS)])
-            if facts.era == era:
-                break
-        state = state_of(windows, self.table.entity_keys, event, items, facts)
-        return decision_of(items.get(address(own))), state
+    def recall(self, event: Event, plan: StatePlan | None = None) -> tuple[Decision | None, list[int]]:
+        own, counted = decision_key(event.transaction_id), self.plan.counted(event)
+        held, items = self.table.profiles.read(names_of(counted), self.calls.ends(), [own])
+        by_name = {each.layout.entity: each for each in held}
+        state: list[int] = []
+        for name, seen in zip((plan or self.plan.state_plan).entities, self.plan.seen(event, plan), strict=True):
+            state += state_of(seen, by_name[name].parts)
+        decision = decision_of(items.get(address(own)))
+        if decision is None:
+            self._remember(_Recalled(event, counted, held))
+        return decision, state
 
     def record(self, decision: Decision) -> Decision:
-        ends, recorded = self.calls.ends(), time.time_ns()
-        event, facts = decision.event, self.table.last_facts  # as of `recall`; conditions catch what came later
-        item = decision_item(decision, recorded) | {"expires": expiry(KEPT_DAYS), "era": number(facts.era)}
-        key = decision_key(event.transaction_id)
-        entries = [{"Put": {"TableName": self.calls.table, "Item": entry}} for entry in entries_of(item)]
-        values = {f":{name}": value for name, value in item.items()}
-        setting = {name: f"#{name} = :{name}" for name in item}
-        tail: Item = {}
-        if event.hour >= facts.horizon:
-            uncounted = f"{NEW} AND (attribute_not_exists(#tail) OR #tail < :data)"
-            data = {":data": number(facts.done_horizon)}
-            own = self.calls.update(key, "SET " + ", ".join(setting.values()), values | data, uncounted)
+        ends, attempt, recorded, event = self.calls.ends(), 0, time.time_ns(), decision.event
+        counting = self._counting(event, ends)
+        item = decision_item(decision, recorded) | {"expires": expiry(KEPT_DAYS)}
+        entries = [{"Put": self.calls.put(entry)} for entry in entries_of(item)]
+        while True:
+            own = self._recording(item | places_item("shards", counting.places), uncounted=True)
             try:
-                changes = [{"Update": update} for update in (own, *self.table.count_updates(event, facts.era))]
-                self.calls.call("transact_write_items", ends, TransactItems=changes + entries)
+                self.calls.transact([own, *counting.changes, *entries], ends)
                 return decision
             except Refused as refused:
-                tail = refused.items.get(0, {})
-                standing = _standing(tail, decision, recorded)
-                if standing:
+                before = refused.items.pop(0, None)
+                if before is not None:
+                    return _standing(before, decision, recorded) or self._record_only(
+                        decision, item, entries, before, ends
+                    )
+                counting.renew({place - 1: each for place, each in refused.items.items()}, ends)
+                self.calls.pause(attempt, ends, refused)
+                attempt += 1
+
+    def _record_only(self, decision: Decision, item: Item, entries: list[Item], before: Item, ends: float) -> Decision:
+        """Record a decision whose id a refresh has counted already, for the transaction of the tables."""
+        if before.get("content") != {"S": digest_of(decision.event)}:
+            item = item | {"displaced": {"BOOL": True}}
+        attempt = 0
+        while True:
+            try:
+                self.calls.transact([self._recording(item, uncounted=False), *entries], ends)
+                return decision
+            except Refused as refused:
+                if standing := _standing(refused.items.get(0), decision, integer(item, "recorded")):
                     return standing
-        # Before the horizon only a run knows what the tables have. Events of the tail are counted already.
-        setting["era"] = "#era = if_not_exists(#era, :era)"
-        if tail.get("content", {"S": digest_of(event)})["S"] != digest_of(event):
-            setting["displaced"], values[":displaced"] = "#displaced = :displaced", {"BOOL": True}
-        try:
-            plain = self.calls.update(key, "SET " + ", ".join(setting.values()), values, NEW)
-            self.calls.call("transact_write_items", ends, TransactItems=[{"Update": plain}, *entries])
-            return decision
-        except Refused as refused:
-            standing = _standing(refused.items[0], decision, recorded)
-            assert standing is not None
-            return standing
+                self.calls.pause(attempt, ends, refused)
+                attempt += 1
+
+    def _recording(self, item: Item, *, uncounted: bool) -> Item:
+        """The change that records a decision, unless its id has one; `uncounted`: or the tables' event is counted."""
+        values, condition = {f":{name}": value for name, value in item.items()}, NEW
+        if uncounted:
+            condition += " AND (attribute_not_exists(#row_us) OR #row_us < :done_us)"
+            values[":done_us"] = number(self.table.last_facts.done_horizon * HOUR_US)
+        setting = "SET " + ", ".join(f"#{name} = :{name}" for name in item)
+        return {"Update": self.calls.update(decision_key(item["id"]["S"]), setting, values, condition)}
+
+    def _remember(self, recalled: "_Recalled") -> None:
+        with self._lock:
+            self._recalled[recalled.event.transaction_id] = recalled
+            while len(self._recalled) > RECALLED:
+                self._recalled.popitem(last=False)
+
+    def _counting(self, event: Event, ends: float) -> Counting:
+        """What counts an event in its profiles, as `recall` read them if it did."""
+        with self._lock:
+            recalled = self._recalled.pop(event.transaction_id, None)
+        if recalled is None or (recalled.event, recalled.event.extras) != (event, event.extras):
+            counted = self.plan.counted(event)
+            recalled = _Recalled(event, counted, self.table.profiles.read(names_of(counted), ends)[0])
+        return Counting(self.table.profiles, recalled.counted, recalled.held, int(time.time() * 1e6))
 
     def report(self, transaction_id: str, is_fraud: bool) -> None:
         report(self.table, transaction_id, is_fraud)
@@ -156,13 +208,13 @@ class DynamoStore(OnlineStore):
     def decisions(self, limit: int, since: datetime | None = None) -> list[Decision]:
         ends, items = self.calls.ends(), []
         earliest = number(int(since.timestamp() * 1e9) if since else 0)
-        for shard in range(SHARDS):
+        for part in range(LISTS):
             items += self.calls.query(
                 ends,
                 limit,
                 IndexName="latest",
                 KeyConditionExpression="feed = :feed AND recorded >= :earliest",
-                ExpressionAttributeValues={":feed": {"S": feed_of(shard)}, ":earliest": earliest},
+                ExpressionAttributeValues={":feed": {"S": feed_of(part)}, ":earliest": earliest},
                 ScanIndexForward=False,
             )
         items.sort(key=lambda item: integer(item, "recorded"), reverse=True)
@@ -189,26 +241,46 @@ class DynamoStore(OnlineStore):
     def recorded_events(self, since_us: int) -> RecordedEvents:
         now = time.time_ns()
         pending = self.table.facts(self.calls.ends()).pending
-        return RecordedEvents(self.table.recorded_batches(max(0, pending - LAG_NS), since_us), now)
+        return RecordedEvents(self._recorded(max(0, pending - LAG_NS), since_us), now)
+
+    def _recorded(self, first: int, since_us: int) -> Iterator[list[RecordedEvent]]:
+        for page in self.table.feed(first):
+            events = (RecordedEvent(integer(item, "recorded"), event_of(item)) for item in page)
+            yield [each for each in events if each.event.time_us >= since_us]
 
     def refresh(
         self,
         horizon: int,
-        buckets: Iterable[Sequence[Bucket]],
+        profiles: Iterable[Sequence[SettledProfile]],
         tail: Sequence[Event],
         mark: int,
         frauds: Collection[Event] = (),
         comparison: Comparison = NOT_COMPARED,
         labelled_us: int = 0,
+        *,
+        whole: bool = True,
+        basis: str = "",
     ) -> None:
-        Refresh(self.table, horizon, comparison, labelled_us).run(buckets, tail, mark, frauds)
+        refresh = Refresh(self.table, horizon, comparison, labelled_us, whole=whole, basis=basis)
+        refresh.run(profiles, tail, mark, frauds)
         self.table.facts(self.calls.ends())
 
     def state(self) -> StoreState:
-        items = self.calls.get([FACTS, COUNTER], self.calls.ends())
-        facts = Facts.of(items.get(address(FACTS), {"contract": {"S": ""}}))
-        labelled = max(facts.labelled, integer(items.get(address(COUNTER), {}), "labelled"))
-        return StoreState(facts.refresh > 0, facts.horizon * HOUR_US, labelled, None if facts.settled else facts.began)
+        ends = self.calls.ends()
+        facts, counter = self.table.facts(ends), self.calls.get([COUNTER], ends).get(address(COUNTER), {})
+        return StoreState(
+            facts.refresh > 0,
+            facts.horizon * HOUR_US,
+            max(facts.labelled, integer(counter, "labelled")),
+            None if facts.settled else facts.began,
+            facts.basis if facts.settled else "",
+        )
+
+    def tidy(self) -> None:
+        """Fold a shard of a busy key, and learn of refreshes."""
+        ends = self.calls.ends()
+        self.table.facts(ends)
+        self.table.profiles.tidy(ends)
 
     def close(self) -> None:
         self.calls.close()

@@ -1,141 +1,82 @@
-"""A refresh in DynamoDB from its horizon on, where the API and the refresh count events one by one.
+"""The events of the tables from the horizon of a refresh on, which the refresh counts one by one.
 
-The item of an id says in which era its event is counted, and whether that is the decided event or that of the tables.
-The item and the counters change in one transaction, on the condition that the item is as it was read. If it is not, it
-is read again.
+The item of an id says that the event of the tables is counted, and whether a decision under that id counts. It changes
+in one transaction with the profiles, on the condition that it is as it was read. If it is not, it is read again.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 
-from processing.features.windows import HOUR_US
 from processing.store.decisions import Event
-from processing.store.dynamo.attributes import digest_of, event_of, integer, number, unchanged
+from processing.store.dynamo.attributes import digest_of, event_of, expiry, number, places_item, unchanged
 from processing.store.dynamo.calls import Refused
-from processing.store.dynamo.facts import Facts
-from processing.store.dynamo.layout import FACTS, Item, address, decision_key
+from processing.store.dynamo.layout import KEPT_DAYS, Item, address, decision_key
+from processing.store.dynamo.profiles import Counting, names_of
 from processing.store.dynamo.table import Table
 
-STATE = ("recorded", "tail", "era", "displaced", "is_fraud")  # attributes of an id's item on which its changes depend
-
-
-class Overtaken(Exception):
-    """Another refresh began before this one had finished."""
+STATE = ("recorded", "row_us", "displaced")  # attributes of an id's item on which its changes depend
 
 
 class Tail:
-    """The events from the horizon of a refresh on. `facts` are those that apply when it is done.
+    """Pass at most as many events or ids as one BatchGetItem takes. `displaced` are the events found displaced."""
 
-    Pass at most as many events as one BatchGetItem takes. Every call raises Overtaken.
-    """
-
-    def __init__(self, table: Table, facts: Facts, ends: Callable[[], float]) -> None:
-        self.table, self.calls, self.facts, self._ends = table, table.calls, facts, ends
+    def __init__(self, table: Table, ends: Callable[[], float]) -> None:
+        self.table, self.calls, self._ends = table, table.calls, ends
+        self.displaced: list[Event] = []
 
     def displace(self, ids: Sequence[str]) -> None:
-        """Stop counting decisions, as the tables have other transactions under their ids."""
-        for key, item in self._items(ids).items():
-            if "recorded" in item and "displaced" not in item:
-                self._apply(key, item, self._displace_changes)
+        """Note that decisions do not count, as the tables have other transactions under their ids."""
+        for key, item in self.items(ids).items():
+            if "recorded" in item:
+                mark = self.calls.update(decision_key(key), "SET #displaced = :yes", {":yes": {"BOOL": True}})
+                self.calls.call("update_item", self._ends(), **mark)
+                self.displaced.append(event_of(item))
 
     def count(self, events: Sequence[Event]) -> None:
         """Count events of the tables that are not counted yet, instead of other decided events of their ids."""
-        by_id = {event.transaction_id: event for event in events}
-        for key, item in self._items(list(by_id)).items():
-            event = by_id[key]
-            self._apply(key, item, partial(self._count_changes, event))
-
-    def catch_up(self, ids: Sequence[str]) -> None:
-        """Count decisions of the previous era in this one, unless they no longer count."""
-        for key, item in self._items(ids).items():
-            if "recorded" in item:
-                self._apply(key, item, self._catch_up_changes)
-
-    def label(self, events: Sequence[Event], known: Collection[Event]) -> None:
-        """Count events as the tables label them: a refresh does not set their counters."""
-        items = self._items([event.transaction_id for event in events])
+        items = self.items([event.transaction_id for event in events])
         for event in events:
-            self.relabel(event, items[event.transaction_id], event in known, False)
+            self._count(event, items[event.transaction_id])
 
-    def relabel(self, event: Event, item: Item, label: bool, in_data: bool) -> None:
-        """Count an event as fraud or as legitimate. `in_data` is what its counters hold if the refresh has set them."""
-        facts, before = self.facts, in_data
-        if "counted" in item and (integer(item, "basis", -1) == facts.refresh or event.hour >= facts.horizon):
-            before = item["counted"]["BOOL"]
-        if label == before:
-            return
-        values = {":label": {"BOOL": label}, ":number": number(facts.refresh)}
-        own = self.calls.update(decision_key(event.transaction_id), "SET #counted = :label, #basis = :number", values)
-        changes = [{"Update": own}, *self.table.fraud_updates(event, int(label) - int(before), facts.era)]
-        changes.append(self.calls.check(FACTS, "#refresh = :number", {":number": number(facts.refresh)}))
-        try:
-            self.calls.call("transact_write_items", self._ends(), TransactItems=changes)
-        except Refused:
-            raise Overtaken from None
+    def items(self, ids: Iterable[str]) -> dict[str, Item]:
+        """The items of ids; empty where there is none."""
+        keys = {key: decision_key(key) for key in ids}
+        found = self.calls.get(keys.values(), self._ends())
+        return {key: found.get(address(own), {}) for key, own in keys.items()}
 
-    def _items(self, ids: Sequence[str]) -> dict[str, Item]:
-        items = self.calls.get([decision_key(key) for key in ids], self._ends())
-        return {key: items.get(address(decision_key(key)), {}) for key in ids}
-
-    def _apply(self, key: str, item: Item, changes_of: Callable[[Item], list[Item]]) -> None:
-        """Make the changes that an id's item needs, itself the first of them, and repeat until it needs none."""
-        ends, attempt = self._ends(), 0
-        while changes := changes_of(item):
+    def _count(self, event: Event, item: Item) -> None:
+        ends, attempt, profiles = self._ends(), 0, self.table.profiles
+        events = self.table.plan.counted(event)
+        held, _ = profiles.read(names_of(events), ends)
+        counting = Counting(profiles, events, held, event.time_us)
+        while not self._is_counted(event, item):
+            own = self._own(event, item, counting)
             try:
-                self.calls.call("transact_write_items", ends, TransactItems=[{"Update": each} for each in changes])
+                self.calls.transact([{"Update": own}, *counting.changes], ends)
             except Refused as refused:
-                if 0 not in refused.items:  # a day's item, which a later refresh has set
-                    raise Overtaken from None
                 self.calls.pause(attempt, ends, None)
                 attempt += 1
-            item = self._items([key])[key]
+                counting.renew({place - 1: each for place, each in refused.items.items() if place}, ends)
+                item = self.items([event.transaction_id])[event.transaction_id]
+                continue
+            if "recorded" in item:
+                self.displaced.append(event_of(item))
+            return
 
-    def _displace_changes(self, item: Item) -> list[Item]:
-        if "displaced" in item:
-            return []
-        event, was_counted = event_of(item), self._counts(item)
-        own = self._own(event, item, "SET #displaced = :yes REMOVE #counted, #basis", {":yes": {"BOOL": True}})
-        if not was_counted:
-            return [own]
-        frauds = -1 if "counted" in item and item["counted"]["BOOL"] else 0
-        return [own, *self.table.count_updates(event, self.facts.era, by=-1, frauds=frauds)]
+    @staticmethod
+    def _is_counted(event: Event, item: Item) -> bool:
+        if "row_us" in item:
+            return True
+        return "recorded" in item and "displaced" not in item and event_of(item) == event
 
-    def _count_changes(self, event: Event, item: Item) -> list[Item]:
-        standing = "recorded" in item and "displaced" not in item
-        if standing and event_of(item) != event:
-            return self._displace_changes(item)
-        if (standing or self._has_tail(item)) and integer(item, "era") == self.facts.era:
-            return []
-        setting = "#tail = :tail, #content = :content, #expires = if_not_exists(#expires, :end)"
-        values = {":tail": number(event.hour), ":content": {"S": digest_of(event)}}
-        values |= {":end": self.table.counters_expiry()}
-        counted = f"SET {setting}, #era = :era, #counted = :label, #basis = :number"
-        own = self._own(event, item, counted, values | self._as_counted(False))
-        return [own, *self.table.count_updates(event, self.facts.era)]
-
-    def _catch_up_changes(self, item: Item) -> list[Item]:
-        event, facts = event_of(item), self.facts
-        elsewhere = "displaced" in item or self._has_tail(item) or event.hour < facts.horizon
-        if elsewhere or integer(item, "era") == facts.era:
-            return []
-        label = "is_fraud" in item and item["is_fraud"]["BOOL"]
-        counted = "SET #era = :era, #counted = :label, #basis = :number"
-        own = self._own(event, item, counted, self._as_counted(label))
-        return [own, *self.table.count_updates(event, facts.era, frauds=int(label))]
-
-    def _own(self, event: Event, item: Item, setting: str, values: Item) -> Item:
+    def _own(self, event: Event, item: Item, counting: Counting) -> Item:
+        """The change of an id's item that goes with counting the event of the tables."""
+        values: Item = {"row_us": number(event.time_us), "content": {"S": digest_of(event)}}
+        values |= places_item("row_shards", counting.places)
+        if "recorded" in item:
+            values["displaced"] = {"BOOL": True}
+        else:
+            values["expires"] = expiry(KEPT_DAYS)
         condition, seen = unchanged(item, STATE)
+        setting = "SET " + ", ".join(f"#{name} = :{name}" for name in values)
+        values = {f":{name}": value for name, value in values.items()}
         return self.calls.update(decision_key(event.transaction_id), setting, values | seen, condition)
-
-    def _as_counted(self, label: bool) -> Item:
-        facts = self.facts
-        return {":era": number(facts.era), ":label": {"BOOL": label}, ":number": number(facts.refresh)}
-
-    def _counts(self, item: Item) -> bool:
-        """Whether a decided event is counted from the horizon on."""
-        live = integer(item, "time_us") // HOUR_US >= self.facts.horizon
-        return live and integer(item, "era") == self.facts.era
-
-    def _has_tail(self, item: Item) -> bool:
-        """Whether the event of this id in the tables is counted from the horizon on."""
-        return "tail" in item and integer(item, "tail") >= self.facts.horizon

@@ -81,6 +81,14 @@ class Profile:
         for event in live or ():
             self.count(event)
 
+    def absorb(self, other: "Profile") -> None:
+        """Count all that another profile of this key has counted, too."""
+        for size, tiles in other.live.items():
+            for index, number in enumerate(tiles.numbers):
+                self.live[size].add(number, tiles.tile(index))
+        for label in other.frauds.reported.values():
+            self.frauds.report(label)
+
     def prune(self, now_us: int) -> None:
         """Drop what no window of a transaction at that time, or as much earlier as the layout allows, can reach."""
         for size, kept_us in self.layout.kept_us.items():
