@@ -1,6 +1,5 @@
 """Events and decisions as attributes of items in DynamoDB."""
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping
@@ -36,12 +35,6 @@ def unchanged(item: Mapping[str, Any], names: Iterable[str]) -> tuple[str, Item]
     """The condition that attributes are still what they are in `item`, and its values."""
     conditions = [f"#{name} = :seen_{name}" if name in item else f"attribute_not_exists(#{name})" for name in names]
     return " AND ".join(conditions), {f":seen_{name}": item[name] for name in names if name in item}
-
-
-def digest_of(event: Event) -> str:
-    """A digest of an event, its id included."""
-    content = json.dumps([event.transaction_id, event.time_us, event.amount, *event.keys])
-    return hashlib.sha256(content.encode()).hexdigest()[:20]
 
 
 def event_item(event: Event) -> Item:

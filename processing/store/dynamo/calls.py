@@ -158,6 +158,12 @@ class Calls:
             request |= {"ConditionExpression": condition, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
         return request
 
+    def check(self, key: Item, condition: str, values: Item) -> Item:
+        """A condition, in a transaction, on an item that the transaction does not change."""
+        request = {"TableName": self.table, "Key": key, "ConditionExpression": condition}
+        request["ExpressionAttributeNames"] = _names(condition)
+        return {"ConditionCheck": request | ({"ExpressionAttributeValues": values} if values else {})}
+
     def put(self, item: Item, condition: str = "", values: Item | None = None) -> dict[str, Any]:
         """The arguments of a put, in a transaction or alone."""
         request: dict[str, Any] = {"TableName": self.table, "Item": item}

@@ -21,6 +21,7 @@ class Facts:
     done_horizon: int
     whole: int
     whole_horizon: int
+    read: int  # decisions recorded up to this time have been compared with the tables, in ns
     pending: int  # when the first decision that the tables lack was recorded, in ns
     labelled: int
     basis: str
@@ -37,7 +38,7 @@ class Facts:
     @classmethod
     def of(cls, item: Mapping[str, Any], progress: Mapping[str, Any]) -> "Facts":
         """The facts in the two items; `progress` is empty before the first refresh."""
-        names = ("horizon", "refresh", "began", "done", "done_horizon", "whole", "whole_horizon")
+        names = ("horizon", "refresh", "began", "done", "done_horizon", "whole", "whole_horizon", "read")
         return cls(
             contract=item["contract"]["S"],
             **{name: integer(progress, name) for name in names},

@@ -43,6 +43,7 @@ class Labels:
         self._in_tail = {event.transaction_id for event in tail}
         self._by_name: dict[Name, list[_Label]] = {}
         self._last, self._lock = 0, Lock()
+        self._new: dict[Name, None] = {}
         known = set(frauds)
         for event in tail:
             self._add(event, event in known, None)
@@ -84,6 +85,12 @@ class Labels:
             elif label.is_fraud or (not settled and label.event.id in profile.frauds.reported):
                 profile.report(label.event, label.is_fraud, ASSUMED)
 
+    def take_new(self) -> list[Name]:
+        """The keys of reports that were read since the last time."""
+        with self._lock:
+            names, self._new = list(self._new), {}
+        return names
+
     @property
     def names(self) -> Collection[Name]:
         """The keys that have labels, or events in `tail`."""
@@ -93,3 +100,5 @@ class Labels:
         events = self.table.plan.counted(event)
         for name, counted in zip(names_of(events), events, strict=True):
             self._by_name.setdefault(name, []).append(_Label(counted, is_fraud, item))
+            if item is not None:
+                self._new[name] = None

@@ -13,8 +13,8 @@ The partition key `pk` and the sort key `sk` are texts, the time to live is `exp
     shard/<n>/<entity>/<key> shard       of a busy entity's key: a packed profile of decisions counted since the shard
                                          was folded; version, and emptied: the version at that time
     decision/<id>           decision     a decision (if it has `recorded`), and is_fraud as reported;
-                                         row_us: the time of the event of this id in the tables that a refresh counted
-                                         from its horizon on, which may have no decision; content: that event's digest;
+                                         row: the event of this id in the tables that a refresh counted from its horizon
+                                         on, which may have no decision;
                                          displaced: the decision is not counted, as the tables have another transaction
                                          under its id;
                                          shards: of each busy entity the shard and its version in which the decision is
@@ -29,7 +29,8 @@ The partition key `pk` and the sort key `sk` are texts, the time to live is `exp
                                          bound to; listed: up to when all decisions are known to be in lists, in ns
     refresh                 refresh      horizon, refresh (its number), began (us since 1970): of the refresh that began
                                          last;
-                                         done (its number), done_horizon, pending, basis: of the one completed last;
+                                         done (its number), done_horizon, read, pending, basis: of the one completed
+                                         last;
                                          plan: a digest of what the profiles keep; empty until a refresh that counts
                                          anew after its horizon is completed;
                                          whole (its number), whole_horizon: of the last one that set all profiles;
@@ -39,9 +40,9 @@ All state of one entity's key is one item, read and written as a whole on the co
 A decision reads and writes one for each entity. Nothing that all decisions share is read or written with them.
 
 Decisions of a busy key, a large merchant say, are counted in one of SHARDS items instead, each a partition of its own.
-Its profile is the item `profile` and all shards together. Now and then a shard is folded into that item, in one
-transaction, which is the only way in which the item changes. So the numbers `folded` and `emptied` tell whether an item
-and a shard that were read apart belong together.
+Its profile is the item `profile`, which the first one creates, and all shards together. Now and then a shard is folded
+into that item, in one transaction, which is the only way in which the item changes. So the numbers `folded` and
+`emptied` tell whether an item and a shard that were read apart belong together.
 
 An earlier version kept counters by day, in items that begin with `day/` and `frauds/`, and its facts in `facts`. This
 one leaves them to their time to live. Such a table counts from nothing until the next run.

@@ -51,7 +51,7 @@ class LiveEvents:
         """Find the events of all keys."""
         ids = list(self._tail)
         for start in range(0, len(ids), ITEMS_AT_ONCE):
-            for key, item in self._items(ids[start : start + ITEMS_AT_ONCE]).items():
+            for key, item in self.items(ids[start : start + ITEMS_AT_ONCE]).items():
                 self._add(self._tail[key], item)
         for item in self._decided(self._first):
             self._seen.add(item["id"]["S"])
@@ -76,15 +76,15 @@ class LiveEvents:
         """The events of a key, as they were found at first."""
         return self._by_name.get(name, Live())
 
-    def current(self, name: Name) -> Live:
-        """The events of a key as they are now."""
+    def current(self, name: Name, since_us: int) -> Live:
+        """The events of a key from a time on, not after the horizon, as they are now."""
         ids = dict.fromkeys([*self._tail_ids.get(name, ()), *self._listed(name)])
         live, all_ids = Live(), list(ids)
         for start in range(0, len(all_ids), ITEMS_AT_ONCE):
-            for key, item in self._items(all_ids[start : start + ITEMS_AT_ONCE]).items():
-                if event := self._tail.get(key) or self._standing(item):
+            for key, item in self.items(all_ids[start : start + ITEMS_AT_ONCE]).items():
+                if event := self._tail.get(key) or self._standing(item, since_us):
                     own = [each for each in self.table.plan.counted(event) if (each.entity, each.key) == name]
-                    live.events += [(each, place_of(item, each.entity, decided="row_us" not in item)) for each in own]
+                    live.events += [(each, place_of(item, each.entity, decided="row" not in item)) for each in own]
         return live
 
     @cached_property
@@ -104,17 +104,18 @@ class LiveEvents:
                 if counts and key not in self._tail and integer(item, "time_us") >= self._since_us:
                     yield item
 
-    def _standing(self, item: Item) -> Event | None:
+    def _standing(self, item: Item, since_us: int) -> Event | None:
         decision = decision_of(item)
-        counts = decision is not None and "displaced" not in item and decision.event.time_us >= self._since_us
+        counts = decision is not None and "displaced" not in item and decision.event.time_us >= since_us
         return decision.event if counts and decision else None
 
     def _add(self, event: Event, item: Item) -> None:
         for counted in self.table.plan.counted(event):
             live = self._by_name.setdefault((counted.entity, counted.key), Live())
-            live.events.append((counted, place_of(item, counted.entity, decided="row_us" not in item)))
+            live.events.append((counted, place_of(item, counted.entity, decided="row" not in item)))
 
-    def _items(self, ids: Sequence[str]) -> dict[str, Item]:
+    def items(self, ids: Sequence[str]) -> dict[str, Item]:
+        """The items of ids; empty where there is none."""
         keys = {key: decision_key(key) for key in ids}
         found = self.table.calls.get(keys.values(), self._ends())
         return {key: found.get(address(own), {}) for key, own in keys.items()}

@@ -56,17 +56,19 @@ def folded_in(item: Mapping[str, Any]) -> "array[int]":
 
 
 def profile_in(layout: Layout, item: Mapping[str, Any], facts: Facts) -> Profile:
-    """The profile in an item; an empty one, as a refresh would leave it, if there is none.
+    """The profile in an item; an empty one if there is none.
 
     If a refresh that set all profiles did not set this one, the tables have no transactions of its key any more.
     """
     if not item:
-        return Profile(layout, facts.done_horizon * HOUR_US)
+        return Profile(layout)
     profile = unpack(layout, bytes(item["data"]["B"]))
     if integer(item, "refresh") < facts.whole:
         reported = profile.frauds.reported.values()
         profile.settle(Profile(layout, max(profile.horizon_us, facts.whole_horizon * HOUR_US)))
         profile.frauds = Frauds(reported=[each for each in reported if each.time_us >= profile.horizon_us])
+        if not profile.newest_us and "folded" not in item:
+            profile.horizon_us = 0
     return profile
 
 

@@ -93,9 +93,9 @@ class Profiles:
 
     def renewed(self, held: Held, shard: int | None, item: Item, ends: float) -> Held:
         """What is held now that an item, of the profile or of that shard, has turned out to be another one."""
-        if shard is None:
+        if not held.shards:
             return self.held(held.layout.entity, held.key, item)
-        if item and integer(item, "emptied") == held.folded[shard]:
+        if shard is not None and item and integer(item, "emptied") == held.folded[shard]:
             return replace(held, shards={**held.shards, shard: item})
         (again,), _ = self.read([(held.layout.entity, held.key)], ends)
         return again
@@ -185,17 +185,24 @@ class Counting:
 
     def __init__(self, profiles: Profiles, events: Sequence[Counted], held: Sequence[Held], now_us: int) -> None:
         self._profiles, self._events, self._held, self._now_us = profiles, events, list(held), now_us
-        self.changes: list[Item] = [{} for _ in events]
+        self._changes: list[list[Item]] = [[] for _ in events]
+        self._shards: list[int | None] = [None] * len(events)
         self.places: dict[str, tuple[int, int]] = {}  # shard and version by busy entity, where it is counted
-        self._shard: list[int | None] = [None] * len(events)
         for index in range(len(events)):
             self._count(index)
+
+    @property
+    def changes(self) -> list[Item]:
+        """All changes."""
+        return [change for changes in self._changes for change in changes]
 
     def renew(self, refused: Mapping[int, Item], ends: float) -> None:
         """Count again in the items that have changed, by the index of the change. If there are none, then two
         transactions were in each other's way: use other shards."""
-        for index, item in refused.items():
-            self._held[index] = self._profiles.renewed(self._held[index], self._shard[index], item, ends)
+        owners = [index for index, changes in enumerate(self._changes) for _ in changes]
+        again = {owners[place]: item for place, item in refused.items()}
+        for index, item in again.items():
+            self._held[index] = self._profiles.renewed(self._held[index], self._shards[index], item, ends)
             self._count(index)
         if not refused:
             for index, held in enumerate(self._held):
@@ -203,20 +210,23 @@ class Counting:
                     self._count(index)
 
     def _count(self, index: int) -> None:
-        event, held, writer = self._events[index], self._held[index], self._profiles.writer
-        if not held.shards:
-            profile = held.profile
+        event, held = self._events[index], self._held[index]
+        shard = random.choice(held.current() or list(held.shards)) if held.shards else None
+        if shard is None or not held.item:  # the first of a busy key creates the item of its profile
+            profile = self._profiles.own(held)
             profile.count(event)
             profile.prune(min(self._now_us, event.time_us))
-            (self.changes[index],) = self._profiles.write(held, profile)
+            self._changes[index], self._shards[index] = self._profiles.fold(held, profile), None
+            self.places.pop(event.entity, None)
             return
-        chosen = random.choice(held.current() or list(held.shards))
-        profile = shard_in(held.layout, held.shards[chosen], held.profile.horizon_us)
+        profile = shard_in(held.layout, held.shards[shard], held.profile.horizon_us)
         is_counted = profile.count(event)
         profile.prune(min(self._now_us, event.time_us))
-        self._shard[index], self.changes[index] = chosen, writer.put_shard(held, chosen, profile)
+        change = self._profiles.writer.put_shard(held, shard, profile)
+        self._changes[index], self._shards[index] = [change], shard
+        self.places.pop(event.entity, None)
         if is_counted:
-            self.places[event.entity] = chosen, integer(self.changes[index]["Put"]["Item"], "version")
+            self.places[event.entity] = shard, integer(change["Put"]["Item"], "version")
 
 
 def names_of(events: Iterable[Counted]) -> list[Name]:

@@ -3,7 +3,7 @@
 from processing.errors import NotFound
 from processing.store.dynamo.attributes import decision_of, event_item, expiry, integer, number, unchanged
 from processing.store.dynamo.calls import Refused
-from processing.store.dynamo.layout import COUNTER, KEPT_DAYS, Item, address, decision_key, report_key
+from processing.store.dynamo.layout import COUNTER, KEPT_DAYS, PROGRESS, Item, address, decision_key, report_key
 from processing.store.dynamo.lists import label_entry
 from processing.store.dynamo.profiles import names_of
 from processing.store.dynamo.table import Table
@@ -14,11 +14,12 @@ from processing.store.profiles.profile import Counted, Profile
 def report(table: Table, transaction_id: str, is_fraud: bool) -> None:
     """See `OnlineStore.report`."""
     calls, ends, attempt = table.calls, table.calls.ends(), 0
-    keys = [decision_key(transaction_id), COUNTER]
+    keys = [decision_key(transaction_id), COUNTER, PROGRESS]
     while True:
         items = calls.get(keys, ends)
+        read = [items.get(address(key), {}) for key in keys]
         try:
-            changes = _changes(table, transaction_id, is_fraud, ends, *(items.get(address(key), {}) for key in keys))
+            changes = _changes(table, transaction_id, is_fraud, ends, *read)
             calls.transact(changes, ends)
             return
         except Refused:  # another report came first, or a profile was written at this moment
@@ -40,8 +41,10 @@ def is_counted(item: Item, event: Counted, profile: Profile, read: int) -> bool:
     return known or event.time_us >= profile.horizon_us or integer(item, "recorded") <= read
 
 
-def _changes(table: Table, transaction_id: str, is_fraud: bool, ends: float, item: Item, counter: Item) -> list[Item]:
-    """The changes of a report, given the items of the decision and of the counter."""
+def _changes(
+    table: Table, transaction_id: str, is_fraud: bool, ends: float, item: Item, counter: Item, progress: Item
+) -> list[Item]:
+    """The changes of a report, given the items of the decision, of the counter and of refreshes."""
     known, calls = decision_of(item), table.calls
     if known is None:
         raise NotFound(f"no decision is recorded for transaction {transaction_id!r}; check the id")
@@ -52,12 +55,15 @@ def _changes(table: Table, transaction_id: str, is_fraud: bool, ends: float, ite
     changes = [{"Update": own}, *_numbered(table, entry, counter), *_relisting(table, item, is_fraud)]
     if "displaced" in item:
         return changes
+    # What a profile counts depends on which refresh was completed last.
+    condition, seen = unchanged(progress, ["done"])
+    changes.append(calls.check(PROGRESS, condition, seen))
     # A profile that does not count the transaction is written too: a refresh that will count it must notice.
     events = table.plan.counted(known.event)
     held, _ = table.profiles.read(names_of(events), ends)
     for event, each in zip(events, held, strict=True):
         profile = table.profiles.own(each)
-        if is_counted(item, event, profile, each.read):
+        if is_counted(item, event, profile, max(each.read, integer(progress, "read"))):
             profile.report(event, is_fraud, ASSUMED)
         changes += table.profiles.fold(each, profile)
     return changes

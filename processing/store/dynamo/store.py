@@ -7,12 +7,9 @@ between, it takes one more call.
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
-from threading import Lock
-from typing import NamedTuple
 
 from processing.contract import Contract
 from processing.durations import HOUR_US
@@ -21,39 +18,32 @@ from processing.features.state_plan import StatePlan
 from processing.store.binding import FormerDigests, is_bound_to
 from processing.store.decisions import Decision, Event
 from processing.store.dynamo.attributes import (
-    decision_item,
     decision_of,
-    digest_of,
     event_of,
-    expiry,
     integer,
     number,
-    places_item,
 )
 from processing.store.dynamo.calls import Calls, Refused
 from processing.store.dynamo.facts import Facts, new_facts
 from processing.store.dynamo.layout import (
     COUNTER,
     FACTS,
-    KEPT_DAYS,
     LAG_NS,
     LISTS,
-    Item,
     address,
     decision_key,
     feed_of,
 )
-from processing.store.dynamo.lists import entries_of
 from processing.store.dynamo.lookup import walk
-from processing.store.dynamo.profile_items import Held
-from processing.store.dynamo.profiles import Counting, names_of
+from processing.store.dynamo.profiles import names_of
+from processing.store.dynamo.recording import Recorder
 from processing.store.dynamo.refresh import Refresh
 from processing.store.dynamo.reporting import report
 from processing.store.dynamo.table import READ_SECONDS, Table
 from processing.store.interface import OnlineStore, StoreBusy, StoreState
 from processing.store.lookup import DecisionPage, Search, page_of
 from processing.store.profiles.plan import ProfilePlan
-from processing.store.profiles.profile import Counted, state_of
+from processing.store.profiles.profile import state_of
 from processing.store.refresh_data import (
     NOT_COMPARED,
     Comparison,
@@ -63,15 +53,6 @@ from processing.store.refresh_data import (
     Reports,
     SettledProfile,
 )
-
-NEW = "attribute_not_exists(#recorded)"
-RECALLED = 512  # events whose profiles are kept from `recall` to `record`
-
-
-class _Recalled(NamedTuple):
-    event: Event
-    counted: list[Counted]
-    held: list[Held]
 
 
 class DynamoStore(OnlineStore):
@@ -92,8 +73,7 @@ class DynamoStore(OnlineStore):
     ) -> None:
         self.calls, self.plan = Calls(table, timeout), ProfilePlan(contract, others)
         self.table = Table(self.calls, self.plan)
-        self._recalled: OrderedDict[str, _Recalled] = OrderedDict()
-        self._lock = Lock()
+        self._recorder = Recorder(self.table)
         facts = self._create(contract)
         if facts.fingerprint != contract.fingerprint:
             self._bind(contract, facts, former)
@@ -140,67 +120,11 @@ class DynamoStore(OnlineStore):
             state += state_of(seen, by_name[name].parts)
         decision = decision_of(items.get(address(own)))
         if decision is None:
-            self._remember(_Recalled(event, counted, held))
+            self._recorder.remember(event, counted, held)
         return decision, state
 
     def record(self, decision: Decision) -> Decision:
-        ends, attempt, recorded, event = self.calls.ends(), 0, time.time_ns(), decision.event
-        counting = self._counting(event, ends)
-        item = decision_item(decision, recorded) | {"expires": expiry(KEPT_DAYS)}
-        entries = [{"Put": self.calls.put(entry)} for entry in entries_of(item)]
-        while True:
-            own = self._recording(item | places_item("shards", counting.places), uncounted=True)
-            try:
-                self.calls.transact([own, *counting.changes, *entries], ends)
-                return decision
-            except Refused as refused:
-                before = refused.items.pop(0, None)
-                if before is not None:
-                    return _standing(before, decision, recorded) or self._record_only(
-                        decision, item, entries, before, ends
-                    )
-                counting.renew({place - 1: each for place, each in refused.items.items()}, ends)
-                self.calls.pause(attempt, ends, refused)
-                attempt += 1
-
-    def _record_only(self, decision: Decision, item: Item, entries: list[Item], before: Item, ends: float) -> Decision:
-        """Record a decision whose id a refresh has counted already, for the transaction of the tables."""
-        if before.get("content") != {"S": digest_of(decision.event)}:
-            item = item | {"displaced": {"BOOL": True}}
-        attempt = 0
-        while True:
-            try:
-                self.calls.transact([self._recording(item, uncounted=False), *entries], ends)
-                return decision
-            except Refused as refused:
-                if standing := _standing(refused.items.get(0), decision, integer(item, "recorded")):
-                    return standing
-                self.calls.pause(attempt, ends, refused)
-                attempt += 1
-
-    def _recording(self, item: Item, *, uncounted: bool) -> Item:
-        """The change that records a decision, unless its id has one; `uncounted`: or the tables' event is counted."""
-        values, condition = {f":{name}": value for name, value in item.items()}, NEW
-        if uncounted:
-            condition += " AND (attribute_not_exists(#row_us) OR #row_us < :done_us)"
-            values[":done_us"] = number(self.table.last_facts.done_horizon * HOUR_US)
-        setting = "SET " + ", ".join(f"#{name} = :{name}" for name in item)
-        return {"Update": self.calls.update(decision_key(item["id"]["S"]), setting, values, condition)}
-
-    def _remember(self, recalled: "_Recalled") -> None:
-        with self._lock:
-            self._recalled[recalled.event.transaction_id] = recalled
-            while len(self._recalled) > RECALLED:
-                self._recalled.popitem(last=False)
-
-    def _counting(self, event: Event, ends: float) -> Counting:
-        """What counts an event in its profiles, as `recall` read them if it did."""
-        with self._lock:
-            recalled = self._recalled.pop(event.transaction_id, None)
-        if recalled is None or (recalled.event, recalled.event.extras) != (event, event.extras):
-            counted = self.plan.counted(event)
-            recalled = _Recalled(event, counted, self.table.profiles.read(names_of(counted), ends)[0])
-        return Counting(self.table.profiles, recalled.counted, recalled.held, int(time.time() * 1e6))
+        return self._recorder.record(decision)
 
     def report(self, transaction_id: str, is_fraud: bool) -> None:
         report(self.table, transaction_id, is_fraud)
@@ -284,10 +208,3 @@ class DynamoStore(OnlineStore):
 
     def close(self) -> None:
         self.calls.close()
-
-
-def _standing(item: Item | None, decision: Decision, recorded: int) -> Decision | None:
-    """The decision recorded first. That may be this one, by an attempt whose response was lost."""
-    standing = decision_of(item)
-    ours = standing == decision and item is not None and integer(item, "recorded") == recorded
-    return decision if ours else standing

@@ -7,13 +7,13 @@ in one transaction with the profiles, on the condition that it is as it was read
 from collections.abc import Callable, Iterable, Sequence
 
 from processing.store.decisions import Event
-from processing.store.dynamo.attributes import digest_of, event_of, expiry, number, places_item, unchanged
+from processing.store.dynamo.attributes import event_item, event_of, expiry, places_item, unchanged
 from processing.store.dynamo.calls import Refused
 from processing.store.dynamo.layout import KEPT_DAYS, Item, address, decision_key
 from processing.store.dynamo.profiles import Counting, names_of
 from processing.store.dynamo.table import Table
 
-STATE = ("recorded", "row_us", "displaced")  # attributes of an id's item on which its changes depend
+STATE = ("recorded", "row", "displaced")  # attributes of an id's item on which its changes depend
 
 
 class Tail:
@@ -64,13 +64,13 @@ class Tail:
 
     @staticmethod
     def _is_counted(event: Event, item: Item) -> bool:
-        if "row_us" in item:
+        if "row" in item:
             return True
         return "recorded" in item and "displaced" not in item and event_of(item) == event
 
     def _own(self, event: Event, item: Item, counting: Counting) -> Item:
         """The change of an id's item that goes with counting the event of the tables."""
-        values: Item = {"row_us": number(event.time_us), "content": {"S": digest_of(event)}}
+        values: Item = {"row": {"M": event_item(event)}}
         values |= places_item("row_shards", counting.places)
         if "recorded" in item:
             values["displaced"] = {"BOOL": True}
