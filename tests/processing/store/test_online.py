@@ -740,10 +740,21 @@ def make_older(store: OnlineStore) -> None:
         return
     assert isinstance(store, DynamoStore)
     dynamodb, table = store.calls.dynamodb, store.calls.table
-    for item in dynamodb.scan(TableName=table)["Items"]:
-        newer = {"facts": {"era", "read", "pending"}, "reports": {"time_us", "amount", "keys"}}
-        removed = newer.get(item["pk"]["S"], {"era", "content"})
-        dynamodb.put_item(TableName=table, Item={name: value for name, value in item.items() if name not in removed})
+    items = {(item["pk"]["S"], item["sk"]["S"]): item for item in dynamodb.scan(TableName=table)["Items"]}
+    progress = items["refresh", "refresh"]
+    kept = {name: progress[name] for name in ("horizon", "refresh", "began", "done", "done_horizon", "read", "pending")}
+    items["facts", "facts"] |= kept | {"era": {"N": "0"}}
+    for (_, sk), item in items.items():
+        if sk in ("profile", "shard", "refresh"):
+            dynamodb.delete_item(TableName=table, Key={"pk": item["pk"], "sk": item["sk"]})
+        else:
+            item.pop("extras", None)
+            row = item.pop("row", None)
+            counted = {"tail": {"N": str(HOUR + 9)}, "era": {"N": "0"}, "content": {"S": "0"}} if row else {}
+            dynamodb.put_item(TableName=table, Item=item | counted)
+    hours = {"n3": {"N": "9"}, "s3": {"N": "9"}, "q3": {"N": "9"}, "refresh": {"N": "1"}}
+    day = {"pk": {"S": f"day/0/C1/{HOUR // 24}"}, "sk": {"S": "hours"}}
+    dynamodb.put_item(TableName=table, Item=day | hours)
 
 
 @pytest.mark.slow
