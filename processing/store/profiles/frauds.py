@@ -46,6 +46,10 @@ class Frauds:
         """Note a label; the last one of a transaction counts."""
         self.reported[label.id] = label
 
+    def holds(self, number: int, time_us: int, amount: int) -> bool:
+        """Whether the tables say that a transaction is fraud. `number` is the hash of its id."""
+        return any(each.id == number and each.time_us == time_us and each.amount == amount for each in self.settled)
+
     def tiles(self, windows: EntityWindows, start: int, end: int) -> list[FraudTile]:
         """The fraud tiles from `start` up to but not including `end`, oldest first."""
         known = [each for each in self.settled if each.id not in self.reported]

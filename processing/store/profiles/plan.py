@@ -73,6 +73,10 @@ class ProfilePlan:
         """The names of the entities that the home's contract declares busy."""
         return frozenset(entity.name for entity in self.contract.entities if entity.busy)
 
+    def has_frauds(self, entity: str) -> bool:
+        """Whether the profiles of an entity need labels."""
+        return self.layouts[entity].frauds_kept_us > 0
+
     @property
     def longest_us(self) -> int:
         """How long any profile keeps tiles or frauds, in microseconds."""

@@ -73,12 +73,18 @@ class Profile:
         Of the transactions counted here, those from that horizon on stay counted, unless `live` replaces them. Reported
         labels are forgotten: the caller reports anew what was reported after the tables were read.
         """
-        if live is not None or settled.horizon_us < self.horizon_us:
-            self.live = {size: TileList(self.layout.columns) for size in self.layout.kept_us}
-        else:
-            _cut(self.live, settled.horizon_us)
+        if settled.horizon_us < self.horizon_us:
+            live = live or ()
         self.settled, self.frauds, self.horizon_us = settled.settled, settled.frauds, settled.horizon_us
-        for event in live or ():
+        if live is None:
+            _cut(self.live, self.horizon_us)
+        else:
+            self.count_anew(live)
+
+    def count_anew(self, live: Iterable[Counted]) -> None:
+        """Count these transactions from the horizon on, instead of those that are counted."""
+        self.live = {size: TileList(self.layout.columns) for size in self.layout.kept_us}
+        for event in live:
             self.count(event)
 
     def absorb(self, other: "Profile") -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from processing.store.decisions import Decision
 from processing.store.sqlite.rows import DECISION, decision_of
-from processing.store.sqlite.schema import is_finished
+from processing.store.sqlite.schema import has_column, has_table, is_finished
 
 ESSENTIAL_TABLES = {"facts", "decisions", "reports"}  # the last two hold what is stored nowhere else
 
@@ -31,6 +31,8 @@ def file_fault(path: Path) -> str:
 def refresh_status(path: Path) -> tuple[bool, bool]:
     """Whether a refresh of a store without a fault has begun, and whether the last one finished."""
     with closing(_open_read_only(path)) as db:
+        if not has_table(db, "profiles"):  # of a version that counted otherwise
+            return False, False
         facts = dict(db.execute("SELECT name, value FROM facts"))
     return bool(facts["refresh"]), is_finished(facts)
 
@@ -48,8 +50,16 @@ def set_aside(path: Path) -> Path:
 
 def readable_decisions(damaged: Path) -> Iterator[Decision]:
     """The decisions that can be read, without their labels, in the order of recording."""
-    for row in _readable(damaged, "decisions", DECISION):
+    for row in _readable(damaged, "decisions", _columns_of(damaged)):
         yield replace(decision_of(row), is_fraud=None)
+
+
+def _columns_of(damaged: Path) -> str:
+    """The columns of a decision. A store of an earlier version has no extras."""
+    with suppress(sqlite3.DatabaseError), closing(_open_read_only(damaged)) as db:
+        if has_column(db, "decisions", "extras"):
+            return DECISION
+    return DECISION.replace("extras", "NULL", 1)
 
 
 def readable_reports(damaged: Path) -> Iterator[tuple[str, bool]]:

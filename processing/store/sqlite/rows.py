@@ -4,14 +4,19 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from processing.store.decisions import Decision, Event
 
-DECISION = (
-    "transaction_id, time_us, amount, keys, decision, score, threshold, model_version, features, decided_at, is_fraud,"
-    " reasons"
-)
+EVENT = "transaction_id, time_us, amount, keys, extras"
+DECISION = f"{EVENT}, decision, score, threshold, model_version, features, decided_at, is_fraud, reasons"
+
+
+class Numbered(NamedTuple):
+    """A decided event, and the number of its decision."""
+
+    event: Event
+    number: int
 
 
 def content_of(event: Event) -> str:
@@ -20,9 +25,25 @@ def content_of(event: Event) -> str:
 
 
 def event_of(row: Sequence[Any]) -> Event:
-    """The event of a row of id, time, amount and keys."""
-    transaction_id, time_us, amount, keys = row
-    return Event(transaction_id, time_us, amount, tuple(json.loads(keys)))
+    """The event of a row with the columns EVENT."""
+    transaction_id, time_us, amount, keys, extras = row
+    return Event(transaction_id, time_us, amount, tuple(json.loads(keys)), _extras(extras))
+
+
+def tail_event_of(row: Sequence[Any]) -> Event:
+    """The event of a row of id, content and extras."""
+    transaction_id, content, extras = row
+    time_us, amount, *keys = json.loads(content)
+    return Event(transaction_id, time_us, amount, tuple(keys), _extras(extras))
+
+
+def extras_of(event: Event) -> str | None:
+    """An event's extras as text; None without any."""
+    return json.dumps(dict(event.extras)) if event.extras else None
+
+
+def _extras(text: str | None) -> tuple[tuple[str, Any], ...]:
+    return tuple(json.loads(text).items()) if text else ()
 
 
 def decision_of(row: tuple[Any, ...]) -> Decision:
@@ -49,6 +70,7 @@ def row_of(decision: Decision) -> tuple[Any, ...]:
         event.time_us,
         event.amount,
         json.dumps(event.keys),
+        extras_of(event),
         decision.decision,
         decision.score,
         decision.threshold,
@@ -64,3 +86,9 @@ def known_decision(db: sqlite3.Connection, transaction_id: str) -> Decision | No
     """The decision recorded under an id, if any."""
     row = db.execute(f"SELECT {DECISION} FROM decisions WHERE transaction_id = ?", [transaction_id]).fetchone()
     return decision_of(row) if row else None
+
+
+def numbered_event(db: sqlite3.Connection, transaction_id: str) -> Numbered | None:
+    """The event decided under an id, if any."""
+    row = db.execute(f"SELECT number, {EVENT} FROM decisions WHERE transaction_id = ?", [transaction_id]).fetchone()
+    return Numbered(event_of(row[1:]), row[0]) if row else None

@@ -7,35 +7,37 @@ from datetime import datetime
 from pathlib import Path
 
 from processing.contract import Contract
+from processing.durations import HOUR_US
 from processing.errors import BadInput, NotFound
-from processing.features.entity_keys import EntityKeys
-from processing.features.feature_set import FeatureSet
-from processing.features.windows import HOUR_US, Windows
+from processing.features.state_plan import StatePlan
 from processing.store.binding import FormerDigests, is_bound_to
 from processing.store.decisions import Decision, Event
 from processing.store.interface import Ledger, OnlineStore, StoreState
 from processing.store.lookup import DecisionPage, Search, page_of
+from processing.store.profiles.plan import ProfilePlan
 from processing.store.refresh_data import (
     NOT_COMPARED,
-    Bucket,
     Comparison,
     RecordedEvent,
     RecordedEvents,
     Report,
     Reports,
+    SettledProfile,
 )
 from processing.store.sqlite.connections import Connections
+from processing.store.sqlite.held_profiles import HeldProfiles
 from processing.store.sqlite.indexes import create_missing_indexes
 from processing.store.sqlite.labels import count_report
 from processing.store.sqlite.ledger import SqliteLedger
 from processing.store.sqlite.lookup import walk
 from processing.store.sqlite.migration import migrate
-from processing.store.sqlite.refresh import refresh
-from processing.store.sqlite.rows import DECISION, decision_of, event_of, known_decision
+from processing.store.sqlite.refresh import Refresh
+from processing.store.sqlite.rows import DECISION, EVENT, decision_of, event_of, numbered_event
 from processing.store.sqlite.schema import (
+    NEEDED_COLUMN,
     create_tables,
     fact,
-    has_known_columns,
+    has_column,
     has_table,
     is_finished,
     note_labelled,
@@ -49,9 +51,16 @@ class SqliteStore(OnlineStore):
 
     near = True
 
-    def __init__(self, path: Path, contract: Contract, *, timeout: float = 2.0, former: FormerDigests = tuple) -> None:
-        self.connections = self._connections(path, timeout)
-        self.windows, self.entity_keys = list(FeatureSet(contract).windows.values()), EntityKeys(contract)
+    def __init__(
+        self,
+        path: Path,
+        contract: Contract,
+        *,
+        timeout: float = 2.0,
+        former: FormerDigests = tuple,
+        others: Sequence[Contract] = (),
+    ) -> None:
+        self.connections, self.plan = self._connections(path, timeout), ProfilePlan(contract, others)
         self._create(contract)
         self.connections.pin()
         with self.connections.reading() as db:
@@ -72,15 +81,15 @@ class SqliteStore(OnlineStore):
         with self.connections.reading() as db:
             if has_table(db, "facts"):
                 self._check_columns(db)
-                if has_table(db, "labels"):
+                if has_table(db, "profiles"):
                     return  # opening an existing store must not wait for a writer
             self.connections.switch_to_wal(db)
         with self.connections.writing() as db:
-            create_tables(db, contract)
             migrate(db)
+            create_tables(db, contract)
 
     def _check_columns(self, db: sqlite3.Connection) -> None:
-        if not has_known_columns(db):
+        if not has_column(db, "decisions", NEEDED_COLUMN):
             raise BadInput(
                 f"the online store {self.path} was written by a version that is too old; move it away, and "
                 "`fraudline run` creates a new one from the home's tables (decisions and reports stay in the old file)"
@@ -102,25 +111,29 @@ class SqliteStore(OnlineStore):
     @contextmanager
     def together(self, *, wait: bool = True) -> Iterator[Ledger]:
         with self.connections.writing(wait) as db:
-            yield SqliteLedger(self.windows, self.entity_keys, db)
+            ledger = SqliteLedger(self.plan, db)
+            yield ledger
+            ledger.write()
 
-    def recall(self, event: Event, windows: Sequence[Windows] | None = None) -> tuple[Decision | None, list[int]]:
+    def recall(self, event: Event, plan: StatePlan | None = None) -> tuple[Decision | None, list[int]]:
         with self.connections.snapshot() as db:
-            return SqliteLedger(self.windows, self.entity_keys, db).recall(event, windows)
+            return SqliteLedger(self.plan, db).recall(event, plan)
 
     def record(self, decision: Decision) -> Decision:
-        with self.connections.writing() as db:
-            return SqliteLedger(self.windows, self.entity_keys, db).record(decision)
+        with self.together() as ledger:
+            return ledger.record(decision)
 
     def report(self, transaction_id: str, is_fraud: bool) -> None:
         with self.connections.writing() as db:
-            known = known_decision(db, transaction_id)
-            if known is None:
+            decided = numbered_event(db, transaction_id)
+            if decided is None:
                 raise NotFound(f"no decision is recorded for transaction {transaction_id!r}; check the id")
             db.execute("INSERT INTO reports VALUES (NULL, ?, ?)", (transaction_id, is_fraud))
             db.execute("UPDATE decisions SET is_fraud = ? WHERE transaction_id = ?", (is_fraud, transaction_id))
-            count_report(db, self.entity_keys, known.event, is_fraud)
-            note_labelled(db, known.event.time_us)
+            profiles = HeldProfiles(db, self.plan)
+            count_report(profiles, decided, is_fraud)
+            profiles.write()
+            note_labelled(db, decided.event.time_us)
 
     def decisions(self, limit: int, since: datetime | None = None) -> list[Decision]:
         latest = f"SELECT {DECISION} FROM decisions WHERE decided_at >= ? ORDER BY number DESC LIMIT ?"
@@ -135,7 +148,7 @@ class SqliteStore(OnlineStore):
     def reports(self) -> Reports:
         with self.connections.reading() as db:
             rows = db.execute(
-                "SELECT reports.number, reports.is_fraud, transaction_id, time_us, amount, keys"
+                f"SELECT reports.number, reports.is_fraud, {EVENT}"
                 " FROM reports JOIN decisions USING (transaction_id) ORDER BY reports.number"
             ).fetchall()
         newest = {row[2]: Report(event_of(row[2:]), bool(row[1])) for row in rows}
@@ -148,7 +161,7 @@ class SqliteStore(OnlineStore):
         return RecordedEvents(self._recorded_batches(pending, last, since_us), last)
 
     def _recorded_batches(self, first: int, last: int, since_us: int) -> Iterator[list[RecordedEvent]]:
-        page = "SELECT number, transaction_id, time_us, amount, keys FROM decisions WHERE number >= ? AND number < ?"
+        page = f"SELECT number, {EVENT} FROM decisions WHERE number >= ? AND number < ?"
         for start in range(first, last + 1, READ_AT_ONCE):
             with self.connections.reading() as db:
                 rows = db.execute(page, (start, min(start + READ_AT_ONCE, last + 1))).fetchall()
@@ -157,21 +170,24 @@ class SqliteStore(OnlineStore):
     def refresh(
         self,
         horizon: int,
-        buckets: Iterable[Sequence[Bucket]],
+        profiles: Iterable[Sequence[SettledProfile]],
         tail: Sequence[Event],
         mark: int,
         frauds: Collection[Event] = (),
         comparison: Comparison = NOT_COMPARED,
         labelled_us: int = 0,
+        *,
+        whole: bool = True,
+        basis: str = "",
     ) -> None:
-        transaction, keys = self.connections.writing, self.entity_keys
-        refresh(transaction, keys, horizon, buckets, tail, mark, frauds, comparison, labelled_us)
+        refresh = Refresh(self.connections.writing, self.plan, horizon, mark, comparison, whole=whole)
+        refresh.run(profiles, tail, frauds, labelled_us, basis)
 
     def state(self) -> StoreState:
         with self.connections.reading() as db:
-            facts: dict[str, int] = dict(db.execute("SELECT name, value FROM facts WHERE name <> 'contract'"))
+            facts = dict(db.execute("SELECT name, value FROM facts"))
         since = None if is_finished(facts) else facts["began"]
-        return StoreState(facts["refresh"] > 0, facts["horizon"] * HOUR_US, facts.get("labelled", 0), since)
+        return StoreState(facts["refresh"] > 0, facts["horizon"] * HOUR_US, facts["labelled"], since, facts["basis"])
 
     def tidy(self) -> None:
         """Copy commits from the write-ahead log into the database, so that no commit has to."""

@@ -303,7 +303,7 @@ def random_steps(seed: int, count: int) -> list[Step]:
     random = np.random.default_rng(seed)
 
     def one(values: Sequence[T]) -> T:
-        return values[random.integers(0, len(values))]
+        return values[int(random.integers(0, len(values)))]
 
     def hour() -> int:
         return BEGIN + 24 * int(random.integers(0, 3)) + one((0, 1, 23))

@@ -413,12 +413,12 @@ class TestRefresh:
         for labelled_us in (7, 9):  # the first refresh, and one of a complete store
             with pytest.raises(InterruptedError):
                 store.refresh(HOUR, interrupted(), [], 0, labelled_us=labelled_us)
-            filled, horizon_us, _, since = store.state()
-            assert (filled, horizon_us) == (True, HOUR * HOUR_US)
+            filled, horizon_us, _, since, basis = store.state()
+            assert (filled, horizon_us, basis) == (True, HOUR * HOUR_US, "")
             assert since is not None
             assert began <= since <= time.time_ns() // 1000
-            store.refresh(HOUR, [], [], 0, labelled_us=labelled_us)
-            assert store.state() == StoreState(True, HOUR * HOUR_US, labelled_us, None)
+            store.refresh(HOUR, [], [], 0, labelled_us=labelled_us, basis=f"basis {labelled_us}")
+            assert store.state() == StoreState(True, HOUR * HOUR_US, labelled_us, None, f"basis {labelled_us}")
         store.record(decided(event("labelled", HOUR)))
         store.report("labelled", False)
         assert store.state().labelled_us == event("labelled", HOUR).time_us
