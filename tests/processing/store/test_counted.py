@@ -138,6 +138,7 @@ class Model:
         self.displaced: set[str] = set()
         self.read: set[str] = set()  # ids of the decisions that the last run read
         self.frauds: set[Event] = set()  # of the last run
+        self.pending = 0  # how many decisions the next run need not compare with the tables
         self.horizon = 0
 
     def profiles_of(self, event: Event) -> list[KeyModel]:
@@ -187,7 +188,10 @@ class Model:
         displaced = {event for event in self.decided.values() if event not in counted}
         changed = {row for row, label in self.rows.items() if row not in before or before[row] != label}
         whole = step.whole or step.horizon < self.horizon
-        settled = [profile for event in {*changed, *lacking, *displaced} for profile in self.profiles_of(event)]
+        compared = list(self.decided.values())[self.pending :]
+        found = {event for event in compared if event in lacking or event in displaced}
+        self.pending += next((i for i, event in enumerate(compared) if event in lacking), len(compared))
+        settled = [profile for event in {*changed, *found} for profile in self.profiles_of(event)]
         for profile in self.profiles.values():
             profile.counted = {}
         for event, is_fraud in counted.items():
