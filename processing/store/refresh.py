@@ -19,6 +19,7 @@ from processing.store.profiles.spark_profiles import read_profiles, with_changed
 from processing.store.refresh_data import Reports, SettledProfile
 from processing.store.tables_comparison import compare_with_tables
 
+LATEST = 100  # decisions: some of them are dated about when they were made
 SPARE_HOURS = 2 * int(CLOCK_SKEW.total_seconds()) // 3600  # the horizon may move back so far without losing a decision
 
 
@@ -68,7 +69,8 @@ def refresh_store(
     plan, keys = store.plan, store.plan.contract.key_names
     lookback = -(-plan.longest_us // HOUR_US)
     rows = source.recent.withColumn("us", F.unix_micros("event_time")).withColumn("hour", _hour(F.col("us")))
-    horizon, labelled = _horizon(rows, lookback, plan, int((now or datetime.now(UTC)).timestamp()) // 3600)
+    horizon, labelled = _horizon(rows, lookback, int((now or datetime.now(UTC)).timestamp()) // 3600)
+    horizon = _divisible(horizon, store)
     if labelled is None:
         (labelled,) = source.everything.agg(_newest_label(F.unix_micros("event_time"))).first() or (None,)
     recorded = store.recorded_events((horizon - lookback - SPARE_HOURS) * HOUR_US)
@@ -120,15 +122,20 @@ def _continues(now: Basis, source: Source, before: Basis | None) -> bool:
     )
 
 
-def _horizon(rows: DataFrame, lookback: int, plan: ProfilePlan, now_hour: int) -> tuple[int, int | None]:
+def _horizon(rows: DataFrame, lookback: int, now_hour: int) -> tuple[int, int | None]:
     """The hour up to which the tables are settled, and the time of the newest label, if any."""
     hours = rows.groupBy("hour").agg(F.count("*").alias("rows"), _newest_label(F.col("us")).alias("labelled")).collect()
     labelled = max((row["labelled"] for row in hours if row["labelled"] is not None), default=None)
-    horizon = settled_up_to({row["hour"]: row["rows"] for row in hours}, lookback, now_hour)
-    in_days = any(DAY_US in layout.kept_us for layout in plan.layouts.values())
-    if in_days and now_hour - horizon > (HOURS_KEPT_US - DAY_US) // HOUR_US:
-        horizon = -(-horizon // DAY_HOURS) * DAY_HOURS  # profiles no longer hold the hours to divide an older day
-    return horizon, labelled
+    return settled_up_to({row["hour"]: row["rows"] for row in hours}, lookback, now_hour), labelled
+
+
+def _divisible(horizon: int, store: OnlineStore) -> int:
+    """The horizon, or the end of its day if profiles may no longer hold that day's hours, by which they divide it."""
+    in_days = any(DAY_US in layout.kept_us for layout in store.plan.layouts.values())
+    newest_us = max((decision.event.time_us for decision in store.decisions(LATEST)), default=0)
+    if in_days and newest_us - horizon * HOUR_US > HOURS_KEPT_US - DAY_US:
+        return -(-horizon // DAY_HOURS) * DAY_HOURS
+    return horizon
 
 
 def _newest_label(us: Column) -> Column:
