@@ -10,6 +10,7 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -192,11 +193,11 @@ class Share(Aggregate):
     column: str
     values: tuple[str, ...]
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Input, ...]:
         return (Input("code", self.column),)
 
-    @property
+    @cached_property
     def tile_columns(self) -> tuple[Column, ...]:
         return tuple(total(f"{self.column}={value}") for value in self.values)  # whatever the order of the values
 
@@ -208,7 +209,7 @@ class Share(Aggregate):
         codes = events.columns[self.inputs[0]]
         return [(codes == code).astype(np.int64) for code in range(len(self.values))]
 
-    @property
+    @cached_property
     def state_names(self) -> tuple[str, ...]:
         return (f"same_{self.column}",)
 
@@ -227,11 +228,11 @@ class Distinct(Aggregate):
 
     column: str
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Input, ...]:
         return (Input("hash", self.column),)
 
-    @property
+    @cached_property
     def tile_columns(self) -> tuple[Column, ...]:
         return (distinct(f"distinct_{self.column}"),)
 
@@ -241,7 +242,7 @@ class Distinct(Aggregate):
     def tiles_of(self, events: Range) -> Sequence[Ints | list[bytes]]:
         return [[struct.pack(">q", each) for each in events.columns[self.inputs[0]].tolist()]]
 
-    @property
+    @cached_property
     def state_names(self) -> tuple[str, ...]:
         return (f"distinct_{self.column}",)
 
@@ -263,11 +264,11 @@ class Last(Aggregate):
     columns: tuple[str, ...]
     longest_only = True
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Input, ...]:
         return tuple(Input("bits", column) for column in self.columns)
 
-    @property
+    @cached_property
     def tile_columns(self) -> tuple[Column, ...]:
         return (latest("_".join(("last", *self.columns))),)
 
@@ -282,7 +283,7 @@ class Last(Aggregate):
     def _packed(self, *values: int) -> bytes:
         return struct.pack(f">q{len(self.columns)}q", *values)  # big-endian: the greatest bytes are the latest
 
-    @property
+    @cached_property
     def state_names(self) -> tuple[str, ...]:
         return tuple(f"last_{column}" for column in self.columns)
 

@@ -7,7 +7,8 @@ from processing.contract import Contract, Entity
 from processing.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, MINUTE_US, SECOND_US, parse_duration, tile_of
 from processing.features.aggregates import Aggregate, Amount, Count, Distinct, Extremes, Last, Recency, Share
 from processing.features.fraud_windows import FraudWindow
-from processing.features.windows import EntityWindows, Window
+from processing.features.window_layout import Window
+from processing.features.windows import EntityWindows
 
 
 def entity_windows(contract: Contract, entity: Entity) -> EntityWindows:

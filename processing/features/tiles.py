@@ -6,8 +6,8 @@ of small sets. ("Tile" and "sawtooth window" are terms of the Chronon feature pl
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import reduce
-from operator import add
+from functools import partial, reduce
+from operator import add, call
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from processing.arrays import Ints
 
 Tile: TypeAlias = tuple[Any, ...]  # int or bytes for each column
+Merge: TypeAlias = Callable[[Any, Any], Any]
 
 HASH_BYTES = 8
 MOST_DISTINCT = 32  # a set holds one more, which means "more than that"
@@ -24,7 +25,7 @@ class Column(NamedTuple):
     """A column of an entity's tiles: its name, how two of its values merge, and the value of a tile without events."""
 
     name: str
-    merge: Callable[[Any, Any], Any]
+    merge: Merge
     neutral: int | bytes
 
 
@@ -82,21 +83,19 @@ class EntityTiles(Protocol):
         """The fraud tiles from `start` up to but not including `end`, oldest first, without those of no fraud."""
 
 
-def merge_two(columns: Sequence[Column], one: Tile, other: Tile) -> Tile:
-    """Two tiles merged. The first column is the number of events."""
+def merge_two(merges: Sequence[Merge], one: Tile, other: Tile) -> Tile:
+    """Two tiles merged, column by column, as `merges` do. The first column is the number of events."""
     if not other[0]:
         return one
     if not one[0]:
         return other
-    return tuple([merge(a, b) for (_, merge, _), a, b in zip(columns, one, other, strict=True)])
+    return tuple(map(call, merges, one, other))
 
 
 def merge_tiles(columns: Sequence[Column], tiles: Iterable[Tile]) -> Tile:
     """Tiles merged into one; the tile without events if there are none."""
-    merged = empty_tile(columns)
-    for tile in tiles:
-        merged = merge_two(columns, merged, tile)
-    return merged
+    merges = [column.merge for column in columns]
+    return reduce(partial(merge_two, merges), tiles, empty_tile(columns))
 
 
 def empty_tile(columns: Sequence[Column]) -> Tile:

@@ -25,7 +25,8 @@ from processing.features.aggregates import (
 from processing.features.fraud_windows import NEVER, FraudWindow, Labels
 from processing.features.held_tiles import HeldTiles
 from processing.features.tiles import MOST_DISTINCT, FraudTile, Tile, merge_tiles
-from processing.features.windows import EntityWindows, Events, Window
+from processing.features.window_layout import Window
+from processing.features.windows import EntityWindows, Events
 
 START = 20_454 * DAY_US
 AGGREGATES: tuple[Aggregate, ...] = (
