@@ -45,6 +45,7 @@ ENTRIES = {
     "id": "columns.id",
     "time_format": "time.format",
     "time_origin": "time.origin",
+    "time_zone": "time.zone",
     "amount_decimals": "amount.decimals",
     "amount_maximum": "amount.maximum",
     "label_delay_days": "label.delay_days",
@@ -118,7 +119,11 @@ class DeclaredFeature(NamedTuple):
 
 @dataclass(frozen=True)
 class Contract:
-    """A dataset's contract. Amounts are in major units (euros), delays and windows in days."""
+    """A dataset's contract. Amounts are in major units (euros), delays and windows in days.
+
+    time_zone: whose clock gives hours and weekends, and times without an offset; None for UTC
+    refunds: whether amounts may be negative
+    """
 
     name: str
     time: str
@@ -127,6 +132,7 @@ class Contract:
     id: str | None = None
     time_format: str = "iso"
     time_origin: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    time_zone: str | None = None
     amount_decimals: int = 2
     amount_maximum: float = 100_000.0
     label_delay_days: int = 7

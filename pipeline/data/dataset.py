@@ -119,7 +119,7 @@ def _dataset(table: Any, contract: Contract, source: str) -> Dataset:
     return Dataset(
         X=X,
         y=y.astype(np.int8),
-        amount=amount_minor / float(contract.minor_units),
+        amount=np.maximum(amount_minor, 0) / float(contract.minor_units),
         day=time_us // DAY_US,
         entities={entity.name: _entities(contract.key_names_of(entity), table, texts) for entity in contract.entities},
         ids=np.array(texts["transaction_id"], np.object_),  # long and distinct: fixed width would take 4 x the memory

@@ -61,7 +61,7 @@ class ContractChange:
         """Why a home with data cannot take the contract; empty if it can."""
         before, after = self.before, self.after
         refusals = [f"{change}: {WHY_LASTING[name]}" for name in LASTING for change in after.changes(before, (name,))]
-        return [*refusals, *self._key_refusals(), *self._column_refusals()]
+        return [*refusals, *self._zone_refusals(), *self._key_refusals(), *self._column_refusals()]
 
     @cached_property
     def features_change(self) -> FeaturesChange:
@@ -104,6 +104,11 @@ class ContractChange:
             before, after = (-(-contract.lookback_hours // 24) for contract in (self.before, self.after))
             reach = f"{after} day{'' if after == 1 else 's'}" + (f" instead of {before}" if before != after else "")
             yield f"the next run sets the online store anew, for {reach}"
+
+    def _zone_refusals(self) -> Iterator[str]:
+        if self.after.time_format == "iso":  # others are seconds, whatever the zone
+            for change in self.after.changes(self.before, ("time_zone",)):
+                yield f"{change}: stored event times without an offset were read by it"
 
     def _key_refusals(self) -> Iterator[str]:
         """Decisions hold the values of the key columns in their order, tables hold them under their names."""
@@ -159,6 +164,7 @@ def _definitions(contract: Contract) -> Mapping[str, object]:
     decimals, features = contract.amount_decimals, FeatureSet(contract)
     declared = features.declared
     definitions: dict[str, object] = dict.fromkeys(declared.base, decimals)
+    definitions |= dict.fromkeys(("hour", "weekend"), contract.time_zone)
     for entity, computed in zip(contract.entities, features.entities.values(), strict=True):
         common = (decimals, entity.columns, entity.whole_days, entity.busy)
         definitions |= {name: (*common, *own) for name, own in computed.definitions.items()}

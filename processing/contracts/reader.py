@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path
@@ -80,10 +80,12 @@ def parse(text: str, source: str = "contract") -> Contract:
     table = TomlTable(document, source)
     columns, time = table.table("columns"), table.table("time", optional=True)
     amount, label = table.table("amount", optional=True), table.table("label", optional=True)
+    _check_currency(columns, amount)
     split, costs = table.table("split", optional=True), table.table("costs", optional=True)
     categorical = table.table("categorical", optional=True)
     decimals = amount.take("decimals", int, 2, least=0, most=4)
     most = LARGEST_MINOR / 10**decimals
+    zone = _zone(time)
     contract = Contract(
         name=table.take("name", str),
         id=columns.take("id", str, None),
@@ -91,7 +93,8 @@ def parse(text: str, source: str = "contract") -> Contract:
         amount=columns.take("amount", str),
         label=columns.take("label", str),
         time_format=time.take("format", str, "iso"),
-        time_origin=_utc(time.take("origin", datetime, datetime(1970, 1, 1, tzinfo=UTC))),
+        time_origin=_utc(time.take("origin", datetime, datetime(1970, 1, 1, tzinfo=UTC)), zone, time.source),
+        time_zone=zone,
         amount_decimals=decimals,
         amount_maximum=amount.take("maximum", float, min(100_000.0, most), least=0, most=most),
         label_delay_days=label.take("delay_days", int, 7, least=0, most=LONGEST_DAYS),
@@ -181,5 +184,38 @@ def _decoded(data: bytes, source: str) -> str:
         raise BadInput(f"{source} line {line} is not UTF-8 text; save the file as UTF-8") from None
 
 
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+def _zone(time: TomlTable) -> str | None:
+    """The time zone that [time] names. Raises BadInput for one that is not known."""
+    zone: str | None = time.take("zone", str, None)
+    if zone is None:
+        return None
+    from processing.features.local_time import clock_of  # imports NumPy
+
+    try:
+        return clock_of(zone).zone
+    except BadInput as error:
+        raise BadInput(f"{time.source}: {error}") from None
+
+
+def _utc(moment: datetime, zone: str | None, source: str) -> datetime:
+    """A moment in UTC. One without an offset is a local time of the zone. Raises BadInput for one that it skips."""
+    if moment.tzinfo is not None:
+        return moment.astimezone(UTC)
+    if zone is None:
+        return moment.replace(tzinfo=UTC)
+    from processing.features.local_time import clock_of
+
+    time_us = clock_of(zone).utc_of(moment)
+    if time_us is None:
+        raise BadInput(f"{source}: origin is a time that clocks in {zone} skip; give it an offset, e.g. +01:00")
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
+
+
+def _check_currency(*tables: TomlTable) -> None:
+    for table in tables:
+        if "currency" in table.values:
+            raise BadInput(
+                f"{table.source}: 'currency' cannot be set, because the amounts of a dataset are in one currency: they "
+                "are added up as they are, so yen and euros would be summed as if they were the same. Convert amounts "
+                "in other currencies by the rate of their day before they come in, in files and requests alike"
+            )

@@ -22,6 +22,7 @@ from processing.features.arithmetic import COLUMNS, NUMBERS, Arithmetic
 from processing.features.contract_windows import entity_windows
 from processing.features.declared_features import DeclaredFeatures
 from processing.features.entity_features import EntityFeatures
+from processing.features.local_time import Clock, clock_of
 from processing.features.windows import EntityWindows
 
 OWN = 3  # the first features are of the transaction alone: amount, hour, weekend
@@ -63,7 +64,12 @@ class FeatureSet:
         delay = contract.label_delay_days if any(e.fraud_windows for e in contract.entities) else 0
         declared = [(feature.name, feature.expression) for feature in contract.declared]
         extras = (contract.numeric, tuple(contract.categorical.items()))
-        return (*behaviour, delay, contract.amount_decimals, *extras, *declared)
+        clock = (self._clock,) if self._clock else ()
+        return (*behaviour, delay, contract.amount_decimals, *extras, *declared, *clock)
+
+    @cached_property
+    def _clock(self) -> Clock | None:
+        return clock_of(self.contract.time_zone) if self.contract.time_zone else None
 
     @property
     def dtypes(self) -> dict[str, str]:
@@ -104,7 +110,7 @@ class FeatureSet:
 
     def _columns(self, amount: Any, time_us: Any, state: Sequence[Any], arithmetic: Arithmetic) -> list[Any]:
         """The features except the extras. Each value is a column or a number, whichever `arithmetic` is for."""
-        hour = time_us // HOUR_US
+        hour = (self._clock.local(time_us) if self._clock else time_us) // HOUR_US
         money = amount / float(self.contract.minor_units)
         columns = [money, hour % 24 + 0.0, ((hour // 24 + 3) % 7 >= 5) + 0.0]
         start = 0

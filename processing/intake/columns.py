@@ -1,12 +1,10 @@
-"""Parsing a raw column: text, numbers, labels and times, whatever type the file has given it.
+"""Parsing a raw column: text, numbers and labels, whatever type the file has given it. Times are in `times`.
 
 Each function returns the values (null where there is none) and a mask of the values that cannot be read.
 A column is parsed as a whole; only if that fails, value by value.
 """
 
-import math
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -14,22 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from processing.contract import Contract
 from processing.intake.limits import CELL_BYTES
-from processing.tables.schemas import TIME
 
 Mask = NDArray[np.bool_]
 LABELS = {"0": 0, "1": 1, "false": 0, "true": 1, "0.0": 0, "1.0": 1}
 # Below these each whole number is exact; above them different ids become the same float.
 EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
-# How far from 1970 a time in some unit still fits into microseconds.
-FARTHEST = {
-    "s": 2**63 // 10**6 - 1,
-    "ms": 2**63 // 10**3 - 1,
-    "date32[day]": 106_751_990,
-    "date64[ms]": 2**63 // 10**3 - 1,
-}
-ZONE = r"(Z|z|[+-]\d\d(:?\d\d)?)$"
 
 
 def as_mask(values: pa.Array) -> Mask:
@@ -37,7 +25,7 @@ def as_mask(values: pa.Array) -> Mask:
     return np.asarray(pc.fill_null(values, False), bool)
 
 
-def _parse_each(values: pa.Array, parse: Callable[[Any], Any], kind: pa.DataType) -> tuple[pa.Array, Mask]:
+def parse_each(values: pa.Array, parse: Callable[[Any], Any], kind: pa.DataType) -> tuple[pa.Array, Mask]:
     """A column parsed value by value: null and marked bad where that fails."""
     parsed, bad = [], np.zeros(len(values), bool)
     for i, value in enumerate(values.to_pylist()):
@@ -85,7 +73,7 @@ def as_text(raw: pa.Array) -> tuple[pa.Array, Mask]:
         try:
             raw = raw.cast(pa.large_binary()).cast(pa.large_string())  # checks every byte
         except pa.ArrowInvalid:
-            raw, bad = _parse_each(raw.cast(pa.large_binary()), lambda value: value.decode(), pa.string())
+            raw, bad = parse_each(raw.cast(pa.large_binary()), lambda value: value.decode(), pa.string())
     text = pc.utf8_trim_whitespace(raw.cast(pa.string()))
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text), bad
 
@@ -99,7 +87,7 @@ def as_number(raw: pa.Array) -> tuple[pa.Array, Mask]:
         try:
             values = text.cast(pa.float64())
         except pa.ArrowInvalid:
-            values, unparsed = _parse_each(text, float, pa.float64())
+            values, unparsed = parse_each(text, float, pa.float64())
             bad |= unparsed
     values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
     infinite = as_mask(pc.is_inf(values))
@@ -115,46 +103,3 @@ def as_label(raw: pa.Array) -> tuple[pa.Array, Mask]:
     index = pc.index_in(lower, pa.array(list(LABELS)))
     values = pc.take(pa.array(list(LABELS.values()), pa.int32()), index)
     return values, bad | as_mask(pc.and_(pc.is_null(values), pc.is_valid(text)))
-
-
-def expected_time(contract: Contract) -> str:
-    """What a time should look like, for a message."""
-    seconds = f"expected seconds since {contract.time_origin:%Y-%m-%d}"
-    return "expected an ISO-8601 time" if contract.time_format == "iso" else seconds
-
-
-def as_time(raw: pa.Array, contract: Contract) -> tuple[pa.Array, Mask]:
-    """A column as UTC times in microseconds, in the contract's format. Unreadable: what is not a time."""
-    if pa.types.is_temporal(raw.type):
-        return _utc(raw)
-    if contract.time_format == "iso":
-        text, bad = as_text(raw)
-        zoned = pc.if_else(pc.match_substring_regex(text, ZONE), text, pc.binary_join_element_wise(text, "Z", ""))
-        try:
-            return zoned.cast(TIME), bad
-        except pa.ArrowInvalid:
-            times, unparsed = _parse_each(text, _moment, TIME)
-            return times, bad | unparsed
-    seconds, bad = as_number(raw)
-    values = seconds.to_numpy(False)
-    far = np.abs(values) > 1e11
-    start = math.floor(contract.time_origin.timestamp()) * 1_000_000 if contract.time_format == "elapsed" else 0
-    micros = np.rint(np.where(far | np.isnan(values), 0.0, values) * 1e6).astype(np.int64) + start
-    return pa.array(micros, mask=np.isnan(values) | far).cast(TIME), bad | far
-
-
-def _utc(raw: pa.Array) -> tuple[pa.Array, Mask]:
-    """A column of dates or timestamps. Unreadable: what 64 bits of microseconds from 1970 cannot hold."""
-    zoned = pa.types.is_timestamp(raw.type) and raw.type.tz
-    unit = raw.type.unit if pa.types.is_timestamp(raw.type) else str(raw.type)
-    counts = raw.cast(pa.int32()) if pa.types.is_date32(raw.type) else raw.cast(pa.int64())
-    far = as_mask(pc.greater(pc.abs(counts.cast(pa.int64())), FARTHEST.get(unit, 2**63 - 1)))
-    near = pc.if_else(pa.array(far), pa.scalar(None, raw.type), raw)
-    if zoned:
-        return near.cast(TIME, safe=False), far
-    return pc.assume_timezone(near.cast(pa.timestamp("us"), safe=False), "UTC"), far
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

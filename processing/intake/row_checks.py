@@ -17,19 +17,19 @@ import pyarrow.compute as pc
 from processing.contract import CLOCK_SKEW, EARLIEST, Contract
 from processing.features.entity_keys import named_keys
 from processing.features.feature_set import minor_units
+from processing.features.local_time import skipped_time
 from processing.intake.columns import (
     Mask,
     as_label,
     as_mask,
     as_number,
     as_text,
-    as_time,
-    expected_time,
     without_long_values,
 )
 from processing.intake.limits import CELL_BYTES, TEXT_LENGTH
 from processing.intake.raw_rows import RawRows, cut
 from processing.intake.records import MalformedLine
+from processing.intake.times import as_time, expected_time
 from processing.tables.schemas import TIME, intake_schema
 
 
@@ -87,7 +87,14 @@ class RowChecks:
 
     def _time(self, read: "_Columns") -> pa.Array:
         contract = self.contract
-        time = read.column(contract.time, lambda raw: as_time(raw, contract), expected_time(contract), required=True)
+
+        def parse(raw: pa.Array) -> tuple[pa.Array, Mask]:
+            times = as_time(raw, contract)
+            if contract.time_zone:
+                read.refuse(times.skipped, contract.time, skipped_time(contract.time_zone))
+            return times.values, times.unreadable
+
+        time = read.column(contract.time, parse, expected_time(contract), required=True)
         latest = pa.scalar(self.now + CLOCK_SKEW, TIME)
         outside = pc.or_(pc.less(time, pa.scalar(EARLIEST, TIME)), pc.greater(time, latest))
         read.refuse(as_mask(outside), contract.time, f"expected a time from {EARLIEST:%Y} to now")

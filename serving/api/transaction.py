@@ -14,6 +14,7 @@ from processing.contract import CLOCK_SKEW, EARLIEST, Contract
 from processing.contracts.example import example_transaction
 from processing.contracts.home_contract import NO_COLUMNS, FormerColumns
 from processing.features.feature_set import FeatureSet
+from processing.features.local_time import clock_of, skipped_time
 from processing.features.state_plan import event_columns
 from processing.store.decisions import Event
 
@@ -129,7 +130,7 @@ def _time_type(contract: Contract) -> Any:
     start = math.floor(contract.time_origin.timestamp()) * SECOND_US if elapsed else 0
 
     def read(value: Any) -> int:
-        time_us = _iso(value) if contract.time_format == "iso" else _seconds(value) + start
+        time_us = _iso(value, contract.time_zone) if contract.time_format == "iso" else _seconds(value) + start
         latest = datetime.now(UTC) + CLOCK_SKEW
         if not _micros(EARLIEST) <= time_us <= _micros(latest):
             raise ValueError(f"expected a time from {EARLIEST:%Y} to now, at most a day ahead")
@@ -144,19 +145,24 @@ def _time_type(contract: Contract) -> Any:
 
 def _time_description(contract: Contract) -> str:
     if contract.time_format == "iso":
-        return "an ISO-8601 time; UTC if it has no offset"
+        return f"an ISO-8601 time; {f'in {contract.time_zone}' if contract.time_zone else 'UTC'} if it has no offset"
     origin = contract.time_origin if contract.time_format == "elapsed" else EPOCH
     return f"seconds since {origin:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _iso(value: Any) -> int:
+def _iso(value: Any, zone: str | None) -> int:
     if not isinstance(value, str):
         raise ValueError("expected an ISO-8601 time as text, e.g. 2026-03-01T12:00:00Z")
     try:
         moment = datetime.fromisoformat(value.strip())
     except ValueError:
         raise ValueError("expected an ISO-8601 time, e.g. 2026-03-01T12:00:00Z") from None
-    return _micros(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment)
+    if moment.tzinfo is not None or zone is None:
+        return _micros(moment.replace(tzinfo=moment.tzinfo or UTC))
+    time_us = clock_of(zone).utc_of(moment)
+    if time_us is None:
+        raise ValueError(skipped_time(zone))
+    return time_us
 
 
 def _micros(moment: datetime) -> int:

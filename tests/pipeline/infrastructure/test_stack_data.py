@@ -77,7 +77,7 @@ def test_the_feature_job_has_pinned_modules_and_its_package(template: Template, 
         assert arguments[name] == "true"
     assert "spark.sql.session.timeZone=UTC" in arguments["--conf"]
     modules = dict(one.split("==") for one in arguments["--additional-python-modules"].split(","))
-    assert {"pyiceberg", "pyarrow", "numpy"} <= set(modules)
+    assert {"pyiceberg", "pyarrow", "numpy", "python-dateutil"} <= set(modules)
     assert "pyspark" not in modules
     pinned = Path("requirements.txt").read_text()
     assert all(f"\n{name}=={version}" in f"\n{pinned}" for name, version in modules.items())

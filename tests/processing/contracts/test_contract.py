@@ -171,6 +171,17 @@ def test_an_origin_without_zone_is_utc_and_one_with_a_zone_is_converted() -> Non
         assert contract.time_origin == datetime(2020, 1, 1, tzinfo=UTC)
 
 
+def test_an_origin_without_an_offset_is_local_if_the_contract_has_a_zone() -> None:
+    origins = ("2020-07-01T00:00:00", "2020-07-01T00:00:00+02:00", "2020-06-30T22:00:00Z")
+    texts = (f'[time]\nformat = "elapsed"\nzone = "Europe/Berlin"\norigin = {origin}\n' for origin in origins)
+    assert {parse(SMALL + text).time_origin for text in texts} == {datetime(2020, 6, 30, 22, tzinfo=UTC)}
+
+
+def test_amounts_are_at_least_zero_or_the_largest_refund() -> None:
+    assert parse(SMALL).amount_minimum == 0.0
+    assert parse(SMALL + "[amount]\nmaximum = 500\nrefunds = true\n").amount_minimum == -500.0
+
+
 def test_the_digest_depends_on_the_text_alone() -> None:
     assert parse(SMALL).digest == parse(SMALL, "elsewhere").digest
     assert parse(SMALL).digest != parse(SMALL + "# a remark\n").digest
@@ -232,6 +243,18 @@ def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
         (SMALL + "[label]\ndelay_days = 'a week'\n", r"here \[label\]: delay_days is 'a week', expected whole number"),
         (SMALL + "[label]\ndelay_days = -1\n", r"delay_days is -1, expected 0 to"),
         (SMALL + "[amount]\ndecimals = 5\n", r"here \[amount\]: decimals is 5, expected 0 to 4"),
+        (SMALL + "[amount]\nrefunds = 1\n", r"here \[amount\]: refunds is 1, expected true or false"),
+        (SMALL + "[amount]\ncurrency = 'EUR'\n", r"here \[amount\]: 'currency' cannot be set, .*Convert amounts"),
+        (changed('label = "fraud"', 'label = "fraud"\ncurrency = "iso"'), r"\[columns\]: 'currency' cannot be set"),
+        (
+            SMALL + "[time]\nzone = 'Europe/Berln'\n",
+            r"here \[time\]: the time zone 'Europe/Berln' is not known; did you mean 'Europe/Berlin'\?",
+        ),
+        (SMALL + "[time]\nzone = 1\n", r"here \[time\]: zone is 1, expected text"),
+        (
+            SMALL + "[time]\nformat = 'elapsed'\nzone = 'Europe/Berlin'\norigin = 2025-03-30T02:30:00\n",
+            r"here \[time\]: origin is a time that clocks in Europe/Berlin skip",
+        ),
         (SMALL + "[costs]\nmissed_fraud = true\n", r"here \[costs\]: missed_fraud is True, expected number"),
         (SMALL + "[time]\nformat = 'julian'\n", r"time.format is 'julian', expected one of iso, unix, elapsed"),
         (

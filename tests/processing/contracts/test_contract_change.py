@@ -35,6 +35,12 @@ is = "against_mean * customer.amount_trend_7d"
 says = "{value:.1f} payments"
 
 """
+NIGHT = """
+[[feature]]
+name = "at_night"
+is = "where(hour < 6, 1, 0)"
+
+"""
 ACCEPTED = {
     "name": ('name = "transactions"', 'name = "tills"'),
     "maximum": ("maximum = 100000.0", "maximum = 500.0"),
@@ -55,6 +61,7 @@ REFUSED = {
     "columns.amount": ('amount = "amount"', 'amount = "eur"'),
     "columns.label": ('label = "is_fraud"', 'label = "chargeback"'),
     "time.format": ('format = "iso"', 'format = "unix"'),
+    "time.zone": ('# zone = "Europe/Berlin"', 'zone = "Europe/Berlin"'),
     "amount.decimals": ("decimals = 2", "decimals = 1"),
     "'terminal_id' would be 'till' in tables": ('name = "terminal"', 'name = "till"'),
     "'customer' was identified by": ('column = "customer_id"', 'column = "iban"'),
@@ -236,6 +243,14 @@ def test_rows_that_are_identified_by_their_content_keep_their_columns() -> None:
     ulb = load("ulb")
     fewer = parse(ulb.text.replace('"V1", ', ""))
     assert "read again" in "".join(ContractChange(ulb, fewer).refusals)
+
+
+def test_a_zone_redefines_hours_and_weekends_where_no_stored_time_was_read_by_it() -> None:
+    before = edited(('format = "iso"', 'format = "unix"'), ("[costs]", f"{NIGHT}[costs]"))
+    change = ContractChange(before, edited(('# zone = "Europe/Berlin"', 'zone = "Asia/Tokyo"'), contract=before))
+    assert change.refusals == []
+    assert change.features_change.redefined == ("hour", "weekend", "at_night")
+    assert change.entries == ['time.zone (was "", is "Asia/Tokyo")']
 
 
 costs: list[tuple[str, Callable[[ContractChange], bool]]] = [
