@@ -48,6 +48,7 @@ ENTRIES = {
     "time_zone": "time.zone",
     "amount_decimals": "amount.decimals",
     "amount_maximum": "amount.maximum",
+    "refunds": "amount.refunds",
     "label_delay_days": "label.delay_days",
     "entities": "entity",
     "numeric": "numeric",
@@ -135,6 +136,7 @@ class Contract:
     time_zone: str | None = None
     amount_decimals: int = 2
     amount_maximum: float = 100_000.0
+    refunds: bool = False
     label_delay_days: int = 7
     entities: tuple[Entity, ...] = ()
     numeric: tuple[str, ...] = ()
@@ -175,6 +177,11 @@ class Contract:
         if name == "entities":
             return [_entity_entries(entity) for entity in value]
         return "" if value is None else value
+
+    @property
+    def amount_minimum(self) -> float:
+        """The least amount that is accepted."""
+        return -self.amount_maximum if self.refunds else 0.0
 
     @property
     def minor_units(self) -> int:

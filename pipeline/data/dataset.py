@@ -31,7 +31,7 @@ class Dataset:
 
     X: features, [n, m] float64, in the order of `FeatureSet(contract).names`; NaN means a missing value
     y: 1 for fraud, else 0, [n] int8
-    amount: in major units, [n] float64
+    amount: what a missed fraud loses, in major units, [n] float64: the transaction's amount, 0 for a refund
     day: UTC days since 1970, [n] int64
     entities: for each entity name of the contract, the entity of every row, [n]: its id, or for one of several columns
         a number

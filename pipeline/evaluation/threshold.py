@@ -56,7 +56,8 @@ def expected_cost(y: NDArray[Any], amount: Floats, score: Floats, threshold: flo
     """The cost of the decisions at a threshold, in the currency of the amounts.
 
     A missed fraud costs `contract.missed_fraud_cost` times its amount, a false positive
-    `contract.needless_alert_cost`; a caught fraud costs nothing. `y` is 0 or 1, amounts are in major units.
+    `contract.needless_alert_cost`; a caught fraud costs nothing. `y` is 0 or 1, amounts are in major units and not
+    negative: a refund that was fraud loses nothing, see `Dataset.amount`.
 
     The costs depend on the example, as in A. C. Bahnsen et al., "Cost Sensitive Credit Card Fraud Detection
     using Bayes Minimum Risk", ICMLA 2013.

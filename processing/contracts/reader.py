@@ -97,6 +97,7 @@ def parse(text: str, source: str = "contract") -> Contract:
         time_zone=zone,
         amount_decimals=decimals,
         amount_maximum=amount.take("maximum", float, min(100_000.0, most), least=0, most=most),
+        refunds=amount.flag("refunds"),
         label_delay_days=label.take("delay_days", int, 7, least=0, most=LONGEST_DAYS),
         entities=tuple(_entity(entry) for entry in table.tables("entity")),
         numeric=table.texts("numeric", []),

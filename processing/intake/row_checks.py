@@ -103,10 +103,11 @@ class RowChecks:
     def _amount(self, read: "_Columns") -> pa.Array:
         contract = self.contract
         amount = read.column(contract.amount, as_number, "expected a number", required=True).to_numpy(False)
-        read.refuse(amount < 0, contract.amount, "an amount is not negative")
-        above = ~(amount <= contract.amount_maximum) & ~np.isnan(amount)
+        below, above = amount < contract.amount_minimum, amount > contract.amount_maximum
+        expected = "expected a refund of at most the contract's maximum"
+        read.refuse(below, contract.amount, expected if contract.refunds else "an amount is not negative")
         read.refuse(above, contract.amount, "more than the contract's maximum")
-        in_range = np.where((amount >= 0) & (amount <= contract.amount_maximum), amount, 0.0)
+        in_range = np.where(below | above | np.isnan(amount), 0.0, amount)
         return pa.array(minor_units(in_range, contract))
 
     def _derived_ids(self, columns: dict[str, pa.Array]) -> pa.Array:

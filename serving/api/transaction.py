@@ -72,8 +72,9 @@ def transaction_model(contract: Contract, former: FormerColumns = NO_COLUMNS) ->
         description = "The transaction's id; generated if missing"
         add("transaction_id", "transaction_id", Id, description, default_factory=lambda: uuid.uuid4().hex)
     add("time_us", contract.time, _time_type(contract), "When it happened: " + _time_description(contract))
-    limit = Field(ge=0, le=contract.amount_maximum)
-    add("amount", contract.amount, Annotated[Number, limit], "The amount in major units")
+    limits = Field(ge=contract.amount_minimum, le=contract.amount_maximum)
+    refunds = "; negative for a refund" if contract.refunds else ""
+    add("amount", contract.amount, Annotated[Number, limits], f"The amount in major units{refunds}")
     for i, (column, name) in enumerate(zip(contract.key_columns, contract.key_names, strict=True)):
         add(f"key_{i}", column, Id, id_description(contract, name))
     for i, name in enumerate((*contract.numeric, *former.numeric)):

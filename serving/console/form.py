@@ -23,6 +23,7 @@ class Input:
     required: bool = True
     hint: str = ""
     step: str = ""
+    minimum: str = ""
     maximum: str = ""
     choices: tuple[str, ...] = ()
     max_length: int = MAX_ID_LENGTH
@@ -46,7 +47,8 @@ def inputs(contract: Contract, values: Mapping[str, str] | None = None) -> list[
         origin = contract.time_origin if contract.time_format == "elapsed" else EPOCH
         add(contract.time, "Time", "number", step="any", hint=f"Seconds since {origin:%Y-%m-%d %H:%M:%S} UTC.")
     cents = f"{10**-contract.amount_decimals:.{contract.amount_decimals}f}"
-    add(contract.amount, "Amount", "number", step=cents, maximum=f"{contract.amount_maximum:.15g}")
+    least, most = (f"{bound:.15g}" for bound in (contract.amount_minimum, contract.amount_maximum))
+    add(contract.amount, "Amount", "number", step=cents, minimum=least, maximum=most)
     for column, name in zip(contract.key_columns, contract.key_names, strict=True):
         add(column, name.replace("_", " ").capitalize(), "text")
     for name in contract.numeric:

@@ -44,6 +44,7 @@ is = "where(hour < 6, 1, 0)"
 ACCEPTED = {
     "name": ('name = "transactions"', 'name = "tills"'),
     "maximum": ("maximum = 100000.0", "maximum = 500.0"),
+    "refunds": ("# refunds = true", "refunds = true"),
     "delay": ("delay_days = 7 ", "delay_days = 2 "),
     "cost": ("needless_alert = 3.0", "needless_alert = 0.5"),
     "split": ("train_days = 60", "train_days = 30"),
