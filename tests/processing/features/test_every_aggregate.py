@@ -22,8 +22,7 @@ from processing.features.held_tiles import HeldTiles
 from processing.features.state_plan import EntityEvent, StatePlan
 from processing.features.table_features import compute_rows, window_states
 from processing.features.tiles import FraudTile, merge_tiles
-from processing.intake.columns import TIME
-from processing.tables.schemas import transaction_schema
+from processing.tables.schemas import TIME, transaction_schema
 
 EXPRESSIONS = {
     "to_largest": "amount / customer.amount_max_30d",
@@ -44,7 +43,7 @@ numbers = st.none() | st.floats(-180, 180) | st.sampled_from([0.0, -0.0])
 payments = st.fixed_dictionaries(
     {
         "time_us": st.builds(lambda times, step, edge: START + times * step + edge, st.integers(0, 3), edges, edges),
-        "amount_minor": st.integers(-1000, 10**12) | st.integers(0, 1000),
+        "amount_minor": st.integers(-(10**12), 10**12) | st.integers(-1000, 1000),
         "customer": st.sampled_from(["a", "b"]),
         "terminal": st.sampled_from(["x", "y", 'b","x']),
         "lat": numbers,

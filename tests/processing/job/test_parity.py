@@ -26,7 +26,6 @@ from processing.contracts.reader import parse
 from processing.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, SECOND_US
 from processing.features.feature_set import FeatureSet
 from processing.features.table_features import compute_rows, window_states
-from processing.intake.columns import TIME
 from processing.job.features import compute_features
 from processing.job.spark import start_spark
 from processing.storage.spark_files import read_parquet
@@ -35,7 +34,7 @@ from processing.store.refresh import Source, refresh_store
 from processing.store.refresh_data import Reports
 from processing.store.sqlite.schema import fact
 from processing.store.sqlite.store import SqliteStore
-from processing.tables.schemas import transaction_schema
+from processing.tables.schemas import TIME, transaction_schema
 from serving.decision.decider import Decider
 from serving.decision.loaded_model import LoadedModel
 
