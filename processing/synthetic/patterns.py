@@ -15,6 +15,7 @@ from processing.synthetic.population import (
     TREND,
     DayRows,
     Habits,
+    Pattern,
     Population,
     cents_of,
     episodes,
@@ -30,7 +31,7 @@ def leaked_cards(population: Population, rows: DayRows, day: int) -> DayRows:
     places = episodes(population, TERMINALS, day, 0.00016, population.terminals, 25, 45)
     share[places.subject] = 0.65 + 0.35 * places.strength
     fraud = random.random(len(rows.customer)) < share[rows.terminal]
-    return rows._replace(fraud=fraud.astype(np.int64))
+    return rows._replace(pattern=np.where(fraud, Pattern.LEAKED_TERMINAL, rows.pattern))
 
 
 def stolen_cards(population: Population, habits: Habits, day: int) -> DayRows:
@@ -45,7 +46,7 @@ def stolen_cards(population: Population, habits: Habits, day: int) -> DayRows:
     cents = cents_of(habits.spend[customer] + habits.price[terminal] + increase)
     second = np.where(random.random(n) < 0.4, random.integers(0, DAY, n), seconds_of_day(random, habits, thief))
     channel = np.where(online, ONLINE, random.random(n) < 0.6)
-    return DayRows(customer, terminal, second, cents, channel.astype(np.int64), np.ones(n, np.int64))
+    return DayRows(customer, terminal, second, cents, channel.astype(np.int64), np.full(n, Pattern.STOLEN_CARD))
 
 
 def tested_cards(population: Population, habits: Habits, day: int) -> DayRows:
@@ -64,7 +65,7 @@ def tested_cards(population: Population, habits: Habits, day: int) -> DayRows:
     terminal = pick_terminals(
         random, habits, random.integers(0, population.customers, len(cards))[burst], np.full(n, True)
     )
-    return DayRows(customer, terminal, second, cents, np.full(n, ONLINE), np.ones(n, np.int64))
+    return DayRows(customer, terminal, second, cents, np.full(n, ONLINE), np.full(n, Pattern.TESTED_CARD))
 
 
 def account_takeovers(population: Population, habits: Habits, day: int) -> DayRows:
@@ -76,7 +77,8 @@ def account_takeovers(population: Population, habits: Habits, day: int) -> DayRo
     hour = random.normal(2.0 + 2.5 * _trend(population, day, 3), 1.5, n) % 24
     terminal = pick_terminals(random, habits, random.integers(0, population.customers, n), np.full(n, True))
     cents = cents_of(habits.spend[customer] + random.normal(1.8 + 0.4 * _trend(population, day, 4), 0.6, n))
-    return DayRows(customer, terminal, (hour * 3600).astype(np.int64), cents, np.full(n, ONLINE), np.ones(n, np.int64))
+    second = (hour * 3600).astype(np.int64)
+    return DayRows(customer, terminal, second, cents, np.full(n, ONLINE), np.full(n, Pattern.ACCOUNT_TAKEOVER))
 
 
 def _trend(population: Population, day: int, which: int) -> float:

@@ -1,6 +1,7 @@
 """The population that synthetic transactions are drawn from, and its habits."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,16 @@ class Population:
 HABITS, LEGITIMATE, TRIPS, TERMINALS, STOLEN, TESTING, TAKEOVER, TREND = range(8)
 
 
+class Pattern(IntEnum):
+    """The pattern that a transaction belongs to."""
+
+    LEGITIMATE = 0
+    LEAKED_TERMINAL = 1
+    STOLEN_CARD = 2
+    TESTED_CARD = 3
+    ACCOUNT_TAKEOVER = 4
+
+
 class Habits(NamedTuple):
     """The habits of customers, one row each, and the properties of terminals."""
 
@@ -54,14 +65,14 @@ class Habits(NamedTuple):
 
 
 class DayRows(NamedTuple):
-    """Transactions of one day: codes, the second of the day, the amount in cents."""
+    """Transactions of one day: codes, the second of the day, the amount in cents, the `Pattern`."""
 
     customer: Ints
     terminal: Ints
     second: Ints
     cents: Ints
     channel: Ints
-    fraud: Ints
+    pattern: Ints
 
 
 class Episodes(NamedTuple):

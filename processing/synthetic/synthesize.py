@@ -28,6 +28,7 @@ from processing.synthetic.population import (
     TRIPS,
     DayRows,
     Habits,
+    Pattern,
     Population,
     cents_of,
     draw_habits,
@@ -37,6 +38,8 @@ from processing.synthetic.population import (
 )
 from processing.tables.parquet import WRITE
 
+PATTERNS = tuple(pattern.name.lower() for pattern in Pattern if pattern)
+
 
 def synthesize(
     start: date,
@@ -44,12 +47,15 @@ def synthesize(
     customers: int = Population.customers,
     terminals: int = Population.terminals,
     seed: int = Population.seed,
+    *,
+    patterns: bool = False,
 ) -> pa.Table:
     """The transactions of `days` days from `start` (UTC) on, ordered by time; about 0.66 a customer a day.
 
     Columns: transaction_id, event_time (timestamp[us, UTC], whole seconds), amount (two decimals, > 0),
-    customer_id, terminal_id, channel, is_fraud (int8). The same arguments give the same rows, and two periods with
-    the same customers, terminals and seed have the same rows for the days they share. Raises BadInput.
+    customer_id, terminal_id, channel, is_fraud (int8), and with `patterns` also pattern: which of PATTERNS a fraud
+    belongs to, null for a legitimate transaction. The same arguments give the same rows, and two periods with the same
+    customers, terminals and seed have the same rows for the days they share. Raises BadInput.
     """
     population = Population(customers, terminals, seed)
     if days < 1:
@@ -59,7 +65,7 @@ def synthesize(
     habits = draw_habits(population)
     customer_ids = pa.array([f"C{code:06d}" for code in range(customers)])
     terminal_ids = pa.array([f"T{code:06d}" for code in range(terminals)])
-    channels = pa.array(CHANNELS)
+    channels, names = pa.array(CHANNELS), pa.array([None, *PATTERNS])
     tables = []
     for day in (start.toordinal() + i for i in range(days)):
         rows = _day(population, habits, day)
@@ -72,8 +78,10 @@ def synthesize(
             "customer_id": customer_ids.take(pa.array(rows.customer)),
             "terminal_id": terminal_ids.take(pa.array(rows.terminal)),
             "channel": channels.take(pa.array(rows.channel)),
-            "is_fraud": rows.fraud.astype(np.int8),
+            "is_fraud": (rows.pattern != Pattern.LEGITIMATE).astype(np.int8),
         }
+        if patterns:
+            columns["pattern"] = names.take(pa.array(rows.pattern))
         tables.append(pa.table(columns))
     return pa.concat_tables(tables).combine_chunks()
 
@@ -141,4 +149,4 @@ def _legitimate_rows(population: Population, habits: Habits, day: int) -> DayRow
     logarithm += habits.spread[customer] * random.normal(size=n)
     small = online & (random.random(n) < 0.06)  # apps, songs, parking
     cents = cents_of(np.where(small, random.normal(0.9, 0.6, n), logarithm))
-    return DayRows(customer, terminal, second, cents, channel.astype(np.int64), np.zeros(n, np.int64))
+    return DayRows(customer, terminal, second, cents, channel.astype(np.int64), np.full(n, Pattern.LEGITIMATE))

@@ -1,5 +1,6 @@
 """Synthetic transactions: they fit the `transactions` contract, and depend on seed and day alone."""
 
+import hashlib
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from processing.contracts.reader import load
 from processing.errors import BadInput
-from processing.synthetic.synthesize import synthesize, write
+from processing.synthetic.synthesize import PATTERNS, synthesize, write
 
 START = date(2026, 3, 1)
 
@@ -82,6 +83,35 @@ def test_rows_are_the_same_for_the_same_seed_and_differ_for_another() -> None:
     assert small_table().equals(small_table())
     assert not small_table()["amount"].equals(small_table(seed=8)["amount"])
     assert not set(small_table()["transaction_id"].to_pylist()) & set(small_table(seed=8)["transaction_id"].to_pylist())
+
+
+def test_rows_are_the_same_as_in_earlier_versions(tmp_path: Path) -> None:
+    """A seed stands for the same data in every version; published figures depend on it."""
+    write(synthesize(START, 20, customers=500, terminals=100), tmp_path / "data.csv")
+    digest = hashlib.sha256((tmp_path / "data.csv").read_bytes()).hexdigest()
+    assert digest == "11ffdb9849d0e3aa03611aab5ced65b31c4b8690e06e54b9652232ea1372b8db"
+
+
+def test_naming_the_patterns_changes_nothing_else() -> None:
+    named = synthesize(START, 3, customers=300, terminals=80, patterns=True)
+    assert named.column_names == [*small_table().column_names, "pattern"]
+    assert named.drop(["pattern"]).equals(small_table())
+
+
+def test_each_fraud_has_a_pattern_and_behaves_accordingly() -> None:
+    """Terminals leak many cards; tests are online and minutes apart; account thieves order online at night."""
+    table = synthesize(START, 60, customers=2000, terminals=200, patterns=True)
+    assert table["pattern"].is_valid().equals(pc.equal(table["is_fraud"], 1))
+    of = {name: table.filter(pc.equal(table["pattern"], name)) for name in PATTERNS}
+    assert all(len(rows) for rows in of.values())
+    assert len(of["leaked_terminal"]) / pc.count_distinct(of["leaked_terminal"]["terminal_id"]).as_py() > 20
+    for name in ("tested_card", "account_takeover"):
+        assert of[name]["channel"].unique().to_pylist() == ["online"]
+    cards = of["tested_card"].group_by("customer_id").aggregate([("event_time", "min"), ("event_time", "max")])
+    spans = pc.subtract(cards["event_time_max"], cards["event_time_min"]).cast(pa.int64()).to_numpy() / 60e6
+    assert np.median(spans) < 90
+    assert np.median(pc.hour(of["account_takeover"]["event_time"]).to_numpy()) < 7
+    assert np.median(pc.hour(of["stolen_card"]["event_time"]).to_numpy()) > 9
 
 
 @pytest.mark.parametrize(("first", "days"), [(0, 1), (0, 20), (20, 20), (39, 1)])
