@@ -98,10 +98,10 @@ def read(folder: Path, contract: Contract) -> Dataset:
 def of_table(table: Any, contract: Contract, source: str) -> Dataset:
     """The rows of an Arrow table with the columns of a set, as `read` returns those of files. Raises BadInput."""
     columns = _columns(contract, FeatureSet(contract))
-    labelled = _labelled(table.select(list(columns)), columns, source)
-    if not labelled.num_rows:
+    table = _labelled(table.select(list(columns)), columns, source)
+    if not table.num_rows:
         raise BadInput(f"{source} has no labelled rows; use a longer period of data")
-    return _dataset(labelled, contract, source)
+    return _dataset(table, contract, source)
 
 
 def _dataset(table: Any, contract: Contract, source: str) -> Dataset:
@@ -223,5 +223,6 @@ def _digest(numbers: dict[str, Ints], texts: dict[str, list[str]], features: Fea
         encoded = [text.encode() for text in column]
         digest.update(np.array([len(text) for text in encoded], "<i8").tobytes())
         digest.update(b"".join(encoded))
-    digest.update(X.T.astype("<f8").tobytes())
+    for column in X.T:  # one by one, which takes less memory
+        digest.update(column.astype("<f8").tobytes())
     return digest.hexdigest()

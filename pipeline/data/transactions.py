@@ -48,7 +48,10 @@ def as_dataset(transactions: pa.Table, contract: Contract, source: str) -> Datas
 
     `transactions` has the columns of `transaction_schema`. Errors name them by `source`. Raises BadInput.
     """
+    return dataset.of_table(_with_features(transactions, contract), contract, source)
+
+
+def _with_features(transactions: pa.Table, contract: Contract) -> pa.Table:
     features = FeatureSet(contract)
     values = compute_rows(features, transactions, window_states(features, transactions))
-    table = feature_table(features, transactions, values, features_schema(contract))
-    return dataset.of_table(table, contract, source)
+    return feature_table(features, transactions, values, features_schema(contract))
