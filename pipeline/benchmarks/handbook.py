@@ -12,26 +12,25 @@ Detection - Practical Handbook", 2022: chapter 5.3 (prequential validation), cha
 for the best published figures on the four test folds: of any model, separately for each measure.
 """
 
-import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from pipeline.benchmarks.figures import machine, over_folds, with_deviation
 from pipeline.data.dataset import Dataset
 from pipeline.data.folds import Fold
 from pipeline.data.transactions import as_dataset, read_transactions
 from pipeline.estimators.hyperparameters import Hyperparameters
-from pipeline.estimators.predict import scores
 from pipeline.evaluation.calibration import calibration
 from pipeline.evaluation.model_metrics import card_precision
-from pipeline.registry.requirements import library_versions
-from pipeline.training.fit import fit
+from pipeline.training.fold_scores import score_folds
+from processing.arrays import Floats, Ints
 from processing.contracts import reader as contracts
 from processing.errors import BadInput
 from processing.split import EPOCH, date_of
@@ -93,7 +92,7 @@ def benchmark_handbook(file: Path, progress: Callable[[str], None] = lambda text
         "rows": rows.rows,
         "frauds": rows.frauds,
         "data_digest": rows.digest,
-        "machine": {"cores": os.cpu_count(), **library_versions()},
+        "machine": machine(),
     }
 
 
@@ -107,28 +106,20 @@ def measure_folds(
     frauds_foretold: predicted / actual frauds; predicted is the sum of the scores. 1 if they are calibrated
     """
 
-    def one(fold: Fold) -> tuple[float, ...]:
-        model = fit(fold.train(rows, history_days), hyperparameters)
-        test = fold.test_rows(rows, CARD)
-        y, day, cards = rows.y[test], rows.day[test], rows.entities[CARD][test]
-        score = scores(model, rows.X[test])
-        return (
-            float(roc_auc_score(y, score)),
-            float(average_precision_score(y, score)),
-            card_precision(y, score, day, cards, K),
-            calibration(y, score)["frauds_expected"] / np.count_nonzero(y),
-        )
+    scored = score_folds(rows, folds, history_days, hyperparameters, CARD)
+    figures = [_figures(rows.y[test], score, rows.day[test], rows.entities[CARD][test]) for test, score in scored]
+    names = (*PUBLISHED, CALIBRATION)
+    by_name = zip(names, zip(*figures, strict=True), strict=True)
+    return {"history_days": history_days} | {name: over_folds(values) for name, values in by_name}
 
-    with ThreadPoolExecutor(2) as threads:  # as in training: two parallel fits are faster than one on two cores
-        figures = np.array(list(threads.map(one, folds)))
-    return {"history_days": history_days} | {
-        name: {
-            "mean": float(values.mean()),
-            "standard_deviation": float(values.std()),
-            "folds": values.tolist(),
-        }
-        for name, values in zip((*PUBLISHED, CALIBRATION), figures.T, strict=True)
-    }
+
+def _figures(y: NDArray[Any], score: Floats, day: Ints, cards: NDArray[Any]) -> tuple[float, ...]:
+    return (
+        float(roc_auc_score(y, score)),
+        float(average_precision_score(y, score)),
+        card_precision(y, score, day, cards, K),
+        calibration(y, score)["frauds_expected"] / np.count_nonzero(y),
+    )
 
 
 def handbook_table(result: dict[str, Any]) -> str:
@@ -142,8 +133,7 @@ def handbook_table(result: dict[str, Any]) -> str:
     for which in ("test", "validation"):
         for measures in result[which].values():
             figures = [measures[name] for name in (*PUBLISHED, CALIBRATION)]
-            cells = (f"{m['mean']:.4f} ± {m['standard_deviation']:.4f}" for m in figures)
-            add(f"{which} folds, {measures['history_days']} days", cells)
+            add(f"{which} folds, {measures['history_days']} days", map(with_deviation, figures))
     add("the book's best, test folds", (f"{figure:.3f}" for figure in result["published_best"].values()))
     return "\n".join([*lines, LEGEND])
 

@@ -1,6 +1,5 @@
 """The speed of the packed scorer and of scikit-learn, measured on this machine."""
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -12,10 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from pipeline.benchmarks.figures import machine
 from pipeline.estimators.factory import build_estimator
 from pipeline.estimators.hyperparameters import Hyperparameters
 from pipeline.estimators.predict import scores
-from pipeline.registry.requirements import library_versions
 from pipeline.scorer.arrays_file import write_arrays
 from pipeline.scorer.contributions import Contributions
 from pipeline.scorer.forest import PackedScorer, compiled_walk
@@ -76,7 +75,7 @@ def benchmark_scorer(*, days: int = 40, customers: int = 4_000, repetitions: int
         "results": results,
         "reasons": {"row_us": round(reasons, 2), "compile_seconds": round(reasons_compiled, 2)},
         "maximum_difference": difference,
-        "machine": {"cores": os.cpu_count(), **library_versions()},
+        "machine": machine(),
     }
 
 

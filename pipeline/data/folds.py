@@ -36,8 +36,11 @@ class Fold:
 
     def train(self, rows: Dataset, history_days: int) -> Dataset:
         """The training rows: the last `history_days` days before the delay."""
-        start, end = np.searchsorted(rows.day, [self.train_end - history_days, self.train_end])
-        return rows.part(slice(int(start), int(end)))
+        return _days(rows, range(self.train_end - history_days, self.train_end))
+
+    def learnable(self, rows: Dataset, history_days: int) -> bool:
+        """Whether there are frauds and legitimate transactions, both to train and to test on."""
+        return self.train(rows, history_days).learnable and _days(rows, self.test).learnable
 
     def test_rows(self, rows: Dataset, card: str | None) -> Ints:
         """The indices of the test rows. `card` is the name of the entity that is blocked once it is known."""
@@ -68,7 +71,7 @@ def usable_weeks(rows: Dataset, before: int, contract: Contract, count: int) -> 
 
     Raises BadInput if there are none.
     """
-    folds = [fold for fold in last_weeks(before, contract, count) if _is_usable(fold, rows, contract)]
+    folds = [fold for fold in last_weeks(before, contract, count) if fold.learnable(rows, contract.train_days)]
     if not folds:
         raise BadInput(
             f"the rows from {rows.period} make no validation fold, which needs {contract.test_days} days to test on "
@@ -78,7 +81,6 @@ def usable_weeks(rows: Dataset, before: int, contract: Contract, count: int) -> 
     return folds
 
 
-def _is_usable(fold: Fold, rows: Dataset, contract: Contract) -> bool:
-    start, end = np.searchsorted(rows.day, [fold.test.start, fold.test.stop])
-    test = rows.part(slice(int(start), int(end)))
-    return fold.train(rows, contract.train_days).learnable and test.learnable
+def _days(rows: Dataset, days: range) -> Dataset:
+    start, end = np.searchsorted(rows.day, [days.start, days.stop])
+    return rows.part(slice(int(start), int(end)))

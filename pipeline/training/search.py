@@ -23,8 +23,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.folds import Fold, usable_weeks
 from pipeline.definition.defaults import HYPERPARAMETERS
 from pipeline.estimators.hyperparameters import Hyperparameters
-from pipeline.estimators.predict import scores
-from pipeline.training.fit import fit
+from pipeline.training.fold_scores import score_fold
 from processing.contract import Contract
 from processing.errors import BadInput
 from processing.split import date_of, split_days
@@ -109,10 +108,8 @@ def search(
     """Every combination on every fold, best first, ties in their order. `card`: see `Fold.test_rows`."""
 
     def one(settings: Mapping[str, str], fold: Fold) -> tuple[float, float]:
-        model = fit(fold.train(rows, contract.train_days), as_hyperparameters(settings))
-        indices = fold.test_rows(rows, card)
-        score, y = scores(model, rows.X[indices]), rows.y[indices]
-        return float(average_precision_score(y, score)), float(roc_auc_score(y, score))
+        test, score = score_fold(rows, fold, contract.train_days, as_hyperparameters(settings), card)
+        return float(average_precision_score(rows.y[test], score)), float(roc_auc_score(rows.y[test], score))
 
     def trials() -> Iterator[Trial]:
         with ThreadPoolExecutor(2) as pool:
