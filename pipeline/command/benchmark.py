@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from pipeline.command.interrupt import stoppable
-from pipeline.command.options import JsonOption
+from pipeline.command.options import JsonOption, StartOption, parse_day
 
 HELP = """Measure the README's claims on this machine.
 
@@ -68,3 +68,34 @@ def handbook(
     with stoppable(CANCELLED), console.status("computing features") as status:
         result = benchmark_handbook(data, status.update)
     typer.echo(json.dumps(result, indent=2) if as_json else handbook_table(result))
+
+
+@app.command("synthetic")
+def synthetic(
+    contract: Annotated[
+        list[str] | None,
+        typer.Option(help="Contract to measure: a shipped one's name or a .toml file; repeatable, to compare several."),
+    ] = None,
+    start: StartOption = "2026-03-01",
+    days: Annotated[int, typer.Option(min=1, help="Number of days.")] = 120,
+    customers: Annotated[int, typer.Option(min=1, help="Number of synthetic customers.")] = 10_000,
+    terminals: Annotated[int, typer.Option(min=10, help="Number of terminals.")] = 3_000,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the transactions.")] = 23,
+    folds: Annotated[int, typer.Option(min=1, help="Number of test weeks.")] = 4,
+    validation: Annotated[
+        bool, typer.Option("--validation", help="Test on the weeks just before the test weeks, to choose on them.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure detection quality on synthetic transactions, in all and by fraud pattern; compare contracts.
+
+    Example: fraudline benchmark synthetic --contract transactions --contract mine.toml --validation
+    """
+    from pipeline.benchmarks.synthetic import Season, benchmark_synthetic, synthetic_table
+    from processing.contracts import reader as contracts
+
+    season, console = Season(parse_day(start), days, customers, terminals, seed), Console(stderr=True)
+    named = {name: contracts.load(name) for name in contract or ["transactions"]}
+    with stoppable(CANCELLED), console.status("starting") as status:
+        result = benchmark_synthetic(named, season, weeks=folds, validation=validation, progress=status.update)
+    typer.echo(json.dumps(result, indent=2) if as_json else synthetic_table(result))

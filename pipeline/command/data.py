@@ -1,6 +1,5 @@
 """`fraudline synthesize`: synthetic transactions to try things out with."""
 
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -8,12 +7,12 @@ import typer
 from rich.console import Console
 
 from pipeline.command.interrupt import stoppable
-from processing.errors import BadInput
+from pipeline.command.options import StartOption, parse_day
 
 
 def synthesize(
     file: Annotated[Path, typer.Argument(help="File to write: .parquet, .csv or .csv.gz.")],
-    start: Annotated[str, typer.Option(help="First day.")] = "2026-03-01",
+    start: StartOption = "2026-03-01",
     days: Annotated[int, typer.Option(min=1, help="Number of days.")] = 120,
     customers: Annotated[int, typer.Option(min=1, help="Number of customers.")] = 5000,
     terminals: Annotated[int, typer.Option(min=10, help="Number of terminals.")] = 2000,
@@ -25,16 +24,9 @@ def synthesize(
     """
     from processing.synthetic import synthesize as synthetic
 
-    first, console = _day(start), Console(stderr=True)
+    first, console = parse_day(start), Console(stderr=True)
     with stoppable(f"{file} was not written."), console.status("synthesizing"):
         table = synthetic.synthesize(first, days, customers, terminals, seed)
         synthetic.write(table, file)
     frauds = sum(table.column("is_fraud").to_pylist())
     typer.echo(f"{file}: {len(table):,} transactions, {frauds:,} fraudulent ({frauds / len(table):.2%})")
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise BadInput(f"--start {text}: expected a date such as 2026-03-01") from None

@@ -1,5 +1,6 @@
 """Options shared by several commands, and how their values are read."""
 
+from datetime import date
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ ContractOption = Annotated[
         "would falsify stored rows; see fraudline contract diff.",
     ),
 ]
+StartOption = Annotated[str, typer.Option(help="First day.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_HOME = "home"
 
@@ -46,3 +48,11 @@ def parse_pairs(texts: list[str], option: str = "--set", example: str = "MaxIter
         if "=" not in text:
             raise BadInput(f"{option} {text}: expected name=value, e.g. {option} {example}")
     return dict(text.split("=", 1) for text in texts)
+
+
+def parse_day(text: str) -> date:
+    """The value of --start. Raises BadInput."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise BadInput(f"--start {text}: expected a date such as 2026-03-01") from None
