@@ -8,7 +8,9 @@ from processing.contract import Contract
 from processing.durations import HOUR_US
 from processing.store.decisions import Event
 from processing.store.interface import OnlineStore
+from processing.store.profiles.packing import pack
 from processing.store.profiles.plan import ProfilePlan
+from processing.store.profiles.profile import Profile
 from processing.store.profiles.settling import settled_profiles
 from processing.store.refresh_data import Comparison, Reports, SettledProfile
 
@@ -91,12 +93,19 @@ def bring_up_to_date(
 def profiles_of(
     plan: ProfilePlan, labels: Labels, horizon: int, changed: Collection[Event] | None = None
 ) -> Iterator[SettledProfile]:
-    """The profiles of events before the hour `horizon`; with `changed`, only those of the keys of these events."""
+    """The profiles of events before the hour `horizon`; with `changed`, those of the keys of these events.
+
+    A changed key may have no event left.
+    """
     first = horizon - plan.longest_us // HOUR_US
     rows = {event: label for event, label in labels.items() if first <= event.hour < horizon}
     for index, entity in enumerate(plan.layouts):
-        chosen = rows
+        chosen, empty = rows, set()
         if changed is not None:
-            keys = {plan.seen(event)[index].key for event in changed}
-            chosen = {event: label for event, label in rows.items() if plan.seen(event)[index].key in keys}
-        yield from settled_profiles(plan, entity, event_table(plan.contract, chosen, plan), horizon * HOUR_US)
+            empty = {plan.seen(event)[index].key for event in changed}
+            chosen = {event: label for event, label in rows.items() if plan.seen(event)[index].key in empty}
+        for profile in settled_profiles(plan, entity, event_table(plan.contract, chosen, plan), horizon * HOUR_US):
+            empty.discard(profile.key)
+            yield profile
+        for key in sorted(empty):
+            yield SettledProfile(entity, key, pack(Profile(plan.layouts[entity], horizon * HOUR_US)))

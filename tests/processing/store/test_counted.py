@@ -198,10 +198,8 @@ class Model:
             for profile in self.profiles_of(event):
                 profile.counted[event] = is_fraud
         for profile in self.profiles.values():
-            if whole:
+            if whole or profile in settled:
                 profile.horizon = step.horizon if profile.counted else 0
-            elif profile in settled and any(event.hour < step.horizon for event in profile.counted):
-                profile.horizon = step.horizon
         self.displaced = {event.transaction_id for event in displaced}
         self.read = set(self.decided)
         self.frauds = {event for event, is_fraud in counted.items() if is_fraud}
