@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from processing.features.aggregates import Amount, square_limbs
+from processing.features.aggregates import Amount
 from processing.features.feature_family import FeatureFamily, Reading
 
 NAN = math.nan
@@ -39,22 +39,21 @@ class AmountFeatures(FeatureFamily):
             *(arithmetic.where, arithmetic.divide, arithmetic.ratio),
             *(arithmetic.sqrt, arithmetic.real),
         )
-        scale, spent, (own0, own1, own2) = self.scale, real(amount), square_limbs(amount)
-        sums = [real(state[place] + amount) for place in self._sums]
+        scale, spent = self.scale, real(amount)
+        sums = [state[place] for place in self._sums]  # of the others, exact as long as they are integers
         values: list[Any] = []
         for others, total in zip(before, sums, strict=True):
             count = others + 1.0
-            values += (count, divide(total, count) / scale)
+            values += (count, divide(real(total + amount), count) / scale)
         # The mean of the other amounts in the window against the mean before it.
         for others, total in zip(before[:-1], sums[:-1], strict=True):
-            earlier = divide(sums[-1] - total, before[-1] - others)
-            values.append(ratio(earlier > 0.0, divide(total - spent, others), earlier))
+            earlier = divide(real(sums[-1] - total), before[-1] - others)
+            values.append(ratio(earlier > 0.0, divide(real(total), others), earlier))
         # This amount against the others, and how much those vary.
-        squared = spent * spent
         for others, total, (q0, q1, q2) in zip(before, sums, self._limbs, strict=True):
-            squares = real(state[q0] + own0) + real(state[q1] + own1) * 2.0**27 + real(state[q2] + own2) * 2.0**54
-            mean = divide(total - spent, others)
-            spread = divide(squares - squared, others) - mean * mean
+            squares = real(state[q0]) + real(state[q1]) * 2.0**27 + real(state[q2]) * 2.0**54
+            mean = divide(real(total), others)
+            spread = divide(squares, others) - mean * mean
             deviation = sqrt(where(spread < 0.0, 0.0, spread))  # NaN stays NaN
             some, several = mean > 0.0, others > 1.0
             values += (

@@ -1,13 +1,16 @@
 """The features: the same bits for one row as for many, and defined values where a divisor is zero."""
 
+import math
 from datetime import UTC, datetime
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from processing.arrays import Floats, Ints
+from processing.contract import LARGEST_MINOR
 from processing.contracts.reader import load, parse
 from processing.durations import HOUR_US
 from processing.errors import BadInput
@@ -62,7 +65,7 @@ def test_features_of_a_single_row_equal_those_computed_with_many_to_the_bit(feat
     random, n = np.random.default_rng(5), 2_000
     entity, fraud = random.integers(0, 40, n), random.integers(0, 2, n)
     time_us = random.integers(490_000 * HOUR_US, 491_500 * HOUR_US, n)
-    amount = np.where(random.random(n) < 0.05, 0, random.integers(1, 10_000_000, n))
+    amount = random.integers(-LARGEST_MINOR, LARGEST_MINOR, n) // 10 ** random.integers(0, 12, n)
     state = state_of(features, entity, time_us, amount, fraud)
     extras = random.normal(size=(n, len(features.contract.numeric) + len(features.contract.categorical)))
     together = features.compute(amount, time_us, state, extras)
@@ -78,7 +81,7 @@ def test_features_of_a_single_row_equal_those_computed_with_many_to_the_bit(feat
             assert one.tobytes() == together[row].tobytes()
 
 
-@given(st.lists(st.integers(0, 10**7), min_size=1, max_size=20))
+@given(st.lists(st.integers(-LARGEST_MINOR, LARGEST_MINOR), min_size=1, max_size=20))
 def test_no_value_is_infinite_and_only_comparisons_may_be_missing(amounts: list[int]) -> None:
     values = computed(amounts, [490_000 + 5 * i for i in range(len(amounts))])
     for name, column in values.items():
@@ -99,6 +102,36 @@ def test_squares_in_a_busy_window_have_the_same_bits_for_one_row_as_for_many() -
     one = TRANSACTIONS.compute_one(largest, int(time_us[0]), state[0].tolist(), extras)
     assert one.tobytes() == TRANSACTIONS.compute(amount, time_us, state, extras).tobytes()
     assert one[0, TRANSACTIONS.names.index("customer_amount_zscore_30d")] > 0.0
+
+
+largest = st.integers(-LARGEST_MINOR, LARGEST_MINOR) | st.integers(-300, 300)
+
+
+@given(st.lists(largest, min_size=1, max_size=12), largest)
+@example([100, 300], LARGEST_MINOR)  # which does not blur how much the others vary
+@example([-500, -700, -100], 400)  # refunds alone have no mean that an amount is a multiple of
+@example([500, -500], 10)
+def test_comparisons_follow_their_definitions_for_refunds_and_the_largest_amounts(others: list[int], own: int) -> None:
+    values = computed([*others, own], [490_000 + i for i in range(len(others) + 1)])
+    ratio, score, variation = (
+        float(values[f"customer_amount_{kind}_30d"][-1]) for kind in ("ratio", "zscore", "variation")
+    )
+    mean = Fraction(sum(others), len(others))
+    deviation = math.sqrt(Fraction(sum(each**2 for each in others), len(others)) - mean**2)
+    blur = 2e-7 * max(map(abs, others)) + 1e-9  # of float64, whose squares have 53 bits
+    assert ratio == pytest.approx(float(own / mean)) if mean > 0 else math.isnan(ratio)
+    if len(others) == 1:
+        assert math.isnan(score)
+        assert math.isnan(variation)
+        return
+    below, above = sorted(float(own - mean) / (deviation + by + 100) for by in (-min(blur, deviation), blur))
+    slack = 1e-12 * max(abs(below), abs(above), abs(own) / 100, abs(float(mean)) / 100)
+    assert below - slack <= score <= above + slack
+    if mean > 0:
+        assert variation == pytest.approx(deviation / mean, rel=1e-9, abs=blur / float(mean))
+    else:
+        assert math.isnan(variation)
+    assert values["customer_mean_amount_30d"][-1] == pytest.approx((sum(others) + own) / (len(others) + 1) / 100)
 
 
 def test_values_match_their_names() -> None:
