@@ -74,13 +74,13 @@ def refresh_store(
     if labelled is None:
         (labelled,) = source.everything.agg(_newest_label(F.unix_micros("event_time"))).first() or (None,)
     recorded = store.recorded_events((horizon - lookback - SPARE_HOURS) * HOUR_US)
-    comparison, lacking = compare_with_tables(recorded, reports, source.everything, plan, scratch)
+    compared = compare_with_tables(recorded, reports, source.everything, plan, scratch)
     has = set(rows.columns)
     further = [F.col(name) if name in has else F.lit(None).alias(name) for name in plan.event_columns]
     data = rows.select("transaction_id", "us", "hour", "amount_minor", "is_fraud", *keys, *further)
     counted = data
-    if lacking is not None:
-        counted = data.unionByName(lacking.withColumn("hour", _hour(F.col("us"))))
+    if compared.lacking is not None:
+        counted = data.unionByName(compared.lacking.withColumn("hour", _hour(F.col("us"))))
     settled = counted.where(F.col("hour").between(horizon - lookback, horizon - 1))
     basis = Basis(horizon, source.now, plan.digest)
     changed = source.changed if _continues(basis, source, Basis.parse(store.state().basis)) else None
@@ -88,7 +88,7 @@ def refresh_store(
     for index, entity in enumerate(plan.layouts):
         chosen = settled
         if changed is not None:
-            chosen = with_changed_keys(settled, plan.key_names_of(entity), changed, lacking)
+            chosen = with_changed_keys(settled, plan.key_names_of(entity), changed, compared.different)
         addresses[entity] = write_profiles(chosen, plan, entity, horizon, f"{scratch}/profiles-{index}")
     tail, count = data.where(F.col("hour") >= horizon), 0
 
@@ -104,7 +104,7 @@ def refresh_store(
         _events(tail, plan),
         reports.mark,
         _events(tail.where("is_fraud = 1"), plan),
-        comparison,
+        compared.comparison,
         labelled or 0,
         whole=changed is None,
         basis=basis.text,

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,19 +15,30 @@ from processing.store.profiles.plan import ProfilePlan
 from processing.store.refresh_data import Comparison, RecordedEvent, RecordedEvents, Reports
 
 
+class Compared(NamedTuple):
+    """Decided transactions compared with those of the tables.
+
+    lacking: those that the tables lack: transaction_id, us (since 1970), amount_minor, is_fraud (as reported), the key
+        columns and those further columns that aggregates read; None if there are none
+    different: these, and those under whose ids the tables have others: the key columns
+    """
+
+    comparison: Comparison
+    lacking: DataFrame | None
+    different: DataFrame | None
+
+
 def compare_with_tables(
     recorded: RecordedEvents, reports: Reports, everything: DataFrame, plan: ProfilePlan, scratch: Path | str
-) -> tuple[Comparison, DataFrame | None]:
+) -> Compared:
     """Compare decided transactions with all transactions of the tables.
 
-    Also returns the decided transactions that the tables lack: transaction_id, us (since 1970), amount_minor, is_fraud
-    (as reported), the key columns and those further columns that aggregates read; None if there are none. `scratch` is
-    an address for the run's files.
+    `scratch` is an address for the run's files.
     """
     keys = plan.contract.key_names
     address = f"{scratch}/recorded.parquet"
     if not _write(recorded, reports, plan, address):
-        return Comparison(recorded.read_up_to, recorded.read_up_to + 1), None
+        return Compared(Comparison(recorded.read_up_to, recorded.read_up_to + 1), None, None)
     decided = everything.sparkSession.read.parquet(str(address))
     content = ["us", "amount_minor", *keys]
     data = everything.withColumn("us", F.unix_micros("event_time")).select("transaction_id", *content)
@@ -40,7 +52,8 @@ def compare_with_tables(
     lacking = different.where("lacks").drop("lacks")
     first = lacking.agg(F.min("number")).first()
     pending = first[0] if first and first[0] is not None else recorded.read_up_to + 1
-    return Comparison(recorded.read_up_to, pending, frozenset(displaced)), lacking.drop("number")
+    comparison = Comparison(recorded.read_up_to, pending, frozenset(displaced))
+    return Compared(comparison, lacking.drop("number"), different.select(*keys))
 
 
 def _write(recorded: RecordedEvents, reports: Reports, plan: ProfilePlan, address: str) -> bool:

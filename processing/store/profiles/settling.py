@@ -35,14 +35,16 @@ def settled_profiles(plan: ProfilePlan, entity: str, rows: pa.Table, horizon_us:
     """The profile of every key of an entity that the rows have, of their transactions before a horizon.
 
     The rows hold all transactions of these keys as far back as profiles keep them: transaction_id, us (since 1970),
-    amount_minor, is_fraud, the key columns by their names in tables, and `plan.event_columns`.
+    amount_minor, is_fraud, the key columns by their names in tables, and `plan.event_columns`. A key without any has a
+    row in which all others are null.
     """
-    rows = rows.filter(pc.less(rows.column("us"), horizon_us))
     if not len(rows):
         return
     layout, names = plan.layouts[entity], plan.key_names_of(entity)
     found, first, codes = np.unique(entity_codes(names, rows), return_index=True, return_inverse=True)
     columns = [rows.column(name).take(pa.array(first)).to_pylist() for name in names]
+    before = np.asarray(pc.fill_null(pc.less(rows.column("us"), horizon_us), False))
+    rows, codes = rows.filter(pa.array(before)), codes[before]
     parts = {size: _tiles(plan, entity, size, codes, len(found), rows, horizon_us) for size in layout.kept_us}
     frauds = _frauds(codes, rows, horizon_us - layout.frauds_kept_us)
     for code, parts_of_key in enumerate(zip(*columns, strict=True)):

@@ -19,11 +19,14 @@ PACKED = pa.schema([("key", pa.string()), ("data", pa.binary())])
 
 
 def with_changed_keys(rows: DataFrame, names: Sequence[str], *changed: DataFrame | None) -> DataFrame:
-    """The rows whose key is also in one of the others. `names` are those of the key's columns."""
+    """The rows whose key is also in one of the others. `names` are those of the key's columns.
+
+    A key without a row of its own has one in which all else is null.
+    """
     first, *others = (each.select(*names) for each in changed if each is not None)
     for other in others:
         first = first.union(other)
-    return rows.join(first.distinct(), list(names), "left_semi")
+    return first.distinct().join(rows, list(names), "left").select(*rows.columns)
 
 
 def write_profiles(rows: DataFrame, plan: ProfilePlan, entity: str, horizon: int, address: str) -> str:
