@@ -122,11 +122,11 @@ def run_job(
             claims.archive()
             split, counts = write_sets(home, run, spark_tables)
             write_earlier_sets(home, run, spark_tables, split.test)
-            buckets = refresh(store, reports, spark_tables) if store else 0
+            profiles = refresh(store, reports, spark_tables) if store else None
         except (Py4JError, PySparkException) as error:
             raise_if_damaged(spark_tables.tables, error)
             raise
-    record = _record(home, update, merged, split, counts, buckets)
+    record = _record(home, update, merged, split, counts, profiles)
     home.write(f"runs/{run}/contract/{HOME_KEY}", contract.text.encode())
     home.write(f"runs/{run}/features.json", json.dumps(record, indent=2).encode())
     sets = f"{counts['train']:,} to train on, {counts['test']:,} to test on"
@@ -135,9 +135,9 @@ def run_job(
 
 
 def _record(
-    home: Home, update: TableUpdate, merged: Merged, split: DaySplit, counts: dict[str, int], buckets: int
+    home: Home, update: TableUpdate, merged: Merged, split: DaySplit, counts: dict[str, int], profiles: int | None
 ) -> dict[str, Any]:
-    """What a run did, for runs/<run>/features.json."""
+    """What a run did, for runs/<run>/features.json; `profiles` is None without an online store."""
     folder, tables = f"runs/{update.run}", update.spark_tables.tables
     return {
         "run": update.run,
@@ -149,7 +149,7 @@ def _record(
         "rows_refused": merged.refused_rows,
         "rows_new": update.added,
         "reports_set_aside": merged.reports_set_aside,
-        "online_buckets": buckets,
+        "online_profiles": profiles,
         "features": list(FeatureSet(update.contract).names),
         "snapshots": {name: snapshot_id(tables.find(name)) for name in ("transactions", "features", "quarantine")},
         "days": split.dates(),

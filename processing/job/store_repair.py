@@ -1,4 +1,4 @@
-"""The repair of a laptop's online store: what can be read of it is kept, the counters come from the tables."""
+"""The repair of a laptop's online store: what can be read of it is kept, the profiles come from the tables."""
 
 from contextlib import ExitStack, suppress
 
@@ -11,14 +11,14 @@ from processing.store.sqlite import recovery
 
 
 def refill_store(home: LocalHome, contract: Contract) -> str:
-    """Set the counters of a store from the tables, creating it if it is gone; what was done, in words. Starts Spark."""
-    return f"{_refresh(home, contract):,} counters were set from the tables"
+    """Set the profiles of a store from the tables, creating it if it is gone; what was done, in words. Starts Spark."""
+    return f"{_refresh(home, contract):,} profiles were set from the tables"
 
 
 def rebuild_store(home: LocalHome, contract: Contract) -> str:
     """Set a damaged store aside and build a new one; what was done, in words. Starts Spark.
 
-    Decisions and reports are kept as far as they can be read; the counters come from the tables.
+    Decisions and reports are kept as far as they can be read; the profiles come from the tables.
     """
     aside = recovery.set_aside(home.path(STORE_KEY))
     store = open_store(home, contract)
@@ -30,9 +30,9 @@ def rebuild_store(home: LocalHome, contract: Contract) -> str:
             store.report(transaction_id, is_fraud)
             reports += 1
     store.close()
-    buckets = _refresh(home, contract)
+    profiles = _refresh(home, contract)
     kept = f"kept {decisions:,} decisions and {reports:,} reports"
-    return f"set aside as {aside.name}; {kept}; {buckets:,} counters were set from the tables"
+    return f"set aside as {aside.name}; {kept}; {profiles:,} profiles were set from the tables"
 
 
 def _refresh(home: LocalHome, contract: Contract) -> int:

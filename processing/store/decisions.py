@@ -23,7 +23,7 @@ class Event:
 
     @property
     def hour(self) -> int:
-        """The hour bucket it falls into."""
+        """Its hour since 1970."""
         return self.time_us // HOUR_US
 
 

@@ -43,7 +43,10 @@ CALLS, LATE, CHECKS = "calls", "late", "checks"  # the sources of failures
 def is_store_lost(state: StoreState, manifest: Mapping[str, Any]) -> bool:
     """Whether no run has filled a store, although the run that trained the model should have."""
     data = manifest.get("data")
-    return not state.filled and isinstance(data, Mapping) and bool(data.get("online_buckets"))
+    if state.filled or not isinstance(data, Mapping):
+        return False
+    # `online_buckets` is from a run of an earlier version.
+    return data.get("online_profiles") is not None or bool(data.get("online_buckets"))
 
 
 class StoreWatch:

@@ -158,7 +158,7 @@ def test_a_first_run_fills_all_tables_and_reports_its_counts(
     assert [(row["file"], row["line"]) for row in installation.table("quarantine").to_pylist()] == [("bad.csv", 2)]
     assert (done["rows_accepted"], done["rows_new"], done["rows_refused"]) == (len(season), len(season), 1)
     assert {file["name"] for file in done["files"]} == {"first.csv", "more/second.parquet", "bad.csv"}
-    assert done["online_buckets"] > 0
+    assert done["online_profiles"] > 0
 
 
 def test_originals_are_archived_and_incoming_is_empty(first_run: tuple[Installation, dict[str, Any]]) -> None:
@@ -518,7 +518,7 @@ def test_a_dataset_without_entities_and_ids_needs_no_online_store(new: Callable[
         lines.append(",".join([str(i * 2800), *values, f"{random.integers(1, 9999) / 100}", f'"{i % 9 == 0:d}"']))
     ulb.drop("\n".join([*lines, lines[7], lines[7]]) + "\n", "creditcard.csv")
     done = ulb.run()
-    assert (done["rows_new"], done["online_buckets"]) == (62, 0)
+    assert (done["rows_new"], done["online_profiles"]) == (62, None)
     assert not (ulb.folder / "online").exists()
     assert len(set(ulb.table("features")["transaction_id"].to_pylist())) == 62  # equal rows stay separate
 

@@ -426,3 +426,36 @@ class TestWithSpark:
         probes = [replace(p, time_us=(horizon + hours) * HOUR_US + 5) for p in past[-300:] for hours in (0, 1, 22, 49)]
         for probe in probes:
             assert first.recall(probe.event)[1] == second.recall(probe.event)[1]
+
+    @pytest.mark.slow
+    def test_a_refresh_of_what_changed_equals_one_of_everything(
+        self, spark: SparkSession, contract: Contract, tmp_path: Path
+    ) -> None:
+        """A day of payments is new, one has another amount, some get a label, and a card has none left."""
+        middle = len(STREAM) * 2 // 3
+        gone, now = STREAM[7].card, datetime.fromtimestamp((STREAM[-1].time_us + DAY_US) / 1e6, UTC)
+        before = STREAM[:middle]
+        after = [
+            replace(p, cents=p.cents + 1) if p.id == before[-50].id else p
+            for p in STREAM[: middle + 100]
+            if p.card != gone
+        ]
+        relabelled = {p.id for p in before[-200::20]}
+        labels_before: list[int | None] = [p.fraud for p in before]
+        labels_after: list[int | None] = [1 - p.fraud if p.id in relabelled else p.fraud for p in after]
+        old, _ = in_spark(spark, tmp_path / "data", before, labels_before, contract)
+        new, _ = in_spark(spark, tmp_path / "data", after, labels_after, contract)
+        changed = old.exceptAll(new).unionAll(new.exceptAll(old))
+        stores = [SqliteStore(tmp_path / f"{name}.sqlite", contract) for name in ("changed", "whole")]
+        for store in stores:
+            refresh_store(store, Source(old, old, "old"), store.reports(), tmp_path, now=now)
+        some, whole = (
+            refresh_store(store, source, store.reports(), tmp_path, now=now)
+            for store, source in zip(
+                stores, (Source(new, new, "new", "old", changed), Source(new, new, "new")), strict=True
+            )
+        )
+        assert 0 < some < whole / 2
+        for payment in STREAM[::5]:
+            probe = replace(payment, id="probe", time_us=max(payment.time_us, after[-1].time_us)).event
+            assert stores[0].recall(probe)[1] == stores[1].recall(probe)[1]

@@ -49,7 +49,7 @@ from serving.files.score_file import score_file
 CONTRACT = contracts.load("transactions")
 HOUR = int(time.time()) // 3600
 TIMEOUT = 0.2
-FILLED = {"online_buckets": 10}  # from the manifest of a run that filled the store
+FILLED = {"online_profiles": 10}  # from the manifest of a run that filled the store
 
 
 def fresh(**changes: Any) -> dict[str, Any]:
