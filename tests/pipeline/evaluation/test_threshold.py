@@ -1,11 +1,13 @@
 """The chosen threshold is the cheapest one."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from run_sets import CONTRACT
+from run_sets import CONTRACT, rows_table
 
+from pipeline.data import dataset
 from pipeline.evaluation.threshold import (
     cheapest,
     choose,
@@ -106,3 +108,13 @@ def test_the_choice_states_its_method():
 def test_a_score_that_is_not_a_number_is_refused():
     with pytest.raises(BadInput, match="finite"):
         cheapest(np.array([1]), np.array([1.0]), np.array([np.nan]), CONTRACT)
+
+
+def test_a_missed_fraud_that_is_a_refund_loses_nothing_and_gains_nothing():
+    table = rows_table(days=10)
+    minor = table["amount_minor"].to_numpy() * np.where(np.arange(len(table)) % 2, 1, -1)
+    refunds = table.set_column(table.schema.get_field_index("amount_minor"), "amount_minor", pa.array(minor))
+    rows, lost = dataset.of_table(refunds, CONTRACT, "the rows"), np.maximum(minor, 0) / 100
+    assert rows.amount.tolist() == lost.tolist()
+    costs = [expected_cost(rows.y, rows.amount, np.zeros(len(lost)), each, CONTRACT) for each in (0.0, 1.0)]
+    assert costs == [2.0 * np.count_nonzero(rows.y == 0), pytest.approx(lost[rows.y == 1].sum())]

@@ -187,3 +187,8 @@ is = "where(channel == 'online', hour, 0)"
     values[-2:], weights[-2:] = [9.26, 3.0], [2.0, 1.0]
     texts = [reason.text for reason in Reasons(contract, names).of(values, weights)]
     assert texts == ["9.3x this customer's mean payment", "online hours 3"]
+
+
+def test_the_hour_is_that_of_the_zone_which_the_contract_names() -> None:
+    local = replace(CONTRACT, time_zone="Europe/Berlin")
+    assert texts_of(local, hour=1.0) == ["between 01:00 and 02:00 in Europe/Berlin"]  # its index is its value
