@@ -4,7 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from processing.contract import Contract
-from processing.durations import DAY_US
+from processing.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, MINUTE_US, SECOND_US
+
+TILES = {
+    SECOND_US: "a second",
+    MINUTE_US: "a minute",
+    FIVE_MINUTES_US: "5 minutes",
+    HOUR_US: "an hour",
+    DAY_US: "a day",
+}
 
 
 @dataclass(frozen=True)
@@ -46,12 +54,12 @@ def lacking(contract: Contract, kept_for: Iterable[Contract]) -> str:
             return f"needs {missing[0]!r} of {name!r}, which the online store does not keep"
         for size, reach_us in needs.reach:
             if reach_us > (most := max(dict(each.reach).get(size, 0) for each in own)):
-                return _too_short(reach_us, most)
+                return _too_short(f"history in tiles of {TILES[size]}", reach_us, most)
         if needs.frauds_us > (most := max(each.frauds_us for each in own)):
-            return _too_short(needs.frauds_us, most)
+            return _too_short("frauds", needs.frauds_us, most)
     return ""
 
 
-def _too_short(needed_us: int, kept_us: int) -> str:
+def _too_short(what: str, needed_us: int, kept_us: int) -> str:
     needed, kept = (-(-reach // DAY_US) for reach in (needed_us, kept_us))
-    return f"needs {needed} days of history, and the online store keeps {kept}"
+    return f"needs {needed} days of {what}, and the online store keeps {kept}"

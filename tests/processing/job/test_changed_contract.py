@@ -43,6 +43,13 @@ AFTER = parse(
     BEFORE.text.replace("windows_days = [1, 3]     #", "windows_days = [1, 2, 9]  #")
     .replace("numeric = []", 'numeric = ["age"]')
     .replace("categorical = { channel", "# { channel")
+    + """
+[[entity]]
+name = "visitor"
+columns = ["customer_id", "terminal_id"]
+windows = ["10m", "2d"]
+aggregates = ["count", "recency", "last:age"]
+"""
 )
 VERSION = "20261122T100000Z-baf3f"
 
@@ -155,7 +162,7 @@ def test_the_store_has_what_the_models_of_both_contracts_need(changed: tuple[Loc
     """What the API computes for a transaction after the run is what the job computes for it later."""
     home, event, _ = changed
     rows = stored(home, AFTER).select(
-        ["transaction_id", "event_time", "amount_minor", "is_fraud", "customer", "terminal"]
+        ["transaction_id", "event_time", "amount_minor", "is_fraud", "customer", "terminal", "age"]
     )
     moments = rows["event_time"].cast(pa.int64()).to_pylist()
     probe = Event("probe", max(*moments, event.time_us) + 5_000_000, 77, event.keys)

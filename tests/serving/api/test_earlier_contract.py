@@ -137,7 +137,9 @@ def test_a_model_is_promoted_only_while_the_store_reaches_as_far_back_as_it(tmp_
     wide = publish(home, file=trained_for(len(FeatureSet(longer).names)))
     check_loadable(Registry(home).open(wide), longer)
     adopt(home, BEFORE)
-    with pytest.raises(CannotServe, match="needs 90 days of history, and the online store keeps 30"):
+    with pytest.raises(
+        CannotServe, match="needs 90 days of history in tiles of an hour, and the online store keeps 30"
+    ):
         check_loadable(Registry(home).open(wide), BEFORE)
     promote(home, wide)  # as if it had served before: then the store keeps what it needs
     check_loadable(Registry(home).open(wide), BEFORE)
