@@ -1,7 +1,6 @@
 """The benchmark's subject: a home with two default models and a month of history in its online store, and requests."""
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,12 +20,12 @@ from processing.contract import Contract
 from processing.contracts import reader as contracts
 from processing.contracts.home_contract import adopt
 from processing.durations import HOUR_US
-from processing.features.entity_keys import entity_key, named_keys
+from processing.features.entity_keys import named_keys
 from processing.features.feature_set import FeatureSet, minor_units
 from processing.storage.home import Home
 from processing.storage.open import open_home
 from processing.store.open import open_store
-from processing.store.refresh_data import Bucket
+from processing.store.profiles.settling import settled_profiles
 from processing.synthetic.synthesize import synthesize
 
 DAYS = 38  # the longest window and the label delay
@@ -96,29 +95,17 @@ def _publish(registry: Registry, contract: Contract, bundle: ModelBundle, test: 
 
 
 def _fill_store(home: Home, contract: Contract, transactions: pa.Table) -> None:
-    """Set the store's hour buckets as the feature job would."""
-    hour = transactions.column("event_time").cast("int64").to_numpy() // HOUR_US
-    amount = minor_units(transactions.column("amount").to_numpy(), contract)
-    fraud = transactions.column("is_fraud").to_numpy().astype(np.int64)
+    """Settle the store's profiles as the feature job would."""
+    us = transactions.column("event_time").cast("int64").to_numpy()
     store = open_store(home, contract, timeout=60.0)
-
-    def buckets() -> Iterator[Sequence[Bucket]]:
-        columns = {"hour": hour, "s": amount, "q": amount * amount, "f": fraud, "g": amount * fraud}
-        keys = named_keys(contract, {name: transactions.column(name) for name in contract.key_columns})
-        for number, entity in enumerate(contract.entities):
-            names = contract.key_names_of(entity)
-            summed = (
-                pa.table(columns | {name: keys[name] for name in names})
-                .group_by([*names, "hour"])
-                .aggregate([("s", "count"), ("s", "sum"), ("q", "sum"), ("f", "sum"), ("g", "sum")])
-            )
-            sums = ("hour", "s_count", "s_sum", "q_sum", "f_sum", "g_sum")
-            yield [
-                Bucket(number, entity_key([row[name] for name in names]), *(row[name] for name in sums))
-                for row in summed.to_pylist()
-            ]
-
-    store.refresh(int(hour.max()) + 1, buckets(), [], 0)
+    columns = {"transaction_id": transactions.column("transaction_id"), "us": us}
+    columns["amount_minor"] = minor_units(transactions.column("amount").to_numpy(), contract)
+    columns["is_fraud"] = transactions.column("is_fraud")
+    columns |= named_keys(contract, {name: transactions.column(name) for name in contract.key_columns})
+    rows = pa.table(columns | {name: transactions.column(name) for name in store.plan.event_columns})
+    horizon = int(us.max()) // HOUR_US + 1
+    profiles = (list(settled_profiles(store.plan, each, rows, horizon * HOUR_US)) for each in store.plan.layouts)
+    store.refresh(horizon, profiles, [], 0)
     store.close()
 
 
