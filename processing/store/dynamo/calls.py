@@ -115,6 +115,10 @@ class Calls:
             raise StoreUnavailable(f"{self._name()} does not answer in time: {cause or 'it is throttled'}") from cause
         time.sleep(seconds)
 
+    def pause_for(self, refused: Refused, ends: float) -> None:
+        """Wait before changes that were refused are made again: not long, or what was read of items is old again."""
+        self.pause(0 if refused.items else 2, ends, refused)
+
     def _name(self) -> str:
         return f"the online store (DynamoDB table {self.table})"
 

@@ -19,7 +19,7 @@ The partition key `pk` and the sort key `sk` are texts, the time to live is `exp
                                          under its id;
                                          shards: of each busy entity the shard and its version in which the decision is
                                          counted; row_shards: likewise the event of the tables;
-                                         listed: it is in lists
+                                         listed: it is in lists; era: an earlier version recorded it
     list/<shard>/<list>     <position>   id: a decision of the list, in the order of recording. The lists are
                                          entity/<key column>, fraud (flagged), label/fraud and label/legit (as reported)
     reports                 <number>     a report: is_fraud, and the event that was decided; listed, as above

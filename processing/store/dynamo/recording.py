@@ -45,7 +45,7 @@ class Recorder:
 
     def record(self, decision: Decision) -> Decision:
         """See `OnlineStore.record`."""
-        ends, attempt, recorded = self.calls.ends(), 0, time.time_ns()
+        ends, recorded = self.calls.ends(), time.time_ns()
         item = decision_item(decision, recorded) | {"expires": expiry(KEPT_DAYS)}
         entries = [{"Put": self.calls.put(entry)} for entry in entries_of(item)]
         counting = self._counting(decision.event, ends)
@@ -66,15 +66,13 @@ class Recorder:
                         return self._record_only(decision, item, entries, row, ends)
                     condition = NEW  # a later refresh has it before its horizon: what that means the next run finds out
                 counting.renew({place - 1: each for place, each in refused.items.items()}, ends)
-                self.calls.pause(attempt, ends, refused)
-                attempt += 1
+                self.calls.pause_for(refused, ends)
 
     def _record_only(
         self, decision: Decision, item: Item, entries: Sequence[Item], row: Event, ends: float
     ) -> Decision:
         """Record a decision under whose id a refresh has counted the event of the tables."""
         displaced = {} if row == decision.event else {"displaced": {"BOOL": True}}
-        attempt = 0
         while True:
             try:
                 self.calls.transact([self._own(item | displaced, NEW), *entries], ends)
@@ -82,8 +80,7 @@ class Recorder:
             except Refused as refused:
                 if standing := _standing(refused.items.get(0, {}), decision, integer(item, "recorded")):
                     return standing
-                self.calls.pause(attempt, ends, refused)
-                attempt += 1
+                self.calls.pause_for(refused, ends)
 
     def _own(self, item: Item, condition: str) -> Item:
         """The change of an id's item that records its decision."""

@@ -13,7 +13,7 @@ from processing.store.profiles.profile import Counted, Profile
 
 def report(table: Table, transaction_id: str, is_fraud: bool) -> None:
     """See `OnlineStore.report`."""
-    calls, ends, attempt = table.calls, table.calls.ends(), 0
+    calls, ends = table.calls, table.calls.ends()
     keys = [decision_key(transaction_id), COUNTER, PROGRESS]
     while True:
         items = calls.get(keys, ends)
@@ -22,15 +22,15 @@ def report(table: Table, transaction_id: str, is_fraud: bool) -> None:
             changes = _changes(table, transaction_id, is_fraud, ends, *read)
             calls.transact(changes, ends)
             return
-        except Refused:  # another report came first, or a profile was written at this moment
-            calls.pause(attempt, ends, None)
-            attempt += 1
+        except Refused as refused:  # another report came first, or a profile was written at this moment
+            calls.pause_for(refused, ends)
 
 
 def is_counted(item: Item, event: Counted, profile: Profile, read: int) -> bool:
     """Whether a profile counts a decided transaction, as far as the store knows.
 
-    A refresh that has read the decision counts it from then on. A fraud of the tables is known to be the same one.
+    A refresh that has read the decision counts it from then on; until then one that an earlier version recorded is not
+    counted. A fraud of the tables is known to be the same one.
     """
     if "displaced" in item:
         return False
@@ -38,7 +38,8 @@ def is_counted(item: Item, event: Counted, profile: Profile, read: int) -> bool:
         each.id == event.id and (each.time_us, each.amount) == (event.time_us, event.amount)
         for each in profile.frauds.settled
     )
-    return known or event.time_us >= profile.horizon_us or integer(item, "recorded") <= read
+    is_live = event.time_us >= profile.horizon_us and "era" not in item
+    return known or is_live or integer(item, "recorded") <= read
 
 
 def _changes(

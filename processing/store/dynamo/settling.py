@@ -153,22 +153,21 @@ class Settling:
 
     def _change_all(self, names: Sequence[Name], change: Change) -> None:
         """Change profiles, each on the condition that it is as it was read. Reads those again that are not."""
-        ends, attempt, left = self.ends(), 0, list(names)
+        ends, left = self.ends(), list(names)
         while left:
             held, _ = self.table.profiles.read(left, ends, shards=[random.randrange(SHARDS)])
             self.labels.catch_up()
-            refused = []
+            refused: dict[Name, Refused] = {}
             for name, each in zip(left, held, strict=True):
                 if integer(each.item, "refresh") > self.number:
                     raise Overtaken
                 try:
                     self._send(change(name, each), ends)
-                except Refused:
-                    refused.append(name)
-            left = refused
+                except Refused as error:
+                    refused[name] = error
+            left = list(refused)
             if left:
-                self.table.calls.pause(attempt, ends, None)
-                attempt += 1
+                self.table.calls.pause_for(refused[left[0]], ends)
 
     def _send(self, changes: Sequence[Item], ends: float) -> None:
         if len(changes) == 1:

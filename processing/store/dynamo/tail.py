@@ -44,7 +44,7 @@ class Tail:
         return {key: found.get(address(own), {}) for key, own in keys.items()}
 
     def _count(self, event: Event, item: Item) -> None:
-        ends, attempt, profiles = self._ends(), 0, self.table.profiles
+        ends, profiles = self._ends(), self.table.profiles
         events = self.table.plan.counted(event)
         held, _ = profiles.read(names_of(events), ends)
         counting = Counting(profiles, events, held, event.time_us)
@@ -53,8 +53,7 @@ class Tail:
             try:
                 self.calls.transact([{"Update": own}, *counting.changes], ends)
             except Refused as refused:
-                self.calls.pause(attempt, ends, None)
-                attempt += 1
+                self.calls.pause_for(refused, ends)
                 counting.renew({place - 1: each for place, each in refused.items.items() if place}, ends)
                 item = self.items([event.transaction_id])[event.transaction_id]
                 continue

@@ -750,7 +750,8 @@ def make_older(store: OnlineStore) -> None:
         else:
             item.pop("extras", None)
             row = item.pop("row", None)
-            counted = {"tail": {"N": str(HOUR + 9)}, "era": {"N": "0"}, "content": {"S": "0"}} if row else {}
+            counted = {"tail": {"N": str(HOUR + 9)}, "content": {"S": "0"}} if row else {}
+            counted |= {"era": {"N": "0"}} if row or "recorded" in item else {}
             dynamodb.put_item(TableName=table, Item=item | counted)
     hours = {"n3": {"N": "9"}, "s3": {"N": "9"}, "q3": {"N": "9"}, "refresh": {"N": "1"}}
     day = {"pk": {"S": f"day/0/C1/{HOUR // 24}"}, "sk": {"S": "hours"}}
