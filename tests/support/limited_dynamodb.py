@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from botocore.exceptions import ClientError
 from simulated_time import SimulatedTime
 
@@ -193,6 +194,15 @@ class LimitedDynamoDB:
         codes = {reason["Code"] for reason in more.get("CancellationReasons", ())} - {"None"} or {code}
         self.refused.update(codes)
         return ClientError({"Error": {"Code": code, "Message": message}, **more}, "call")
+
+
+def limited_table(now: float, monkeypatch: pytest.MonkeyPatch) -> LimitedDynamoDB:
+    """A new table, which every DynamoStore has from now on, and whose time all of them go by."""
+    table = LimitedDynamoDB(SimulatedTime(now))
+    monkeypatch.setattr("processing.store.dynamo.calls.client", lambda *_, **__: table)
+    for module in ("attributes", "calls", "profile_items", "profiles", "recording", "store"):
+        monkeypatch.setattr(f"processing.store.dynamo.{module}.time", table.time)
+    return table
 
 
 def size_of(item: Mapping[str, Any]) -> int:

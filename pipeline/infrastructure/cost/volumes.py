@@ -38,11 +38,13 @@ class Volumes:
 class Assumptions:
     """What neither the volumes nor the stack determine.
 
-    read_units, write_units: of DynamoDB, for a decision under the contract `transactions`. Its one strongly consistent
-        read requests about 75 items: two, and for both entities each day of the lookback and the hour's ten-minute
-        items. Its one transaction writes seven items at two units each, and the index: the decision, and for both
-        entities the day, the ten minutes and a list entry. A flagged transaction writes one more entry.
-    refresh_units: that the feature job writes per transaction, if each were the only one of its entities that day
+    read_units, write_units: of DynamoDB, for a decision under the contract `transactions` about a customer who pays
+        three times a day, at a terminal with ten payments a day. Its one strongly consistent read requests three items:
+        the decision, and for both entities the profile. Its one transaction writes these, of which the terminal's
+        profile has up to three kB, and two list entries, at two units a kB, and the index. A flagged transaction writes
+        one more entry. An entity that the contract declares busy reads 64 units more.
+    refresh_units: that the feature job writes per transaction, if each were the only one of its entities since the last
+        run: the profiles of both
     item_bytes, entry_bytes, kept_months: of a decision in the online store, and of its list entries
     log_bytes, wire_bytes: of a decision, in the log and through the load balancer
     polls_per_second: how often a task looks for a newly promoted model
@@ -54,9 +56,9 @@ class Assumptions:
     images, image_gb: in the registry, compressed
     """
 
-    read_units: float = 78
+    read_units: float = 3
     write_units: float = 15
-    refresh_units: float = 2
+    refresh_units: float = 4
     item_bytes: float = 1000
     entry_bytes: float = 500
     kept_months: float = 13

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ordinary_decisions import usage_of_ordinary_decisions
 from typer.testing import CliRunner
 
 from pipeline.command.main import app
@@ -17,7 +18,6 @@ from pipeline.infrastructure.cost.stack_sizes import read_sizes
 from pipeline.infrastructure.cost.volumes import ASSUMED, Volumes
 from processing.contracts import reader as contracts
 from processing.errors import BadInput
-from processing.store.dynamo.store import DynamoStore
 from serving.settings import Settings
 
 amounts = st.floats(0, 1e9)
@@ -110,31 +110,12 @@ def test_the_command_prints_the_bill_and_its_json() -> None:
     assert document == bill_document(monthly_bill(Volumes(transactions=3e6)))
 
 
-@pytest.mark.cloud
-def test_a_decision_uses_as_many_store_units_as_the_bill_assumes(online_table: str) -> None:
-    from datetime import UTC, datetime
-
-    from processing.store.decisions import Decision, Event
-
-    store = DynamoStore(online_table, contracts.load("transactions"))
-    reads: list[int] = []
-    writes: list[int] = []
-
-    def note(params: dict[str, Any], **_: Any) -> None:
-        for table in params.get("RequestItems", {}).values():
-            reads.append(len(table["Keys"]))
-            assert table["ConsistentRead"] is True
-        if "TransactItems" in params:
-            writes.append(len(params["TransactItems"]))
-
-    store.calls.dynamodb.meta.events.register("provide-client-params.dynamodb.*", note)
-    for hour in range(24):
-        when = datetime(2026, 7, 2, hour, 5 + hour * 2, tzinfo=UTC)
-        event = Event(f"t{hour}", int(when.timestamp() * 1e6), 100, ("c", "t"))
-        store.recall(event)
-        store.record(Decision(event, "legit", 0.1, 0.5, "v", b"", when))
-    assert sum(reads) / 24 == pytest.approx(ASSUMED.read_units, abs=2)
-    assert {2 * items + 1 for items in writes} == {ASSUMED.write_units}  # two units each, plus one for the index
+def test_a_decision_uses_as_many_store_units_as_the_bill_assumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = usage_of_ordinary_decisions(contracts.load("transactions"), monkeypatch)[-300:]
+    reads, writes = ([used.units for used in usage if used.operation == kind] for kind in ("read", "transaction"))
+    assert len(reads) == len(writes) == 150
+    assert sum(reads) / 150 == ASSUMED.read_units
+    assert sum(writes) / 150 == pytest.approx(ASSUMED.write_units, abs=0.5)
 
 
 def test_a_task_polls_for_a_new_model_as_often_as_the_bill_assumes() -> None:

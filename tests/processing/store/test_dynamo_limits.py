@@ -5,24 +5,21 @@ An ordinary decision stays small, and one busy merchant does not wait for itself
 
 import random
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from limited_dynamodb import LARGEST_ITEM, WRITES, LimitedDynamoDB
-from simulated_time import SimulatedTime
+from limited_dynamodb import LARGEST_ITEM, WRITES, LimitedDynamoDB, limited_table
+from ordinary_decisions import START, decide, usage_of_ordinary_decisions
 
 from processing.contracts.reader import load, parse
 from processing.durations import DAY_US, HOUR_US
 from processing.features.feature_set import FeatureSet
-from processing.store.decisions import Decision, Event
+from processing.store.decisions import Event
 from processing.store.dynamo.calls import Calls, Refused
 from processing.store.dynamo.profile_items import folded_in
 from processing.store.dynamo.store import DynamoStore
 from processing.store.interface import StoreUnavailable
 
-START = 20_454 * DAY_US
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MERCHANTS = parse(
     """
 name = "merchants"
@@ -50,53 +47,15 @@ busy = true
 
 
 @pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> SimulatedTime:
+def table(monkeypatch: pytest.MonkeyPatch) -> LimitedDynamoDB:
     random.seed(7)
-    simulated = SimulatedTime(START / 1e6)
-    for module in ("attributes", "calls", "profile_items", "profiles", "recording", "store"):
-        monkeypatch.setattr(f"processing.store.dynamo.{module}.time", simulated)
-    return simulated
+    return limited_table(START / 1e6, monkeypatch)
 
 
-@pytest.fixture
-def table(time: SimulatedTime, monkeypatch: pytest.MonkeyPatch) -> LimitedDynamoDB:
-    limited = LimitedDynamoDB(time)
-    monkeypatch.setattr("processing.store.dynamo.calls.client", lambda *_, **__: limited)
-    return limited
-
-
-def decide(store: DynamoStore, event: Event) -> None:
-    store.recall(event)
-    decision = Decision(event, "legit", 0.125, 0.5, "20260301T000000Z-abcde", bytes(8 * 40), NOW)
-    assert store.record(decision) == decision
-
-
-def days_of_payments(count: int, *, customers: int, terminals: int) -> list[Event]:
-    """Payments in order, each at a random time of `count` days: three a day of each customer."""
-    times = sorted(random.randrange(count * DAY_US) for _ in range(3 * customers * count))
-    return [
-        Event(
-            f"transaction-{number:06}",
-            START + time_us,
-            int(random.lognormvariate(8, 1)),
-            (f"customer-{random.randrange(customers)}", f"terminal-{random.randrange(terminals)}"),
-            (("channel", random.choice(["chip", "online"])),),
-        )
-        for number, time_us in enumerate(times)
-    ]
-
-
-def test_an_ordinary_decision_reads_and_writes_at_most_twenty_units(
-    time: SimulatedTime, table: LimitedDynamoDB
-) -> None:
+def test_an_ordinary_decision_reads_and_writes_at_most_twenty_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """A customer who pays three times a day, at a terminal with ten payments a day, with windows of 30 days."""
-    store = DynamoStore("table", load("transactions"))
-    payments = days_of_payments(35, customers=10, terminals=3)
-    for event in payments:
-        time.sleep(event.time_us / 1e6 - time.time())
-        table.usage.clear()
-        decide(store, event)
-        read, write = table.usage
+    usage = usage_of_ordinary_decisions(load("transactions"), monkeypatch)
+    for read, write in zip(usage[::2], usage[1::2], strict=True):
         assert (read.operation, write.operation) == ("read", "transaction")
         assert max(read.items, read.units) <= 20
         assert write.units <= 20
@@ -122,7 +81,7 @@ def busy_payments(seconds: float, a_second: int) -> list[tuple[float, Event]]:
 
 @pytest.mark.slow
 def test_one_merchant_takes_a_thousand_decisions_a_second(
-    time: SimulatedTime, table: LimitedDynamoDB, monkeypatch: pytest.MonkeyPatch
+    table: LimitedDynamoDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From four servers, while shards are folded and frauds are reported."""
     monkeypatch.setattr("processing.store.dynamo.profiles.FOLDED_BYTES", 500)  # what takes minutes otherwise
@@ -134,7 +93,7 @@ def test_one_merchant_takes_a_thousand_decisions_a_second(
     tasks += [(number / 10, random.choice(stores).tidy) for number in range(1, 16)]
     reported = payments[:600:100]
     tasks += [(at + 0.5, partial(stores[0].report, event.transaction_id, True)) for at, event in reported]
-    assert time.run(tasks) == []
+    assert table.time.run(tasks) == []
     folded = folded_in(table.items["profile/merchant/merchant", "profile"])
     assert sum(map(bool, folded)) > len(reported)
     assert table.largest < LARGEST_ITEM / 4
@@ -175,10 +134,10 @@ def count_as_before(calls: Calls, event: Event) -> None:
             attempt += 1
 
 
-def test_the_previous_layout_fails_in_this_model(time: SimulatedTime, table: LimitedDynamoDB) -> None:
+def test_the_previous_layout_fails_in_this_model(table: LimitedDynamoDB) -> None:
     """So the model shows what the layout is for. Only its writes for one terminal are modelled."""
     calls = Calls("table", 2.0)
     payments = busy_payments(1.0, 1_000)
-    errors = time.run([(at, partial(count_as_before, calls, event)) for at, event in payments])
+    errors = table.time.run([(at, partial(count_as_before, calls, event)) for at, event in payments])
     assert len(errors) > len(payments) / 2
     assert all(isinstance(error, StoreUnavailable) for error in errors)
