@@ -17,7 +17,7 @@ from pipeline.definition.requests import (
 )
 from pipeline.definition.sdk import Sdk, offline_sdk
 
-FEATURE_OUTPUTS = ("train_url", "test_url", "contract_url", "rows_accepted", "rows_refused")
+FEATURE_OUTPUTS = ("train_url", "test_url", "contract_url", "code_url", "rows_accepted", "rows_refused")
 
 
 def definition_json(addresses: Addresses) -> str:
@@ -49,6 +49,7 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
     lookback = sdk.parameter("LookbackDays", defaults.LOOKBACK_DAYS)
     forced_by = sdk.parameter("ForcedBy", "")
     alerts_per_day = sdk.parameter("AlertsPerDay", 0)
+    code = sdk.parameter("Code", "")
     hyperparameters = {key: sdk.parameter(*parameter) for key, parameter in HYPERPARAMETERS.items()}
 
     run = values.ExecutionVariables.PIPELINE_EXECUTION_ID
@@ -64,7 +65,7 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
         name="Features",
         description="Reads new files, updates the features, writes the run's train and test sets",
         sqs_queue_url=addresses.features_queue_url,
-        inputs={"run": run, "home": home, "input_url": input_data},
+        inputs={"run": run, "home": home, "input_url": input_data, "code": code},
         outputs=[steps.CallbackOutput(output_name=name) for name in FEATURE_OUTPUTS],
     )
     prepared = features.properties.Outputs
@@ -76,7 +77,11 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
         training_request(
             addresses,
             instance_type=training_instance,
-            channels={"train": prepared["train_url"], "contract": prepared["contract_url"]},
+            channels={
+                "train": prepared["train_url"],
+                "contract": prepared["contract_url"],
+                "code": prepared["code_url"],
+            },
             hyperparameters={
                 "alerts_per_day": alerts_per_day.to_string(),
                 **{key: value.to_string() for key, value in hyperparameters.items()},
@@ -99,7 +104,12 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
                 *("--margin", margin.to_string(), "--lookback-days", lookback.to_string()),
                 values.Join(on="", values=["--forced-by=", forced_by]),
             ],
-            inputs={"model": model_url, "test": prepared["test_url"], "contract": prepared["contract_url"]},
+            inputs={
+                "model": model_url,
+                "test": prepared["test_url"],
+                "contract": prepared["contract_url"],
+                "code": prepared["code_url"],
+            },
             output_url=of_run("evaluation"),
         ),
         property_files=[evaluation],
@@ -164,6 +174,7 @@ def _pipeline(addresses: Addresses, sdk: Sdk) -> Any:
             *(home, input_data, training_instance, processing_instance),
             *(approval, alerts_per_day, floor, confidence, margin, lookback, forced_by),
             *hyperparameters.values(),
+            code,
         ],
         pipeline_experiment_config=None,
         steps=[features, train, evaluate, gate],

@@ -14,9 +14,9 @@ def build_estimator(hyperparameters: Hyperparameters) -> Any:
     """An unfitted classifier from the factory `module:name` in `hyperparameters.estimator`.
 
     The factory is called with the hyperparameters. It must return a scikit-learn classifier with `predict_proba` that
-    takes float64 matrices, [n, features], without feature names, where NaN means a missing value. Its module must be
-    importable where training, evaluation and serving run; in AWS it is part of the image. A model that
-    `pipeline.scorer.packers` cannot pack is served from its joblib file. Raises BadInput.
+    takes float64 matrices, [n, features], without feature names, where NaN means a missing value. Its module comes with
+    the image, or with the run as its own code (`pipeline.runs.own_code`). A model that `pipeline.scorer.packers` cannot
+    pack is served from its joblib file. Raises BadInput.
     """
     estimator = hyperparameters.estimator
     module, _, name = estimator.partition(":")
@@ -24,8 +24,8 @@ def build_estimator(hyperparameters: Hyperparameters) -> Any:
         factory = getattr(import_module(current_module(module)), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise BadInput(
-            f"cannot import the estimator {estimator!r}: {error}; give it as module:factory, with the module on the "
-            "PYTHONPATH, e.g. pipeline.estimators.trees:trees"
+            f"cannot import the estimator {estimator!r}: {error}; give it as module:factory, e.g. "
+            "pipeline.estimators.trees:trees, or as file:factory, e.g. notebooks/estimators.py:forest"
         ) from None
     try:
         classifier = factory(hyperparameters)

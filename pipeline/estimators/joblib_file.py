@@ -10,6 +10,7 @@ from joblib.numpy_pickle import NumpyUnpickler
 from joblib.numpy_pickle_utils import _validate_fileobject_and_memmap
 
 from pipeline.estimators.legacy_names import current_module
+from pipeline.estimators.own_code import NO_CODE, OwnCode
 
 
 class _Unpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib ships no types
@@ -17,10 +18,12 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib ships no types
         return super().find_class(current_module(module), name)
 
 
-def read_joblib(data: bytes) -> Any:
-    """The object in the bytes of a joblib file, compressed or not. Raises whatever the objects raise when unpickled."""
-    with _validate_fileobject_and_memmap(io.BytesIO(data), "", None) as (
-        file,
-        _,
-    ):  # it decompresses, as joblib.load does
+def read_joblib(data: bytes, code: bytes | None = None) -> Any:
+    """The object in the bytes of a joblib file, compressed or not. Raises whatever the objects raise when unpickled.
+
+    `code`: the archive of the modules that came with it, which are imported for it alone.
+    """
+    own = OwnCode.from_bytes(code) if code else NO_CODE
+    source = _validate_fileobject_and_memmap(io.BytesIO(data), "", None)  # it decompresses, as joblib.load does
+    with own.importable(), source as (file, _):
         return _Unpickler("", file, True).load()

@@ -29,6 +29,7 @@ def manifest_of(rows: RunRows, bundle: ModelBundle) -> dict[str, Any]:
         "run": rows.run,
         "code_revision": code_revision(),
         "scorer": bundle.kind,
+        "code": bundle.code.digest if bundle.code.files else None,
     }
 
 

@@ -161,8 +161,9 @@ def _check_joblib(published: Published, packed_only: bool) -> None:
 def _score(published: Published, rows: Dataset) -> Floats:
     is_packed = SCORER_FILE in published.files
     data = published.read(SCORER_FILE if is_packed else MODEL_FILE)
+    code = None if is_packed else published.own_code()
     try:
-        return PackedScorer.from_bytes(data).scores(rows.X) if is_packed else scores(read_joblib(data), rows.X)
+        return PackedScorer.from_bytes(data).scores(rows.X) if is_packed else scores(read_joblib(data, code), rows.X)
     except Exception as error:  # a joblib model may be any classifier and may raise anything while it is loaded
         raise NotComparable(f"it cannot score the test rows: {repr(error)[:200]}") from error
 

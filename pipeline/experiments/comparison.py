@@ -11,6 +11,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.folds import Fold, last_weeks, usable_weeks
 from pipeline.definition.defaults import HYPERPARAMETERS
 from pipeline.estimators.hyperparameters import Hyperparameters
+from pipeline.estimators.own_code import NO_CODE, OwnCode
 from pipeline.estimators.predict import scores
 from pipeline.evaluation.bootstrap import ModelScores
 from pipeline.evaluation.model_metrics import measure_model
@@ -27,6 +28,7 @@ class Candidate(NamedTuple):
 
     contract: Contract
     hyperparameters: Hyperparameters
+    code: OwnCode = NO_CODE
 
 
 class Measure(NamedTuple):
@@ -133,11 +135,12 @@ def score_folds(rows: HomeRows, candidate: Candidate, folds: Folds) -> tuple[Dat
     """
     contract, data = candidate.contract, rows.dataset(candidate.contract, folds.days)
     scored = []
-    for fold in folds.folds:
-        training = fold.train(data, contract.train_days)
-        fitted = fit_with_threshold(training, contract, candidate.hyperparameters)
-        score = scores(fitted.model, data.X[fold.test_rows(data, None)])
-        scored.append(ModelScores(score, fitted.choice.threshold))
+    with candidate.code.importable():
+        for fold in folds.folds:
+            training = fold.train(data, contract.train_days)
+            fitted = fit_with_threshold(training, contract, candidate.hyperparameters)
+            score = scores(fitted.model, data.X[fold.test_rows(data, None)])
+            scored.append(ModelScores(score, fitted.choice.threshold))
     return data, scored
 
 
@@ -162,4 +165,5 @@ def changes_between(before: Candidate, after: Candidate) -> list[str]:
     """What differs between two candidates, in words."""
     old, new = asdict(before.hyperparameters), asdict(after.hyperparameters)
     settings = [f"{HYPERPARAMETERS[key][0]} is {new[key]} (was {old[key]})" for key in new if new[key] != old[key]]
-    return [*ContractChange(before.contract, after.contract).lines, *settings]
+    code = ["the estimator's own code is another"] if before.code != after.code else []
+    return [*ContractChange(before.contract, after.contract).lines, *settings, *code]

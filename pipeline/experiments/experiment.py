@@ -18,6 +18,7 @@ from rich.console import Console
 
 from pipeline.definition.defaults import HYPERPARAMETERS
 from pipeline.estimators.hyperparameters import Hyperparameters
+from pipeline.estimators.own_code import NO_CODE, OwnCode
 from pipeline.evaluation.bootstrap import ModelScores
 from pipeline.experiments.comparison import (
     Candidate,
@@ -35,6 +36,7 @@ from pipeline.infrastructure.target import find_target
 from pipeline.registry.registry import Registry
 from pipeline.runs.aws_run import run_on_aws
 from pipeline.runs.local_run import run_and_report
+from pipeline.runs.own_code import code_parameter, pack
 from pipeline.training.search import as_hyperparameters
 from processing.contract import Contract
 from processing.contracts.contract_change import ContractChange
@@ -63,10 +65,12 @@ class Champion:
         latest = Registry(home).latest()
         if latest is None:
             return cls(None, Candidate(of_home(home), Hyperparameters()))
-        manifest = Registry(home).open(latest.version, latest).manifest
+        published = Registry(home).open(latest.version, latest)
+        manifest = published.manifest
         settings = {name: str(value) for name, value in manifest.get("hyperparameters", {}).items()}
-        contract = training_contract(manifest, latest.version)
-        return cls(latest.version, Candidate(contract, Hyperparameters.from_strings(settings)))
+        contract, archive = training_contract(manifest, latest.version), published.own_code()
+        code = OwnCode.from_bytes(archive) if archive else NO_CODE
+        return cls(latest.version, Candidate(contract, Hyperparameters.from_strings(settings), code))
 
     @property
     def name(self) -> str:
@@ -135,9 +139,23 @@ class Experiment:
         return self.with_contract(without_table(self.contract.text, name))
 
     def with_settings(self, **settings: object) -> "Experiment":
-        """With other hyperparameters, by their names as parameters of the pipeline. Raises BadInput."""
-        texts = {name: str(value) for name, value in settings.items()}
-        return self._with(self.candidate._replace(hyperparameters=as_hyperparameters(self.settings | texts)))
+        """With other hyperparameters, by their names as parameters of the pipeline. Raises BadInput.
+
+        Estimator: see `with_estimator`
+        """
+        texts, code = self.settings | {name: str(value) for name, value in settings.items()}, self.candidate.code
+        if "Estimator" in settings:
+            texts["Estimator"], code = pack(texts["Estimator"])
+        return self._with(self.candidate._replace(hyperparameters=as_hyperparameters(texts), code=code))
+
+    def with_estimator(self, estimator: str) -> "Experiment":
+        """With another estimator, and its own code as it is now. Raises BadInput.
+
+        estimator: `module:factory`, or `path:factory` with the path of a .py file or of a package's folder. It comes
+            with the modules beside it that it imports (`pipeline.runs.own_code`). The factory takes the hyperparameters
+            and returns an unfitted classifier (`pipeline.estimators.factory`).
+        """
+        return self.with_settings(Estimator=estimator)
 
     def features(self, first: date | None = None, last: date | None = None) -> pa.Table:
         """The home's transactions from the first to the last day (UTC) with the features of the contract.
@@ -186,7 +204,7 @@ class Experiment:
         change = propose(self.home, self.contract)
         for line in change.lines:
             console.print(line, markup=False, highlight=False)
-        settings = self.settings | parameters
+        settings = self.settings | code_parameter(self.home, self.candidate.code) | parameters
         if isinstance(self.home, LocalHome):
             return run_and_report(self.home, console, settings)
         return run_on_aws(find_target(), settings, console)

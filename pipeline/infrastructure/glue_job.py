@@ -122,10 +122,11 @@ class GlueFeatureJob(Construct):
         home.allow_objects(role, ["s3:GetObject", "s3:PutObject"], "contract.toml")
         why = "The contract that waits for the next run, and those that were replaced, named by the time of that."
         home.allow_objects(role, ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], "contracts/*", why=why)
+        home.allow_objects(role, ["s3:GetObject"], "code/*", why="Experiments bring code of their own along.")
         why = "Which model serves, and what it was trained under, so that the test rows get its features too."
         home.allow_objects(role, ["s3:GetObject"], "models/latest.json", "models/*/manifest.json", why=why)
-        listed = ("incoming/", "claimed/", "archive/", "warehouse/", "runs/", "contract.toml", "contracts/", "models/")
-        home.allow_list(role, *listed)
+        folders = ("incoming/", "claimed/", "archive/", "warehouse/", "runs/", "contracts/", "models/", "code/")
+        home.allow_list(role, "contract.toml", *folders)
         # Spark writes through S3A in Glue 5.1, which looks for unfinished multipart uploads.
         allow(role, ["s3:ListBucketMultipartUploads"], home.bucket.bucket_arn)
 

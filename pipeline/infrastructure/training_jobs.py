@@ -65,7 +65,8 @@ class TrainingJobs(Construct):
 
     def _training_permissions(self, home: HomeBucket) -> None:
         why = "The folders of future runs are unknown."
-        home.allow_objects(self.role, ["s3:GetObject"], "runs/*/train/*", "runs/*/contract/*", why=why)
+        reads = ("runs/*/train/*", "runs/*/contract/*", "runs/*/code/*")
+        home.allow_objects(self.role, ["s3:GetObject"], *reads, why=why)
         writes = ["s3:PutObject", "s3:AbortMultipartUpload"]
         home.allow_objects(self.role, writes, "runs/*/train-output/*", why=why)
         home.allow_list(self.role, "runs/")

@@ -22,6 +22,7 @@ from processing.storage.home import Home
 MODEL_FILE = "model.joblib"
 MANIFEST_FILE = "manifest.json"
 METRICS_FILE = "metrics.json"
+CODE_FILE = "code.zip"  # the modules that its training brought along
 REPORT_FILE = "report.html"
 NAME = re.compile(r"(\d{8}T\d{6}Z)-([0-9a-f]{5})")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -98,6 +99,10 @@ class Published:
     def document(self, name: str) -> dict[str, Any]:
         """A file that is a JSON object. Raises NotFound, CorruptModel and Damaged."""
         return parse_document(self.read(name), self.home.url_of(file_key(self.version, name)), REMEDY)
+
+    def own_code(self) -> bytes | None:
+        """The archive of the modules that its training brought along, verified; None without any."""
+        return self.read(CODE_FILE) if CODE_FILE in self.files else None
 
     def metrics(self) -> dict[str, Any]:
         """metrics.json: the version's metrics, the champion it was compared with, the gate's verdict."""

@@ -15,6 +15,7 @@ from pipeline.infrastructure.target import Target, deployed_outputs
 from pipeline.local import StepEvent
 from pipeline.local.pipeline_parameters import bind_parameters
 from pipeline.registry.registry import Registry
+from pipeline.runs.own_code import with_own_code
 from pipeline.runs.progress import shown
 from pipeline.runs.sagemaker_statuses import ENDED
 from processing.aws_client import client
@@ -36,13 +37,13 @@ def run_on_aws(target: Target, parameters: Mapping[str, str], console: Console) 
     deployed.
     """
     outputs = deployed_outputs(target)
-    run = AwsRun.start(outputs, parameters)
+    home = open_home(outputs["HomeUrl"])
+    run = AwsRun.start(outputs, with_own_code(home, parameters))
     console.print(f"started {run.arn}", highlight=False, style="dim")
     with tempfile.TemporaryDirectory() as folder, shown(console) as progress:
         description = run.follow(progress, Path(folder))
     if description["PipelineExecutionStatus"] != "Succeeded":
         raise RunFailed(run.failure(description))
-    home = open_home(outputs["HomeUrl"])
     evaluation = json.loads(home.read(f"runs/{run.id}/evaluation/evaluation.json"))
     latest = Registry(home).latest()
     for line in (evaluation["gate"]["reason"], *evaluation["gate"].get("notes", ())):

@@ -20,6 +20,7 @@ from pipeline.local.abandoned_runs import close_abandoned
 from pipeline.local.step_process import run_process
 from pipeline.registry.registry import Registry
 from pipeline.registry.versions import waits
+from pipeline.runs.own_code import with_own_code
 from pipeline.runs.progress import shown
 from processing.contract import HOME_KEY, Contract
 from processing.errors import BadInput, Damaged, NotFound, RunFailed
@@ -116,7 +117,7 @@ def run_and_report(
         console.print(line, highlight=False, markup=False, style="yellow")
 
     with shown(console) as progress:
-        outcome = run_pipeline(home, parameters, progress, say, contract)
+        outcome = run_pipeline(home, with_own_code(home, parameters), progress, say, contract)
     if outcome.failure:
         raise RunFailed(f"{outcome.failure.step}: {outcome.failure.reason}\nIts log: {outcome.failure.log}")
     outcome.require_success()
@@ -150,7 +151,7 @@ def _compute_features(
     home = open_home(arguments["home"])
     assert isinstance(home, LocalHome)
     command = children.module_command("processing.job.job", "--home", arguments["home"], "--run", arguments["run"])
-    command += ["--input-url", arguments["input_url"]]
+    command += ["--input-url", arguments["input_url"], "--code", arguments["code"]]
     if contract is not None:
         key = f"runs/{arguments['run']}/{HOME_KEY}"
         home.write(key, contract.text.encode())

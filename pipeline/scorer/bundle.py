@@ -3,6 +3,7 @@
     model.joblib     the fitted model; reading it runs code
     scorer.npz       the model as arrays, if they give the same scores, bit for bit; reading them runs nothing
     training.json    the record of the training, with what the model requires and why it is packed or not
+    code.zip         the modules that the run brought along; it does not come from training
 
 What is scored is what will serve: the arrays if there are any. The joblib file is then never read.
 """
@@ -20,9 +21,10 @@ from typing import Any, Self
 import joblib
 
 from pipeline.estimators.joblib_file import read_joblib
+from pipeline.estimators.own_code import NO_CODE, OwnCode
 from pipeline.estimators.predict import scores
 from pipeline.registry.requirements import LOCAL_MODULES, REQUIREMENTS, requirements_of
-from pipeline.registry.versions import MODEL_FILE
+from pipeline.registry.versions import CODE_FILE, MODEL_FILE
 from pipeline.scorer.arrays_file import COVER, SCORER_FILE, read_arrays
 from pipeline.scorer.forest import PackedScorer
 from pipeline.scorer.packing import pack_and_prove
@@ -43,25 +45,29 @@ class ModelBundle:
 
     model, scorer: the bytes of model.joblib and of scorer.npz, None if the model could not be packed
     training: the content of training.json
+    code: the modules that the run brought along
     """
 
     model: bytes
     scorer: bytes | None
     training: dict[str, Any]
+    code: OwnCode = NO_CODE
 
     @classmethod
-    def of_model(cls, model: Any, training: Mapping[str, Any], rows: Floats) -> Self:
+    def of_model(cls, model: Any, training: Mapping[str, Any], rows: Floats, code: OwnCode = NO_CODE) -> Self:
         """The bundle of a fitted model, packed if that is proven on the latest of these rows and on edge cases."""
         packing = pack_and_prove(model, rows[-PROOF_ROWS:])
         kind = PACKED if packing.scorer else JOBLIB
         file = BytesIO()
         joblib.dump(model, file)
-        record = {**training, **requirements_of(model), "scorer": kind, "scorer_reason": packing.reason}
-        return cls(file.getvalue(), packing.scorer, record)
+        required = requirements_of(model)
+        required[LOCAL_MODULES] = [name for name in required[LOCAL_MODULES] if name.partition(".")[0] not in code.roots]
+        record = {**training, **required, "scorer": kind, "scorer_reason": packing.reason}
+        return cls(file.getvalue(), packing.scorer, record, code)
 
     @classmethod
-    def from_archive(cls, archive: Path) -> Self:
-        """The bundle in a model.tar.gz. Raises BadInput if a file is missing."""
+    def from_archive(cls, archive: Path, code: OwnCode = NO_CODE) -> Self:
+        """The bundle in a model.tar.gz, with the code of its run. Raises BadInput if a file is missing."""
         try:
             with tarfile.open(
                 archive
@@ -71,19 +77,23 @@ class ModelBundle:
                 scorer = _content(tar, members, SCORER_FILE) if PurePosixPath(SCORER_FILE) in members else None
         except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
             raise BadInput(f"{archive} does not contain {MODEL_FILE} and {TRAINING_FILE}: {error}") from None
-        return cls(model, scorer, parse_document(text, f"{TRAINING_FILE} in {archive}", "train again"))
+        return cls(model, scorer, parse_document(text, f"{TRAINING_FILE} in {archive}", "train again"), code)
 
     def write(self, folder: Path) -> None:
         """Write the files into the folder that SageMaker delivers as model.tar.gz."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in self.files.items():
+        for name, data in self._trained.items():
             (folder / name).write_bytes(data)
         (folder / TRAINING_FILE).write_text(json.dumps(self.training, indent=2), encoding="utf-8")
 
     @property
     def files(self) -> dict[str, bytes]:
         """The files that the registry publishes, by name."""
-        return {MODEL_FILE: self.model, **({SCORER_FILE: self.scorer} if self.scorer else {})}
+        return self._trained | ({CODE_FILE: self.code.to_bytes()} if self.code.files else {})
+
+    @property
+    def _trained(self) -> dict[str, bytes]:
+        return {MODEL_FILE: self.model} | ({SCORER_FILE: self.scorer} if self.scorer else {})
 
     @property
     def kind(self) -> str:
@@ -134,7 +144,7 @@ class ModelBundle:
     def _score(self) -> Callable[[Floats], Floats]:
         if self.scorer is not None:
             return PackedScorer.from_bytes(self.scorer).scores
-        return partial(scores, read_joblib(self.model))
+        return partial(scores, read_joblib(self.model, self.code.to_bytes()))
 
 
 def _content(tar: tarfile.TarFile, members: Mapping[PurePosixPath, tarfile.TarInfo], name: str) -> bytes:

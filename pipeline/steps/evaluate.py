@@ -3,14 +3,14 @@
     python3 -m pipeline.steps.evaluate --home H --run R --floor F [--confidence C] [--margin M] [--lookback-days D]
         [--forced-by WHO]
 
-Reads the challenger that the Train step delivered (processing/model/model.tar.gz), the test rows (processing/test) and
-the contract (processing/contract). Evaluates and publishes the challenger (`pipeline.evaluation.evaluation`), and
-leaves processing/evaluation/evaluation.json for the pipeline's conditions. That document names the published manifest
-by its digest, so that what is promoted is what was evaluated.
+Reads the challenger that the Train step delivered (processing/model/model.tar.gz), the test rows (processing/test), the
+contract (processing/contract) and the code that the run brought along (processing/code). Evaluates and publishes the
+challenger (`pipeline.evaluation.evaluation`), and leaves processing/evaluation/evaluation.json for the pipeline's
+conditions. That document names the published manifest by its digest, so that what is promoted is what was evaluated.
 
-A joblib model has to be unpickled, which runs code that training made. That is refused if FRAUDLINE_MODELS is `packed`,
-as it is in AWS unless joblib models were allowed at deployment. A packed model is evaluated without reading its joblib
-file.
+A joblib model has to be unpickled, which runs code that training made, and imports what the run brought along. That is
+refused if FRAUDLINE_MODELS is `packed`, as it is in AWS unless joblib models were allowed at deployment. A packed model
+is evaluated without reading its joblib file or importing anything of the run's.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from pipeline.data import dataset
 from pipeline.definition.requests import EVALUATION_FILE
+from pipeline.estimators.own_code import OwnCode
 from pipeline.evaluation.evaluation import evaluate
 from pipeline.evaluation.gate_rules import GateRules
 from pipeline.evaluation.run_rows import RunRows
@@ -28,6 +29,7 @@ from pipeline.scorer.bundle import ModelBundle
 from pipeline.steps import container
 from processing.contracts import reader as contracts
 from processing.storage.open import open_home
+from processing.storage.run_code import CODE_FILE
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = _parser().parse_args(arguments)
         rules = GateRules(options.floor, options.confidence, options.margin, options.forced_by, options.lookback_days)
         contract = contracts.load(container.processing_path("contract") / "contract.toml")
-        bundle = ModelBundle.from_archive(container.processing_path("model") / "model.tar.gz")
+        code = OwnCode.from_bytes((container.processing_path("code") / CODE_FILE).read_bytes())
+        bundle = ModelBundle.from_archive(container.processing_path("model") / "model.tar.gz", code)
         bundle.check(contract, packed_only=packed_only())
         test = dataset.read(container.processing_path("test"), contract)
         print(f"read {test.rows} test rows, {test.frauds} frauds", flush=True)

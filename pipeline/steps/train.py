@@ -1,18 +1,21 @@
 """The Train step: `python3 -m pipeline.steps.train`, under SageMaker's container contract.
 
-Reads the channels `train` (a folder of Parquet files, see `pipeline.data.dataset`) and `contract` (contract.toml) and
-the job's hyperparameters. Leaves `model.joblib`, `training.json` and, if the model can be packed, `scorer.npz` in the
-model folder (`pipeline.scorer.bundle`). Arrays are not code, so the later steps measure and serve them without running
+Reads the channels `train` (a folder of Parquet files, see `pipeline.data.dataset`), `contract` (contract.toml) and
+`code` (code.zip, the modules that an experiment brings along, see `pipeline.estimators.own_code`), and the job's
+hyperparameters. Leaves `model.joblib`, `training.json` and, if the model can be packed, `scorer.npz` in the model
+folder (`pipeline.scorer.bundle`). Arrays are not code, so the later steps measure and serve them without running
 anything that training made.
 """
 
 from pipeline.data import dataset
 from pipeline.estimators.hyperparameters import Hyperparameters
+from pipeline.estimators.own_code import OwnCode
 from pipeline.evaluation import threshold
 from pipeline.scorer.bundle import ModelBundle
 from pipeline.steps import container
 from pipeline.training.fit import train
 from processing.contracts import reader as contracts
+from processing.storage.run_code import CODE_FILE
 
 
 def main() -> None:
@@ -24,8 +27,12 @@ def main() -> None:
         hyperparameters = Hyperparameters.from_strings(settings)
         rows = dataset.read(container.channel("train"), contract)
         print(f"read {rows.rows} rows, {rows.frauds} frauds, {rows.period}", flush=True)
-        model, training = train(rows, contract, hyperparameters, alerts_per_day)
-        bundle = ModelBundle.of_model(model, training, rows.X)
+        code = OwnCode.from_bytes((container.channel("code") / CODE_FILE).read_bytes())
+        if code.files:
+            print(f"own code {code.digest}: {', '.join(sorted(code.files))}", flush=True)
+        with code.importable():
+            model, training = train(rows, contract, hyperparameters, alerts_per_day)
+            bundle = ModelBundle.of_model(model, training, rows.X, code)
         print(f"scorer {bundle.kind}: {bundle.scorer_reason}", flush=True)
         bundle.write(container.model_dir())
         print(f"wrote the model to {container.model_dir()}", flush=True)

@@ -34,6 +34,7 @@ from processing.processes.lease import hold
 from processing.split import DaySplit
 from processing.storage.home import Home
 from processing.storage.open import open_home
+from processing.storage.run_code import deliver_code, load_code
 from processing.storage.scratch import remove_abandoned, scratch_folder
 from processing.storage.spark_files import open_spark_files
 from processing.store.open import open_store
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--contract", help="contract that the home has from now on: a shipped one's name, or a file")
     parser.add_argument("--default-contract", default="transactions", help="shipped contract for a new home")
     parser.add_argument("--input-url", help="folder to copy files from, if other than the home's incoming/")
+    parser.add_argument("--code", default="", help="digest of the experiment's own code that the run brings along")
     options, _ = parser.parse_known_args(arguments)  # Glue adds arguments of its own
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a terminated job cleans up like a failed one
     try:
@@ -63,7 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
                 copied = copy_to_incoming(home, open_home(options.input_url))
                 say(f"{len(copied)} file(s) copied from {options.input_url}")
             replace = options.contract is not None or pending(home) is not None
-            run_job(home, contract, options.run, scratch, held, lease.check, replace_contract=replace)
+            run_job(
+                home, contract, options.run, scratch, held, lease.check, replace_contract=replace, code=options.code
+            )
     except FraudlineError as error:
         return report(error)
     except Exception as error:  # noqa: BLE001 (an error's own text may hold values of rows)
@@ -86,13 +90,16 @@ def run_job(
     check: Callable[[], None] = lambda: None,
     *,
     replace_contract: bool = False,
+    code: str = "",
 ) -> dict[str, Any]:
     """Run the job once; what it did, as in runs/<run>/features.json. Raises FraudlineError.
 
     No other run may use the home meanwhile: `check` is called right before each commit, and raises Conflict if one may.
     `held` keeps local copies of the files until the caller is done.
     `replace_contract`: from the commit on, the home has this contract, whichever it had before.
+    `code`: the digest of the run's own code, see `processing.storage.run_code`.
     """
+    archive = load_code(home, code)
     tables = open_tables(home, contract)
     if returned := release_abandoned(home):
         say(f"{len(returned)} file(s) of an interrupted run returned to incoming/")
@@ -126,7 +133,8 @@ def run_job(
         except (Py4JError, PySparkException) as error:
             raise_if_damaged(spark_tables.tables, error)
             raise
-    record = _record(home, update, merged, split, counts, profiles)
+    delivered = {"code": code, "code_url": deliver_code(home, run, archive)}
+    record = _record(home, update, merged, split, counts, profiles) | delivered
     home.write(f"runs/{run}/contract/{HOME_KEY}", contract.text.encode())
     home.write(f"runs/{run}/features.json", json.dumps(record, indent=2).encode())
     sets = f"{counts['train']:,} to train on, {counts['test']:,} to test on"

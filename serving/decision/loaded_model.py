@@ -1,8 +1,8 @@
 """A registered model, checked and loaded, ready to score one row at a time.
 
 A version with packed trees is served from those: no pickle is read, scikit-learn is not imported, and a row takes
-microseconds. Any other version is served from its model.joblib. That file is code, so it is only read if latest.json
-pins its version and the operator allows it.
+microseconds. Any other version is served from its model.joblib. That file is code, and so are the modules that may come
+with it, so they are only read if latest.json pins the version and the operator allows it.
 """
 
 from collections.abc import Callable
@@ -187,10 +187,11 @@ def _packed(published: Published) -> tuple[Score, Score | None]:
 
 def _pickled(published: Published) -> Score:
     data = published.read(MODEL_FILE)
+    code = published.own_code()
     from pipeline.estimators.joblib_file import read_joblib  # imports scikit-learn, which takes a second
 
     try:
-        classifier = read_joblib(data)
+        classifier = read_joblib(data, code)
     except ModuleNotFoundError as error:
         raise CannotServe(
             f"model {published.version} needs the module {error.name!r}, which this server does not have: install its "

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.estimators.own_code import NO_CODE, OwnCode
 from processing.contract import Contract
 from processing.contracts.reader import parse
 from processing.features.feature_set import FeatureSet
@@ -74,6 +75,12 @@ def write_contract(folder: Path, contract: Contract = CONTRACT) -> None:
     """The contract as a step is handed it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "contract.toml").write_text(contract.text)
+
+
+def write_code(folder: Path, code: OwnCode = NO_CODE) -> None:
+    """The modules that a run brings along, as a step is handed them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "code.zip").write_bytes(code.to_bytes())
 
 
 def date(day: int) -> str:

@@ -230,6 +230,15 @@ def test_a_callback_message_starts_the_job_with_its_token(services: Services) ->
     services.assert_all_requested()
 
 
+def test_the_job_learns_which_code_the_run_brings_along(services: Services) -> None:
+    services.list_job_runs()
+    expected = {"JobName": "features", "Arguments": {**ARGUMENTS, "--code": "d" * 64}}
+    services.glue.add_response("start_job_run", {"JobRunId": "jr_1"}, expected)
+    arguments = {**MESSAGE["arguments"], "code": "d" * 64}
+    start_features.start({**MESSAGE, "arguments": arguments}, services.job_runs, services.responses)
+    services.assert_all_requested()
+
+
 def test_a_repeated_message_starts_nothing(services: Services) -> None:
     services.list_job_runs(JOB_RUN)
     assert "already" in start_features.start(MESSAGE, services.job_runs, services.responses)

@@ -15,7 +15,7 @@ from triggers.functions.function_settings import read_settings
 from triggers.functions.glue_runs import GlueJobRuns
 from triggers.functions.sagemaker_runs import CallbackResponses
 
-OUTPUTS = ("train_url", "test_url", "contract_url", "rows_accepted", "rows_refused")
+OUTPUTS = ("train_url", "test_url", "contract_url", "code_url", "rows_accepted", "rows_refused")
 SUCCEEDED = "SUCCEEDED"
 
 

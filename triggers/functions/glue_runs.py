@@ -9,7 +9,7 @@ from typing import Any
 
 import boto3
 
-RUN, HOME, INPUT, TOKEN = "--run", "--home", "--input-url", "--callback-token"
+RUN, HOME, INPUT, CODE, TOKEN = "--run", "--home", "--input-url", "--code", "--callback-token"
 NEWEST = 50  # job runs that are searched for a token
 
 

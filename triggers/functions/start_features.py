@@ -14,7 +14,7 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from triggers.functions.function_settings import read_settings
-from triggers.functions.glue_runs import HOME, INPUT, RUN, TOKEN, GlueJobRuns
+from triggers.functions.glue_runs import CODE, HOME, INPUT, RUN, TOKEN, GlueJobRuns
 from triggers.functions.sagemaker_runs import CallbackResponses
 
 
@@ -62,6 +62,7 @@ def start(message: Mapping[str, Any], job_runs: GlueJobRuns, responses: Callback
         RUN: arguments["run"],
         HOME: arguments["home"],
         INPUT: arguments.get("input_url", ""),
+        CODE: arguments.get("code", ""),
         TOKEN: token,
     }
     return f"started the job run {job_runs.start({name: value for name, value in values.items() if value})}"

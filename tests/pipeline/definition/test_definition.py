@@ -120,6 +120,7 @@ def test_parameters_have_the_expected_names_types_and_defaults(definition: dict[
         "MaxFeatures": ("Float", 0.25),
         "RandomSeed": ("Integer", 0),
         "Estimator": ("String", "pipeline.estimators.trees:trees"),
+        "Code": ("String", ""),
     }
     [approval] = [p for p in definition["Parameters"] if p["Name"] == "ModelApprovalStatus"]
     assert approval["EnumValues"] == ["Approved", "PendingManualApproval"]
@@ -192,12 +193,14 @@ with container.reported_failures():
         values = container.hyperparameters()
         assert (container.channel("train") / "rows.txt").read_text() == "train rows"
         assert (container.channel("contract") / "contract.toml").is_file()
+        assert (container.channel("code") / "code.zip").read_text() == "modules"
         (container.model_dir() / "model.json").write_text(json.dumps(values))
     else:
         assert sys.argv[1:3] == ["-m", "pipeline.steps.evaluate"], sys.argv
         arguments = dict(zip(sys.argv[3:-1:2], sys.argv[4:-1:2]))
         assert arguments["--run"] == "r1" and arguments["--floor"] == "0.1", arguments
         assert sys.argv[-1] == "--forced-by=", sys.argv
+        assert (container.processing_path("code") / "code.zip").read_text() == "modules"
         with tarfile.open(container.processing_path("model") / "model.tar.gz") as archive:
             values = json.load(archive.extractfile("model.json"))
         assert values["random_seed"] == "0" and values["learning_rate"] == "0.05", values
@@ -244,15 +247,19 @@ def test_the_definition_runs_on_this_machine_unchanged(
         arguments = message["arguments"]
         assert arguments["run"] == "r1"
         assert arguments["home"] == home.as_uri()
+        assert arguments["code"] == "d" * 64
         for name in ("train", "test"):
             folder = home / "runs/r1" / name
             folder.mkdir(parents=True)
             (folder / "rows.txt").write_text(f"{name} rows")
         (home / "contract.toml").touch()
+        (home / "runs/r1/code").mkdir()
+        (home / "runs/r1/code/code.zip").write_text("modules")
         return {
             "train_url": (home / "runs/r1/train").as_uri(),
             "test_url": (home / "runs/r1/test").as_uri(),
             "contract_url": (home / "contract.toml").as_uri(),
+            "code_url": (home / "runs/r1/code").as_uri(),
             "rows_accepted": "2",
             "rows_refused": "0",
         }
@@ -267,6 +274,7 @@ def test_the_definition_runs_on_this_machine_unchanged(
             "HomeUrl": home.as_uri(),
             "InputDataUrl": (home / "incoming").as_uri(),
             "ModelApprovalStatus": approval,
+            "Code": "d" * 64,
         },
         home / "runs/r1",
         "r1",

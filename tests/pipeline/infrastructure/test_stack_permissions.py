@@ -102,7 +102,7 @@ def test_the_feature_job_reads_manifests_and_cannot_touch_models_or_the_landing_
     allowed = permissions(template, "FeaturesRole")
     of_models = {(action, resource.removeprefix("data/")) for action, resource in allowed if "models" in resource}
     assert of_models == {("s3:GetObject", "models/latest.json"), ("s3:GetObject", "models/*/manifest.json")}
-    read = {"incoming/*", "warehouse/*", "runs/*", "contract.toml", "contracts/*"}
+    read = {"incoming/*", "warehouse/*", "runs/*", "contract.toml", "contracts/*", "code/*"}
     assert of_objects(allowed, "s3:GetObject") >= read
     assert not any("landing" in resource for _, resource in allowed)
     assert not any(action.startswith(("sagemaker:", "iam:", "lambda:")) for action, _ in allowed)
@@ -110,7 +110,7 @@ def test_the_feature_job_reads_manifests_and_cannot_touch_models_or_the_landing_
 
 def test_training_may_only_read_its_data_and_write_its_output(template: Template) -> None:
     allowed = permissions(template, "TrainingJobRole")
-    assert of_objects(allowed, "s3:GetObject") == {"runs/*/train/*", "runs/*/contract/*"}
+    assert of_objects(allowed, "s3:GetObject") == {"runs/*/train/*", "runs/*/contract/*", "runs/*/code/*"}
     assert of_objects(allowed, "s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion") == {"runs/*/train-output/*"}
     assert not any("models/" in resource for _, resource in allowed)
 

@@ -12,11 +12,12 @@ import joblib
 import numpy as np
 import pyarrow as pa
 import pytest
-from run_sets import CONTRACT, FIRST_DAY, STRONG, rows_table, write_contract, write_set
+from run_sets import CONTRACT, FIRST_DAY, STRONG, rows_table, write_code, write_contract, write_set
 from sklearn.ensemble import RandomForestClassifier
 
 from pipeline.data import dataset
 from pipeline.estimators.hyperparameters import Hyperparameters
+from pipeline.estimators.own_code import NO_CODE
 from pipeline.estimators.predict import scores
 from pipeline.evaluation import evaluation
 from pipeline.registry.registry import CorruptModel, Registry
@@ -58,8 +59,9 @@ def step(tmp_path, monkeypatch, trained):
     folder = tmp_path / "ml/processing"
     write_set(folder / "test", rows_table(**TEST_SET))
 
-    def run(trees, *more, floor=0.1, contract=CONTRACT, models=trained, **training):
+    def run(trees, *more, floor=0.1, contract=CONTRACT, models=trained, code=NO_CODE, **training):
         write_contract(folder / "contract", contract)
+        write_code(folder / "code", code)
         model, record, rows = models[trees]
         record = {**record, "contract": {"name": contract.name, "digest": contract.digest}, **training}
         model_archive(folder / "model/model.tar.gz", model, record, rows)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from run_sets import CONTRACT, FIRST_DAY, date, rows_table, write_contract, write_set
+from run_sets import CONTRACT, FIRST_DAY, date, rows_table, write_code, write_contract, write_set
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
 from sklearn.svm import LinearSVC
@@ -155,6 +155,7 @@ def test_the_step_writes_the_model_and_its_training_record(tmp_path, monkeypatch
     monkeypatch.setenv("ML_ROOT", str(tmp_path))
     write_set(tmp_path / "input/data/train", rows_table())
     write_contract(tmp_path / "input/data/contract")
+    write_code(tmp_path / "input/data/code")
     (tmp_path / "input/config").mkdir()
     (tmp_path / "input/config/hyperparameters.json").write_text('{"max_iterations": "20"}')
     step.main()
