@@ -41,8 +41,9 @@ def stored_profiles(store: OnlineStore) -> list[list[Any]]:
 def _content(profile: Profile) -> list[Any]:
     tiles = [
         [size, list(each.numbers), list(map(list, each.values))]
-        for part in (profile.settled, profile.live)
+        for part in (profile.settled.tiles, profile.live)
         for size, each in part.items()
+        if each
     ]
     frauds = profile.frauds
     return [profile.horizon_us, tiles, sorted(frauds.settled), sorted(frauds.reported.values())]

@@ -1,14 +1,17 @@
 """The frauds of one entity's key, each by itself: a report can repeat or take back what the tables say."""
 
+import zlib
 from array import array
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import NamedTuple, TypeVar
 
 from processing.durations import FIVE_MINUTES_US
 from processing.features.contract_windows import fraud_tile
 from processing.features.fraud_windows import merge_fraud_tiles
 from processing.features.tiles import FraudTile
 from processing.features.windows import EntityWindows
+from processing.store.profiles.packed_tiles import COMPRESSION, decompress, integers_of, planes
 
 ASSUMED = -1  # known_us of a label without a recorded time: known a label delay after the transaction
 MANY = 0  # id of frauds that are counted together
@@ -35,16 +38,25 @@ class Reported(NamedTuple):
     is_fraud: int
 
 
+Row = TypeVar("Row", Fraud, Reported)
+
+
 class Frauds:
     """The frauds of the tables, and the labels reported since."""
 
     def __init__(self, settled: Iterable[Fraud] = (), reported: Iterable[Reported] = ()) -> None:
         self.settled = list(settled)
         self.reported = {each.id: each for each in reported}
+        self._data: bytes | None = None  # all of it packed
 
     def report(self, label: Reported) -> None:
         """Note a label; the last one of a transaction counts."""
-        self.reported[label.id] = label
+        self.reported[label.id], self._data = label, None
+
+    def forget(self, number: int) -> None:
+        """Forget the label that was reported of a transaction. `number` is the hash of its id."""
+        if self.reported.pop(number, None):
+            self._data = None
 
     def holds(self, number: int, time_us: int, amount: int) -> bool:
         """Whether the tables say that a transaction is fraud. `number` is the hash of its id."""
@@ -64,21 +76,26 @@ class Frauds:
     def keep_from(self, time_us: int) -> None:
         """Drop the frauds of transactions before a time."""
         if self.settled and min(each.time_us for each in self.settled) < time_us:
-            self.settled = [each for each in self.settled if each.time_us >= time_us]
-        old = [each.id for each in self.reported.values() if each.time_us < time_us]
-        for key in old:
-            del self.reported[key]
+            self.settled, self._data = [each for each in self.settled if each.time_us >= time_us], None
+        for number in [each.id for each in self.reported.values() if each.time_us < time_us]:
+            self.forget(number)
 
-    def arrays(self) -> "list[array[int]]":
-        """All values as arrays: those of `settled` column by column, then those of `reported`."""
-        return _columns(self.settled, Fraud) + _columns(list(self.reported.values()), Reported)
+    def packed(self) -> bytes:
+        """All of it as bytes: the number of those in the tables, then all values, compressed; b"" if there is none."""
+        if self._data is None:
+            rows = (*self.settled, *self.reported.values())
+            values = array("q", [len(self.settled), *chain.from_iterable(rows)])
+            self._data = zlib.compress(planes(values.tobytes()), COMPRESSION) if rows else b""
+        return self._data
 
     @classmethod
-    def of_arrays(cls, arrays: "list[array[int]]") -> "Frauds":
-        """The frauds that gave `arrays`."""
-        width = len(Fraud._fields)
-        settled = map(Fraud, *arrays[:width])
-        return cls(settled, map(Reported, *arrays[width:]))
+    def unpack(cls, data: bytes) -> "Frauds":
+        """The frauds that gave `packed`. Raises Damaged."""
+        values = integers_of(decompress(data))
+        end = 1 + values[0] * len(Fraud._fields)
+        frauds = cls(_rows(Fraud, values[1:end]), _rows(Reported, values[end:]))
+        frauds._data = data
+        return frauds
 
 
 def bounded(frauds: list[Fraud]) -> list[Fraud]:
@@ -98,5 +115,6 @@ def bounded(frauds: list[Fraud]) -> list[Fraud]:
     return [*(Fraud(MANY, *place, *both) for place, both in sums.items()), *ordered[-MOST:]]
 
 
-def _columns(rows: "list[Fraud] | list[Reported]", kind: type[Fraud] | type[Reported]) -> "list[array[int]]":
-    return [array("q", [row[index] for row in rows]) for index in range(len(kind._fields))]
+def _rows(kind: type[Row], values: "array[int]") -> "Iterator[Row]":
+    width = len(kind._fields)
+    return map(kind, *(values[place::width] for place in range(width)))

@@ -14,6 +14,7 @@ from processing.features.tiles import FraudTile, Tile, TileRange
 from processing.features.windows import EntityWindows
 from processing.store.profiles.frauds import Frauds, Reported
 from processing.store.profiles.layout import Layout, places_of
+from processing.store.profiles.settled_tiles import SettledTiles
 from processing.store.profiles.tile_list import TileList, merge_range
 
 
@@ -36,21 +37,21 @@ class Profile:
 
     def __init__(self, layout: Layout, horizon_us: int = 0) -> None:
         self.layout, self.horizon_us = layout, horizon_us
-        self.settled = {size: TileList(layout.columns) for size in layout.kept_us}
-        self.live = {size: TileList(layout.columns) for size in layout.kept_us}
+        self.settled = SettledTiles(layout)
+        self.live: dict[int, TileList] = {}  # by size
         self.frauds = Frauds()
 
     @property
     def newest_us(self) -> int:
         """When the newest of its largest tiles ends; 0 if it has none."""
-        size = max(self.layout.kept_us)
-        last = [tiles[size].numbers[-1] for tiles in (self.settled, self.live) if tiles[size].numbers]
-        return (max(last) + 1) * size if last else 0
+        ends = [(each.numbers[-1] + 1) * size for size, each in self.live.items() if each]
+        return max([self.settled.newest_us, *ends])
 
     @property
     def live_count(self) -> int:
         """How many transactions from the horizon on it has counted, as far as their largest tiles are kept."""
-        return sum(self.live[max(self.layout.kept_us)].values[0])  # type: ignore[arg-type]
+        largest = self.live.get(max(self.layout.kept_us))
+        return sum(largest.values[0]) if largest else 0  # type: ignore[arg-type]
 
     def count(self, event: Counted) -> bool:
         """Count a transaction, unless it is dated before the horizon: only a run knows whether the tables have it.
@@ -59,9 +60,14 @@ class Profile:
         """
         if event.time_us < self.horizon_us:
             return False
-        for size, tiles in self.live.items():
-            tiles.add(event.time_us // size, event.tile)
+        for size in self.layout.kept_us:
+            self._live_of(size).add(event.time_us // size, event.tile)
         return True
+
+    def _live_of(self, size: int) -> TileList:
+        if size not in self.live:
+            self.live[size] = TileList(self.layout.columns)
+        return self.live[size]
 
     def report(self, event: Counted, is_fraud: bool, known_us: int) -> None:
         """Note the label of a transaction that is counted here; the last one counts. See `frauds` for `known_us`."""
@@ -83,7 +89,7 @@ class Profile:
 
     def count_anew(self, live: Iterable[Counted]) -> None:
         """Count these transactions from the horizon on, instead of those that are counted."""
-        self.live = {size: TileList(self.layout.columns) for size in self.layout.kept_us}
+        self.live = {}
         for event in live:
             self.count(event)
 
@@ -91,15 +97,17 @@ class Profile:
         """Count all that another profile of this key has counted, too."""
         for size, tiles in other.live.items():
             for index, number in enumerate(tiles.numbers):
-                self.live[size].add(number, tiles.tile(index))
+                self._live_of(size).add(number, tiles.tile(index))
         for label in other.frauds.reported.values():
             self.frauds.report(label)
 
     def prune(self, now_us: int) -> None:
-        """Drop what no window of a transaction at that time, or as much earlier as the layout allows, can reach."""
-        for size, kept_us in self.layout.kept_us.items():
-            for tiles in (self.settled, self.live):
-                tiles[size].keep_from((now_us - kept_us) // size)
+        """Drop what no window of a transaction at that time, or as much earlier as the layout allows, can reach.
+
+        Settled tiles stay until the next refresh.
+        """
+        for size, tiles in self.live.items():
+            tiles.keep_from((now_us - self.layout.kept_us[size]) // size)
         self.frauds.keep_from(now_us - self.layout.frauds_kept_us)
 
 
@@ -107,7 +115,7 @@ def _cut(live: dict[int, TileList], horizon_us: int) -> None:
     """Drop the tiles before a horizon. The day in which it lies keeps its hours from the horizon on."""
     for size, tiles in live.items():
         tiles.keep_from(horizon_us // size)
-    if DAY_US in live and horizon_us % DAY_US:
+    if DAY_US in live and HOUR_US in live and horizon_us % DAY_US:
         day = horizon_us // DAY_US
         days, hours = live[DAY_US], live[HOUR_US]
         if days.numbers and days.numbers[0] == day:
@@ -125,9 +133,9 @@ class ProfileTiles:
 
     def merged(self, ranges: Sequence[TileRange]) -> list[Tile]:
         levels = self.windows.levels
+        held = [tiles for profile in self.profiles for tiles in (profile.settled.tiles, profile.live) if tiles]
         parts = {
-            size: [tiles[size] for profile in self.profiles for tiles in (profile.settled, profile.live) if tiles[size]]
-            for size in {levels[each.level] for each in ranges}
+            size: [tiles[size] for tiles in held if size in tiles] for size in {levels[each.level] for each in ranges}
         }
         places = places_of(self.profiles[0].layout.columns, self.windows.tile_columns)
         return [merge_range(parts[levels[level]], start, end, places) for level, start, end in ranges]

@@ -19,6 +19,7 @@ from processing.store.profiles.frauds import ASSUMED, Fraud, Frauds, bounded
 from processing.store.profiles.packing import pack
 from processing.store.profiles.plan import ProfilePlan, id_hash
 from processing.store.profiles.profile import Profile
+from processing.store.profiles.settled_tiles import SettledTiles
 from processing.store.profiles.tile_list import TileList, Values, neutral_values
 from processing.store.refresh_data import SettledProfile
 
@@ -49,12 +50,12 @@ def settled_profiles(plan: ProfilePlan, entity: str, rows: pa.Table, horizon_us:
     frauds = _frauds(codes, rows, horizon_us - layout.frauds_kept_us)
     for code, parts_of_key in enumerate(zip(*columns, strict=True)):
         profile = Profile(layout, horizon_us)
+        own: dict[int, TileList] = {}
         for size, tiles in parts.items():
-            own = slice(tiles.bounds[code], tiles.bounds[code + 1])
-            if own.start < own.stop:
-                profile.settled[size] = TileList(
-                    layout.columns, tiles.numbers[own], [each[own] for each in tiles.values]
-                )
+            place = slice(tiles.bounds[code], tiles.bounds[code + 1])
+            if place.start < place.stop:
+                own[size] = TileList(layout.columns, tiles.numbers[place], [each[place] for each in tiles.values])
+        profile.settled = SettledTiles.of(layout, own)
         profile.frauds = Frauds(bounded(frauds.get(code, [])))
         yield SettledProfile(entity, entity_key(parts_of_key), pack(profile))
 

@@ -72,7 +72,7 @@ class Tail:
                 held = profiles.get(each.entity, each.key)
                 if event.time_us >= held.profile.horizon_us:
                     held.profile.count_anew(live.of(each.entity, each.key))
-                    held.profile.frauds.reported.pop(number, None)
+                    held.profile.frauds.forget(number)
                     held.is_changed = True
         profiles.write()
 
