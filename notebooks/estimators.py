@@ -1,6 +1,7 @@
 """Estimators to try: each function returns an unfitted classifier with the given hyperparameters.
 
-To use one, run with `--set Estimator=estimators:forest` and this folder on the PYTHONPATH.
+To use one, run with `--set Estimator=notebooks/estimators.py:forest`. This file travels with the run, and so do modules
+beside it that it imports.
 """
 
 from sklearn.ensemble import ExtraTreesClassifier

@@ -31,7 +31,6 @@ def example_home() -> Home:
     A folder that does not exist is created with six weeks of synthetic transactions and a first, quickly trained model.
     That takes about a minute. A seventh week is in synthetic/next-week.parquet, for the third notebook.
     """
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(FOLDER), os.environ.get("PYTHONPATH")]))
     home = open_home(os.environ.get("FRAUDLINE_HOME") or FOLDER.parent / "home/notebooks")
     if isinstance(home, LocalHome) and not home.folder.exists():
         create(home)

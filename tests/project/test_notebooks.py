@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from places import ROOT
 
 from pipeline.registry.registry import Registry
+from processing.contracts.reader import of_home
 from processing.storage.open import open_home
 
 FOLDER = ROOT / "notebooks"
@@ -61,8 +62,10 @@ def test_the_notebooks_run_and_end_with_a_new_model_and_a_rollback(home: Path) -
     assert first is not None
 
     experiment, charts = run(NOTEBOOKS[1])
+    assert "customer: window '1h' is new" in experiment
     assert "the champion is beaten" in experiment
-    assert charts == 1
+    assert charts == 2
+    assert "amount_to_largest" in of_home(open_home(home)).text
     second = registry.latest()
     assert second is not None
     assert second.previous == (first.version,)
