@@ -8,6 +8,7 @@ most 100 items and 4 MB, a batch read 100 items and 16 MB. Calls take simulated 
 """
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ class LimitedDynamoDB:
     def __post_init__(self) -> None:
         self._sizes: dict[Address, int] = {}
         self._locked: set[Address] = set()
+        self._lock = threading.RLock()
         self._used: Counter[tuple[str, str, int]] = Counter()
 
     @property
@@ -99,36 +101,68 @@ class LimitedDynamoDB:
         assert len(set(addresses)) == len(addresses) <= MOST_ITEMS
         with self._holding(addresses):
             self.time.sleep(TRANSACTION_SECONDS)
-            reasons = [self._failed(address, each) for address, each in zip(addresses, requests, strict=True)]
-            if any(reasons):
-                self._use("failed transaction", addresses, [None] * len(addresses), 2)
-                raise self._cancelled([reason or {"Code": "None"} for reason in reasons])
-            after = [self._after(address, each) for address, each in zip(addresses, TransactItems, strict=True)]
-            assert sum(map(size_of, filter(None, after))) <= LARGEST_TRANSACTION
-            self._use("transaction", addresses, after, 2)
-            self._apply(addresses, after)
+            with self._lock:
+                reasons = [self._failed(address, each) for address, each in zip(addresses, requests, strict=True)]
+                if any(reasons):
+                    self._use("failed transaction", addresses, [None] * len(addresses), 2)
+                    raise self._cancelled([reason or {"Code": "None"} for reason in reasons])
+                after = [self._after(address, each) for address, each in zip(addresses, TransactItems, strict=True)]
+                assert sum(map(size_of, filter(None, after))) <= LARGEST_TRANSACTION
+                self._use("transaction", addresses, after, 2)
+                self._apply(addresses, after)
         return {}
+
+    def batch_write_item(self, RequestItems: Mapping[str, Any]) -> Item:  # noqa: N803
+        for request in next(iter(RequestItems.values())):
+            self._write_alone({"Put": request["PutRequest"]})
+        return {}
+
+    def query(self, **request: Any) -> Item:
+        """The items of `A = :a AND B ...`, all in one page. The index does not lag."""
+        condition = request["KeyConditionExpression"]
+        partition, _, rest = condition.partition(" AND ")
+        own, sort = partition.split()[0], rest.split()[0]
+        low, high = re.findall(r":\w+", rest)[0], re.findall(r":\w+", rest)[-1]
+        values = request["ExpressionAttributeValues"]
+        kind = "N" if sort == "recorded" else "S"
+        found = []
+        with self._lock:
+            for item in self.items.values():
+                if item.get(own) != values[partition.split()[2]] or sort not in item:
+                    continue
+                at = _ordered(item[sort][kind], kind)
+                above, below = at >= _ordered(values[low][kind], kind), at <= _ordered(values[high][kind], kind)
+                excluded = "> " in rest and item[sort] == values[low]
+                if above and (below or "BETWEEN" not in rest) and not excluded:
+                    found.append((at, dict(item)))
+        found.sort(key=lambda each: each[0], reverse=not request.get("ScanIndexForward", True))
+        if "FilterExpression" in request:
+            assert request["FilterExpression"] == "attribute_not_exists(#listed)"
+            found = [each for each in found if "listed" not in each[1]]
+        return {"Items": [item for _, item in found]}
 
     def _write_alone(self, write: Item) -> Item:
         (request,) = write.values()
         address = _address(request.get("Item") or request["Key"])
-        if address in self._locked:
-            raise self._error("TransactionConflictException")
-        if reason := self._failed(address, request):
-            raise self._error("ConditionalCheckFailedException", **reason)
-        after = self._after(address, write)
-        self._use("write", [address], [after], 1)
-        self._apply([address], [after])
+        with self._lock:
+            if address in self._locked:
+                raise self._error("TransactionConflictException")
+            if reason := self._failed(address, request):
+                raise self._error("ConditionalCheckFailedException", Item=reason.get("Item", {}))
+            after = self._after(address, write)
+            self._use("write", [address], [after], 1)
+            self._apply([address], [after])
         self.time.sleep(READ_SECONDS)
         return {}
 
     @contextmanager
     def _holding(self, addresses: list[Address]) -> Iterator[None]:
         """Keep other transactions from these items, or raise the error of a conflict."""
-        held = [address in self._locked for address in addresses]
-        if any(held):
-            raise self._cancelled([{"Code": "TransactionConflict" if each else "None"} for each in held])
-        self._locked.update(addresses)
+        with self._lock:
+            held = [address in self._locked for address in addresses]
+            if any(held):
+                raise self._cancelled([{"Code": "TransactionConflict" if each else "None"} for each in held])
+            self._locked.update(addresses)
         try:
             yield
         finally:
@@ -200,7 +234,7 @@ def limited_table(now: float, monkeypatch: pytest.MonkeyPatch) -> LimitedDynamoD
     """A new table, which every DynamoStore has from now on, and whose time all of them go by."""
     table = LimitedDynamoDB(SimulatedTime(now))
     monkeypatch.setattr("processing.store.dynamo.calls.client", lambda *_, **__: table)
-    for module in ("attributes", "calls", "profile_items", "profiles", "recording", "store"):
+    for module in ("attributes", "calls", "profile_items", "profiles", "recording", "refresh", "store"):
         monkeypatch.setattr(f"processing.store.dynamo.{module}.time", table.time)
     return table
 
@@ -224,6 +258,10 @@ def _size(attribute: Mapping[str, Any]) -> int:
         case "M":
             return 3 + sum(1 + len(name.encode()) + _size(each) for name, each in value.items())
     return 1
+
+
+def _ordered(value: str, kind: str) -> Any:
+    return Decimal(value) if kind == "N" else value
 
 
 def _address(key: Mapping[str, Any]) -> Address:

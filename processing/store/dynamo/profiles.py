@@ -43,7 +43,7 @@ class Profiles:
         self.calls, self.plan = calls, plan
         self.writer = ProfileWriter(calls, plan.longest_us)
         self._mains: OrderedDict[Name, _Main] = OrderedDict()
-        self._shards: OrderedDict[tuple[str, str], tuple[int, int, Profile]] = OrderedDict()
+        self._shards: OrderedDict[tuple[str, str], tuple[tuple[int, int, int], Profile]] = OrderedDict()
         self._to_fold: OrderedDict[Name, list[int]] = OrderedDict()
         self._lock = Lock()
 
@@ -55,16 +55,18 @@ class Profiles:
         shards: those of busy keys to read, by default all. The items of busy keys may come from memory then: the
             shards tell whether they are still current. If they are not, it takes one more call.
         """
-        keys = list(others)
+        keys, mains = list(others), {}
         for entity, key in names:
             if entity not in self.plan.busy:
                 keys.append(profile_key(entity, key))
                 continue
             keys += [shard_key(entity, key, number) for number in (range(SHARDS) if shards is None else shards)]
-            if shards is not None or not self._kept(entity, key):
+            if shards is None and (main := self._kept(entity, key)):
+                mains[entity, key] = main
+            else:
                 keys.append(profile_key(entity, key))
         items = self.calls.get(keys, ends)
-        return [self._held(*name, items, ends, shards) for name in names], items
+        return [self._held(name, mains.get(name), items, ends, shards) for name in names], items
 
     def held(self, entity: str, key: str, item: Item) -> Held:
         """What the item of a key that is not busy holds."""
@@ -135,18 +137,17 @@ class Profiles:
 
     def _held(
         self,
-        entity: str,
-        key: str,
+        name: Name,
+        main: _Main | None,
         items: Mapping[tuple[str, str], Item],
         ends: float,
         chosen: Collection[int] | None,
     ) -> Held:
-        own = profile_key(entity, key)
+        (entity, key), own = name, profile_key(*name)
         if entity not in self.plan.busy:
             return self.held(entity, key, items.get(address(own), {}))
         numbers = range(SHARDS) if chosen is None else chosen
         shards = {number: items.get(address(shard_key(entity, key, number)), {}) for number in numbers}
-        main = None if address(own) in items else self._kept(entity, key)
         main = main or self._keep(entity, key, items.get(address(own), {}))
         folded = folded_in(main.item)
         if any(integer(item, "emptied") > folded[number] for number, item in shards.items()):
@@ -165,13 +166,13 @@ class Profiles:
     def _shard(self, held: Held, number: int) -> Profile:
         """What a shard holds, unpacked once as long as it stays the same."""
         item, horizon_us = held.shards[number], held.profile.horizon_us
-        place, version = address(item), integer(item, "version")
+        place, state = address(item), (integer(item, "version"), integer(item, "expires"), horizon_us)
         known = self._shards.get(place)
-        if known and known[:2] == (version, horizon_us):
-            return known[2]
+        if known and known[0] == state:
+            return known[1]
         profile = shard_in(held.layout, item, horizon_us)
         with self._lock:
-            self._shards[place] = version, horizon_us, profile
+            self._shards[place] = state, profile
             while len(self._shards) > SHARDS_KEPT:
                 self._shards.popitem(last=False)
         return profile

@@ -14,6 +14,7 @@ from processing.store.dynamo.live import LiveEvents
 from processing.store.dynamo.profile_items import Held
 from processing.store.dynamo.profiles import Name, names_of
 from processing.store.dynamo.table import Table
+from processing.store.profiles.layout import Layout
 from processing.store.profiles.packing import unpack
 from processing.store.profiles.profile import Profile
 from processing.store.refresh_data import SettledProfile
@@ -59,33 +60,32 @@ class Settling:
     def settle(self, settled: Sequence[SettledProfile]) -> None:
         """Set profiles as the tables give them."""
         by_name = {(each.entity, each.key): each.data for each in settled}
-
-        def change(name: Name, held: Held) -> list[Item]:
-            if integer(held.item, "refresh") == self.number:
-                return []  # by an attempt whose response was lost
-            return self._settled(name, held, unpack(held.layout, by_name[name]))
-
-        self._change_all(list(by_name), change)
+        self._settle(list(by_name), lambda name, layout: unpack(layout, by_name[name]))
 
     def empty(self, names: Sequence[Name]) -> None:
         """Set profiles of keys with no transaction before the horizon."""
+        self._settle(names, lambda name, layout: Profile(layout, self.horizon_us))
+
+    def _settle(self, names: Sequence[Name], known_of: Callable[[Name, Layout], Profile]) -> None:
+        nothing: dict[Name, None] = {}
 
         def change(name: Name, held: Held) -> list[Item]:
+            known = known_of(name, held.layout)
+            if not known.newest_us:
+                nothing[name] = None
             if integer(held.item, "refresh") == self.number:
-                return []
-            return self._settled(name, held, Profile(held.layout, self.horizon_us))
+                return []  # by an attempt whose response was lost
+            return self._settled(name, held, known)
 
         self._change_all(names, change)
-        for name in names:
-            self._reset(name)
+        for name in nothing:
+            self._forget(name)
 
     def relabel(self, names: Sequence[Name]) -> None:
-        """Apply labels to profiles that stay as they are otherwise. Decisions of their keys may be displaced since."""
+        """Apply labels to profiles that stay as they are otherwise."""
 
         def change(name: Name, held: Held) -> list[Item]:
             profile = self.table.profiles.own(held)
-            if name in self.displaced_names and integer(held.item, "refresh") != self.number:
-                return self._anew(name, held, profile, Profile(held.layout, profile.horizon_us))
             before = dict(profile.frauds.reported)
             self.labels.apply(name, profile, max(held.read, self.read), settled=False)
             return [] if profile.frauds.reported == before else self.table.profiles.fold(held, profile)
@@ -138,8 +138,8 @@ class Settling:
         self.labels.apply(name, profile, self.read)
         profile.prune(self.horizon_us)
 
-    def _reset(self, name: Name) -> None:
-        """Forget the horizon of a profile that holds nothing, as if it had never been written."""
+    def _forget(self, name: Name) -> None:
+        """Forget the horizon of a profile, as if it had never been written, if it holds nothing."""
         ends = self.ends()
         (held,), _ = self.table.profiles.read([name], ends)
         if not any(part.newest_us for part in held.parts) and held.profile.horizon_us:

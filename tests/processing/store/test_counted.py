@@ -16,11 +16,13 @@ import pytest
 from feature_job import bring_up_to_date, event_table, with_reports
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from limited_dynamodb import limited_table
 
 from processing.contract import Contract
 from processing.contracts.reader import parse
 from processing.durations import HOUR_US, MINUTE_US, SECOND_US
 from processing.features.feature_set import FeatureSet
+from processing.features.state_plan import StatePlan
 from processing.features.table_features import window_state
 from processing.store.decisions import Decision, Event
 from processing.store.dynamo.store import DynamoStore
@@ -335,6 +337,28 @@ def random_steps(seed: int, count: int) -> list[Step]:
 def test_dynamodb_counts_as_the_model_does(online_table: str, contract: Contract, seed: int) -> None:
     store = DynamoStore(online_table, contract, timeout=20.0)
     follow(store, contract, random_steps(seed, 20))
+    store.close()
+
+
+class Folding(DynamoStore):
+    """Folds a shard whenever something is recalled."""
+
+    def recall(self, event: Event, plan: StatePlan | None = None) -> tuple[Decision | None, list[int]]:
+        self.tidy()
+        return super().recall(event, plan)
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=["days", "tiles"])
+@pytest.mark.parametrize("seed", range(6))
+def test_dynamodb_counts_as_the_model_does_over_many_steps(
+    contract: Contract, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a model of the service."""
+    for name in ("FOLDED_BYTES", "FOLD_SECONDS_PER_BYTE"):
+        monkeypatch.setattr(f"processing.store.dynamo.profiles.{name}", 0)
+    limited_table(BEGIN * 3600.0, monkeypatch)
+    store = Folding("table", contract, timeout=20.0)
+    follow(store, contract, random_steps(seed, 40))
     store.close()
 
 
