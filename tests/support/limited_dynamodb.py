@@ -7,6 +7,7 @@ index cost as much as those outside of transactions. Two transactions on one ite
 most 100 items and 4 MB, a batch read 100 items and 16 MB. Calls take simulated time.
 """
 
+import random
 import re
 import threading
 from collections import Counter
@@ -17,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 from simulated_time import SimulatedTime
 
 Item = dict[str, Any]
@@ -27,6 +28,10 @@ WRITES, READS = 1_000, 3_000  # units a second
 LARGEST_ITEM, LARGEST_TRANSACTION, LARGEST_READ = 400 * 1024, 4 * 1024**2, 16 * 1024**2
 MOST_ITEMS = 100
 READ_SECONDS, TRANSACTION_SECONDS = 0.004, 0.010
+
+
+class Killed(Exception):
+    """The process that calls ends here."""
 
 
 @dataclass
@@ -41,9 +46,15 @@ class Usage:
 
 @dataclass
 class LimitedDynamoDB:
-    """See above. `usage` has all calls that succeeded, `refused` counts the others by their reason."""
+    """See above. `usage` has all calls that succeeded, `refused` counts the others by their reason.
+
+    lost: the share of responses that do not arrive, though the call was carried out
+    ends_after: raises `Killed` in each call once so many writes were made
+    """
 
     time: SimulatedTime
+    lost: float = 0.0
+    ends_after: int | None = None
     items: dict[Address, Item] = field(default_factory=dict)
     usage: list[Usage] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
@@ -52,6 +63,7 @@ class LimitedDynamoDB:
         self._sizes: dict[Address, int] = {}
         self._locked: set[Address] = set()
         self._lock = threading.RLock()
+        self._tokens: set[str] = set()
         self._used: Counter[tuple[str, str, int]] = Counter()
 
     @property
@@ -96,6 +108,8 @@ class LimitedDynamoDB:
         return self._write_alone({"Update": request})
 
     def transact_write_items(self, TransactItems: list[Item], ClientRequestToken: str = "") -> Item:  # noqa: N803
+        if ClientRequestToken and ClientRequestToken in self._tokens:
+            return {}
         requests = [next(iter(each.values())) for each in TransactItems]
         addresses = [_address(each.get("Item") or each["Key"]) for each in requests]
         assert len(set(addresses)) == len(addresses) <= MOST_ITEMS
@@ -110,6 +124,8 @@ class LimitedDynamoDB:
                 assert sum(map(size_of, filter(None, after))) <= LARGEST_TRANSACTION
                 self._use("transaction", addresses, after, 2)
                 self._apply(addresses, after)
+                self._tokens.add(ClientRequestToken)
+        self._respond()
         return {}
 
     def batch_write_item(self, RequestItems: Mapping[str, Any]) -> Item:  # noqa: N803
@@ -153,7 +169,12 @@ class LimitedDynamoDB:
             self._use("write", [address], [after], 1)
             self._apply([address], [after])
         self.time.sleep(READ_SECONDS)
+        self._respond()
         return {}
+
+    def _respond(self) -> None:
+        if random.random() < self.lost:
+            raise ReadTimeoutError(endpoint_url="https://dynamodb")
 
     @contextmanager
     def _holding(self, addresses: list[Address]) -> Iterator[None]:
@@ -214,6 +235,10 @@ class LimitedDynamoDB:
         return before if kind == "ConditionCheck" else None
 
     def _apply(self, addresses: list[Address], after: list[Item | None]) -> None:
+        if self.ends_after is not None:
+            self.ends_after -= 1
+            if self.ends_after < 0:
+                raise Killed
         for address, item in zip(addresses, after, strict=True):
             if item is None:
                 self.items.pop(address, None)
