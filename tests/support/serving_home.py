@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 import os
 import socket
 import subprocess
@@ -133,10 +134,16 @@ def packed(contract: str, seed: int = 0) -> bytes:
     return packing.scorer
 
 
+SECONDS = itertools.count()
+
+
 def row(contract: Contract, **changes: Any) -> dict[str, Any]:
-    """A transaction of an hour ago, with changes; a field set to ... is left out."""
+    """A transaction of about an hour ago, with changes; a field set to ... is left out.
+
+    Each is at least a second later than the one before: transactions of the same second do not see each other.
+    """
     values = example_transaction(contract)
-    when = datetime.now(UTC) - timedelta(hours=1)
+    when = datetime.now(UTC) - timedelta(hours=1) + timedelta(seconds=next(SECONDS) % 3000)
     times = {
         "iso": when.isoformat(),
         "unix": when.timestamp(),
