@@ -61,7 +61,7 @@ def counted(folder: Path, terminal: str) -> int:
     later = int((datetime.now(UTC) + timedelta(hours=2)).timestamp() * 1e6)
     _, state = store.recall(Event("later", later, 0, ("nobody", terminal)))
     store.close()
-    return dict(zip(FEATURES.state_names, state, strict=True))["terminal_n_24h"] - 1
+    return dict(zip(FEATURES.state_names, state, strict=True))["terminal:n_1d"]
 
 
 @pytest.mark.slow
