@@ -19,7 +19,7 @@ from pipeline.experiments.home_rows import HomeRows
 from pipeline.training.fit import fit_with_threshold
 from processing.contract import Contract
 from processing.contracts.contract_change import ContractChange
-from processing.errors import Conflict
+from processing.errors import BadInput, Conflict
 from processing.split import date_of
 
 
@@ -122,6 +122,8 @@ def choose_folds(rows: HomeRows, experiment: Contract, champion: Contract, count
 
     Raises BadInput if no fold has frauds and legitimate transactions both to train and to test on.
     """
+    if count < 1:
+        raise BadInput(f"folds is {count}, expected 1 or more")
     before = min(rows.test_start(contract) for contract in (experiment, champion))
     first = next(last_weeks(before, experiment, count)).train_end
     days = range(first - max(experiment.train_days, champion.train_days), before)

@@ -1,5 +1,6 @@
 """Homes with synthetic transactions in their table, as a run commits them, but without Spark and without features."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,11 @@ def add(home: LocalHome, rows: pa.Table, contract: Contract, run: str = "one") -
     tables.replace_days("transactions", keys, list(keys.values()))
 
 
-def with_champion(home: LocalHome, **manifest: Any) -> LocalHome:
-    """The home with a serving version that has these entries in its manifest, but no model that could score."""
+def with_champion(home: LocalHome, files: Mapping[str, bytes] | None = None, **manifest: Any) -> LocalHome:
+    """The home with a serving version that has these files and entries of its manifest, but no model that could score."""
     contract, registry = of_home(home), Registry(home)
     document = {"contract": {"name": contract.name, "digest": contract.digest, "text": contract.text}, **manifest}
     metrics = {"gate": {"passed": True, "reason": "good enough"}}
-    version = registry.publish({"model.joblib": b"no model"}, document, metrics, datetime.now(UTC))
+    version = registry.publish({"model.joblib": b"no model", **(files or {})}, document, metrics, datetime.now(UTC))
     registry.promote(version, by="a test", reason="to be compared")
     return home

@@ -21,6 +21,7 @@ from processing.features.feature_set import FeatureSet
 from processing.split import EPOCH, date_of
 from processing.storage.local import LocalHome
 from processing.storage.open import open_home
+from processing.storage.run_code import load_code
 from processing.synthetic.synthesize import synthesize
 
 START, DAYS = date(2026, 3, 1), 42
@@ -108,6 +109,44 @@ def test_a_comparison_says_what_changed_and_how_much_it_matters(home: LocalHome)
     assert str(date_of(compared.folds[0].test[0])) in text
 
 
+WOODS = """
+from sklearn.ensemble import ExtraTreesClassifier
+from leaves import SIZE
+
+def make(hyperparameters):
+    return ExtraTreesClassifier(hyperparameters.max_iterations, min_samples_leaf=SIZE, random_state=0)
+"""
+
+
+@pytest.mark.slow
+def test_an_estimator_is_compared_and_run_with_its_code_as_it_was_when_it_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "woods.py").write_text(WOODS)
+    (tmp_path / "leaves.py").write_text("SIZE = 3")
+    home = home_with(tmp_path, synthesize(START, 30, 300, 100, 6), SMALL)
+    parameters: list[dict[str, str]] = []
+    monkeypatch.setattr(module, "run_and_report", lambda *arguments: parameters.append(arguments[2]) or {})
+    with_champion(home, hyperparameters=SERVED)
+    experiment = Experiment(home).with_estimator(f"{tmp_path}/woods.py:make")
+    (tmp_path / "leaves.py").write_text("raise SystemError('changed since')")
+    compared = experiment.compare(folds=1)
+    assert compared.average_precision.experiment != compared.average_precision.champion
+    assert compared.changes[-2:] == (
+        "Estimator is woods:make (was pipeline.estimators.trees:trees)",
+        "the estimator's own code is another",
+    )
+    experiment.apply_and_run()
+    [given] = parameters
+    assert given == FAST | {"Estimator": "woods:make", "Code": experiment.candidate.code.digest}
+    assert load_code(home, given["Code"]) == experiment.candidate.code.to_bytes()
+
+    manifest = {"hyperparameters": {**SERVED, "estimator": "woods:make"}}
+    with_champion(home, files={"code.zip": experiment.candidate.code.to_bytes()}, **manifest)
+    assert Experiment(home).compare(folds=1).average_precision.experiment == compared.average_precision.experiment
+    assert Experiment(home).with_estimator("pipeline.estimators.trees:trees").settings == FAST
+
+
 @pytest.mark.slow
 def test_the_champion_keeps_its_own_contract_and_is_trained_once_for_the_same_folds(
     home: LocalHome, monkeypatch: pytest.MonkeyPatch
@@ -148,6 +187,8 @@ def test_an_experiment_never_changes(home: LocalHome) -> None:
         (lambda e: e.without("merchant"), "'merchant'"),
         (lambda e: e.with_settings(MaxLeaves=3), "did you mean 'MaxLeafNodes'"),
         (lambda e: e.with_settings(MaxLeafNodes="few"), "max_leaf_nodes is 'few'"),
+        (lambda e: e.with_estimator("woods.py:make"), "no file or package woods.py"),
+        (lambda e: e.compare(folds=0), "folds is 0, expected 1 or more"),
     ],
 )
 def test_a_change_that_makes_no_sense_is_refused_at_once(home: LocalHome, change: Any, message: str) -> None:
