@@ -44,7 +44,7 @@ def add(home: LocalHome, rows: pa.Table, contract: Contract, run: str = "one") -
 
 
 def with_champion(home: LocalHome, files: Mapping[str, bytes] | None = None, **manifest: Any) -> LocalHome:
-    """The home with a serving version that has these files and entries of its manifest, but no model that could score."""
+    """The home with a serving version of these files and manifest entries, but no model that could score."""
     contract, registry = of_home(home), Registry(home)
     document = {"contract": {"name": contract.name, "digest": contract.digest, "text": contract.text}, **manifest}
     metrics = {"gate": {"passed": True, "reason": "good enough"}}
