@@ -84,13 +84,13 @@ def test_one_merchant_takes_a_thousand_decisions_a_second(
     table: LimitedDynamoDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From four servers, while shards are folded and frauds are reported."""
-    monkeypatch.setattr("processing.store.dynamo.profiles.FOLDED_BYTES", 500)  # what takes minutes otherwise
+    monkeypatch.setattr("processing.store.dynamo.profiles.FOLDED_BYTES", 300)  # what takes minutes otherwise
     stores = [DynamoStore("table", MERCHANTS) for _ in range(4)]
-    payments = busy_payments(1.2, 1_000)
+    payments = busy_payments(1.0, 1_000)
     tasks: list[tuple[float, Callable[[], None]]] = [
         (at, partial(decide, random.choice(stores), event)) for at, event in payments
     ]
-    tasks += [(number / 10, random.choice(stores).tidy) for number in range(1, 16)]
+    tasks += [(number / 10, random.choice(stores).tidy) for number in range(1, 14)]
     reported = payments[:600:100]
     tasks += [(at + 0.5, partial(stores[0].report, event.transaction_id, True)) for at, event in reported]
     assert table.time.run(tasks) == []
@@ -137,7 +137,7 @@ def count_as_before(calls: Calls, event: Event) -> None:
 def test_the_previous_layout_fails_in_this_model(table: LimitedDynamoDB) -> None:
     """So the model shows what the layout is for. Only its writes for one terminal are modelled."""
     calls = Calls("table", 2.0)
-    payments = busy_payments(1.0, 1_000)
+    payments = busy_payments(0.4, 1_000)
     errors = table.time.run([(at, partial(count_as_before, calls, event)) for at, event in payments])
     assert len(errors) > len(payments) / 2
     assert all(isinstance(error, StoreUnavailable) for error in errors)
