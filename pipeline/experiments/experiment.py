@@ -32,7 +32,7 @@ from pipeline.experiments.comparison import (
 )
 from pipeline.experiments.contract_text import with_table, without_table
 from pipeline.experiments.home_rows import HomeRows
-from pipeline.infrastructure.target import find_target
+from pipeline.infrastructure.target import Target, deployed_outputs, find_target
 from pipeline.registry.registry import Registry
 from pipeline.runs.aws_run import run_on_aws
 from pipeline.runs.local_run import run_and_report
@@ -43,9 +43,11 @@ from processing.contracts.contract_change import ContractChange
 from processing.contracts.home_contract import pending, propose
 from processing.contracts.model_contract import training_contract
 from processing.contracts.reader import of_home, parse
+from processing.errors import BadInput
 from processing.split import EPOCH
 from processing.storage.home import Home
 from processing.storage.local import LocalHome
+from processing.storage.open import open_home
 
 
 @dataclass(frozen=True)
@@ -198,16 +200,27 @@ class Experiment:
 
         parameters: of the pipeline, besides the hyperparameters
 
-        Raises BadInput if the home's transactions rule the contract out, and what the run raises.
+        Raises BadInput if the home's transactions rule the contract out or the deployed pipeline has another home, and
+        what the run raises.
         """
         console = console or Console()
+        target = None if isinstance(self.home, LocalHome) else self._target()
         change = propose(self.home, self.contract)
         for line in change.lines:
             console.print(line, markup=False, highlight=False)
         settings = self.settings | code_parameter(self.home, self.candidate.code) | parameters
-        if isinstance(self.home, LocalHome):
-            return run_and_report(self.home, console, settings)
-        return run_on_aws(find_target(), settings, console)
+        if target:
+            return run_on_aws(target, settings, console)
+        assert isinstance(self.home, LocalHome)
+        return run_and_report(self.home, console, settings)
+
+    def _target(self) -> Target:
+        """The deployed stack. Raises BadInput if its home is another one."""
+        target = find_target()
+        deployed = open_home(deployed_outputs(target)["HomeUrl"]).url
+        if deployed != self.home.url:
+            raise BadInput(f"the experiment is in {self.home.url}, but the deployed pipeline runs in {deployed}")
+        return target
 
     def _with(self, candidate: Candidate) -> "Experiment":
         other = copy(self)

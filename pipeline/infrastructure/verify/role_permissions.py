@@ -32,6 +32,8 @@ NEEDS: dict[str, list[Permission]] = {
         ("s3:PutObject", "warehouse/features/data/a.parquet"),
         ("s3:PutObject", "runs/r/train/a.parquet"),
         ("s3:PutObject", "runs/r/earlier/d/a.parquet"),
+        ("s3:GetObject", "code/d.zip"),
+        ("s3:PutObject", "runs/r/code/code.zip"),
         ("s3:GetObject", "models/latest.json"),
         ("s3:GetObject", "models/v/manifest.json"),
         ("dynamodb:UpdateItem", "table"),
@@ -41,11 +43,13 @@ NEEDS: dict[str, list[Permission]] = {
     ],
     Output.TRAINING_ROLE: [
         ("s3:GetObject", "runs/r/train/a.parquet"),
+        ("s3:GetObject", "runs/r/code/code.zip"),
         ("s3:PutObject", "runs/r/train-output/a/output/model.tar.gz"),
         ("kms:Encrypt", "key"),
         ("kms:GenerateDataKey", "key"),
     ],
     Output.EVALUATION_ROLE: [
+        ("s3:GetObject", "runs/r/code/code.zip"),
         ("s3:GetObject", "runs/r/train-output/a/output/model.tar.gz"),
         ("s3:GetObject", "models/latest.json"),
         ("s3:PutObject", "runs/r/evaluation/evaluation.json"),
@@ -97,6 +101,7 @@ LATEST = [
     for verb in ("Put", "Delete")
     for key in ("models/latest.json", "models/history/00000001.json")
 ]
+CODE = [("s3:PutObject", "code/d.zip"), ("s3:PutObject", "runs/r/code/code.zip")]
 VERDICT = [("s3:PutObject", "runs/r/evaluation/evaluation.json")]
 WRITE_ONCE: dict[str, str] = {  # keys that a role may write but not overwrite
     Output.EVALUATION_ROLE: "models/*",
@@ -110,11 +115,18 @@ ACCOUNT = [
     ("kms:ScheduleKeyDeletion", "key"),
 ]
 MUST_NOT: dict[str, list[Permission]] = {
-    Output.FEATURE_JOB_ROLE: [*MODELS, *LATEST, ("s3:GetObject", "models/v/model.joblib"), ("glue:StartJobRun", "job")],
-    Output.TRAINING_ROLE: [*RAW, *TABLES, *LATEST, *MODELS, *VERDICT, ("s3:GetObject", "runs/r/test/a.parquet")],
+    Output.FEATURE_JOB_ROLE: [
+        *(*MODELS, *LATEST, CODE[0]),
+        ("s3:GetObject", "models/v/model.joblib"),
+        ("glue:StartJobRun", "job"),
+    ],
+    Output.TRAINING_ROLE: [
+        *(*RAW, *TABLES, *LATEST, *MODELS, *VERDICT, *CODE),
+        ("s3:GetObject", "runs/r/test/a.parquet"),
+    ],
     Output.EVALUATION_ROLE: [*RAW, *TABLES, *LATEST, MODELS[1], ("dynamodb:GetItem", "table")],
     Output.PIPELINE_ROLE: [*RAW, *TABLES, *LATEST, *MODELS, *VERDICT, ("dynamodb:GetItem", "table")],
-    Output.API_TASK_ROLE: [*RAW, *TABLES, *LATEST, *MODELS, ("secretsmanager:GetSecretValue", "secret")],
+    Output.API_TASK_ROLE: [*RAW, *TABLES, *LATEST, *MODELS, *CODE, ("secretsmanager:GetSecretValue", "secret")],
     Output.API_EXECUTION_ROLE: [*RAW, *TABLES, *LATEST, *MODELS, ("dynamodb:GetItem", "table")],
     Output.PROMOTE_ROLE: [*RAW, *TABLES, *MODELS, ("sagemaker:StartPipelineExecution", "pipeline")],
     ROLE.of("StartRun"): [*RAW, *TABLES, *LATEST, *MODELS, ("glue:StartJobRun", "job")],

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from places import ROOT
+from rich.console import Console
 from transactions_home import home_with, with_champion
 
 from pipeline.data.transactions import as_dataset, read_transactions
@@ -241,3 +242,23 @@ def test_the_last_call_proposes_the_contract_and_runs_with_the_settings(
     with pytest.raises(BadInput, match="would falsify"):
         Experiment(home).without("terminal").apply_and_run()
     assert len(calls) == 1
+
+
+def test_a_home_in_aws_runs_the_pipeline_that_is_deployed_for_it_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = home_with(tmp_path, synthesize(START, 2, 20, 10, 6), SMALL)
+    outputs, calls = {"HomeUrl": "s3://another/home"}, list[Any]()
+    monkeypatch.setattr(module, "LocalHome", int)  # so that no home is one on this machine
+    monkeypatch.setattr(module, "find_target", lambda: "the stack")
+    monkeypatch.setattr(module, "deployed_outputs", lambda target: outputs)
+    monkeypatch.setattr(module, "run_on_aws", lambda *arguments: calls.append(arguments) or {})
+    experiment = Experiment(home).with_entity("terminal", windows_days=[1, 7, 9])
+    with pytest.raises(BadInput, match="runs in s3://another/home"):
+        experiment.apply_and_run()
+    assert pending(home) is None
+    outputs["HomeUrl"] = home.url
+    experiment.apply_and_run(Console(quiet=True))
+    [(target, settings, _)] = calls
+    assert (target, settings) == ("the stack", {})
+    assert pending(home) is not None
