@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from processing.errors import Damaged
+from processing.features.tiles import Column
 from processing.store.profiles.layout import Layout
 from processing.store.profiles.tile_list import TileList, Values, is_bytes, neutral_values
 
@@ -21,13 +22,14 @@ class _Shape(NamedTuple):
     """What packed tiles hold, as the first line of them says, and where a layout finds its columns there.
 
     integers, texts: how many columns hold integers and bytes
-    places: for each column of the layout its index among those of its kind; None if there is none
+    places: each column of the layout, whether it holds bytes, and its index among those that do or do not; None if
+        it is not there
     """
 
     sizes: Sequence[int]
     integers: int
     texts: int
-    places: Sequence[int | None]
+    places: Sequence[tuple[Column, bool, int | None]]
 
 
 def pack_tiles(layout: Layout, tiles: Mapping[int, TileList]) -> bytes:
@@ -72,13 +74,14 @@ def unpack_tiles(layout: Layout, data: bytes) -> dict[int, TileList]:
     for size, count in zip(shape.sizes, counts, strict=True):
         if count and size in layout.kept_us:
             values: list[Values] = []
-            for column, place in zip(layout.columns, shape.places, strict=True):
+            for column, of_bytes, place in shape.places:
                 if place is None:
                     values.append(neutral_values(column, count))
-                elif is_bytes(column):
+                elif of_bytes:
                     values.append(texts[text + place * count : text + (place + 1) * count])
                 else:
-                    values.append(words[word + (place + 1) * count : word + (place + 2) * count])
+                    start = word + (place + 1) * count
+                    values.append(words[start : start + count])
             tiles[size] = TileList(layout.columns, words[word : word + count], values)
         word += (1 + shape.integers) * count
         text += shape.texts * count
@@ -115,7 +118,7 @@ def _shape_of(layout: Layout, line: bytes) -> _Shape:
     kinds: tuple[dict[str, int], dict[str, int]] = {}, {}
     for name, of_bytes in columns:
         kinds[of_bytes][name] = len(kinds[of_bytes])
-    places = [kinds[is_bytes(column)].get(column.name) for column in layout.columns]
+    places = [(each, is_bytes(each), kinds[is_bytes(each)].get(each.name)) for each in layout.columns]
     return _Shape(sizes, len(kinds[0]), len(kinds[1]), places)
 
 

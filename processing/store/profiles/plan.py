@@ -8,6 +8,7 @@ from typing import Any
 from processing.contract import Contract
 from processing.features.aggregates import text_hash
 from processing.features.state_plan import EntityEvent, StatePlan
+from processing.features.tiles import Tile
 from processing.features.windows import EntityWindows
 from processing.store.decisions import Event
 from processing.store.profiles.layout import Layout
@@ -90,26 +91,32 @@ class ProfilePlan:
 
     def counted(self, event: Event) -> list[Counted]:
         """An event as the profiles of all entities count it."""
-        tiles: dict[str, dict[str, Any]] = {}
+        tiles: dict[str, Tile] = {}
         keys: dict[str, str] = {}
         for plan in self.plans:
             for each in self.seen(event, plan):
-                name, windows = plan.entities[each.entity], each.windows
-                values = zip(windows.tile_columns, windows.tile_of(each.values), strict=True)
-                tiles.setdefault(name, {}).update({column.name: value for column, value in values})
-                keys[name] = each.key
+                name, tile = plan.entities[each.entity], each.windows.tile_of(each.values)
+                known, keys[name] = tiles.get(name), each.key
+                tiles[name] = tile if known is None else (*known, *tile)
         number = id_hash(event.transaction_id)
         return [
-            Counted(
-                name,
-                keys[name],
-                event.time_us,
-                event.amount,
-                number,
-                tuple([tiles[name][column.name] for column in layout.columns]),
-            )
-            for name, layout in self.layouts.items()
+            Counted(name, keys[name], event.time_us, event.amount, number, self._in_layout(name, tiles[name]))
+            for name in self.layouts
         ]
+
+    def _in_layout(self, entity: str, tile: Tile) -> Tile:
+        """The tiles of an event under each contract, one after the other, as a tile of the layout."""
+        places = self._places[entity]
+        return tile if len(places) == len(tile) else tuple([tile[place] for place in places])
+
+    @cached_property
+    def _places(self) -> dict[str, list[int]]:
+        """For each column of an entity's layout its index among those of all contracts, one after the other."""
+        of_all = {
+            name: [column for windows in layout.windows for column in windows.tile_columns]
+            for name, layout in self.layouts.items()
+        }
+        return {name: list(map(of_all[name].index, layout.columns)) for name, layout in self.layouts.items()}
 
     def _named(self, event: Event) -> Mapping[str, Any]:
         return dict(zip(self.contract.key_columns, event.keys, strict=True)) | dict(event.extras)
