@@ -21,7 +21,7 @@ def store_lag(home: LocalHome, contract: Contract) -> str:
         begun, finished = recovery.refresh_status(path)
         if begun:
             return "" if finished else "a refresh of it began and did not finish"
-        lack = "it is empty"
+        lack = "no refresh has filled it"
     try:
         filled = open_tables(home, contract).find("transactions") is not None
     except Damaged:  # the check of the tables reports it

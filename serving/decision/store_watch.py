@@ -175,6 +175,6 @@ def _unfinished(state: StoreState, now: datetime) -> str | None:
     if now - since < timedelta(seconds=REFRESH_SECONDS):
         return None
     return (
-        f"a refresh of the online store began at {since:%Y-%m-%d %H:%M} UTC and has not finished, so some counters are "
+        f"a refresh of the online store began at {since:%Y-%m-%d %H:%M} UTC and has not finished, so some profiles are "
         "from the last run and some from the one before: start a run, unless one is in progress"
     )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,15 +19,20 @@ from serving.decision.rules import FRAUD, decide
 from serving.files.output_file import REFUSED, OutputFile
 
 
-def events_of(rows: pa.RecordBatch, contract: Contract) -> list[Event]:
-    """Accepted rows as events for the windows."""
+def events_of(rows: pa.RecordBatch, contract: Contract, columns: Sequence[str]) -> list[Event]:
+    """Accepted rows as events for the windows, with those of the further `columns` that they have."""
     names = contract.key_names
     times = rows.column("event_time").cast(pa.int64()).to_pylist()
     keys: Iterator[tuple[str, ...]] = (
         zip(*(rows.column(name).to_pylist() for name in names), strict=True) if names else iter([()] * len(rows))
     )
     ids, amounts = rows.column("transaction_id").to_pylist(), rows.column("amount_minor").to_pylist()
-    return [Event(*values) for values in zip(ids, times, amounts, keys, strict=True)]
+    read = [name for name in columns if name in rows.schema.names]
+    values: Iterator[tuple[Any, ...]] = (
+        zip(*(rows.column(name).to_pylist() for name in read), strict=True) if read else iter([()] * len(rows))
+    )
+    extras = (tuple(zip(read, of_row, strict=True)) for of_row in values)
+    return [Event(*event) for event in zip(ids, times, amounts, keys, extras, strict=True)]
 
 
 class RowScorer:
@@ -47,7 +53,7 @@ class RowScorer:
         self._refuse(batch.filter(pc.is_valid(batch.column("reason"))))
         if not len(accepted):
             return
-        events = events_of(accepted, self.model.contract)
+        events = events_of(accepted, self.model.contract, self.replay.plan.event_columns if self.replay else ())
         states: Sequence[list[int] | None] = (
             self.replay.states(events, self.model.plan) if self.replay else [[]] * len(events)
         )

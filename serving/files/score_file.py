@@ -148,7 +148,8 @@ class _Source:
         bar, rows = progress.add_task("reading", total=None), 0
         for batch in self.batches():
             if replay:
-                replay.count(events_of(batch.filter(pc.is_null(batch.column("reason"))), self.contract))
+                accepted = batch.filter(pc.is_null(batch.column("reason")))
+                replay.count(events_of(accepted, self.contract, replay.plan.event_columns))
             rows += len(batch)
             progress.advance(bar, len(batch))
         progress.update(bar, total=rows)

@@ -5,7 +5,7 @@ facts        contract: digest of the contract; fingerprint: of the contract's en
              began last; done: the number of the last one that finished, read (of its Comparison), basis ("" from the
              beginning of a refresh to its end), plan: what profiles keep since the last one that settled all;
              labelled: the time of the newest transaction with a known label; migrated: the number of the last decision
-             whose counters were dropped with the tables of an earlier version, until a refresh has settled all
+             before the tables of an earlier version were dropped, until a refresh has settled all
 profiles     profiles, packed, by entity and key; horizon_us and newest_us are those of the profile; refresh: the number
              of the refresh that settled it, read (of its Comparison)
 tail         events of the tables that profiles count one by one, because they are not before their horizons

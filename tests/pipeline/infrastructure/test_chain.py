@@ -77,7 +77,7 @@ def test_files_become_a_serving_model_and_more_files_replace_it(chain: Chain, tm
         assert (status, answer["model_version"], answer["repeated"]) == (200, first.version, False)
         assert api.ask("/v1/score", transaction)[1] == answer | {"repeated": True}
         stored = client("dynamodb").scan(TableName=chain.outputs["OnlineTable"], Select="COUNT")
-        assert stored["Count"] > 100  # the hour buckets that the job wrote, and this decision
+        assert stored["Count"] > 100  # the profiles that the job wrote, and this decision
 
         verified = chain.verify("ecs_api", "--url", api.url, key=api.token)
         assert verified.returncode == 0, verified.stdout + verified.stderr

@@ -182,7 +182,7 @@ def test_a_damaged_store_is_rebuilt_and_keeps_what_can_be_read(
     data[middle : middle + 4096] = b"\xff" * 4096
     path.write_bytes(data)
     assert store_damage(home)
-    assert "counters were set from the tables" in rebuild_store(home, CONTRACT)
+    assert "profiles were set from the tables" in rebuild_store(home, CONTRACT)
     assert store_damage(home) == ""
     store = open_store(home, CONTRACT)
     kept = {decision.event.transaction_id for decision in store.decisions(1000)}

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from feature_job import profiles_of
 from prometheus_client.parser import text_string_to_metric_families
 from serving_home import (
     TestClient,
@@ -36,9 +37,10 @@ from processing.job.store_check import store_lag
 from processing.job.store_repair import refill_store
 from processing.storage.home import Home
 from processing.storage.local import LocalHome
+from processing.store.decisions import Event
 from processing.store.interface import StoreUnavailable
 from processing.store.open import STORE_KEY, open_store
-from processing.store.refresh_data import Bucket
+from processing.store.refresh_data import SettledProfile
 from processing.store.sqlite.store import SqliteStore
 from serving.app import create_app
 from serving.decision import store_watch
@@ -246,8 +248,8 @@ class TestLost:
         home = begin_with_tables(tmp_path / "home")
         assert store_lag(home, TABLES_CONTRACT) == "it is missing, although the tables hold transactions"
         open_store(home, TABLES_CONTRACT).close()
-        assert "it is empty" in store_lag(home, TABLES_CONTRACT)
-        assert "counters were set" in refill_store(home, TABLES_CONTRACT)
+        assert "no refresh has filled it" in store_lag(home, TABLES_CONTRACT)
+        assert "profiles were set" in refill_store(home, TABLES_CONTRACT)
         assert store_lag(home, TABLES_CONTRACT) == ""
 
 
@@ -255,15 +257,16 @@ def fill(home: Home, *, days: float = 0.0, labelled: float = 0.0, broken: bool =
     """Refresh with data up to `days` ago and labels up to `labelled` days ago. A `broken` refresh stops halfway."""
     now_us = int(time.time() * 1e6)
 
-    def buckets() -> Iterator[list[Bucket]]:
-        yield [Bucket(0, "C1", HOUR - 2000, 1, 100, 10_000, 0, 0)]
+    def profiles() -> Iterator[list[SettledProfile]]:
+        past = Event("past", (horizon - 1) * HOUR_US, 100, ("C1", "T1"))
+        yield list(profiles_of(store.plan, {past: 0}, horizon))
         if broken:
             raise InterruptedError
 
     store = open_store(home, CONTRACT)
     horizon, labelled_us = HOUR - int(days * 24), now_us - int(labelled * 24 * HOUR_US)
     with contextlib.suppress(InterruptedError):
-        store.refresh(horizon, buckets(), [], 0, labelled_us=labelled_us)
+        store.refresh(horizon, profiles(), [], 0, labelled_us=labelled_us)
     store.close()
 
 

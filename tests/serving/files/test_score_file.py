@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from feature_job import profiles_of
 from serving_home import TestClient, begin, explained_home, packed, promote, publish, row, serving_home, settings
 from typer.main import get_command
 
@@ -26,7 +27,6 @@ from processing.errors import RunFailed
 from processing.storage.home import Home
 from processing.store.decisions import Event
 from processing.store.open import open_store
-from processing.store.refresh_data import Bucket
 from processing.store.sqlite.replay import SqliteReplay
 from serving.app import create_app
 from serving.files.__main__ import main
@@ -91,11 +91,8 @@ def fill_store(home: Home) -> None:
     """Fill the store as a feature job does up to four hours ago, with the history of a customer and a terminal."""
     horizon = int(NOW.timestamp()) // 3600 - 4
     store = open_store(home, CONTRACT)
-    buckets = [
-        Bucket(entity, key, horizon - 30, 5, 20_000, 10**8, entity, 900 * entity)
-        for entity, key in ((0, "C1"), (1, "T1"))
-    ]
-    store.refresh(horizon, [buckets], [], 0)
+    past = {Event(f"past{i}", (horizon - 30) * HOUR_US + i, 4_000, ("C1", "T1")): int(i == 0) for i in range(5)}
+    store.refresh(horizon, [list(profiles_of(store.plan, past, horizon))], [], 0)
     store.close()
 
 
