@@ -36,6 +36,7 @@ from processing.store.dynamo.store import DynamoStore
 from processing.store.interface import OnlineStore, StoreState, StoreUnavailable
 from processing.store.open import open_store
 from processing.store.refresh_data import SettledProfile
+from processing.store.sqlite import recovery
 from processing.store.sqlite.store import SqliteStore
 
 CONTRACT = contracts.load("transactions")
@@ -425,6 +426,28 @@ class TestRefresh:
         store.refresh(HOUR, [], [], 0, labelled_us=11)
         assert store.state().labelled_us == event("labelled", HOUR).time_us
 
+    def test_after_a_killed_refresh_the_next_one_sets_what_it_left(self, store: OnlineStore) -> None:
+        """Meanwhile each profile is of the one refresh or the other."""
+        self.refresh(store, horizon=HOUR - 2)
+        store.record(decided(event("lacking", HOUR - 1, cents=50)))
+        store.report("lacking", True)
+
+        def kill(batch: int) -> None:
+            if batch == 1:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            self.refresh(store, between=kill)
+        store.record(decided(event("live", HOUR, second=20, cents=1)))
+        for key in ("lacking", "live"):
+            store.report(key, True)
+        seen, late = event("next", HOUR + 1), event("next", HOUR + DELAY + 1)
+        assert state(store, seen)["customer:n_1d"] == state(store, seen)["terminal:n_1d"] == 6
+        assert store.state().basis == ""
+        self.refresh(store)
+        assert state(store, seen)["customer:n_1d"] == state(store, seen)["terminal:n_1d"] == 6
+        assert state(store, late)["terminal:frauds_1d"] == 2
+
     def test_a_refresh_keeps_what_the_api_counted_after_the_horizon(self, store: OnlineStore) -> None:
         store.record(decided(event("live", HOUR, second=20, cents=1)))
         store.record(decided(event("later", HOUR + 2, cents=10)))
@@ -756,6 +779,19 @@ def make_older(store: OnlineStore) -> None:
     hours = {"n3": {"N": "9"}, "s3": {"N": "9"}, "q3": {"N": "9"}, "refresh": {"N": "1"}}
     day = {"pk": {"S": f"day/0/C1/{HOUR // 24}"}, "sk": {"S": "hours"}}
     dynamodb.put_item(TableName=table, Item=day | hours)
+
+
+def test_decisions_of_a_damaged_store_of_the_previous_version_are_kept(tmp_path: Path) -> None:
+    store = open_at(tmp_path)
+    store.record(decided(event("a")))
+    store.report("a", True)
+    bring_up_to_date(store, {event("d", HOUR - 1): 0}, HOUR, CONTRACT)
+    store.close()
+    assert recovery.refresh_status(store.path) == (True, True)
+    make_older(store)
+    assert recovery.refresh_status(store.path) == (False, False)
+    assert list(recovery.readable_decisions(store.path)) == [decided(event("a"))]
+    assert list(recovery.readable_reports(store.path)) == [("a", True)]
 
 
 @pytest.mark.slow
