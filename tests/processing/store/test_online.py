@@ -122,7 +122,7 @@ def test_the_same_id_counts_once(store: OnlineStore) -> None:
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 40 * 24), st.integers(0, 5), st.integers(0, 2), st.integers(0, 2), st.integers(0, 10**7)
+            st.integers(0, 40 * 24), st.integers(0, 5), st.integers(0, 2), st.integers(0, 2), st.integers(-(10**12), 10**12)
         ),
         min_size=1,
         max_size=30,

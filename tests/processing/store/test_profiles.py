@@ -78,7 +78,7 @@ events = st.builds(
         "", time_us, amount, (customer, terminal), (("lat", place), ("lon", None), ("channel", channel))
     ),
     times,
-    st.integers(0, 10**12),
+    st.integers(-(10**12), 10**12),
     st.sampled_from("ab"),
     st.sampled_from("st"),
     st.sampled_from(["chip", "online", "radio", None]),
