@@ -11,7 +11,8 @@ import pytest
 from limited_dynamodb import LARGEST_ITEM, WRITES, LimitedDynamoDB, limited_table
 from ordinary_decisions import START, decide, usage_of_ordinary_decisions
 
-from processing.contracts.reader import load, parse
+from processing.contract import Contract
+from processing.contracts.reader import parse
 from processing.durations import DAY_US, HOUR_US
 from processing.features.feature_set import FeatureSet
 from processing.store.decisions import Event
@@ -20,9 +21,8 @@ from processing.store.dynamo.profile_items import folded_in
 from processing.store.dynamo.store import DynamoStore
 from processing.store.interface import StoreUnavailable
 
-MERCHANTS = parse(
-    """
-name = "merchants"
+HEAD = """
+name = "limits"
 categorical = { channel = ["chip", "online"] }
 [columns]
 id = "id"
@@ -31,6 +31,40 @@ amount = "value"
 label = "fraud"
 [label]
 delay_days = 2
+"""
+DAYS = parse(
+    HEAD
+    + """
+[[entity]]
+name = "customer"
+column = "customer_id"
+windows_days = [1, 7, 30]
+[[entity]]
+name = "terminal"
+column = "terminal_id"
+windows_days = [1, 7, 30]
+fraud_windows_days = [1, 7, 30]
+"""
+)
+TILES = parse(
+    HEAD
+    + """
+[[entity]]
+name = "customer"
+column = "customer_id"
+windows = ["10m", "1h", "1d", "7d", "30d"]
+aggregates = ["count", "amount", "extremes", "recency"]
+[[entity]]
+name = "terminal"
+column = "terminal_id"
+windows = ["10m", "1h", "1d", "7d", "30d"]
+fraud_windows = ["7d", "30d"]
+aggregates = ["count", "amount", "extremes", "recency"]
+"""
+)
+MERCHANTS = parse(
+    HEAD
+    + """
 [[entity]]
 name = "customer"
 column = "customer_id"
@@ -52,9 +86,12 @@ def table(monkeypatch: pytest.MonkeyPatch) -> LimitedDynamoDB:
     return limited_table(START / 1e6, monkeypatch)
 
 
-def test_an_ordinary_decision_reads_and_writes_at_most_twenty_units(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("contract", [DAYS, TILES], ids=["days", "tiles"])
+def test_an_ordinary_decision_reads_and_writes_at_most_twenty_units(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A customer who pays three times a day, at a terminal with ten payments a day, with windows of 30 days."""
-    usage = usage_of_ordinary_decisions(load("transactions"), monkeypatch)
+    usage = usage_of_ordinary_decisions(contract, monkeypatch)
     for read, write in zip(usage[::2], usage[1::2], strict=True):
         assert (read.operation, write.operation) == ("read", "transaction")
         assert max(read.items, read.units) <= 20
