@@ -64,10 +64,15 @@ class Frauds:
 
     def tiles(self, windows: EntityWindows, start: int, end: int) -> list[FraudTile]:
         """The fraud tiles from `start` up to but not including `end`, oldest first."""
-        known = [each for each in self.settled if each.id not in self.reported]
+        known = [each for each in self.settled if not self._is_reported(each)]
         known += [Fraud(*each[:3], 1, each.amount) for each in self.reported.values() if each.is_fraud]
         tiles = [FraudTile(self._tile(windows, each), each.frauds, each.amount) for each in known]
         return merge_fraud_tiles([each for each in tiles if start <= each.tile < end])
+
+    def _is_reported(self, fraud: Fraud) -> bool:
+        """Whether the label of this transaction was reported; one with another content may have its id."""
+        label = self.reported.get(fraud.id)
+        return label is not None and (label.time_us, label.amount) == (fraud.time_us, fraud.amount)
 
     @staticmethod
     def _tile(windows: EntityWindows, fraud: Fraud) -> int:
