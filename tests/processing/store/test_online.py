@@ -121,9 +121,7 @@ def test_the_same_id_counts_once(store: OnlineStore) -> None:
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(
-        st.tuples(
-            st.integers(0, 40 * 24), st.integers(0, 5), st.integers(0, 2), st.integers(0, 2), st.integers(-(10**12), 10**12)
-        ),
+        st.tuples(*(st.integers(0, most) for most in (40 * 24, 5, 2, 2)), st.integers(-(10**12), 10**12)),
         min_size=1,
         max_size=30,
     )
