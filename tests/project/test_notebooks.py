@@ -65,7 +65,7 @@ def test_the_notebooks_run_and_end_with_a_new_model_and_a_rollback(home: Path) -
     assert "customer: window '1h' is new" in experiment
     assert "the champion is beaten" in experiment
     assert charts == 2
-    assert "amount_to_largest" in of_home(open_home(home)).text
+    assert 'windows = ["1h", "1d", "7d"]' in of_home(open_home(home)).text  # the run has put the contract in force
     second = registry.latest()
     assert second is not None
     assert second.previous == (first.version,)
