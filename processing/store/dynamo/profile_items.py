@@ -72,15 +72,13 @@ def profile_in(layout: Layout, item: Mapping[str, Any], facts: Facts) -> Profile
     return profile
 
 
-def shard_in(layout: Layout, item: Mapping[str, Any], horizon_us: int) -> Profile:
+def shard_in(layout: Layout, item: Mapping[str, Any], horizon_us: int = 0) -> Profile:
     """The profile in a shard's item, of transactions from the horizon of the item `profile` on.
 
-    That horizon may have moved since the shard was written. What the shard counted before it is settled by now.
+    A shard has no horizon itself: it keeps what it counted until it is folded, as the horizon may move on and back.
     """
-    profile = unpack(layout, bytes(item["data"]["B"])) if item else Profile(layout, horizon_us)
-    if profile.horizon_us < horizon_us:
-        profile.settle(Profile(layout, horizon_us))
-    profile.horizon_us = horizon_us
+    profile = unpack(layout, bytes(item["data"]["B"])) if item else Profile(layout)
+    profile.settle(Profile(layout, horizon_us))
     return profile
 
 
@@ -108,8 +106,7 @@ class ProfileWriter:
         folded, changes = held.folded, []
         for shard in shards:
             folded[shard] = self._next_version(held, shard)
-            empty = Profile(held.layout, profile.horizon_us)
-            changes.append(self._put_shard(held, shard, empty, folded[shard], folded[shard]))
+            changes.append(self._put_shard(held, shard, Profile(held.layout), folded[shard], folded[shard]))
         item = profile_key(held.layout.entity, held.key) | self._attributes(held.item, profile, stamps)
         item |= {"folded": {"B": folded.tobytes()}, "changed": number(int(time.time()))}
         return [self._put(item, held.item), *changes]

@@ -23,6 +23,7 @@ KEPT_SECONDS = 600.0  # much less than the time to live of shards
 FOLDED_BYTES = 1_500  # of the profile in a shard: a larger one is folded when its turn comes
 FOLD_SECONDS_PER_BYTE = 1 / 50_000  # between folds of a key: they use 100 of its partition's 1000 units a second
 KEYS_TO_FOLD = 10  # that are remembered
+TRIES = 5  # of reading an item again that was folded at this moment
 
 
 class _Main(NamedTuple):
@@ -83,7 +84,7 @@ class Profiles:
         stamps = {"refresh": max(integer(held.item, "refresh"), self.facts.whole)} | stamps
         if not held.shards:
             return [self.writer.put(held, profile, **stamps)]
-        return self.writer.fold(held, profile, shards, **stamps)
+        return self.writer.fold(held, profile, shards or [min(held.shards)], **stamps)
 
     def fold(self, held: Held, profile: Profile, **stamps: int) -> list[Item]:
         """The changes that write a changed profile. Of a busy key a shard is absorbed into it."""
@@ -149,8 +150,10 @@ class Profiles:
         numbers = range(SHARDS) if chosen is None else chosen
         shards = {number: items.get(address(shard_key(entity, key, number)), {}) for number in numbers}
         main = main or self._keep(entity, key, items.get(address(own), {}))
-        folded = folded_in(main.item)
-        if any(integer(item, "emptied") > folded[number] for number, item in shards.items()):
+        for _ in range(TRIES):
+            folded = folded_in(main.item)
+            if all(integer(item, "emptied") <= folded[number] for number, item in shards.items()):
+                break
             main = self._keep(entity, key, self.calls.get([own], ends).get(address(own), {}))
         held = Held(self.plan.layouts[entity], key, main.item, main.profile, shards)
         current = [number for number in held.current() if shards[number]]
@@ -220,8 +223,8 @@ class Counting:
             self._changes[index], self._shards[index] = self._profiles.fold(held, profile), None
             self.places.pop(event.entity, None)
             return
-        profile = shard_in(held.layout, held.shards[shard], held.profile.horizon_us)
-        is_counted = profile.count(event)
+        profile = shard_in(held.layout, held.shards[shard])
+        is_counted = event.time_us >= held.profile.horizon_us and profile.count(event)
         profile.prune(min(self._now_us, event.time_us))
         change = self._profiles.writer.put_shard(held, shard, profile)
         self._changes[index], self._shards[index] = [change], shard

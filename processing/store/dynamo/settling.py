@@ -108,7 +108,9 @@ class Settling:
     def _settled(self, name: Name, held: Held, known: Profile) -> list[Item]:
         profile = self.table.profiles.own(held)
         moved_back = profile.horizon_us > self.horizon_us and not self.anew
-        if moved_back or any(event.time_us >= self.horizon_us for event in self.displaced_names.get(name, ())):
+        displaced = self.displaced_names.get(name, ())
+        # A shard keeps what lies before the horizon, too.
+        if moved_back or any(held.shards or event.time_us >= self.horizon_us for event in displaced):
             return self._anew(name, held, profile, known)
         if not self.anew:
             profile.settle(known)

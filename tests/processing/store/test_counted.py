@@ -340,6 +340,24 @@ def test_dynamodb_counts_as_the_model_does(online_table: str, contract: Contract
     store.close()
 
 
+def few_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("profiles", "profile_items", "settling"):
+        monkeypatch.setattr(f"processing.store.dynamo.{module}.SHARDS", 3)
+
+
+def test_shards_keep_what_they_counted_when_the_horizon_moves_on_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    few_shards(monkeypatch)
+    limited_table(BEGIN * 3600.0, monkeypatch)
+
+    def decided(ids: str, hour: int) -> list[Step]:
+        events = [event_at(key, BEGIN + hour, 0, 100 + ord(key), ("a", "x"), None) for key in ids]
+        return [Decide(event) for event in events]
+
+    there, back = Run(frozenset("pqrstu"), (), BEGIN + 24, True), Run(frozenset(), (), BEGIN, True)
+    steps = [back, *decided("pqrstu", 2), there, *decided("abcdef", 25), back]
+    follow(DynamoStore("table", IN_TILES, timeout=20.0), IN_TILES, steps)
+
+
 class Folding(DynamoStore):
     """Folds a shard whenever something is recalled."""
 
@@ -353,7 +371,8 @@ class Folding(DynamoStore):
 def test_dynamodb_counts_as_the_model_does_over_many_steps(
     contract: Contract, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a model of the service."""
+    """In a model of the service, with few shards, so that many transactions are in each."""
+    few_shards(monkeypatch)
     for name in ("FOLDED_BYTES", "FOLD_SECONDS_PER_BYTE"):
         monkeypatch.setattr(f"processing.store.dynamo.profiles.{name}", 0)
     limited_table(BEGIN * 3600.0, monkeypatch)
