@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--contract", help="contract that the home has from now on: a shipped one's name, or a file")
     parser.add_argument("--default-contract", default="transactions", help="shipped contract for a new home")
+    parser.add_argument("--whole-refresh", action="store_true", help="set all profiles of the online store anew")
     parser.add_argument("--input-url", help="folder to copy files from, if other than the home's incoming/")
     parser.add_argument("--code", default="", help="digest of the experiment's own code that the run brings along")
     options, _ = parser.parse_known_args(arguments)  # Glue adds arguments of its own
@@ -66,7 +67,15 @@ def main(arguments: list[str] | None = None) -> int:
                 say(f"{len(copied)} file(s) copied from {options.input_url}")
             replace = options.contract is not None or pending(home) is not None
             run_job(
-                home, contract, options.run, scratch, held, lease.check, replace_contract=replace, code=options.code
+                home,
+                contract,
+                options.run,
+                scratch,
+                held,
+                lease.check,
+                replace_contract=replace,
+                code=options.code,
+                whole_refresh=options.whole_refresh,
             )
     except FraudlineError as error:
         return report(error)
@@ -91,6 +100,7 @@ def run_job(
     *,
     replace_contract: bool = False,
     code: str = "",
+    whole_refresh: bool = False,
 ) -> dict[str, Any]:
     """Run the job once; what it did, as in runs/<run>/features.json. Raises FraudlineError.
 
@@ -98,6 +108,7 @@ def run_job(
     `held` keeps local copies of the files until the caller is done.
     `replace_contract`: from the commit on, the home has this contract, whichever it had before.
     `code`: the digest of the run's own code, see `processing.storage.run_code`.
+    `whole_refresh`: set all profiles of the online store, not only those that can differ.
     """
     archive = load_code(home, code)
     tables = open_tables(home, contract)
@@ -129,7 +140,7 @@ def run_job(
             claims.archive()
             split, counts = write_sets(home, run, spark_tables)
             write_earlier_sets(home, run, spark_tables, split.test)
-            profiles = refresh(store, reports, spark_tables) if store else None
+            profiles = refresh(store, reports, spark_tables, whole=whole_refresh) if store else None
         except (Py4JError, PySparkException) as error:
             raise_if_damaged(spark_tables.tables, error)
             raise

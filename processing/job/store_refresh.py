@@ -21,8 +21,8 @@ from processing.tables.snapshots import snapshot_id
 from processing.tables.tables import Tables, open_tables
 
 
-def refresh(store: OnlineStore, reports: Reports, spark_tables: SparkTables) -> int:
-    """Settle the store's profiles with the tables' transactions; how many were set.
+def refresh(store: OnlineStore, reports: Reports, spark_tables: SparkTables, *, whole: bool = False) -> int:
+    """Settle the store's profiles with the tables' transactions, `whole` or those that can differ; how many were set.
 
     They reach back as far as the windows of the contract, and of models of earlier contracts.
     """
@@ -37,7 +37,7 @@ def refresh(store: OnlineStore, reports: Reports, spark_tables: SparkTables) -> 
     basis = Basis.parse(store.state().basis)
     before = basis.contents if basis else ""
     source = Source(rows, everything, str(snapshot_id(tables.find("transactions"))), before)
-    if (changed := _changed_files(tables, before, files)) is not None:
+    if not whole and (changed := _changed_files(tables, before, files)) is not None:
         source = source._replace(changed=spark_tables.transactions(changed) if changed else rows.limit(0))
     count = refresh_store(store, source, reports, spark_tables.files.scratch)
     say(f"online store refreshed: {count:,} profiles")
@@ -69,4 +69,4 @@ def refresh_only(home: Home, contract: Contract, scratch: Path, held: ExitStack)
     spark = start_spark(scratch)
     files = open_spark_files(home, "refresh", scratch, spark)
     held.callback(files.close)
-    return refresh(store, store.reports(), SparkTables(contract, spark, tables, files))
+    return refresh(store, store.reports(), SparkTables(contract, spark, tables, files), whole=True)

@@ -19,6 +19,7 @@ from processing.store.profiles.spark_profiles import read_profiles, with_changed
 from processing.store.refresh_data import Reports, SettledProfile
 from processing.store.tables_comparison import compare_with_tables
 
+WHOLE_DAYS = 30  # after so many days a refresh sets all profiles, whatever was wrong with them
 LATEST = 100  # decisions: some of them are dated about when they were made
 SPARE_HOURS = 2 * int(CLOCK_SKEW.total_seconds()) // 3600  # the horizon may move back so far without losing a decision
 
@@ -45,6 +46,7 @@ class Basis(NamedTuple):
     horizon: int
     contents: str  # of the tables
     plan: str  # digest of what profiles keep
+    whole_day: int  # since 1970, of the last refresh that set all profiles
 
     @property
     def text(self) -> str:
@@ -53,8 +55,11 @@ class Basis(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "Basis | None":
         """The basis in a text; None if there is none."""
-        horizon, *others = text.split(" ")
-        return cls(int(horizon), *others) if len(others) == 2 else None
+        parts = text.split(" ")
+        if len(parts) != len(cls._fields):
+            return None
+        horizon, contents, plan, whole_day = parts
+        return cls(int(horizon), contents, plan, int(whole_day))
 
 
 def refresh_store(
@@ -63,13 +68,14 @@ def refresh_store(
     """Settle the store's profiles with the transactions of the tables; returns how many were set.
 
     Decided transactions that the tables lack are counted too. If it is known what has changed since the last refresh,
-    only the profiles of those entities are set. Events of the last hours, which may not be over, are passed to the
-    store one by one.
+    only the profiles of those entities are set, but all of them every WHOLE_DAYS. Events of the last hours, which may
+    not be over, are passed to the store one by one.
     """
     plan, keys = store.plan, store.plan.contract.key_names
     lookback = -(-plan.longest_us // HOUR_US)
     rows = source.recent.withColumn("us", F.unix_micros("event_time")).withColumn("hour", _hour(F.col("us")))
-    horizon, labelled = _horizon(rows, lookback, int((now or datetime.now(UTC)).timestamp()) // 3600)
+    now_hour = int((now or datetime.now(UTC)).timestamp()) // 3600
+    horizon, labelled = _horizon(rows, lookback, now_hour)
     horizon = _divisible(horizon, store)
     if labelled is None:
         (labelled,) = source.everything.agg(_newest_label(F.unix_micros("event_time"))).first() or (None,)
@@ -82,8 +88,11 @@ def refresh_store(
     if compared.lacking is not None:
         counted = data.unionByName(compared.lacking.withColumn("hour", _hour(F.col("us"))))
     settled = counted.where(F.col("hour").between(horizon - lookback, horizon - 1))
-    basis = Basis(horizon, source.now, plan.digest)
-    changed = source.changed if _continues(basis, source, Basis.parse(store.state().basis)) else None
+    before, today = Basis.parse(store.state().basis), now_hour // DAY_HOURS
+    basis = Basis(horizon, source.now, plan.digest, today)
+    changed = None
+    if before and _continues(basis, source, before):
+        changed, basis = source.changed, basis._replace(whole_day=before.whole_day)
     addresses = {}
     for index, entity in enumerate(plan.layouts):
         chosen = settled
@@ -112,13 +121,14 @@ def refresh_store(
     return count
 
 
-def _continues(now: Basis, source: Source, before: Basis | None) -> bool:
-    """Whether the store lacks nothing but what changed in the tables."""
+def _continues(now: Basis, source: Source, before: Basis) -> bool:
+    """Whether a store lacks nothing but what changed in the tables."""
     return (
-        before is not None
+        source.changed is not None
         and before.contents == source.before
         and before.plan == now.plan
         and before.horizon <= now.horizon
+        and now.whole_day - before.whole_day < WHOLE_DAYS
     )
 
 

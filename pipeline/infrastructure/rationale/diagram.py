@@ -96,7 +96,7 @@ def _serving(axes: Axes) -> None:
     _arrow(axes, (57.5, 9), (57.5, 4), bend=((57.5, 4), (9.5, 4), (9.5, 14)), reverse=True)
     axes.text(26, 4.7, "follows latest.json, loads the model", fontsize=7.5, color=LINE, style="italic")
     _arrow(axes, (33.5, 36), (33.5, 19), dashed=True)
-    axes.text(34.5, 22, "refreshes the counters", fontsize=7.5, color=LINE, style="italic")
+    axes.text(34.5, 22, "refreshes the profiles", fontsize=7.5, color=LINE, style="italic")
 
 
 def _lane(axes: Axes, x: float, y: float, width: float, height: float, colour: str, title: str) -> None:
