@@ -1,45 +1,18 @@
-"""The columns that aggregates read, encoded as integers: the same for a column of a table and for one value."""
+"""The values that aggregates read, encoded as integers. `table_inputs` does the same for columns of a table."""
 
-from typing import Any, TypeAlias
+import math
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from processing.arrays import Ints
 from processing.contract import Contract
-from processing.features.aggregates import NAN_BITS, Input, float_bits, text_hash
-
-Rows: TypeAlias = pa.Table | pa.RecordBatch
+from processing.features.aggregates import Input, float_bits, text_hash
 
 
 def encode_value(contract: Contract, each: Input, value: Any) -> int:
     """One value of a column, as `Input.encoding` says."""
     if each.encoding == "bits":
-        return float_bits(np.nan if value is None else float(value))
+        return float_bits(math.nan if value is None else float(value))
     text = value if isinstance(value, str | None) else str(value)
     if each.encoding == "hash":
         return text_hash(text)
     known = contract.categorical[each.column]
     return known.index(text) if text in known else -1
-
-
-def encode_column(contract: Contract, each: Input, rows: Rows) -> Ints:
-    """A column of a table, [n] int64: its values as `encode_value` encodes them, all missing if it is not there."""
-    name = _table_column(contract, each.column)
-    if name not in rows.schema.names:  # an earlier contract had it
-        return np.full(len(rows), encode_value(contract, each, None), np.int64)
-    column = rows.column(name)
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if each.encoding == "bits":
-        numbers = np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
-        return np.where(np.isnan(numbers), NAN_BITS, numbers.view(np.int64))
-    encoded = column.dictionary_encode()
-    values = [encode_value(contract, each, value) for value in encoded.dictionary.to_pylist()]
-    missing = encode_value(contract, each, None)
-    indices = np.asarray(encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False), np.int64)
-    return np.array([*values, missing], np.int64)[indices]
-
-
-def _table_column(contract: Contract, column: str) -> str:
-    """The name of a column in tables."""
-    return dict(zip(contract.key_columns, contract.key_names, strict=True)).get(column, column)

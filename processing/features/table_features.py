@@ -15,7 +15,7 @@ from processing.contract import Entity
 from processing.features.contract_windows import fraud_tile
 from processing.features.feature_set import FeatureSet
 from processing.features.fraud_windows import NEVER, Labels
-from processing.features.inputs import encode_column
+from processing.features.table_inputs import encode_column
 from processing.features.windows import Events
 
 Rows: TypeAlias = pa.Table | pa.RecordBatch

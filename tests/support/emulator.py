@@ -177,10 +177,13 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
 
 
 def free_port() -> int:
-    """A free port, outside the range of outgoing connections, one of which might take it."""
+    """A free port, outside the range of outgoing connections, one of which might take it.
+
+    Tests that run side by side must not draw the same one, whatever seeds Python's own generator.
+    """
     while True:
         with socket.socket() as tried, contextlib.suppress(OSError):
-            tried.bind(("127.0.0.1", port := random.randrange(20_000, 32_768)))
+            tried.bind(("127.0.0.1", port := random.SystemRandom().randrange(20_000, 32_768)))
             return port
 
 

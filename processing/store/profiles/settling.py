@@ -12,8 +12,8 @@ from processing.arrays import Ints
 from processing.contract import Contract
 from processing.features.aggregates import Input
 from processing.features.entity_keys import entity_key
-from processing.features.inputs import encode_column
 from processing.features.table_features import entity_codes, numbers
+from processing.features.table_inputs import encode_column
 from processing.features.windows import EntityWindows, Events
 from processing.store.profiles.frauds import ASSUMED, Fraud, Frauds, bounded
 from processing.store.profiles.packing import pack

@@ -110,6 +110,11 @@ class SqliteStore(OnlineStore):
 
     @contextmanager
     def together(self, *, wait: bool = True) -> Iterator[Ledger]:
+        with self._ledger(wait) as ledger:
+            yield ledger
+
+    @contextmanager
+    def _ledger(self, wait: bool) -> Iterator[SqliteLedger]:
         with self.connections.writing(wait) as db:
             ledger = SqliteLedger(self.plan, db)
             yield ledger
@@ -120,7 +125,7 @@ class SqliteStore(OnlineStore):
             return SqliteLedger(self.plan, db).recall(event, plan)
 
     def record(self, decision: Decision) -> Decision:
-        with self.together() as ledger:
+        with self._ledger(wait=True) as ledger:
             return ledger.record(decision)
 
     def report(self, transaction_id: str, is_fraud: bool) -> None:

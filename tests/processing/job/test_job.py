@@ -427,7 +427,7 @@ def test_a_row_in_the_future_and_a_late_source_remove_nothing_from_the_windows(
         known, state = store.recall(event)
         if known is None:
             store.record(Decision(event, "legit", 0.1, 0.5, "v", b"", now))
-        return state[FeatureSet(CONTRACT).state_names.index("customer_n_72h")]
+        return state[FeatureSet(CONTRACT).state_names.index("customer:n_3d")]
 
     before = count("p0", 0)
     assert before > len(second)
