@@ -37,9 +37,8 @@ def store_needs(contract: Contract) -> dict[str, StoreNeeds]:
     needs = {}
     for entity, windows in zip(contract.entities, FeatureSet(contract).windows.values(), strict=True):
         reach = [(size, tiles * size) for size, tiles in zip(windows.levels, windows.reach, strict=True)]
-        frauds_us = max((windows.delay_us + each.us for each in windows.fraud_windows), default=0)
         columns = frozenset(column.name for column in windows.tile_columns)
-        needs[entity.name] = StoreNeeds(entity.columns, columns, tuple(reach), frauds_us)
+        needs[entity.name] = StoreNeeds(entity.columns, columns, tuple(reach), windows.fraud_reach_us)
     return needs
 
 

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from processing.contract import Contract
-from processing.features.aggregates import Input, float_bits, text_hash
+from processing.features.aggregated_events import Input, float_bits, text_hash
 
 
 def encode_value(contract: Contract, each: Input, value: Any) -> int:

@@ -5,7 +5,8 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 
 from processing.durations import FIVE_MINUTES_US
-from processing.features.aggregates import Aggregate, EventValues
+from processing.features.aggregated_events import EventValues
+from processing.features.aggregates import Aggregate
 from processing.features.fraud_windows import FraudState, fraud_state
 from processing.features.tiles import EntityTiles, Merge, Tile, TileRange, empty_tile, merge_two
 from processing.features.window_layout import Window, WindowLayout

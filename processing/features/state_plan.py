@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from processing.contract import Contract
-from processing.features.aggregates import EventValues, Input
+from processing.features.aggregated_events import EventValues, Input
 from processing.features.contract_windows import fraud_tile
 from processing.features.entity_keys import EntityKeys
 from processing.features.feature_set import FeatureSet

@@ -4,7 +4,7 @@ The rows have the columns of `processing.tables.schemas.transaction_schema`.
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +15,8 @@ from processing.contract import Entity
 from processing.features.contract_windows import fraud_tile
 from processing.features.feature_set import FeatureSet
 from processing.features.fraud_windows import NEVER, Labels
-from processing.features.table_inputs import encode_column
+from processing.features.table_inputs import Rows, encode_column
 from processing.features.windows import Events
-
-Rows: TypeAlias = pa.Table | pa.RecordBatch
 
 
 def time_us(rows: Rows) -> Ints:

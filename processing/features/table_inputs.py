@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from processing.arrays import Ints
 from processing.contract import Contract
-from processing.features.aggregates import NAN_BITS, Input
+from processing.features.aggregated_events import NAN_BITS, Input
 from processing.features.inputs import encode_value
 
 Rows: TypeAlias = pa.Table | pa.RecordBatch

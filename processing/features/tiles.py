@@ -5,8 +5,8 @@ because every column merges by an associative and commutative operation: sums of
 of small sets. ("Tile" and "sawtooth window" are terms of the Chronon feature platform.)
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial, reduce
+from collections.abc import Callable, Sequence
+from functools import reduce
 from operator import add, call
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -90,12 +90,6 @@ def merge_two(merges: Sequence[Merge], one: Tile, other: Tile) -> Tile:
     if not one[0]:
         return other
     return tuple(map(call, merges, one, other))
-
-
-def merge_tiles(columns: Sequence[Column], tiles: Iterable[Tile]) -> Tile:
-    """Tiles merged into one; the tile without events if there are none."""
-    merges = [column.merge for column in columns]
-    return reduce(partial(merge_two, merges), tiles, empty_tile(columns))
 
 
 def empty_tile(columns: Sequence[Column]) -> Tile:

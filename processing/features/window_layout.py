@@ -5,7 +5,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from processing.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, SECOND_US
-from processing.features.aggregates import Aggregate, EventValues, Input
+from processing.features.aggregated_events import EventValues, Input
+from processing.features.aggregates import Aggregate
 from processing.features.fraud_windows import FraudWindow
 from processing.features.tiles import Column, Tile
 
@@ -71,6 +72,11 @@ class WindowLayout:
             level = self.levels.index(fraud.tile_us)
             reach[level] = max(reach[level], (self.delay_us + fraud.us) // fraud.tile_us)
         return tuple(reach)
+
+    @cached_property
+    def fraud_reach_us(self) -> int:
+        """How long before an event the transaction of a fraud may be that its windows hold; 0 without fraud windows."""
+        return max((self.delay_us + fraud.us for fraud in self.fraud_windows), default=0)
 
     @property
     def lookback_us(self) -> int:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from processing.arrays import Ints
 from processing.durations import FIVE_MINUTES_US
-from processing.features.aggregates import Input, Range
+from processing.features.aggregated_events import Input, Range
 from processing.features.fraud_windows import Labels, fraud_states
 from processing.features.online_windows import OnlineWindows
 from processing.features.tiles import merge_runs

@@ -4,6 +4,8 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pyspark.sql import DataFrame
+
 from processing.contract import Contract
 from processing.durations import HOUR_US
 from processing.job.spark import start_spark
@@ -14,7 +16,7 @@ from processing.storage.spark_files import open_spark_files
 from processing.store.horizon import first_day
 from processing.store.interface import OnlineStore
 from processing.store.open import open_store
-from processing.store.refresh import Basis, Source, refresh_store
+from processing.store.refresh import Source, refresh_store
 from processing.store.refresh_data import Reports
 from processing.tables.commit import Files, keys_of
 from processing.tables.snapshots import snapshot_id
@@ -34,24 +36,27 @@ def refresh(store: OnlineStore, reports: Reports, spark_tables: SparkTables, *, 
     everything = spark_tables.transactions(files)
     assert rows is not None
     assert everything is not None
-    basis = Basis.parse(store.state().basis)
-    before = basis.contents if basis else ""
-    source = Source(rows, everything, str(snapshot_id(tables.find("transactions"))), before)
-    if not whole and (changed := _changed_files(tables, before, files)) is not None:
-        source = source._replace(changed=spark_tables.transactions(changed) if changed else rows.limit(0))
+
+    def changed_since(snapshot: str) -> DataFrame | None:
+        changed = None if whole else _changed_files(tables, int(snapshot), files)
+        if changed is None:
+            return None
+        return spark_tables.transactions(changed) if changed else rows.limit(0)
+
+    source = Source(rows, everything, str(snapshot_id(tables.find("transactions"))), changed_since)
     count = refresh_store(store, source, reports, spark_tables.files.scratch)
     say(f"online store refreshed: {count:,} profiles")
     return count
 
 
-def _changed_files(tables: Tables, before: str, now: Files) -> Files | None:
+def _changed_files(tables: Tables, before: int, now: Files) -> Files | None:
     """The files that the transactions table has or had, but not both, now and in an earlier snapshot.
 
     None if that snapshot or one of its files is not there any more.
     """
-    if not before or not tables.has_snapshot("transactions", int(before)):
+    if not tables.has_snapshot("transactions", before):
         return None
-    then = tables.files_by_day("transactions", int(before))
+    then = tables.files_by_day("transactions", before)
     changed = {day: sorted({*then.get(day, ())} ^ {*now.get(day, ())}) for day in {*then, *now}}
     keys = keys_of(changed)
     folders = {key.rpartition("/")[0] for key in keys}

@@ -1,6 +1,6 @@
 """Bring the online store up to date with the tables: the profiles of all entities up to the horizon."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -29,15 +29,15 @@ class Source(NamedTuple):
 
     recent: those of the days that profiles reach
     everything: all of them
-    changed: those that are new or gone since the tables had the contents `before`; None if not known
-    now, before: the contents of the tables; texts that differ when they do
+    contents: a text that differs when the contents of the tables do
+    changed_since: those that are new or gone since the tables had other contents, given by their text; None if that is
+        not known
     """
 
     recent: DataFrame
     everything: DataFrame
-    now: str
-    before: str = ""
-    changed: DataFrame | None = None
+    contents: str
+    changed_since: Callable[[str], DataFrame | None] = lambda contents: None
 
 
 class Basis(NamedTuple):
@@ -89,10 +89,10 @@ def refresh_store(
         counted = data.unionByName(compared.lacking.withColumn("hour", _hour(F.col("us"))))
     settled = counted.where(F.col("hour").between(horizon - lookback, horizon - 1))
     before, today = Basis.parse(store.state().basis), now_hour // DAY_HOURS
-    basis = Basis(horizon, source.now, plan.digest, today)
-    changed = None
-    if before and _continues(basis, source, before):
-        changed, basis = source.changed, basis._replace(whole_day=before.whole_day)
+    basis = Basis(horizon, source.contents, plan.digest, today)
+    changed = source.changed_since(before.contents) if before and _continues(basis, before) else None
+    if before and changed is not None:
+        basis = basis._replace(whole_day=before.whole_day)
     addresses = {}
     for index, entity in enumerate(plan.layouts):
         chosen = settled
@@ -121,15 +121,10 @@ def refresh_store(
     return count
 
 
-def _continues(now: Basis, source: Source, before: Basis) -> bool:
+def _continues(now: Basis, before: Basis) -> bool:
     """Whether a store lacks nothing but what changed in the tables."""
-    return (
-        source.changed is not None
-        and before.contents == source.before
-        and before.plan == now.plan
-        and before.horizon <= now.horizon
-        and now.whole_day - before.whole_day < WHOLE_DAYS
-    )
+    recent = now.whole_day - before.whole_day < WHOLE_DAYS
+    return before.plan == now.plan and before.horizon <= now.horizon and recent
 
 
 def _horizon(rows: DataFrame, lookback: int, now_hour: int) -> tuple[int, int | None]:

@@ -1,11 +1,20 @@
 """How the features of an entity read in words. `processing.features.entity_features` defines them."""
 
-import math
 from collections.abc import Iterator
 
 from processing.contract import Contract, Entity
 from processing.features.tiles import MOST_DISTINCT
-from serving.decision.sentence_parts import Description, Span, Subject, Words, ago, money_of, noun, plural
+from serving.decision.sentence_parts import (
+    Description,
+    Span,
+    Subject,
+    Words,
+    ago,
+    money_of,
+    noun,
+    plural,
+    unless_missing,
+)
 
 
 def entity_descriptions(contract: Contract, entity: Entity) -> dict[str, Description]:
@@ -70,54 +79,50 @@ class _EntityWords:
         return lambda value: f"{self.subject.has(f'mean amount {self.money(value)}')} over {span.words}"
 
     def _ratio(self, span: Span) -> Words:
-        return lambda value: (
-            self._no_earlier("amount", span)
-            if math.isnan(value)
-            else f"amount {value:,.1f}x {self.subject.has(f'{span.adjective} mean')}"
+        return unless_missing(
+            self._no_earlier("amount", span),
+            lambda value: f"amount {value:,.1f}x {self.subject.has(f'{span.adjective} mean')}",
         )
 
     def _zscore(self, span: Span) -> Words:
-        return lambda value: (
-            f"at most one earlier transaction of {self.subject.this} in {span.words}"
-            if math.isnan(value)
-            else f"amount {abs(value):,.1f} standard deviations {'above' if value >= 0 else 'below'} "
-            f"{self.subject.has(f'{span.adjective} mean')}"
+        return unless_missing(
+            f"at most one earlier transaction of {self.subject.this} in {span.words}",
+            lambda value: (
+                f"amount {abs(value):,.1f} standard deviations {'above' if value >= 0 else 'below'} "
+                f"{self.subject.has(f'{span.adjective} mean')}"
+            ),
         )
 
     def _variation(self, span: Span) -> Words:
-        return lambda value: (
-            f"at most one earlier amount of {self.subject.this} in {span.words}"
-            if math.isnan(value)
-            else f"{self.subject.has('amounts')} over {span.words} vary by {100 * value:,.0f} % of their mean"
+        return unless_missing(
+            f"at most one earlier amount of {self.subject.this} in {span.words}",
+            lambda value: f"{self.subject.has('amounts')} over {span.words} vary by {100 * value:,.0f} % of their mean",
         )
 
     def _trend(self, span: Span) -> Words:
-        return lambda value: (
-            f"nothing to compare {self.subject.has('latest amounts')} with in {self.spans[-1].words}"
-            if math.isnan(value)
-            else f"{self.subject.has('mean amount')} over {span.words} is {value:,.1f}x that of {span.before}"
+        return unless_missing(
+            f"nothing to compare {self.subject.has('latest amounts')} with in {self.spans[-1].words}",
+            lambda value: f"{self.subject.has('mean amount')} over {span.words} is {value:,.1f}x that of {span.before}",
         )
 
     def _extreme(self, which: str, span: Span) -> Words:
-        return lambda value: (
-            self._no_earlier("amount", span)
-            if math.isnan(value)
-            else f"{self.subject.has(f'{which} earlier amount {self.money(value)}')} in {span.words}"
+        return unless_missing(
+            self._no_earlier("amount", span),
+            lambda value: f"{self.subject.has(f'{which} earlier amount {self.money(value)}')} in {span.words}",
         )
 
     def _since(self, what: str) -> Words:
-        return lambda value: (
-            self._no_earlier("transaction", self.spans[-1])
-            if math.isnan(value)
-            else f"{self.subject.has(what)} was {ago(value)}"
+        return unless_missing(
+            self._no_earlier("transaction", self.spans[-1]), lambda value: f"{self.subject.has(what)} was {ago(value)}"
         )
 
     def _share(self, column: str, span: Span) -> Words:
-        return lambda value: (
-            self._no_earlier("transaction", span)
-            if math.isnan(value)
-            else f"{100 * value:.3g} % of {self.subject.has('earlier transactions')} in {span.words} "
-            f"had the same {noun(column)}"
+        return unless_missing(
+            self._no_earlier("transaction", span),
+            lambda value: (
+                f"{100 * value:.3g} % of {self.subject.has('earlier transactions')} in {span.words} "
+                f"had the same {noun(column)}"
+            ),
         )
 
     def _distinct(self, column: str, span: Span) -> Words:
@@ -129,8 +134,8 @@ class _EntityWords:
         return words
 
     def _last(self, column: str) -> Words:
-        where = f"at {self.subject.has('last transaction')}"
-        return lambda value: f"{noun(column)} {'unknown' if math.isnan(value) else f'{value:g}'} {where}"
+        what, where = noun(column), f"at {self.subject.has('last transaction')}"
+        return unless_missing(f"{what} unknown {where}", lambda value: f"{what} {value:g} {where}")
 
     def _no_earlier(self, what: str, span: Span) -> str:
         return f"no earlier {what} of {self.subject.this} in {span.words}"
@@ -146,24 +151,22 @@ class _EntityWords:
         )
 
     def _fraud_mean(self, span: Span) -> Words:
-        return lambda value: (
-            self._no_fraud(span)
-            if math.isnan(value)
-            else f"known frauds {self.subject.at} had a mean amount of {self.money(value)} over {span.words}"
+        return unless_missing(
+            self._no_fraud(span),
+            lambda value: f"known frauds {self.subject.at} had a mean amount of {self.money(value)} over {span.words}",
         )
 
     def _since_fraud(self, span: Span, which: str) -> Words:
         """In whole days, the time since the fraud itself; otherwise since it became known."""
         what = f"{which} known fraud {self.subject.at} in {span.words}"
         if self.entity.whole_days:
-            return lambda value: self._no_fraud(span) if math.isnan(value) else f"{what} was {value / 24:,.0f} days ago"
-        return lambda value: self._no_fraud(span) if math.isnan(value) else f"{what} became known {ago(value)}"
+            return unless_missing(self._no_fraud(span), lambda value: f"{what} was {value / 24:,.0f} days ago")
+        return unless_missing(self._no_fraud(span), lambda value: f"{what} became known {ago(value)}")
 
     def _passed(self, span: Span) -> Words:
-        return lambda value: (
-            self._no_fraud(span)
-            if math.isnan(value)
-            else f"{value:,.0f} transactions {self.subject.at} after {self.subject.its} last known fraud"
+        return unless_missing(
+            self._no_fraud(span),
+            lambda value: f"{value:,.0f} transactions {self.subject.at} after {self.subject.its} last known fraud",
         )
 
     def _no_fraud(self, span: Span) -> str:

@@ -1,12 +1,11 @@
 """How the value of each feature reads in words."""
 
-import math
 from collections.abc import Sequence
 
 from processing.contract import Contract
 from processing.features.words import parse_words
 from serving.decision.entity_words import entity_descriptions
-from serving.decision.sentence_parts import Description, Words, money_of
+from serving.decision.sentence_parts import Description, Words, money_of, unless_missing
 
 
 def plain_description(name: str) -> Description:
@@ -35,8 +34,8 @@ def descriptions_of(contract: Contract) -> dict[str, Description]:
 
 
 def _number(name: str) -> Words:
-    return lambda value: f"no {name}" if math.isnan(value) else f"{name} {value:g}"
+    return unless_missing(f"no {name}", lambda value: f"{name} {value:g}")
 
 
 def _category(name: str, values: Sequence[str]) -> Words:
-    return lambda value: f"{name} missing or unlisted" if math.isnan(value) else f"{name} {values[int(value)]}"
+    return unless_missing(f"{name} missing or unlisted", lambda value: f"{name} {values[int(value)]}")

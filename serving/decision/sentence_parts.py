@@ -1,5 +1,6 @@
 """The parts of the sentences that describe features: who, how long, how long ago, how much."""
 
+import math
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,6 +10,11 @@ from processing.durations import DAY_US, UNITS, parse_duration
 
 Words = Callable[[float], str]
 UNIT_NAMES = {"m": "minute", "h": "hour", "d": "day"}
+
+
+def unless_missing(missing: str, words: Words) -> Words:
+    """How a value reads that may be missing, as NaN."""
+    return lambda value: missing if math.isnan(value) else words(value)
 
 
 class Description(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 
 from processing.aws_client import client, code_of
 from processing.store.dynamo.layout import Item, address
+from processing.store.groups import groups_of
 from processing.store.interface import StoreUnavailable
 
 READ_AT_ONCE, WRITTEN_AT_ONCE = 100, 25  # items per call
@@ -124,9 +125,9 @@ class Calls:
 
     def get(self, keys: Iterable[Item], ends: float) -> dict[tuple[str, str], Item]:
         """The items with these keys that exist now, by `address`. One call for every hundred."""
-        all_keys, items = list(keys), {}
-        for start in range(0, len(all_keys), READ_AT_ONCE):
-            pending: Any = all_keys[start : start + READ_AT_ONCE]
+        items: dict[tuple[str, str], Item] = {}
+        for group in groups_of(list(keys), READ_AT_ONCE):
+            pending: Any = group
             attempt = 0
             while pending:
                 request = {self.table: {"Keys": pending, "ConsistentRead": True}}

@@ -6,14 +6,12 @@ from typing import NamedTuple
 
 from processing.store.decisions import Event
 from processing.store.dynamo.attributes import event_of
-from processing.store.dynamo.layout import Item, address, decision_key
+from processing.store.dynamo.layout import Item
 from processing.store.dynamo.profiles import Name, names_of
 from processing.store.dynamo.reporting import is_counted
 from processing.store.dynamo.table import Table
 from processing.store.profiles.frauds import ASSUMED
 from processing.store.profiles.profile import Counted, Profile
-
-AT_ONCE = 100
 
 
 class _Label(NamedTuple):
@@ -60,14 +58,10 @@ class Labels:
                 if number > self._mark
                 or (event.time_us >= self._since_us and event.transaction_id not in self._in_tail)
             ]
-            for start in range(0, len(chosen), AT_ONCE):
-                part = chosen[start : start + AT_ONCE]
-                keys = {event.transaction_id: decision_key(event.transaction_id) for _, event in part}
-                items = self.table.calls.get(keys.values(), self._ends())
-                for item, event in part:
-                    decision = items.get(address(keys[event.transaction_id]))
-                    if decision is not None:
-                        self._add(event, item["is_fraud"]["BOOL"], decision)
+            decisions = dict(self.table.items_of((event.transaction_id for _, event in chosen), self._ends))
+            for item, event in chosen:
+                if decision := decisions[event.transaction_id]:
+                    self._add(event, item["is_fraud"]["BOOL"], decision)
             if reports:
                 self._last = reports[-1][0]
 

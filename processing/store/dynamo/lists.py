@@ -20,7 +20,6 @@ from processing.store.dynamo.layout import (
     LISTS,
     Item,
     address,
-    decision_key,
     feed_of,
     list_key,
     lists_of,
@@ -28,6 +27,7 @@ from processing.store.dynamo.layout import (
     position_of,
 )
 from processing.store.dynamo.table import Table
+from processing.store.groups import groups_of
 from processing.store.lookup import LABELS
 
 REPORTS_AT_ONCE = 100
@@ -85,10 +85,8 @@ def _of_decisions(table: Table, ends: Callable[[], float]) -> Iterator[Item]:
 
 def _of_reports(table: Table, ends: Callable[[], float]) -> Iterator[Item]:
     unlisted = [item for _, item in table.reports(ends()) if "listed" not in item and "expires" in item]
-    for start in range(0, len(unlisted), REPORTS_AT_ONCE):
-        reports = unlisted[start : start + REPORTS_AT_ONCE]
-        keys = {report["id"]["S"]: decision_key(report["id"]["S"]) for report in reports}
-        for item in table.calls.get(keys.values(), ends()).values():
+    for reports in groups_of(unlisted, REPORTS_AT_ONCE):
+        for _, item in table.items_of((report["id"]["S"] for report in reports), ends):
             if decision_of(item) and "is_fraud" in item and "expires" in item:
                 yield label_entry(item, item["is_fraud"]["BOOL"])
         yield from (report | {"listed": {"BOOL": True}} for report in reports)

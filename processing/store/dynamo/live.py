@@ -7,13 +7,11 @@ from functools import cached_property
 
 from processing.store.decisions import Event
 from processing.store.dynamo.attributes import decision_of, event_of, integer, place_of
-from processing.store.dynamo.layout import LAG_NS, LISTS, Item, address, decision_key, key_list, list_key
+from processing.store.dynamo.layout import LAG_NS, LISTS, Item, key_list, list_key
 from processing.store.dynamo.profile_items import Held
 from processing.store.dynamo.profiles import Name, names_of
 from processing.store.dynamo.table import Table
 from processing.store.profiles.profile import Counted
-
-ITEMS_AT_ONCE = 100
 
 
 @dataclass
@@ -49,10 +47,8 @@ class LiveEvents:
 
     def read_all(self) -> None:
         """Find the events of all keys."""
-        ids = list(self._tail)
-        for start in range(0, len(ids), ITEMS_AT_ONCE):
-            for key, item in self.items(ids[start : start + ITEMS_AT_ONCE]).items():
-                self._add(self._tail[key], item)
+        for key, item in self.table.items_of(self._tail, self._ends):
+            self._add(self._tail[key], item)
         for item in self._decided(self._first):
             self._seen.add(item["id"]["S"])
             self._add(event_of(item), item)
@@ -79,12 +75,11 @@ class LiveEvents:
     def current(self, name: Name, since_us: int) -> Live:
         """The events of a key from a time on, not after the horizon, as they are now."""
         ids = dict.fromkeys([*self._tail_ids.get(name, ()), *self._listed(name)])
-        live, all_ids = Live(), list(ids)
-        for start in range(0, len(all_ids), ITEMS_AT_ONCE):
-            for key, item in self.items(all_ids[start : start + ITEMS_AT_ONCE]).items():
-                if event := self._tail.get(key) or self._standing(item, since_us):
-                    own = [each for each in self.table.plan.counted(event) if (each.entity, each.key) == name]
-                    live.events += [(each, place_of(item, each.entity, decided="row" not in item)) for each in own]
+        live = Live()
+        for key, item in self.table.items_of(ids, self._ends):
+            if event := self._tail.get(key) or self._standing(item, since_us):
+                own = [each for each in self.table.plan.counted(event) if (each.entity, each.key) == name]
+                live.events += [(each, place_of(item, each.entity, decided="row" not in item)) for each in own]
         return live
 
     @cached_property
@@ -113,12 +108,6 @@ class LiveEvents:
         for counted in self.table.plan.counted(event):
             live = self._by_name.setdefault((counted.entity, counted.key), Live())
             live.events.append((counted, place_of(item, counted.entity, decided="row" not in item)))
-
-    def items(self, ids: Sequence[str]) -> dict[str, Item]:
-        """The items of ids; empty where there is none."""
-        keys = {key: decision_key(key) for key in ids}
-        found = self.table.calls.get(keys.values(), self._ends())
-        return {key: found.get(address(own), {}) for key, own in keys.items()}
 
     def _listed(self, name: Name) -> Iterator[str]:
         """The ids of the decisions in the list of the first of a key's columns."""

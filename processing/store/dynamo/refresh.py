@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from typing import Any
 
 from processing.durations import HOUR_US
 from processing.errors import BadInput
@@ -19,9 +19,8 @@ from processing.store.dynamo.profiles import Name
 from processing.store.dynamo.settling import Overtaken, Settling
 from processing.store.dynamo.table import Table
 from processing.store.dynamo.tail import Tail
+from processing.store.groups import groups_of
 from processing.store.refresh_data import Comparison, SettledProfile
-
-Row = TypeVar("Row")
 
 CALL_SECONDS = 300.0  # a table on demand takes its time to scale up
 THREADS = 16
@@ -95,7 +94,7 @@ class Refresh:
                 others = {*settling.displaced_names, *settling.labels.names, *settling.live.names}
                 _call_all(pool, ((settling.settle, (batch,)) for batch in _without(others, profiles)))
                 of_others = settling.empty if self.whole else settling.relabel
-                _call_all(pool, ((of_others, (names,)) for names in _chunks(list(others))))
+                _call_all(pool, ((of_others, (names,)) for names in groups_of(list(others), WRITTEN_AT_ONCE)))
                 if self.anew:
                     time.sleep(min(self.calls.timeout, STRAY_SECONDS))
                     strays = settling.live.missed(self.began - LAG_NS)
@@ -113,8 +112,10 @@ class Refresh:
     ) -> Settling:
         """Count the tail, and find what settled profiles do not have."""
         found = Tail(self.table, self._ends)
-        _call_all(pool, ((found.displace, (ids,)) for ids in _chunks(list(self.comparison.displaced))))
-        _call_all(pool, ((found.count, (events,)) for events in _chunks(tail)))
+        _call_all(
+            pool, ((found.displace, (ids,)) for ids in groups_of(list(self.comparison.displaced), WRITTEN_AT_ONCE))
+        )
+        _call_all(pool, ((found.count, (events,)) for events in groups_of(tail, WRITTEN_AT_ONCE)))
         displaced = {event.transaction_id: event for event in found.displaced}
         live = LiveEvents(self.table, self.horizon_us, tail, displaced, self._ends)
         if self.anew:
@@ -151,7 +152,7 @@ class Refresh:
         while True:
             counter = self.calls.get([COUNTER], ends).get(address(COUNTER), {})
             settling.labels.catch_up()
-            for names in _chunks(settling.labels.take_new()):
+            for names in groups_of(settling.labels.take_new(), WRITTEN_AT_ONCE):
                 settling.relabel(names)
             unreported = self.calls.check(COUNTER, "attribute_not_exists(#next)", {})
             if counter:
@@ -169,14 +170,9 @@ class Refresh:
 def _without(others: set[Name], profiles: Iterable[Sequence[SettledProfile]]) -> Iterator[Sequence[SettledProfile]]:
     """The profiles in small batches. Removes their keys from `others`."""
     for batch in profiles:
-        for chunk in _chunks(batch):
+        for chunk in groups_of(batch, WRITTEN_AT_ONCE):
             others.difference_update((each.entity, each.key) for each in chunk)
             yield chunk
-
-
-def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    for start in range(0, len(rows), WRITTEN_AT_ONCE):
-        yield rows[start : start + WRITTEN_AT_ONCE]
 
 
 def _call_all(pool: ThreadPoolExecutor, calls: Iterable[tuple[Any, tuple[Any, ...]]]) -> None:

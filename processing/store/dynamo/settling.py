@@ -124,8 +124,9 @@ class Settling:
         """The changes that set a profile, and count what lies after its horizon as the table has it now."""
         shards: Collection[int] = []
         if held.shards:  # fold those of displaced decisions, so that these are counted no more
-            items = self.live.items([event.transaction_id for event in self.displaced_names.get(name, ())])
-            places = [place_of(item, name[0], decided=True) for item in items.values()]
+            ids = [event.transaction_id for event in self.displaced_names.get(name, ())]
+            items = self.table.items_of(ids, self.ends)
+            places = [place_of(item, name[0], decided=True) for _, item in items]
             shards = {place[0] for place in places if place} or {random.choice(list(held.shards))}
             (held,), _ = self.table.profiles.read([name], self.ends(), shards=shards)
             profile = self.table.profiles.own(held)

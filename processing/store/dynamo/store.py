@@ -43,7 +43,6 @@ from processing.store.dynamo.table import READ_SECONDS, Table
 from processing.store.interface import OnlineStore, StoreBusy, StoreState
 from processing.store.lookup import DecisionPage, Search, page_of
 from processing.store.profiles.plan import ProfilePlan
-from processing.store.profiles.profile import state_of
 from processing.store.refresh_data import (
     NOT_COMPARED,
     Comparison,
@@ -115,9 +114,7 @@ class DynamoStore(OnlineStore):
         own, counted = decision_key(event.transaction_id), self.plan.counted(event)
         held, items = self.table.profiles.read(names_of(counted), self.calls.ends(), [own])
         by_name = {each.layout.entity: each for each in held}
-        state: list[int] = []
-        for name, seen in zip((plan or self.plan.state_plan).entities, self.plan.seen(event, plan), strict=True):
-            state += state_of(seen, by_name[name].parts)
+        state = self.plan.state(event, plan, lambda entity, key: by_name[entity].parts)
         decision = decision_of(items.get(address(own)))
         if decision is None:
             self._recorder.remember(event, counted, held)

@@ -1,13 +1,24 @@
 """The table of a store: the reads that recording, reporting and refreshing share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from processing.errors import NotFound
 from processing.store.dynamo.attributes import number
-from processing.store.dynamo.calls import Calls
+from processing.store.dynamo.calls import READ_AT_ONCE, Calls
 from processing.store.dynamo.facts import Facts
-from processing.store.dynamo.layout import FACTS, LISTS, PROGRESS, REPORTS, Item, address, feed_of, report_key
+from processing.store.dynamo.layout import (
+    FACTS,
+    LISTS,
+    PROGRESS,
+    REPORTS,
+    Item,
+    address,
+    decision_key,
+    feed_of,
+    report_key,
+)
 from processing.store.dynamo.profiles import Profiles
+from processing.store.groups import groups_of
 from processing.store.profiles.plan import ProfilePlan
 
 READ_SECONDS = 60.0  # for many pages, which no payment waits for
@@ -33,6 +44,13 @@ class Table:
             raise NotFound(f"the table {self.name} is new")
         self.profiles.facts = Facts.of(items[address(FACTS)], items.get(address(PROGRESS), {}))
         return self.profiles.facts
+
+    def items_of(self, ids: Iterable[str], ends: Callable[[], float]) -> Iterator[tuple[str, Item]]:
+        """Each id with its item, which is empty where there is none. One call for every hundred."""
+        for group in groups_of(list(ids), READ_AT_ONCE):
+            keys = {key: decision_key(key) for key in group}
+            found = self.calls.get(keys.values(), ends())
+            yield from ((key, found.get(address(own), {})) for key, own in keys.items())
 
     def reports(self, ends: float, after: int = 0) -> list[tuple[int, Item]]:
         """The items of all reports with higher numbers than `after`, by their numbers."""

@@ -4,12 +4,12 @@ The item of an id says that the event of the tables is counted, and whether a de
 in one transaction with the profiles, on the condition that it is as it was read. If it is not, it is read again.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from processing.store.decisions import Event
 from processing.store.dynamo.attributes import event_item, event_of, expiry, places_item, unchanged
 from processing.store.dynamo.calls import Refused
-from processing.store.dynamo.layout import KEPT_DAYS, Item, address, decision_key
+from processing.store.dynamo.layout import KEPT_DAYS, Item, decision_key
 from processing.store.dynamo.profiles import Counting, names_of
 from processing.store.dynamo.table import Table
 
@@ -17,7 +17,7 @@ STATE = ("recorded", "row", "displaced")  # attributes of an id's item on which 
 
 
 class Tail:
-    """Pass at most as many events or ids as one BatchGetItem takes. `displaced` are the events found displaced."""
+    """Counts them. `displaced` are the events found displaced."""
 
     def __init__(self, table: Table, ends: Callable[[], float]) -> None:
         self.table, self.calls, self._ends = table, table.calls, ends
@@ -25,7 +25,7 @@ class Tail:
 
     def displace(self, ids: Sequence[str]) -> None:
         """Note that decisions do not count, as the tables have other transactions under their ids."""
-        for key, item in self.items(ids).items():
+        for key, item in self.table.items_of(ids, self._ends):
             if "recorded" in item:
                 mark = self.calls.update(decision_key(key), "SET #displaced = :yes", {":yes": {"BOOL": True}})
                 self.calls.call("update_item", self._ends(), **mark)
@@ -33,15 +33,9 @@ class Tail:
 
     def count(self, events: Sequence[Event]) -> None:
         """Count events of the tables that are not counted yet, instead of other decided events of their ids."""
-        items = self.items([event.transaction_id for event in events])
+        items = dict(self.table.items_of([event.transaction_id for event in events], self._ends))
         for event in events:
             self._count(event, items[event.transaction_id])
-
-    def items(self, ids: Iterable[str]) -> dict[str, Item]:
-        """The items of ids; empty where there is none."""
-        keys = {key: decision_key(key) for key in ids}
-        found = self.calls.get(keys.values(), self._ends())
-        return {key: found.get(address(own), {}) for key, own in keys.items()}
 
     def _count(self, event: Event, item: Item) -> None:
         ends, profiles = self._ends(), self.table.profiles
@@ -55,7 +49,7 @@ class Tail:
             except Refused as refused:
                 self.calls.pause_for(refused, ends)
                 counting.renew({place - 1: each for place, each in refused.items.items() if place}, ends)
-                item = self.items([event.transaction_id])[event.transaction_id]
+                ((_, item),) = self.table.items_of([event.transaction_id], self._ends)
                 continue
             if "recorded" in item:
                 self.displaced.append(event_of(item))

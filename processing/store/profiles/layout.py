@@ -45,9 +45,9 @@ class Layout:
 
     @cached_property
     def frauds_kept_us(self) -> int:
-        """How long frauds are kept after their transactions, in microseconds."""
-        spans = [windows.delay_us + fraud.us for windows in self.windows for fraud in windows.fraud_windows]
-        return max(spans, default=-2 * DAY_US) + 2 * DAY_US
+        """How long frauds are kept after their transactions, in microseconds; 0 if none are needed."""
+        reach = max(windows.fraud_reach_us for windows in self.windows)
+        return reach + SPARE_US[DAY_US] if reach else 0
 
 
 @functools.lru_cache(1_000)

@@ -1,18 +1,18 @@
 """The layouts of all entities of a home, and each transaction as their profiles count it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from processing.contract import Contract
-from processing.features.aggregates import text_hash
+from processing.features.aggregated_events import text_hash
 from processing.features.state_plan import EntityEvent, StatePlan
 from processing.features.tiles import Tile
 from processing.features.windows import EntityWindows
 from processing.store.decisions import Event
 from processing.store.profiles.layout import Layout
-from processing.store.profiles.profile import Counted
+from processing.store.profiles.profile import Counted, Profile, state_of
 
 
 class ProfilePlan:
@@ -88,6 +88,16 @@ class ProfilePlan:
         plan = plan or self.state_plan
         named = self._named(event)
         return plan.of(event.time_us, event.amount, [named[column] for column in plan.contract.key_columns], named)
+
+    def state(
+        self, event: Event, plan: StatePlan | None, profiles_of: Callable[[str, str], Sequence[Profile]]
+    ) -> list[int]:
+        """The state of an event, one entity after the other, from the profiles of each entity's name and key."""
+        plan = plan or self.state_plan
+        state: list[int] = []
+        for entity, each in zip(plan.entities, self.seen(event, plan), strict=True):
+            state += state_of(each, profiles_of(entity, each.key))
+        return state
 
     def counted(self, event: Event) -> list[Counted]:
         """An event as the profiles of all entities count it."""

@@ -47,12 +47,6 @@ class Profile:
         ends = [(each.numbers[-1] + 1) * size for size, each in self.live.items() if each]
         return max([self.settled.newest_us, *ends])
 
-    @property
-    def live_count(self) -> int:
-        """How many transactions from the horizon on it has counted, as far as their largest tiles are kept."""
-        largest = self.live.get(max(self.layout.kept_us))
-        return sum(largest.values[0]) if largest else 0  # type: ignore[arg-type]
-
     def count(self, event: Counted) -> bool:
         """Count a transaction, unless it is dated before the horizon: only a run knows whether the tables have it.
 

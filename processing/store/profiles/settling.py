@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from processing.arrays import Ints
 from processing.contract import Contract
-from processing.features.aggregates import Input
+from processing.features.aggregated_events import Input
 from processing.features.entity_keys import entity_key
 from processing.features.table_features import entity_codes, numbers
 from processing.features.table_inputs import encode_column

@@ -6,7 +6,6 @@ import time
 from processing.features.state_plan import StatePlan
 from processing.store.decisions import Decision, Event
 from processing.store.profiles.plan import ProfilePlan
-from processing.store.profiles.profile import state_of
 from processing.store.sqlite.held_profiles import HeldProfiles
 from processing.store.sqlite.rows import DECISION, content_of, known_decision, row_of
 
@@ -26,11 +25,7 @@ class SqliteLedger:
 
     def state(self, event: Event, plan: StatePlan | None = None) -> list[int]:
         """The event's state, one entity after the other."""
-        plan = plan or self.plan.state_plan
-        state: list[int] = []
-        for entity, each in zip(plan.entities, self.plan.seen(event, plan), strict=True):
-            state += state_of(each, [self.profiles.get(entity, each.key).profile])
-        return state
+        return self.plan.state(event, plan, lambda entity, key: [self.profiles.get(entity, key).profile])
 
     def record(self, decision: Decision) -> Decision:
         event, db = decision.event, self.db

@@ -4,10 +4,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TypeVar
 
 from processing.durations import HOUR_US
 from processing.store.decisions import Event
+from processing.store.groups import groups_of
 from processing.store.profiles.packing import unpack
 from processing.store.profiles.plan import ProfilePlan
 from processing.store.profiles.profile import Profile
@@ -18,7 +18,6 @@ from processing.store.sqlite.live_events import LiveEvents
 from processing.store.sqlite.schema import fact, note_labelled, set_facts, text_fact
 from processing.store.sqlite.tail import Tail
 
-T = TypeVar("T")
 Transaction = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 AT_ONCE = 100  # profiles, or events of the tail, in one transaction: the API waits some milliseconds at most
@@ -57,14 +56,14 @@ class Refresh:
             anew, pending = self._begin(db), fact(db, "pending")
             rows.begin(db, self.comparison.displaced, pending)
             set_facts(db, {"pending": self.comparison.pending})
-        for events in _parts(tail):
+        for events in groups_of(tail, AT_ONCE):
             with self.transaction() as db:
                 rows.count(db, events, pending, self.labels.mark)
         with self.transaction() as db:
             self.labels.begin(db)
             self.live = LiveEvents.read(db, self.plan, pending) if anew else None
         for batch in profiles:
-            for some in _parts(batch):
+            for some in groups_of(batch, AT_ONCE):
                 with self._settling() as held:
                     for each in some:
                         layout = self.plan.layouts[each.entity]
@@ -112,7 +111,7 @@ class Refresh:
                     self._settle_empty(held, entity, key)
             if not rows:
                 break
-        for keys in _parts(self.live.keys() if self.live else []):
+        for keys in groups_of(self.live.keys() if self.live else [], AT_ONCE):
             with self._settling() as held:
                 for entity, key in keys:
                     if held.get(entity, key).refresh != self.number:
@@ -130,8 +129,3 @@ class Refresh:
         set_facts(db, {"done": self.number, "read": self.comparison.read_up_to, "basis": basis})
         if self.whole:
             set_facts(db, {"plan": self.plan.digest, "migrated": 0})
-
-
-def _parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The rows in groups for one transaction each."""
-    return (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))

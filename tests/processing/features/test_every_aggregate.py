@@ -1,7 +1,6 @@
 """Every aggregate, from transactions to features: the same bits for one payment online as for a table offline."""
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from every_aggregate import TEXT
+from held_tiles import HeldTiles
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,10 +18,9 @@ from processing.contract import Contract
 from processing.contracts.reader import parse
 from processing.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, MINUTE_US, SECOND_US
 from processing.features.feature_set import FeatureSet
-from processing.features.held_tiles import HeldTiles
 from processing.features.state_plan import EntityEvent, StatePlan
 from processing.features.table_features import compute_rows, window_states
-from processing.features.tiles import FraudTile, merge_tiles
+from processing.features.tiles import FraudTile
 from processing.tables.schemas import TIME, transaction_schema
 
 EXPRESSIONS = {
@@ -77,15 +76,10 @@ def held_tiles(entity: int, events: list[EntityEvent], stream: list[Payment]) ->
     windows, held = PLAN.windows[entity], {}
     for key in {event.key for event in events}:
         own = [(event, payment) for event, payment in zip(events, stream, strict=True) if event.key == key]
-        tiles: list[dict[int, list[Any]]] = [defaultdict(list) for _ in windows.levels]
-        for event, payment in own:
-            for level, size in enumerate(windows.levels):
-                tiles[level][payment["time_us"] // size].append(windows.tile_of(event.values))
-        merged = [{number: merge_tiles(windows.tile_columns, some) for number, some in each.items()} for each in tiles]
         frauds = [
             FraudTile(event.fraud_tile(), 1, payment["amount_minor"]) for event, payment in own if payment["is_fraud"]
         ]
-        held[key] = HeldTiles(windows.tile_columns, merged, frauds)
+        held[key] = HeldTiles(windows, (event.values for event, _ in own), frauds)
     return held
 
 

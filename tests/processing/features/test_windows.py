@@ -1,30 +1,18 @@
 """The sawtooth windows: equal to their definition written out, offline and online, and blind to the future."""
 
-from collections import defaultdict
 from random import Random
 from typing import NamedTuple
 
 import numpy as np
+from held_tiles import HeldTiles
 from hypothesis import given
 from hypothesis import strategies as st
 
 from processing.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, MINUTE_US, SECOND_US, tile_of
-from processing.features.aggregates import (
-    NAN_BITS,
-    Aggregate,
-    Amount,
-    Count,
-    Distinct,
-    EventValues,
-    Extremes,
-    Input,
-    Last,
-    Recency,
-    Share,
-)
+from processing.features.aggregated_events import NAN_BITS, EventValues, Input
+from processing.features.aggregates import Aggregate, Amount, Count, Distinct, Extremes, Last, Recency, Share
 from processing.features.fraud_windows import NEVER, FraudWindow, Labels
-from processing.features.held_tiles import HeldTiles
-from processing.features.tiles import MOST_DISTINCT, FraudTile, Tile, merge_tiles
+from processing.features.tiles import MOST_DISTINCT, FraudTile
 from processing.features.window_layout import Window
 from processing.features.windows import EntityWindows, Events
 
@@ -156,15 +144,10 @@ def values_of(row: Row) -> EventValues:
 def tiles_at(windows: EntityWindows, stream: Stream, i: int) -> HeldTiles:
     """The tiles that a store holds for event i's entity, of all events, and the frauds that stand when it happens."""
     me = stream.rows[i]
-    tiles: list[dict[int, list[Tile]]] = [defaultdict(list) for _ in windows.levels]
     own = [row for row in stream.rows if row.entity == me.entity]
-    for row in own:
-        for level, size in enumerate(windows.levels):
-            tiles[level][row.time_us // size].append(windows.tile_of(values_of(row)))
-    merged = [{number: merge_tiles(windows.tile_columns, some) for number, some in each.items()} for each in tiles]
     now = me.time_us // FIVE_MINUTES_US
     frauds = [FraudTile(row.known, 1, row.amount) for row in own if row.known is not None and row.withdrawn >= now]
-    return HeldTiles(windows.tile_columns, merged, frauds)
+    return HeldTiles(windows, map(values_of, own), frauds)
 
 
 @given(some_windows(), streams)

@@ -452,7 +452,7 @@ class TestWithSpark:
         some, whole = (
             refresh_store(store, source, store.reports(), tmp_path, now=now)
             for store, source in zip(
-                stores, (Source(new, new, "new", "old", changed), Source(new, new, "new")), strict=True
+                stores, (Source(new, new, "new", {"old": changed}.get), Source(new, new, "new")), strict=True
             )
         )
         assert 0 < some < whole / 2

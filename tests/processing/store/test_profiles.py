@@ -11,12 +11,13 @@ from processing.contract import Contract
 from processing.contracts.reader import parse
 from processing.durations import DAY_US, FIVE_MINUTES_US, HOUR_US, MINUTE_US, SECOND_US
 from processing.features.feature_set import FeatureSet
+from processing.features.state_plan import StatePlan
 from processing.features.table_features import window_states
 from processing.store.decisions import Event
 from processing.store.profiles.frauds import ASSUMED
 from processing.store.profiles.packing import pack, unpack
 from processing.store.profiles.plan import ProfilePlan
-from processing.store.profiles.profile import Profile, state_of
+from processing.store.profiles.profile import Profile
 from processing.store.profiles.settling import settled_profiles
 
 HEAD = """
@@ -137,11 +138,8 @@ class Store:
             profile.report(each, is_fraud, ASSUMED)
             self.packed[each.entity, each.key] = pack(profile)
 
-    def state(self, event: Event) -> list[int]:
-        state: list[int] = []
-        for entity, each in zip(self.plan.state_plan.entities, self.plan.seen(event), strict=True):
-            state += state_of(each, [self.profile(entity, each.key)])
-        return state
+    def state(self, event: Event, plan: StatePlan | None = None) -> list[int]:
+        return self.plan.state(event, plan, lambda entity, key: [self.profile(entity, key)])
 
 
 @given(st.sampled_from(CONTRACTS), streams, st.data())
@@ -198,7 +196,4 @@ def test_profiles_serve_two_contracts_at_once(ours: Contract, theirs: Contract, 
     for plan in both.plans:
         expected = offline(plan.contract, stream, set())
         for event, state in zip(stream, expected, strict=True):
-            found: list[int] = []
-            for entity, each in zip(plan.entities, both.seen(event, plan), strict=True):
-                found += state_of(each, [store.profile(entity, each.key)])
-            assert found == state
+            assert store.state(event, plan) == state
